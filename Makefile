@@ -1,0 +1,47 @@
+PY := .venv/bin/python
+
+.PHONY: help demo test setup-oracle lint bench clean system
+
+help:
+	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
+	@echo 'make test          run the tests'
+	@echo 'make lint          check style and types'
+	@echo 'make bench         measure the daemon'
+	@echo 'make setup-oracle  install the tools that the tests compare with'
+	@echo 'make clean         remove the environment and all caches'
+
+demo: .venv/.stamp
+	@.ci/demo
+
+test: .venv/.stamp
+	.venv/bin/pytest
+
+setup-oracle:
+	.ci/setup oracle
+
+lint: .venv/.stamp
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.stamp
+	$(PY) -m tests.bench
+
+clean:
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What pip cannot install: libfuse 2, fusermount, Python itself. Quick when all of it is there.
+system:
+	@.ci/setup
+
+# --clear: a dependency taken out of pyproject.toml shall not linger in the environment.
+.venv/.stamp: pyproject.toml | system
+	@for python in python3 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "$$python -m venv --clear .venv"; \
+			exec $$python -m venv --clear .venv; \
+		fi; \
+	done; echo 'pinnerfs needs Python 3.11 or newer with its venv module, and found none' >&2; exit 1
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What the kernel keeps about pinned pages, and how it prints it: pure data in, pure data out."""

@@ -1,0 +1,37 @@
+"""The text of a simple attribute. Imitates `simple_attr_write` and `kstrtoull` of Linux 5.10 to 6.1."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+__all__ = ["parse_simple_attribute", "to_signed"]
+
+# simple_attr_write keeps 24 bytes, the last of them a NUL.
+MAX_BYTES = 23
+
+_NUMBER = re.compile(rb"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))")
+_BASES = {"hex": 16, "octal": 8, "decimal": 10}
+
+
+def parse_simple_attribute(data: bytes) -> int:
+    """The unsigned 64-bit number that a write means. OSError: EINVAL for anything else, ERANGE over 64 bits.
+
+    Only the first 23 bytes count, up to a NUL if there is one.
+    """
+    text = data[:MAX_BYTES].split(b"\0", 1)[0]
+    match = _NUMBER.match(text)
+    if match is None or match.lastgroup is None:
+        raise OSError(errno.EINVAL, "not a number as the kernel reads one")
+    value = int(match[match.lastgroup], _BASES[match.lastgroup])
+    # In the kernel's order: too large comes before what stands behind the digits.
+    if value >= 1 << 64:
+        raise OSError(errno.ERANGE, "over 64 bits")
+    if text[match.end() :] not in (b"", b"\n"):
+        raise OSError(errno.EINVAL, "something stands behind the number")
+    return value
+
+
+def to_signed(value: int) -> int:
+    """An unsigned 64-bit number as the kernel's s64 keeps it: 18446744073709551615 is -1."""
+    return value - (1 << 64) if value >= 1 << 63 else value

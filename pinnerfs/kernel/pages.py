@@ -1,0 +1,147 @@
+"""Page frames: where they lie, which flags and migratetype they have, and what the pinner keeps of each.
+
+Imitates `struct page`'s flags, `get_pageblock_migratetype` and page_ext of android12-5.10.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "PAGE_FLAG_BITS",
+    "PAGE_HEAD",
+    "PAGE_SIZE",
+    "Int64s",
+    "MemoryMap",
+    "Migratetype",
+    "PinnerState",
+    "Region",
+    "page_flag_names",
+    "page_flags",
+]
+
+Int64s = npt.NDArray[np.int64]
+
+PAGE_SIZE = 4096
+
+# In the order in which the kernel prints them (include/trace/events/mmflags.h, 5.10), which is not that of the bits.
+PAGE_FLAG_BITS = {
+    "locked": 0,
+    "waiters": 7,
+    "error": 8,
+    "referenced": 1,
+    "uptodate": 2,
+    "dirty": 3,
+    "lru": 4,
+    "active": 5,
+    "workingset": 6,
+    "slab": 9,
+    "owner_priv_1": 10,
+    "arch_1": 11,
+    "reserved": 12,
+    "private": 13,
+    "private_2": 14,
+    "writeback": 15,
+    "head": 16,
+    "mappedtodisk": 17,
+    "reclaim": 18,
+    "swapbacked": 19,
+    "unevictable": 20,
+    "mlocked": 21,
+}
+PAGE_HEAD = 1 << PAGE_FLAG_BITS["head"]
+ZONE_SHIFT = 62
+
+
+class Migratetype(IntEnum):
+    """The types of a pageblock on Android, in the kernel's order; the name is what it prints."""
+
+    Unmovable = 0
+    Movable = 1
+    Reclaimable = 2
+    CMA = 3
+    HighAtomic = 4
+    Isolate = 5
+
+
+def page_flags(names: Sequence[str], zone: int = 0) -> int:
+    """The value of `page->flags` with these flags set, in zone 0 to 3. KeyError names an unknown flag."""
+    value = zone << ZONE_SHIFT
+    for name in names:
+        value |= 1 << PAGE_FLAG_BITS[name]
+    return value
+
+
+def page_flag_names(flags: int) -> str:
+    """The names of the flags that are set, joined by `|`, as `%pGp` prints them; "" when none has a name."""
+    return "|".join(name for name, bit in PAGE_FLAG_BITS.items() if flags >> bit & 1)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A run of frames that share flags and migratetype: [start, start + frames) in page frame numbers."""
+
+    name: str
+    start: int
+    frames: int
+    migratetype: Migratetype
+    flags: int
+
+
+class MemoryMap:
+    """A device's frames: `frames` of them from `base_pfn` on, cut into regions in ascending order.
+
+    Flags and migratetype of a frame are those of its region; a frame in no region is Unmovable and has no flags.
+    """
+
+    def __init__(self, base_pfn: int, frames: int, pageblock_order: int, regions: Sequence[Region]) -> None:
+        self.base_pfn = base_pfn
+        self.frames = frames
+        self.pageblock_order = pageblock_order
+        self.regions = {region.name: region for region in regions}
+        # Entry 0 is "before the first region"; searchsorted then finds a frame's region, or its gap, by one look-up.
+        starts, types, flags = [base_pfn], [Migratetype.Unmovable], [0]
+        for region in regions:
+            starts += [region.start, region.start + region.frames]
+            types += [region.migratetype, Migratetype.Unmovable]
+            flags += [region.flags, 0]
+        self._starts = np.array(starts, dtype=np.int64)
+        self._types = np.array(types, dtype=np.uint8)
+        self._flags = np.array(flags, dtype=np.uint64)
+
+    def migratetype_of(self, pfn: Int64s) -> npt.NDArray[np.uint8]:
+        """The migratetype of each frame's pageblock: imitates `get_pageblock_migratetype`."""
+        return self._types[np.searchsorted(self._starts, pfn, side="right") - 1]
+
+    def flags_of(self, pfn: Int64s) -> npt.NDArray[np.uint64]:
+        """`page->flags` of each frame."""
+        return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
+
+
+def _lazy_zeros(frames: int, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    """Zeroed frames that cost memory only where they are touched, 4 KiB at a time.
+
+    numpy's own zeros ask for huge pages, so that one touched frame would cost 2 MiB.
+    """
+    buffer = mmap.mmap(
+        -1, max(1, frames) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        buffer.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(buffer, dtype=dtype)[:frames]
+
+
+class PinnerState:
+    """What page_pinner keeps of each frame: `pinned`, `handle` of the stack, `ts` in µs, `count`; 17 bytes a frame."""
+
+    def __init__(self, frames: int) -> None:
+        self.pinned = _lazy_zeros(frames, np.bool_)
+        self.handle = _lazy_zeros(frames, np.int32)
+        self.ts = _lazy_zeros(frames, np.int64)
+        self.count = _lazy_zeros(frames, np.int32)

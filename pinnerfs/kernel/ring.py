@@ -1,0 +1,53 @@
+"""The ring of long-term records, read newest first. Imitates the `longterm_pinner` buffer of mm/page_pinner.c."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RECORD", "RING_SIZE", "Ring"]
+
+RING_SIZE = 4096
+
+# One record as it is taken at release. `order` tells a compound page, whose head's PFN and flags these are.
+RECORD = np.dtype(
+    [
+        ("elapsed", np.int64),  # µs
+        ("count", np.int32),
+        ("handle", np.int32),
+        ("pfn", np.int64),
+        ("flags", np.uint64),
+        ("migratetype", np.uint8),
+    ]
+)
+
+
+class Ring:
+    """4096 slots; `index` is where the next record goes, and the oldest one is overwritten."""
+
+    def __init__(self) -> None:
+        self._slots = np.zeros(RING_SIZE, dtype=RECORD)
+        self.index = 0
+        self.filled = 0
+        self.overwritten = 0
+
+    def append(self, records: npt.NDArray[np.void]) -> None:
+        """Add records (dtype RECORD), oldest first."""
+        new = len(records)
+        self.overwritten += max(0, self.filled + new - RING_SIZE)
+        kept = records[-RING_SIZE:]
+        at = (self.index + new - len(kept) + np.arange(len(kept))) % RING_SIZE
+        self._slots[at] = kept
+        self.index = (self.index + new) % RING_SIZE
+        self.filled = min(RING_SIZE, self.filled + new)
+
+    def newest(self, position: int) -> np.void | None:
+        """The record `position` places behind the newest one as the ring stands now, or None at an empty slot."""
+        if position >= self.filled:
+            return None
+        record: np.void = self._slots[(self.index - 1 - position) % RING_SIZE]
+        return record
+
+    def clear(self) -> None:
+        """Empty every slot, as a write of the threshold does."""
+        self.index = self.filled = 0

@@ -1,0 +1,134 @@
+"""A scenario played against the books: the whole of pinnerfs without a mount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
+from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region, page_flags
+from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.kernel.records import Record, record_text
+from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.quantities import parse_time
+from pinnerfs.workload.schema import Memory, Scenario
+from pinnerfs.workload.timeline import Timeline
+
+__all__ = ["Simulation", "generation"]
+
+# Events applied in one go: some 10 ms of work, so that nobody who takes turns waits long.
+STEP_EVENTS = 1 << 16
+
+
+def generation(name: str) -> Generation:
+    """A kernel's profile by its name. PinnerfsError lists the names."""
+    if name not in GENERATIONS:
+        raise PinnerfsError(f"no kernel {name!r}: wanted one of {', '.join(GENERATIONS)}")
+    return GENERATIONS[name]
+
+
+def _memory_map(memory: Memory) -> MemoryMap:
+    regions, start = [], memory.base_pfn
+    for region in memory.region:
+        flags = page_flags(region.flags, region.zone)
+        regions.append(Region(region.name, start, region.frames, Migratetype[region.migratetype], flags))
+        start += region.frames
+    return MemoryMap(memory.base_pfn, memory.frames, memory.pageblock_order, regions)
+
+
+class Simulation:
+    """A scenario, from time 0 on. `seed` and `threshold` (µs) replace the scenario's own."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        seed: int | None = None,
+        threshold: int | None = None,
+        kernel: str = INTRODUCED.name,
+    ) -> None:
+        self.scenario = scenario
+        self.generation = generation(kernel)
+        self.memory = _memory_map(scenario.memory)
+        self._depot = StackDepot()
+        start_threshold = parse_time("threshold", scenario.threshold) if threshold is None else threshold
+        self._pinner = Pinner(self.memory, self.generation, start_threshold)
+        chosen = scenario.seed if seed is None else seed
+        self._timeline = Timeline(scenario, chosen, self.memory, self.generation, self._depot)
+        self._now = 0
+
+    @property
+    def now(self) -> int:
+        """Boot time in µs, up to which the books are kept."""
+        return self._now
+
+    def advance(self, step: int | str) -> None:
+        """Go on by a time in µs, or by one written out: "5s"."""
+        self.advance_to(self._now + (parse_time("step", step) if isinstance(step, str) else step))
+
+    def advance_to(self, moment: int) -> None:
+        """Bring the books up to a moment (µs), with every event at that moment in them; a past one changes nothing."""
+        for _ in self.steps_to(moment):
+            pass
+
+    def steps_to(self, moment: int) -> Iterator[int]:
+        """As `advance_to`, a bounded piece of work at a time: yields how far it has come (µs)."""
+        while self._now < moment or self._timeline.next_event() == moment:
+            batch = self._timeline.take(moment, STEP_EVENTS)
+            self._pinner.apply(batch)
+            self._now = int(batch.time[-1]) if len(batch) else moment
+            yield self._now
+
+    def next_event(self) -> int | None:
+        """When something next happens, in µs; None if nothing ever does again."""
+        return self._timeline.next_event()
+
+    @property
+    def threshold(self) -> int:
+        """The threshold in force, in µs, signed."""
+        return self._pinner.threshold
+
+    @threshold.setter
+    def threshold(self, value: int) -> None:
+        """Writing it, even the same value, clears the recorded data."""
+        self._pinner.write_threshold(value)
+
+    def record(self, position: int) -> Record | None:
+        """The record `position` places behind the newest, or None where there is none."""
+        row = self._pinner.ring.newest(position)
+        if row is None:
+            return None
+        pfn = int(row["pfn"])
+        return Record(
+            ts=int(row["elapsed"]),
+            count=int(row["count"]) if self.generation.prints_count else 0,
+            pfn=pfn,
+            block=pfn >> self.memory.pageblock_order,
+            migratetype=Migratetype(int(row["migratetype"])),
+            flags=int(row["flags"]),
+            stack=self._depot.fetch(int(row["handle"])),
+        )
+
+    def records(self) -> Iterator[Record]:
+        """What `longterm_pinner` holds now, newest first."""
+        position = 0
+        while (record := self.record(position)) is not None:
+            yield record
+            position += 1
+
+    def longterm_pinner(self) -> str:
+        """The text of `longterm_pinner`, as cat shows it."""
+        return "".join(record_text(record) for record in self.records())
+
+    def stats(self) -> dict[str, int]:
+        """What the books have counted since the start."""
+        counters = self._pinner.counters
+        return {
+            "pins": counters.pins,
+            "releases": counters.releases,
+            "longterm_records": counters.longterm_records,
+            "records_overwritten": self._pinner.ring.overwritten,
+            "records_now": self._pinner.ring.filled,
+            "pinned_now": counters.pinned_now,
+            "pinned_now_in_cma": counters.pinned_now_in_cma,
+        }

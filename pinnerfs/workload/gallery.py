@@ -1,0 +1,81 @@
+"""Finding and reading scenarios: those that travel with pinnerfs by name, and anyone's own by path."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.workload.schema import Scenario
+
+__all__ = ["gallery", "load", "parse"]
+
+# tomllib reads some 2.6 MB a second; a scenario is a page of text.
+MAX_FILE = 1 << 20
+
+
+def _folder() -> Path:
+    """In an installed pinnerfs the scenarios lie inside the package, in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    inside = package / "scenarios"
+    return inside if inside.is_dir() else package.parent / "scenarios"
+
+
+def gallery() -> dict[str, Path]:
+    """The scenarios that travel with pinnerfs, by name."""
+    return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
+
+
+def load(scenario: str | os.PathLike[str]) -> Scenario:
+    """A scenario of the gallery by its name, or of a file by its path (with a `/` in it, or ending in .toml).
+
+    PinnerfsError says what is wrong with it, and where.
+    """
+    text = os.fspath(scenario)
+    if isinstance(scenario, str) and "/" not in text and not text.endswith(".toml"):
+        known = gallery()
+        if text not in known:
+            raise PinnerfsError(
+                f"no scenario {text!r} in the gallery: wanted one of {', '.join(known)}, or a path to a .toml file"
+            )
+        path = known[text]
+    else:
+        path = Path(text)
+    try:
+        if not path.is_file():
+            os.stat(path)
+            raise PinnerfsError(f"cannot read scenario {text}: it is not a regular file")
+        if path.stat().st_size > MAX_FILE:
+            raise PinnerfsError(f"cannot read scenario {text}: it is larger than {MAX_FILE >> 20} MiB")
+        source = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise PinnerfsError(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
+    return parse(source, text)
+
+
+def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
+    """A scenario from the text of a file. PinnerfsError says what is wrong with it, beginning with `where`."""
+    try:
+        if isinstance(source, bytes):
+            source = source.decode()
+        return msgspec.convert(tomllib.loads(source), Scenario)
+    except UnicodeDecodeError as error:
+        raise PinnerfsError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise PinnerfsError(f"{where}: not TOML: {error}") from None
+    except RecursionError:
+        raise PinnerfsError(f"{where}: not a scenario: its brackets are nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise PinnerfsError(f"{where}: {_plain(str(error))}") from None
+
+
+def _plain(message: str) -> str:
+    """msgspec's words with the terms of TOML in place of its own."""
+    message = re.sub(r"^Object ", "", message)
+    return (
+        message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
+    )

@@ -1,0 +1,45 @@
+"""Which pages a hold pins: the next aligned run of its region, or pages scattered over it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from pinnerfs.kernel.pages import Int64s, Region
+from pinnerfs.workload.schema import Task
+
+__all__ = ["Picker"]
+
+
+class Picker:
+    """The pages of one instance's holds, each hold's own pages all different."""
+
+    def __init__(self, task: Task, instance: int, region: Region, rng: np.random.Generator) -> None:
+        self._pages = task.pages or 1
+        self._order = task.order or 0
+        self._start = region.start
+        self._slots = region.frames >> self._order
+        self._scattered = task.pick == "scattered"
+        self._rng = rng
+        # Each task starts somewhere of its own, by its name, as it has memory of its own; instances take turns.
+        self._runs = self._slots // self._pages
+        self._next = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:8]) % self._runs + instance
+        self._stride = task.instances
+
+    def pick(self, holds: int) -> Int64s:
+        """The first frame of each page of the next holds: shape (holds, pages)."""
+        slots = self._scatter(holds) if self._scattered else self._run(holds)
+        return self._start + (slots << self._order)
+
+    def _run(self, holds: int) -> Int64s:
+        runs = (self._next + self._stride * np.arange(holds, dtype=np.int64)) % self._runs
+        self._next = (self._next + self._stride * holds) % self._runs
+        return runs[:, None] * self._pages + np.arange(self._pages, dtype=np.int64)
+
+    def _scatter(self, holds: int) -> Int64s:
+        slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
+        ordered = np.sort(slots, axis=1)
+        for row in np.flatnonzero((np.diff(ordered, axis=1) == 0).any(axis=1)):
+            slots[row] = self._rng.choice(self._slots, size=self._pages, replace=False)
+        return slots

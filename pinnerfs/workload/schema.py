@@ -1,0 +1,226 @@
+"""The shape of a scenario file: what may stand in it, and what a value must be. scenarios/README.md explains it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
+from pinnerfs.workload.quantities import Quantity, parse_rate, parse_size, parse_time, sampler
+
+__all__ = ["Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
+
+Time = str | int | float
+
+MAX_INSTANCES = 4096
+MAX_PAGES = 1 << 18
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file. Every `__post_init__` raises ValueError; msgspec adds the path to it."""
+
+
+class Region(_Table, frozen=True):
+    name: str
+    size: Time
+    migratetype: str = "Movable"
+    flags: list[str] = []
+    zone: int = 0
+
+    def __post_init__(self) -> None:
+        if self.migratetype not in Migratetype.__members__:
+            wanted = ", ".join(Migratetype.__members__)
+            raise ValueError(f"migratetype = {self.migratetype!r} must be one of {wanted}")
+        for flag in self.flags:
+            if flag not in PAGE_FLAG_BITS:
+                raise ValueError(f"flags has {flag!r}, which must be one of {', '.join(PAGE_FLAG_BITS)}")
+        if not 0 <= self.zone <= 3:
+            raise ValueError(f"zone = {self.zone} must lie from 0 to 3")
+
+    @property
+    def frames(self) -> int:
+        return parse_size("size", self.size) // PAGE_SIZE
+
+
+class Memory(_Table, frozen=True):
+    size: Time
+    region: list[Region]
+    base_pfn: int = 0
+    pageblock_order: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pageblock_order <= 18:
+            raise ValueError(f"pageblock_order = {self.pageblock_order} must lie from 0 to 18")
+        block = 1 << self.pageblock_order
+        if self.base_pfn < 0 or self.base_pfn % block or self.base_pfn >= 1 << 40:
+            raise ValueError(
+                f"base_pfn = {self.base_pfn} must be a multiple of {block}, the frames of a pageblock"
+            )
+        for what, size in [
+            ("size", self.size),
+            *((f"size of region {r.name!r}", r.size) for r in self.region),
+        ]:
+            length = parse_size(what, size)
+            if not length or length % (block * PAGE_SIZE):
+                raise ValueError(
+                    f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB"
+                )
+        _no_twins("region", [region.name for region in self.region])
+        total = sum(region.frames for region in self.region)
+        if total > self.frames:
+            raise ValueError(
+                f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}"
+            )
+
+    @property
+    def frames(self) -> int:
+        return parse_size("size", self.size) // PAGE_SIZE
+
+
+class Stack(_Table, frozen=True):
+    frames: list[str]
+    via: Literal["slow", "fast"] | None = None
+    syscall: str | None = None
+
+    def __post_init__(self) -> None:
+        for frame in self.frames:
+            if not frame or not frame.isprintable() or frame != frame.strip() or len(frame) > 200:
+                raise ValueError(f"frames has {frame!r}, which must be a symbol of at most 200 characters")
+
+
+class Phase(_Table, frozen=True, rename={"lasts": "for"}):
+    lasts: Quantity | None = None
+    repeat: int | None = None
+    every: Time | None = None
+    gap: Quantity | None = None
+    rate: Time | None = None
+    hold: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if (self.lasts is None) == (self.repeat is None):
+            raise ValueError("a phase must have either `for` or `repeat`")
+        if self.repeat is not None and not 1 <= self.repeat <= 1 << 40:
+            raise ValueError(f"repeat = {self.repeat} must be at least 1")
+        arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
+        if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
+            raise ValueError(
+                "a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)"
+            )
+        if self.lasts is not None:
+            sampler("for", self.lasts)
+            if isinstance(self.lasts, str) and not parse_time("for", self.lasts):
+                raise ValueError(f"for = {self.lasts!r} must be above 0")
+        if self.every is not None and not parse_time("every", self.every):
+            raise ValueError(f"every = {self.every!r} must be at least 1us")
+        if self.gap is not None:
+            sampler("gap", self.gap)
+        if self.rate is not None:
+            parse_rate("rate", self.rate)
+        if self.hold is not None:
+            sampler("hold", self.hold)
+
+    @property
+    def pause(self) -> bool:
+        return self.every is None and self.gap is None and self.rate is None
+
+
+class Task(_Table, frozen=True):
+    name: str
+    stack: str
+    phase: list[Phase]
+    instances: int = 1
+    start: Quantity = "0s"
+    foll: Literal["FOLL_GET", "FOLL_PIN"] = "FOLL_GET"
+    region: str | None = None
+    pages: int | None = None
+    order: int | None = None
+    pick: Literal["contiguous", "scattered"] | None = None
+    share: str | None = None
+    release: Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name is empty")
+        if not 1 <= self.instances <= MAX_INSTANCES:
+            raise ValueError(f"instances = {self.instances} must lie from 1 to {MAX_INSTANCES}")
+        sampler("start", self.start)
+        if self.share is None:
+            if self.region is None:
+                raise ValueError(
+                    "a task must have a `region` for its pages, or `share` those of another task"
+                )
+        elif (self.region, self.pages, self.order, self.pick) != (None, None, None, None):
+            raise ValueError(
+                f"share = {self.share!r} brings its pages: leave out region, pages, order and pick"
+            )
+        if not 1 <= (1 if self.pages is None else self.pages) <= MAX_PAGES:
+            raise ValueError(f"pages = {self.pages} must lie from 1 to {MAX_PAGES}")
+        if not 0 <= (self.order or 0) <= 18:
+            raise ValueError(f"order = {self.order} must lie from 0 to 18")
+        if not self.phase or all(phase.pause for phase in self.phase):
+            raise ValueError("a task must have a phase in which something arrives")
+        for number, phase in enumerate(self.phase):
+            if not phase.pause and (phase.hold is None) != (self.release == "never"):
+                wanted = "no `hold`: its pins are never released" if self.release == "never" else "a `hold`"
+                raise ValueError(f"phase[{number}] must have {wanted}")
+
+
+class Scenario(_Table, frozen=True):
+    format: Literal[1]
+    name: str
+    description: str
+    memory: Memory
+    stack: dict[str, Stack]
+    task: list[Task]
+    seed: int = 0
+    duration: Time | None = None
+    threshold: Time = "300ms"
+    race: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed = {self.seed} must be a number of 64 bits")
+        if self.duration is not None and not parse_time("duration", self.duration):
+            raise ValueError(f"duration = {self.duration!r} must be above 0")
+        parse_time("threshold", self.threshold)
+        if not 0 <= self.race <= 1:
+            raise ValueError(f"race = {self.race} must lie from 0 to 1")
+        _no_twins("task", [task.name for task in self.task])
+        tasks = {task.name: task for task in self.task}
+        for number, task in enumerate(self.task):
+            where = f"task[{number}] {task.name!r}:"
+            if task.stack not in self.stack:
+                raise ValueError(f"{where} stack = {task.stack!r} must be one of {_names(self.stack)}")
+            if task.share is None:
+                self._check_room(where, task)
+            elif task.share == task.name or task.share not in tasks:
+                others = [name for name in tasks if name != task.name]
+                raise ValueError(
+                    f"{where} share = {task.share!r} must name another task, of {_names(others)}"
+                )
+            elif tasks[task.share].share is not None:
+                raise ValueError(f"{where} share = {task.share!r} must name a task with pages of its own")
+
+    def _check_room(self, where: str, task: Task) -> None:
+        regions = {region.name: region for region in self.memory.region}
+        if task.region not in regions:
+            raise ValueError(f"{where} region = {task.region!r} must be one of {_names(regions)}")
+        order = task.order or 0
+        if order > self.memory.pageblock_order:
+            raise ValueError(f"{where} order = {order} must not lie above the pageblock_order")
+        needed, there = (task.pages or 1) << order, regions[task.region].frames
+        if needed > there:
+            raise ValueError(
+                f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})"
+            )
+
+
+def _no_twins(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two of {what} have the name {name!r}")
+
+
+def _names(names: object) -> str:
+    return ", ".join(repr(name) for name in names) or "none"  # type: ignore[attr-defined]

@@ -1,0 +1,158 @@
+"""The holds of one instance of a task: when each begins and ends, drawn in blocks, lazily.
+
+A block's size follows from the scenario alone, never from how far anyone has advanced: so the draws are the same
+whoever asks, and whenever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pinnerfs.kernel.pages import Int64s
+from pinnerfs.workload.picks import Picker
+from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time, sampler
+from pinnerfs.workload.schema import Phase, Task
+
+__all__ = ["NEVER", "HoldBlock", "hold_blocks", "random_streams"]
+
+NEVER = 1 << 62  # the release time of a pin that is never released
+
+# Rows (holds times pages) of one block: large enough for numpy to pay, small enough to keep memory bounded.
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class HoldBlock:
+    """Holds in order of their beginning: `begin` and `end` in µs, of shape (holds,); `pfn`, the first frame of each
+    page of each hold, of shape (holds, pages), or None where the pages are another task's."""
+
+    begin: Int64s
+    end: Int64s
+    pfn: Int64s | None
+
+
+def random_streams(seed: int, task: str, instance: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """The streams of an instance, for its times and for its pages. They hang on the task's name, not its place."""
+    digest = hashlib.sha256(task.encode()).digest()
+    key = [int.from_bytes(digest[at : at + 4]) for at in range(0, 16, 4)]
+    child = np.random.SeedSequence(seed, spawn_key=(*key, instance))
+    times, pages = child.spawn(2)
+    return np.random.Generator(np.random.PCG64(times)), np.random.Generator(np.random.PCG64(pages))
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A phase with its quantities read."""
+
+    lasts: Sampler | None
+    repeat: int | None
+    every: int | None
+    gap: Sampler | None
+    mean_wait: float | None  # µs between arrivals of a rate
+    hold: Sampler | None
+
+    @classmethod
+    def of(cls, phase: Phase) -> _Phase:
+        return cls(
+            lasts=None if phase.lasts is None else sampler("for", phase.lasts),
+            repeat=phase.repeat,
+            every=None if phase.every is None else parse_time("every", phase.every),
+            gap=None if phase.gap is None else sampler("gap", phase.gap),
+            mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
+            hold=None if phase.hold is None else sampler("hold", phase.hold),
+        )
+
+
+class _Times:
+    """The beginnings and ends of one instance's holds."""
+
+    def __init__(self, task: Task, rng: np.random.Generator, stop: int) -> None:
+        self._phases = [_Phase.of(phase) for phase in task.phase]
+        self._rng = rng
+        self._stop = stop
+        self._block = max(1, BLOCK_ROWS // (task.pages or 1))
+        self._now = int(sampler("start", task.start).draw(rng, 1)[0])  # where the current phase begins
+        self._free_at: int | None = None  # when the last hold of a `gap` phase ended
+
+    def blocks(self) -> Iterator[tuple[Int64s, Int64s]]:
+        """Phases over and over, until arrivals stop at the scenario's end."""
+        while self._now < self._stop:
+            for phase in self._phases:
+                yield from self._phase(phase)
+                if self._now >= self._stop:
+                    return
+
+    def _phase(self, phase: _Phase) -> Iterator[tuple[Int64s, Int64s]]:
+        end = self._stop
+        if phase.lasts is not None:
+            # A phase takes time, whatever was drawn: else one could repeat for ever at one moment.
+            end = min(self._stop, self._now + max(1, int(phase.lasts.draw(self._rng, 1)[0])))
+        left = phase.repeat if phase.repeat is not None else NEVER
+        if phase.every is not None:
+            yield from self._grid(phase, phase.every, end, left)
+        elif phase.gap is not None:
+            yield from self._gaps(phase, phase.gap, end, left)
+        elif phase.mean_wait is not None:
+            yield from self._poisson(phase, phase.mean_wait, end, left)
+        if phase.lasts is not None:
+            self._now = end
+
+    def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
+        if phase.hold is None:
+            return np.full(len(begin), NEVER, dtype=np.int64)
+        return begin + phase.hold.draw(self._rng, len(begin))
+
+    def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        start = self._now
+        total = min(left, -(-(end - start) // every))
+        for first in range(0, total, self._block):
+            begin = start + every * np.arange(first, min(first + self._block, total), dtype=np.int64)
+            yield begin, self._ends(phase, begin)
+        self._now = start + every * total
+
+    def _gaps(self, phase: _Phase, gap: Sampler, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        begin_next = self._now
+        if self._free_at is not None:
+            begin_next = max(begin_next, self._free_at + int(gap.draw(self._rng, 1)[0]))
+        released = begin_next
+        while left > 0 and begin_next < end:
+            n = min(left, self._block)
+            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else phase.hold.draw(self._rng, n)
+            # The next arrival is at least 1 µs on, so that time passes even where both are drawn as 0.
+            steps = np.maximum(1, hold + gap.draw(self._rng, n))
+            begin = begin_next + np.concatenate(([0], np.cumsum(steps)))
+            begin_next, begin = int(begin[-1]), begin[:-1]
+            kept = begin < end
+            begin, hold = begin[kept], hold[kept]
+            left -= len(begin)
+            released = int(begin[-1] + hold[-1])
+            yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
+        self._free_at = released
+        self._now = released
+
+    def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        at = self._now
+        expected = min(left, (end - at) / wait)
+        block = int(min(self._block, max(16, expected * 1.1)))
+        while left > 0 and at < end:
+            n = min(left, block)
+            waits = np.rint(self._rng.exponential(wait, n)).astype(np.int64)
+            begin = at + np.cumsum(waits)
+            at = int(begin[-1])
+            begin = begin[begin < end]
+            left -= len(begin)
+            if len(begin):
+                yield begin, self._ends(phase, begin)
+        self._now = at
+
+
+def hold_blocks(
+    task: Task, rng: np.random.Generator, stop: int, picker: Picker | None
+) -> Iterator[HoldBlock]:
+    """The holds of one instance until arrivals stop at `stop` (µs); `picker` finds their pages, if they are its own."""
+    for begin, end in _Times(task, rng, stop).blocks():
+        yield HoldBlock(begin, end, None if picker is None else picker.pick(len(begin)))
