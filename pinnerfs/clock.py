@@ -38,9 +38,7 @@ class RealClock:
         return max(0.0, (moment - self.now()) / self._speed / 1e6)
 
     def advance(self, step: int) -> int:
-        raise OSError(
-            errno.EPERM, "time goes on by itself here: only a manual clock (--clock manual) can be advanced"
-        )
+        raise OSError(errno.EPERM, "time goes on by itself here: only a manual clock (--clock manual) can be advanced")
 
 
 class ManualClock:

@@ -47,9 +47,7 @@ class EventBatch:
         return len(self.time)
 
     def __getitem__(self, rows: slice | npt.NDArray[np.generic]) -> EventBatch:
-        return EventBatch(
-            self.time[rows], self.kind[rows], self.pfn[rows], self.order[rows], self.handle[rows]
-        )
+        return EventBatch(self.time[rows], self.kind[rows], self.pfn[rows], self.order[rows], self.handle[rows])
 
     @classmethod
     def concatenate(cls, batches: Sequence[EventBatch]) -> EventBatch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pinnerfs.kernel.events import Event
 
-__all__ = ["GENERATIONS", "INTRODUCED", "Generation"]
+__all__ = ["ANDROID12_5_10_EARLY", "GENERATIONS", "INTRODUCED", "Generation"]
 
 _FOLL_GET = frozenset({Event.get_user_pages, Event.put_user_page, Event.free})
 _FOLL_PIN = frozenset({Event.pin_user_pages, Event.unpin_user_page})
@@ -47,4 +47,14 @@ INTRODUCED = Generation(
     tail=_TAIL,
 )
 
-GENERATIONS = {generation.name: generation for generation in (INTRODUCED,)}
+ANDROID12_5_10_EARLY = Generation(
+    name="android12-5.10-early",
+    summary="the first months of android12-5.10",
+    files=("longterm_pinner", "threshold", "alloc_contig_failed", "failure_tracking"),
+    tracked=_FOLL_GET,
+    prints_count=False,
+    heads={"slow": _SLOW, "fast": _FAST},
+    tail=_TAIL,
+)
+
+GENERATIONS = {generation.name: generation for generation in (INTRODUCED, ANDROID12_5_10_EARLY)}

@@ -129,9 +129,7 @@ def _lazy_zeros(frames: int, dtype: type[np.generic]) -> npt.NDArray[np.generic]
 
     numpy's own zeros ask for huge pages, so that one touched frame would cost 2 MiB.
     """
-    buffer = mmap.mmap(
-        -1, max(1, frames) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )
+    buffer = mmap.mmap(-1, max(1, frames) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         buffer.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(buffer, dtype=dtype)[:frames]

@@ -76,6 +76,4 @@ def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
 def _plain(message: str) -> str:
     """msgspec's words with the terms of TOML in place of its own."""
     message = re.sub(r"^Object ", "", message)
-    return (
-        message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
-    )
+    return message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")

@@ -86,18 +86,14 @@ class _Bounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return low, high
 
 
-class Uniform(
-    _Bounded, frozen=True, tag_field="dist", tag="uniform", forbid_unknown_fields=True, kw_only=True
-):
+class Uniform(_Bounded, frozen=True, tag_field="dist", tag="uniform", forbid_unknown_fields=True, kw_only=True):
     """Every time from `min` to `max` is as likely."""
 
     min: str | int | float
     max: str | int | float
 
 
-class Exponential(
-    _Bounded, frozen=True, tag_field="dist", tag="exponential", forbid_unknown_fields=True, kw_only=True
-):
+class Exponential(_Bounded, frozen=True, tag_field="dist", tag="exponential", forbid_unknown_fields=True, kw_only=True):
     """Exponential with this mean."""
 
     mean: str | int | float
@@ -110,18 +106,14 @@ class Normal(_Bounded, frozen=True, tag_field="dist", tag="normal", forbid_unkno
     sd: str | int | float
 
 
-class Lognormal(
-    _Bounded, frozen=True, tag_field="dist", tag="lognormal", forbid_unknown_fields=True, kw_only=True
-):
+class Lognormal(_Bounded, frozen=True, tag_field="dist", tag="lognormal", forbid_unknown_fields=True, kw_only=True):
     """Lognormal: half of the draws below `median`; `sigma` is the standard deviation of the logarithm."""
 
     median: str | int | float
     sigma: float
 
 
-class Choice(
-    msgspec.Struct, frozen=True, tag_field="dist", tag="choice", forbid_unknown_fields=True, kw_only=True
-):
+class Choice(msgspec.Struct, frozen=True, tag_field="dist", tag="choice", forbid_unknown_fields=True, kw_only=True):
     """One of `values`, in proportion to `weights`; without weights each is as likely."""
 
     values: list[str | int | float]
@@ -149,9 +141,7 @@ class Sampler:
     def _init_choice(self, choice: Choice, what: str) -> None:
         if not choice.values:
             raise ValueError(f"{what}.values is empty")
-        self._values = np.array(
-            [parse_time(f"{what}.values", value) for value in choice.values], dtype=np.int64
-        )
+        self._values = np.array([parse_time(f"{what}.values", value) for value in choice.values], dtype=np.int64)
         weights = [1.0] * len(choice.values) if choice.weights is None else choice.weights
         if len(weights) != len(choice.values):
             raise ValueError(f"{what}.weights has {len(weights)} entries for {len(choice.values)} values")

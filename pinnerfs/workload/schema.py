@@ -54,24 +54,18 @@ class Memory(_Table, frozen=True):
             raise ValueError(f"pageblock_order = {self.pageblock_order} must lie from 0 to 18")
         block = 1 << self.pageblock_order
         if self.base_pfn < 0 or self.base_pfn % block or self.base_pfn >= 1 << 40:
-            raise ValueError(
-                f"base_pfn = {self.base_pfn} must be a multiple of {block}, the frames of a pageblock"
-            )
+            raise ValueError(f"base_pfn = {self.base_pfn} must be a multiple of {block}, the frames of a pageblock")
         for what, size in [
             ("size", self.size),
             *((f"size of region {r.name!r}", r.size) for r in self.region),
         ]:
             length = parse_size(what, size)
             if not length or length % (block * PAGE_SIZE):
-                raise ValueError(
-                    f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB"
-                )
+                raise ValueError(f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB")
         _no_twins("region", [region.name for region in self.region])
         total = sum(region.frames for region in self.region)
         if total > self.frames:
-            raise ValueError(
-                f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}"
-            )
+            raise ValueError(f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}")
 
     @property
     def frames(self) -> int:
@@ -104,9 +98,7 @@ class Phase(_Table, frozen=True, rename={"lasts": "for"}):
             raise ValueError(f"repeat = {self.repeat} must be at least 1")
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
-            raise ValueError(
-                "a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)"
-            )
+            raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")
         if self.lasts is not None:
             sampler("for", self.lasts)
             if isinstance(self.lasts, str) and not parse_time("for", self.lasts):
@@ -147,13 +139,9 @@ class Task(_Table, frozen=True):
         sampler("start", self.start)
         if self.share is None:
             if self.region is None:
-                raise ValueError(
-                    "a task must have a `region` for its pages, or `share` those of another task"
-                )
+                raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
         elif (self.region, self.pages, self.order, self.pick) != (None, None, None, None):
-            raise ValueError(
-                f"share = {self.share!r} brings its pages: leave out region, pages, order and pick"
-            )
+            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order and pick")
         if not 1 <= (1 if self.pages is None else self.pages) <= MAX_PAGES:
             raise ValueError(f"pages = {self.pages} must lie from 1 to {MAX_PAGES}")
         if not 0 <= (self.order or 0) <= 18:
@@ -196,9 +184,7 @@ class Scenario(_Table, frozen=True):
                 self._check_room(where, task)
             elif task.share == task.name or task.share not in tasks:
                 others = [name for name in tasks if name != task.name]
-                raise ValueError(
-                    f"{where} share = {task.share!r} must name another task, of {_names(others)}"
-                )
+                raise ValueError(f"{where} share = {task.share!r} must name another task, of {_names(others)}")
             elif tasks[task.share].share is not None:
                 raise ValueError(f"{where} share = {task.share!r} must name a task with pages of its own")
 
@@ -211,9 +197,7 @@ class Scenario(_Table, frozen=True):
             raise ValueError(f"{where} order = {order} must not lie above the pageblock_order")
         needed, there = (task.pages or 1) << order, regions[task.region].frames
         if needed > there:
-            raise ValueError(
-                f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})"
-            )
+            raise ValueError(f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})")
 
 
 def _no_twins(what: str, names: list[str]) -> None:

@@ -150,9 +150,7 @@ class _Times:
         self._now = at
 
 
-def hold_blocks(
-    task: Task, rng: np.random.Generator, stop: int, picker: Picker | None
-) -> Iterator[HoldBlock]:
+def hold_blocks(task: Task, rng: np.random.Generator, stop: int, picker: Picker | None) -> Iterator[HoldBlock]:
     """The holds of one instance until arrivals stop at `stop` (µs); `picker` finds their pages, if they are its own."""
     for begin, end in _Times(task, rng, stop).blocks():
         yield HoldBlock(begin, end, None if picker is None else picker.pick(len(begin)))

@@ -158,9 +158,7 @@ class Timeline:
         for task in scenario.task:
             handle = depot.save(call_chain(scenario.stack[task.stack], generation))
             order = (tasks[task.share] if task.share else task).order or 0
-            instances = [
-                _Instance(task, number, seed, stop, memory, handle, order) for number in range(task.instances)
-            ]
+            instances = [_Instance(task, number, seed, stop, memory, handle, order) for number in range(task.instances)]
             self._tasks.append((task, instances))
         self._place = {task.name: place for place, (task, _) in enumerate(self._tasks)}
         for task in scenario.task:
@@ -201,9 +199,7 @@ class Timeline:
     def _window(self) -> EventBatch:
         until = self._end + self._width
         batches = []
-        holds = {
-            name: [one.take_holds(until) for one in self._tasks[at][1]] for name, at in self._place.items()
-        }
+        holds = {name: [one.take_holds(until) for one in self._tasks[at][1]] for name, at in self._place.items()}
         for task, instances in self._tasks:
             for number, instance in enumerate(instances):
                 taken = holds[task.name][number]

@@ -1,0 +1,5 @@
+"""`python -m pinnerfs`."""
+
+from pinnerfs.cli import main
+
+main()

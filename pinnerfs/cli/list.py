@@ -1,0 +1,23 @@
+"""pinnerfs list."""
+
+from __future__ import annotations
+
+import click
+
+from pinnerfs.workload.gallery import gallery, load
+
+__all__ = ["list_"]
+
+
+@click.command("list")
+def list_() -> None:
+    """Print the scenarios of the gallery, one a line, the name first.
+
+    \b
+    Example:
+      pinnerfs list
+    """
+    names = list(gallery())
+    width = max(map(len, names), default=0)
+    for name in names:
+        click.echo(f"{name:{width}}  {load(name).description}")

@@ -1,0 +1,73 @@
+"""pinnerfs show."""
+
+from __future__ import annotations
+
+import click
+
+from pinnerfs.cli import options
+from pinnerfs.workload.gallery import load
+from pinnerfs.workload.quantities import Quantity
+from pinnerfs.workload.schema import Phase, Scenario, Task
+
+__all__ = ["show"]
+
+
+@click.command()
+@options.scenario
+def show(scenario: str) -> None:
+    """Explain a scenario: its memory, and what each task does in turn.
+
+    \b
+    Example:
+      pinnerfs show camera-stall
+    """
+    click.echo("\n".join(_explain(load(scenario))))
+
+
+def _explain(scenario: Scenario) -> list[str]:
+    ends = f"{scenario.duration}" if scenario.duration is not None else "endless"
+    lines = [
+        f"{scenario.name}: {scenario.description}",
+        f"  threshold {scenario.threshold}, duration {ends}, seed {scenario.seed}, race {scenario.race}",
+        f"memory: {scenario.memory.size} from PFN {scenario.memory.base_pfn}",
+    ]
+    for region in scenario.memory.region:
+        lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)})")
+    for task in scenario.task:
+        times = "" if task.instances == 1 else f", {task.instances} of it"
+        lines.append(f"task {task.name}{times}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)} on")
+        lines += [f"  {_phase(phase)}" for phase in task.phase]
+    return lines
+
+
+def _pages(task: Task) -> str:
+    release = task.release or ("put_user_page" if task.foll == "FOLL_GET" else "unpin_user_page")
+    ends = "never releases them" if release == "never" else f"releases them by {release}"
+    if task.share is not None:
+        pages = f"the pages that {task.share} holds"
+    else:
+        order = f" of order {task.order}" if task.order else ""
+        pages = f"{task.pages or 1} {task.pick or 'contiguous'} pages{order} in {task.region}"
+    return f"pins {pages} with {task.foll}, {ends}"
+
+
+def _phase(phase: Phase) -> str:
+    lasts = f"{phase.repeat} times" if phase.lasts is None else f"for {_quantity(phase.lasts)}"
+    if phase.pause:
+        return f"{lasts}: nothing"
+    if phase.every is not None:
+        arrivals = f"every {phase.every}"
+    elif phase.gap is not None:
+        arrivals = f"{_quantity(phase.gap)} after the last release"
+    else:
+        arrivals = f"at random, {phase.rate}"
+    hold = "" if phase.hold is None else f", each held {_quantity(phase.hold)}"
+    return f"{lasts}: {arrivals}{hold}"
+
+
+def _quantity(quantity: Quantity) -> str:
+    if isinstance(quantity, str | int | float):
+        return str(quantity)
+    fields = {name: getattr(quantity, name) for name in quantity.__struct_fields__}
+    kind = str(quantity.__struct_config__.tag)
+    return f"{kind}({', '.join(f'{name} {value}' for name, value in fields.items() if value is not None)})"

@@ -1,0 +1,96 @@
+"""The daemon: a mount that answers until it is unmounted, in the foreground or detached."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.mount import check_binding, serve
+from pinnerfs.debugfs.tree import Tree
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.generations import Generation
+
+__all__ = ["Daemon"]
+
+READY = b"ready"
+
+
+class Daemon:
+    """What to mount and how. `mountpoint` is absolute; `log_file` None means stderr, while there is one."""
+
+    def __init__(
+        self,
+        device: Device,
+        generation: Generation,
+        mountpoint: str,
+        *,
+        allow_other: bool = False,
+        sendfile: bool = False,
+        log_file: str | None = None,
+    ) -> None:
+        check_binding()
+        self._device = device
+        self._mountpoint = mountpoint
+        # Other users get in where root mounts; the modes then decide, as on a debugfs.
+        self._allow_other = allow_other or os.geteuid() == 0
+        self._sendfile = sendfile
+        self._tree = Tree(device, generation, os.geteuid(), os.getegid())
+        handler: logging.Handler
+        try:
+            handler = logging.StreamHandler() if log_file is None else logging.FileHandler(log_file)
+        except OSError as error:
+            raise PinnerfsError(f"cannot open log file {log_file}: {error.strerror}") from None
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, handlers=[handler])
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Mount, and return after the unmount. `ready` is called once the mount answers."""
+        behind = threading.Thread(target=self._device.keep_up, daemon=True)
+        # Started with all signals blocked: they are for the loop in the main thread, which they end.
+        old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        behind.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        try:
+            serve(self._tree, self._mountpoint, ready, self._allow_other, self._sendfile)
+        finally:
+            self._device.stop()
+
+    def detach(self) -> None:
+        """Run in a process of its own, and return when the mount answers. PinnerfsError where it never will."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child:
+            os.close(writer)
+            with os.fdopen(reader, "rb") as pipe:
+                said = pipe.read()
+            if said != READY:
+                os.waitpid(child, 0)
+                raise PinnerfsError(said.decode() or f"cannot mount on {self._mountpoint}: the daemon died at once")
+            return
+        os.close(reader)
+        status = 1
+        try:
+            os.setsid()
+            os.chdir("/")
+            self.run(lambda: self._settle(writer))
+            status = 0
+        except PinnerfsError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    @staticmethod
+    def _settle(writer: int) -> None:
+        """Let go of the terminal and whatever else was inherited, and tell the parent."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.write(writer, READY)
+        os.close(writer)

@@ -1,0 +1,50 @@
+"""A simulation that is kept up with a clock, safe to be asked by several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pinnerfs.clock import Clock
+from pinnerfs.simulation import Simulation
+
+__all__ = ["Device"]
+
+# Books are kept up at least this often while things happen; more often would only cost processor time.
+SHORTEST_NAP = 0.05  # seconds
+
+
+class Device:
+    """The fake device behind the files."""
+
+    def __init__(self, simulation: Simulation, clock: Clock) -> None:
+        self.clock = clock
+        self._simulation = simulation
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextmanager
+    def up_to_now(self) -> Iterator[Simulation]:
+        """The simulation with every event up to this moment in the books, for one's own use meanwhile."""
+        with self._lock:
+            self._simulation.advance_to(self.clock.now())
+            yield self._simulation
+
+    def keep_up(self) -> None:
+        """Keep the books up to date until `stop`, so that no reader finds much to catch up with.
+
+        Sleeps while nothing is due, for ever if nothing ever is.
+        """
+        while not self._stop.is_set():
+            with self._lock:
+                # One bounded piece of work at a time: a reader shall not wait for all of it.
+                next(self._simulation.steps_to(self.clock.now()), None)
+                due = self._simulation.next_event()
+            wait = None if due is None else self.clock.wait_for(due)
+            behind = wait is not None and wait <= 0
+            self._stop.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
+
+    def stop(self) -> None:
+        """Let `keep_up` return."""
+        self._stop.set()

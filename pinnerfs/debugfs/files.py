@@ -1,0 +1,126 @@
+"""What an open file of page_pinner/ answers to read and write."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Protocol
+
+from pinnerfs.debugfs.device import Device
+from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
+from pinnerfs.kernel.records import record_text
+
+__all__ = ["FILES", "Failures", "OpenFile", "OpenRecords", "OpenSimpleAttribute"]
+
+# mm/page_pinner.c prints a record into one page.
+RECORD_BUFFER = 4096
+
+
+class OpenFile(Protocol):
+    """An open file. Both calls raise OSError with the kernel's errno."""
+
+    def read(self, size: int) -> bytes:
+        """The next read of at most `size` bytes; b"" at the end."""
+
+    def write(self, data: bytes) -> None:
+        """One write, accepted whole or refused."""
+
+
+class OpenRecords:
+    """`longterm_pinner`: one record a read, its position counted in reads. Imitates `read_longterm_page_pinner`."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        with self._device.up_to_now() as simulation:
+            record = simulation.record(self._position)
+        text = b"" if record is None else record_text(record).encode()
+        # The kernel's buffer must hold the NUL that snprintf puts behind the text, too.
+        if text and len(text) >= min(size, RECORD_BUFFER):
+            raise OSError(errno.ENOMEM, "the record does not fit")
+        # A read that meets the end moves the position on as well.
+        self._position += 1
+        return text
+
+    def write(self, data: bytes) -> None:
+        raise OSError(errno.EINVAL, "the file has no write")
+
+
+class OpenSimpleAttribute:
+    """A simple attribute: one number as text. Imitates `simple_attr_read` and `simple_attr_write` of libfs."""
+
+    def __init__(self, get: Callable[[], int], put: Callable[[int], None]) -> None:
+        self._get = get
+        self._put = put
+        self._text = b""
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        if self._position == 0:
+            self._text = b"%d\n" % self._get()
+        part = self._text[self._position : self._position + size]
+        self._position += len(part)
+        return part
+
+    def write(self, data: bytes) -> None:
+        self._put(parse_simple_attribute(data))
+
+
+class Failures:
+    """`alloc_contig_failed` and `failure_tracking`. No scenario has allocations that fail: the file stays empty."""
+
+    def __init__(self) -> None:
+        self.tracking = True
+
+
+class OpenFailures:
+    """`alloc_contig_failed`: refuses to be read while tracking is off. Imitates `read_alloc_contig_failed`."""
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+
+    def read(self, size: int) -> bytes:
+        if not self._failures.tracking:
+            raise OSError(errno.EINVAL, "failure tracking is off")
+        return b""
+
+    def write(self, data: bytes) -> None:
+        raise OSError(errno.EINVAL, "the file has no write")
+
+
+def _open_longterm_pinner(device: Device, failures: Failures) -> OpenFile:
+    return OpenRecords(device)
+
+
+def _open_threshold(device: Device, failures: Failures) -> OpenFile:
+    def get() -> int:
+        with device.up_to_now() as simulation:
+            return simulation.threshold
+
+    def put(value: int) -> None:
+        with device.up_to_now() as simulation:
+            simulation.threshold = to_signed(value)
+
+    return OpenSimpleAttribute(get, put)
+
+
+def _open_alloc_contig_failed(device: Device, failures: Failures) -> OpenFile:
+    return OpenFailures(failures)
+
+
+def _open_failure_tracking(device: Device, failures: Failures) -> OpenFile:
+    def put(value: int) -> None:
+        failures.tracking = bool(value)
+
+    return OpenSimpleAttribute(lambda: int(failures.tracking), put)
+
+
+# Every file that some generation has: its permissions, and how it is opened.
+FILES: dict[str, tuple[int, Callable[[Device, Failures], OpenFile]]] = {
+    "longterm_pinner": (0o444, _open_longterm_pinner),
+    "threshold": (0o644, _open_threshold),
+    "alloc_contig_failed": (0o444, _open_alloc_contig_failed),
+    "failure_tracking": (0o644, _open_failure_tracking),
+}

@@ -1,0 +1,115 @@
+"""Mount points: what is mounted where, whether a scenario can be mounted there, and taking it down again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import subprocess
+from pathlib import Path
+
+from pinnerfs.debugfs.control import CONTROL_FOLDER
+from pinnerfs.errors import PinnerfsError
+
+__all__ = ["prepare", "unmount"]
+
+FSTYPE = "fuse.pinnerfs"
+UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
+
+
+def _mounted(path: str) -> str | None:
+    """The type of what is mounted exactly here, or None. Does not touch the mount itself, which may be dead."""
+    found = None
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        # The kernel writes blanks and backslashes in octal.
+        place = left.split(" ")[4].encode(errors="surrogateescape").decode("unicode_escape").encode("latin-1")
+        if os.fsdecode(place) == path:
+            found = right.split(" ")[0]
+    return found
+
+
+def _absolute(mountpoint: str) -> str:
+    """The mount point as the kernel names it; its last part is not looked into, for a dead mount answers nothing."""
+    parent, name = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(parent), name) if name else parent
+
+
+def _fusermount() -> str:
+    program = shutil.which("fusermount") or shutil.which("fusermount3")
+    if program is None:
+        raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)")
+    return program
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def prepare(mountpoint: str) -> tuple[str, str | None]:
+    """Check that something can be mounted here. Returns the absolute path, and a word about what was cleared away.
+
+    A dead mount that an earlier daemon left is unmounted. PinnerfsError for a mount point that is already one, is
+    missing, is not a folder, or is not empty; and where FUSE itself is out of reach.
+    """
+    path = os.path.realpath(mountpoint) if not _is_dead(mountpoint) else _absolute(mountpoint)
+    word = None
+    if _is_dead(path):
+        subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
+        if _is_dead(path):
+            raise PinnerfsError(f"{mountpoint} is a dead mount that cannot be taken down: unmount it first")
+        word = f"{mountpoint}: replaced a dead mount that an earlier daemon left"
+    try:
+        entries = os.listdir(path)
+    except OSError as error:
+        raise PinnerfsError(f"cannot mount on {mountpoint}: {error.strerror}") from None
+    kind = _mounted(path)
+    if kind is not None:
+        raise PinnerfsError(
+            f"cannot mount on {mountpoint}: it already is a mount point ({kind}); wanted an empty folder"
+        )
+    if entries:
+        raise PinnerfsError(f"cannot mount on {mountpoint}: the folder is not empty ({entries[0]!r} is in it)")
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        why = "Permission denied" if os.path.exists("/dev/fuse") else "No such file or directory"
+        raise PinnerfsError(f"cannot open /dev/fuse: {why}; mounting needs to read and write it")
+    if os.geteuid() != 0:
+        _fusermount()
+    return path, word
+
+
+def _open_daemon(path: str) -> int | None:
+    """A pidfd of the daemon behind a mount, or None where it cannot be told."""
+    try:
+        return os.pidfd_open(int(Path(path, CONTROL_FOLDER, "pid").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def unmount(mountpoint: str) -> None:
+    """Unmount and wait until the daemon is gone. PinnerfsError where that is no pinnerfs mount, or it is busy."""
+    path = _absolute(mountpoint)
+    if not os.path.ismount(path) and not _is_dead(path):
+        path = os.path.realpath(path)
+    kind = _mounted(path)
+    if kind != FSTYPE:
+        there = "nothing" if kind is None else f"a {kind}"
+        raise PinnerfsError(f"cannot unmount {mountpoint}: wanted a {FSTYPE} mount, but {there} is mounted there")
+    daemon = _open_daemon(path)
+    try:
+        done = subprocess.run([_fusermount(), "-u", "--", path], check=False, capture_output=True, text=True)
+        if done.returncode:
+            reason = done.stderr.strip() or f"fusermount left with {done.returncode}"
+            if "busy" in reason:
+                reason = "it is busy: a file on it is open, or somebody's working directory lies on it"
+            raise PinnerfsError(f"cannot unmount {mountpoint}: {reason}")
+        if daemon is not None and not select.select([daemon], [], [], UNMOUNT_DEADLINE)[0]:
+            raise PinnerfsError(f"unmounted {mountpoint}, but its daemon is still there after {UNMOUNT_DEADLINE} s")
+    finally:
+        if daemon is not None:
+            os.close(daemon)

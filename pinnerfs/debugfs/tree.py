@@ -1,0 +1,157 @@
+"""The tree of a debugfs: which files there are, their modes, and the errno of everything one may try.
+
+Imitates fs/debugfs/inode.c and fs/libfs.c of Linux 5.10 to 6.1. Who may do what is not decided here: the modes
+say it, and the kernel of the mount enforces them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from pinnerfs.debugfs.control import CONTROL_FOLDER, Control
+from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.files import FILES, Failures, OpenFile
+from pinnerfs.kernel.generations import Generation
+
+__all__ = ["Node", "Tree"]
+
+NAME_MAX = 255
+# debugfs leaves s_maxbytes at MAX_NON_LFS.
+LARGEST_SIZE = 0x7FFFFFFF
+KEEP = 0xFFFFFFFF  # chown's -1, as FUSE hands it on
+
+
+@dataclass
+class Node:
+    """A file or folder, with what stat shows of it; times in ns."""
+
+    ino: int
+    mode: int
+    uid: int
+    gid: int
+    size: int = 0
+    atime: int = field(default_factory=time.time_ns)
+    mtime: int = 0
+    ctime: int = 0
+    children: dict[str, Node] = field(default_factory=dict)
+    open: Callable[[], OpenFile] | None = None
+
+    def __post_init__(self) -> None:
+        self.mtime = self.ctime = self.atime
+
+    @property
+    def nlink(self) -> int:
+        """1 for a file; for a folder 2, and 1 for each folder in it."""
+        if not stat.S_ISDIR(self.mode):
+            return 1
+        return 2 + sum(stat.S_ISDIR(child.mode) for child in self.children.values())
+
+    def changed(self) -> None:
+        """Note the time of a change of the inode."""
+        self.ctime = time.time_ns()
+
+
+class Tree:
+    """The files of one fake device, owned by whoever mounts it. Every method raises OSError with the kernel's errno."""
+
+    def __init__(self, device: Device, generation: Generation, uid: int, gid: int) -> None:
+        self._owner = (uid, gid)
+        self._inodes = 0
+        self._root = self._folder(0o700)
+        page_pinner = self._root.children["page_pinner"] = self._folder(0o755)
+        failures = Failures()
+        for name in generation.files:
+            mode, opener = FILES[name]
+            page_pinner.children[name] = self._file(mode, partial(opener, device, failures))
+        self._hidden = self._folder(0o700)
+        for name, (mode, reopen) in Control(device).files.items():
+            self._hidden.children[name] = self._file(mode, reopen)
+
+    def _folder(self, mode: int) -> Node:
+        self._inodes += 1
+        return Node(self._inodes, stat.S_IFDIR | mode, *self._owner)
+
+    def _file(self, mode: int, opener: Callable[[], OpenFile]) -> Node:
+        self._inodes += 1
+        return Node(self._inodes, stat.S_IFREG | mode, *self._owner, open=opener)
+
+    def node(self, path: str) -> Node:
+        """The node at a path from the root on, "/" itself included. ENOENT, ENOTDIR, ENAMETOOLONG."""
+        at = self._root
+        for name in path.split("/")[1:] if path != "/" else ():
+            if len(os.fsencode(name)) > NAME_MAX:
+                raise OSError(errno.ENAMETOOLONG, name)
+            if not stat.S_ISDIR(at.mode):
+                raise OSError(errno.ENOTDIR, path)
+            if at is self._root and name == CONTROL_FOLDER:
+                at = self._hidden
+            elif name in at.children:
+                at = at.children[name]
+            else:
+                raise OSError(errno.ENOENT, path)
+        return at
+
+    def listing(self, path: str) -> list[tuple[str, Node]]:
+        """The entries of a folder, newest first; the control folder is never among them. Imitates `dcache_readdir`."""
+        return list(reversed(self.node(path).children.items()))
+
+    def open(self, path: str, flags: int) -> OpenFile:
+        """Open a file. EINVAL with O_DIRECT, which no such file can do."""
+        opener = self.node(path).open
+        if opener is None:
+            raise OSError(errno.EISDIR, path)
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, path)
+        return opener()
+
+    def make(self, path: str, mode: int) -> None:
+        """Refuse a new file or node: EACCES for a regular file (there is no `->create`), else EPERM (no `->mknod`)."""
+        raise OSError(errno.EACCES if stat.S_IFMT(mode) in (0, stat.S_IFREG) else errno.EPERM, path)
+
+    def rearrange(self, path: str) -> None:
+        """Refuse mkdir, rmdir, unlink, rename, link and symlink: EPERM, there are no such operations."""
+        raise OSError(errno.EPERM, path)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Keep new permissions: imitates `simple_setattr`, as the next three do."""
+        node = self.node(path)
+        node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(mode)
+        node.changed()
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """Keep a new owner and group; -1 leaves the old one."""
+        node = self.node(path)
+        node.uid = node.uid if uid in (-1, KEEP) else uid
+        node.gid = node.gid if gid in (-1, KEEP) else gid
+        node.changed()
+
+    def set_times(self, path: str, atime: int, mtime: int) -> None:
+        """Keep new times, in ns."""
+        node = self.node(path)
+        node.atime, node.mtime = atime, mtime
+        node.changed()
+
+    def truncate(self, path: str, size: int) -> None:
+        """Keep the size that stat shows, which is all that it does. EFBIG for one over 2 GiB."""
+        if size > LARGEST_SIZE:
+            raise OSError(errno.EFBIG, path)
+        node = self.node(path)
+        node.size = size
+        node.changed()
+        node.mtime = node.ctime
+
+    def fsync(self, path: str) -> None:
+        """EINVAL for a file (there is no `->fsync`); a folder has nothing to write and succeeds."""
+        if not stat.S_ISDIR(self.node(path).mode):
+            raise OSError(errno.EINVAL, path)
+
+    @staticmethod
+    def statfs() -> dict[str, int]:
+        """What statfs shows: imitates `simple_statfs`."""
+        return {"f_bsize": 4096, "f_frsize": 4096, "f_namemax": NAME_MAX}
