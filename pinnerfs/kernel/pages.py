@@ -9,6 +9,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Int64s = npt.NDArray[np.int64]
+_Item = TypeVar("_Item", bound=np.generic)
 
 PAGE_SIZE = 4096
 
@@ -124,7 +126,7 @@ class MemoryMap:
         return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
 
 
-def _lazy_zeros(frames: int, dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
     """Zeroed frames that cost memory only where they are touched, 4 KiB at a time.
 
     numpy's own zeros ask for huge pages, so that one touched frame would cost 2 MiB.

@@ -67,9 +67,9 @@ class Pinner:
         batch = batch[self._tracked[batch.kind]]
         if not len(batch):
             return
+        frames = self._spread(batch)
         self.counters.pins += int(np.isin(batch.kind, PINS).sum())
         self.counters.releases += int(np.isin(batch.kind, RELEASES).sum())
-        frames = self._spread(batch)
         frame = frames.frame[frames.first]  # the frames touched, each once
         group = np.cumsum(frames.first) - 1  # which of them a row belongs to
         was_pinned = self.state.pinned[frame]

@@ -9,7 +9,7 @@ __all__ = ["RECORD", "RING_SIZE", "Ring"]
 
 RING_SIZE = 4096
 
-# One record as it is taken at release. `order` tells a compound page, whose head's PFN and flags these are.
+# One record as it is taken at release; PFN and flags are those of a compound page's head.
 RECORD = np.dtype(
     [
         ("elapsed", np.int64),  # µs

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.workload.schema import Scenario
+from pinnerfs.workload.schema import CHOICES, Scenario
 
 __all__ = ["gallery", "load", "parse"]
 
@@ -74,6 +74,11 @@ def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
 
 
 def _plain(message: str) -> str:
-    """msgspec's words with the terms of TOML in place of its own."""
+    """msgspec's words with the terms of TOML in place of its own; it lists a key's choices, which msgspec does not."""
     message = re.sub(r"^Object ", "", message)
-    return message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
+    message = message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
+    choice = re.fullmatch(r"Invalid (?:enum )?value (?P<came>.*) - at `(?P<path>.*\.(?P<key>\w+))`", message, re.DOTALL)
+    if choice and choice["key"] in CHOICES:
+        wanted = ", ".join(map(repr, CHOICES[choice["key"]]))
+        return f"{choice['key']} = {choice['came']} must be one of {wanted} - at `{choice['path']}`"
+    return message

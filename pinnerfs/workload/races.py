@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from pinnerfs.kernel.events import PINS, RELEASES, Event, EventBatch
 from pinnerfs.kernel.pages import Int64s
@@ -12,7 +13,7 @@ __all__ = ["race"]
 RELEASING = (*RELEASES, Event.put_page, Event.free)
 
 
-def _chances(seed: int, pfn: Int64s, time: Int64s) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _chances(seed: int, pfn: Int64s, time: Int64s) -> npt.NDArray[np.float64]:
     """A number from 0 to 1 for each meeting, from what it is and not from when it was asked for (splitmix64)."""
     with np.errstate(over="ignore"):
         x = np.full(len(pfn), seed, dtype=np.uint64)
@@ -21,7 +22,7 @@ def _chances(seed: int, pfn: Int64s, time: Int64s) -> np.ndarray[tuple[int], np.
             x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)) * 2.0**-53
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def race(batch: EventBatch, chance: float, seed: int) -> EventBatch:

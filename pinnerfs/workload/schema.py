@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
-from pinnerfs.workload.quantities import Quantity, parse_rate, parse_size, parse_time, sampler
+from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_size, parse_time, sampler
 
-__all__ = ["Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
+__all__ = ["CHOICES", "Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
 
 Time = str | int | float
+Via = Literal["slow", "fast"]
+Foll = Literal["FOLL_GET", "FOLL_PIN"]
+Pick = Literal["contiguous", "scattered"]
+Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
+
+# What a key of a few words may say: for messages, as msgspec's own do not list it.
+CHOICES: dict[str, tuple[object, ...]] = {
+    "format": (1,),
+    "via": get_args(Via),
+    "foll": get_args(Foll),
+    "pick": get_args(Pick),
+    "release": get_args(Release),
+    "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
+}
 
 MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
@@ -74,7 +88,7 @@ class Memory(_Table, frozen=True):
 
 class Stack(_Table, frozen=True):
     frames: list[str]
-    via: Literal["slow", "fast"] | None = None
+    via: Via | None = None
     syscall: str | None = None
 
     def __post_init__(self) -> None:
@@ -123,13 +137,13 @@ class Task(_Table, frozen=True):
     phase: list[Phase]
     instances: int = 1
     start: Quantity = "0s"
-    foll: Literal["FOLL_GET", "FOLL_PIN"] = "FOLL_GET"
+    foll: Foll = "FOLL_GET"
     region: str | None = None
     pages: int | None = None
     order: int | None = None
-    pick: Literal["contiguous", "scattered"] | None = None
+    pick: Pick | None = None
     share: str | None = None
-    release: Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"] | None = None
+    release: Release | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
