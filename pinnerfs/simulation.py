@@ -16,8 +16,8 @@ from pinnerfs.workload.timeline import Timeline
 
 __all__ = ["Simulation", "generation"]
 
-# Events applied in one go: some 10 ms of work, so that nobody who takes turns waits long.
-STEP_EVENTS = 1 << 16
+# Frames that events touch in one go: some 10 ms of work, so that nobody who takes turns waits long.
+STEP_FRAMES = 1 << 16
 
 
 def generation(name: str) -> Generation:
@@ -74,7 +74,7 @@ class Simulation:
     def steps_to(self, moment: int) -> Iterator[int]:
         """As `advance_to`, a bounded piece of work at a time: yields how far it has come (µs)."""
         while self._now < moment or self._timeline.next_event() == moment:
-            batch = self._timeline.take(moment, STEP_EVENTS)
+            batch = self._timeline.take(moment, STEP_FRAMES)
             self._pinner.apply(batch)
             self._now = int(batch.time[-1]) if len(batch) else moment
             yield self._now

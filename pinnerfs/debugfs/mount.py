@@ -25,6 +25,9 @@ SUBTYPE = "pinnerfs"
 # A write over 128 KiB arrives in pieces; from an unaligned buffer the first may be up to a page shorter.
 PIECE = 131072 - 4096
 
+# How fusepy turns the kernel's names into strings, and back: whatever their bytes are.
+ENCODING = "latin-1"
+
 # Nothing changes behind the kernel's back: every change of an attribute comes through it.
 TIMEOUT = 3600  # seconds
 
@@ -215,8 +218,10 @@ def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: b
     try:
         fuse.FUSE(
             _Operations(tree, ready, sendfile),
-            mountpoint,
+            # Bytes as characters, one for one: names need not be UTF-8.
+            os.fsencode(mountpoint).decode(ENCODING),
             raw_fi=True,
+            encoding=ENCODING,
             # One loop in this process: two to five times as fast as threads, and nothing forks behind our back.
             foreground=True,
             nothreads=True,

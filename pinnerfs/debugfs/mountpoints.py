@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -21,12 +22,13 @@ UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
 def _mounted(path: str) -> str | None:
     """The type of what is mounted exactly here, or None. Does not touch the mount itself, which may be dead."""
     found = None
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        left, _, right = line.partition(" - ")
-        # The kernel writes blanks and backslashes in octal.
-        place = left.split(" ")[4].encode(errors="surrogateescape").decode("unicode_escape").encode("latin-1")
-        if os.fsdecode(place) == path:
-            found = right.split(" ")[0]
+    # Bytes, and no splitlines(): a name may hold whatever some encoding takes for the end of a line.
+    for line in Path("/proc/self/mountinfo").read_bytes().removesuffix(b"\n").split(b"\n"):
+        left, _, right = line.partition(b" - ")
+        # The kernel writes blanks, newlines and backslashes in octal.
+        place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), left.split(b" ")[4])
+        if place == os.fsencode(path):
+            found = right.split(b" ")[0].decode()
     return found
 
 
@@ -45,7 +47,8 @@ def _fusermount() -> str:
 
 def _is_dead(path: str) -> bool:
     try:
-        os.stat(path)
+        # Not stat: of a mount that died a moment ago the kernel still knows the root's attributes.
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
@@ -57,9 +60,15 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
     A dead mount that an earlier daemon left is unmounted. PinnerfsError for a mount point that is already one, is
     missing, is not a folder, or is not empty; and where FUSE itself is out of reach.
     """
+    if not mountpoint:
+        # What an unset variable of a script comes to. Nobody means the working directory by it.
+        raise PinnerfsError("cannot mount on '': No such file or directory")
     path = os.path.realpath(mountpoint) if not _is_dead(mountpoint) else _absolute(mountpoint)
     word = None
     if _is_dead(path):
+        kind = _mounted(path)
+        if kind != FSTYPE:
+            raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount ({kind}) that is not ours lies there")
         subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
         if _is_dead(path):
             raise PinnerfsError(f"{mountpoint} is a dead mount that cannot be taken down: unmount it first")

@@ -82,10 +82,13 @@ class Tree:
         return Node(self._inodes, stat.S_IFREG | mode, *self._owner, open=opener)
 
     def node(self, path: str) -> Node:
-        """The node at a path from the root on, "/" itself included. ENOENT, ENOTDIR, ENAMETOOLONG."""
+        """The node at a path from the root on, "/" itself included; each character of it stands for a byte.
+
+        ENOENT, ENOTDIR, ENAMETOOLONG.
+        """
         at = self._root
         for name in path.split("/")[1:] if path != "/" else ():
-            if len(os.fsencode(name)) > NAME_MAX:
+            if len(name) > NAME_MAX:
                 raise OSError(errno.ENAMETOOLONG, name)
             if not stat.S_ISDIR(at.mode):
                 raise OSError(errno.ENOTDIR, path)

@@ -65,12 +65,12 @@ def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
         return msgspec.convert(tomllib.loads(source), Scenario)
     except UnicodeDecodeError as error:
         raise PinnerfsError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+    except msgspec.ValidationError as error:
+        raise PinnerfsError(f"{where}: {_plain(str(error))}") from None
+    except ValueError as error:  # TOMLDecodeError is one, and so is an integer of thousands of digits
         raise PinnerfsError(f"{where}: not TOML: {error}") from None
     except RecursionError:
         raise PinnerfsError(f"{where}: not a scenario: its brackets are nested too deeply") from None
-    except msgspec.ValidationError as error:
-        raise PinnerfsError(f"{where}: {_plain(str(error))}") from None
 
 
 def _plain(message: str) -> str:

@@ -36,7 +36,7 @@ RATES = {"/us": 1, "/µs": 1, "/μs": 1, "/ms": 10**3, "/s": 10**6, "/min": 60 *
 # A year: beyond any scenario, and thousands of them in a row stay below where 64 bits of µs end.
 MAX_TIME = 366 * 24 * 3600 * 10**6
 
-_QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>\D*)", re.ASCII)
+_QUANTITY = re.compile(r"(?P<number>[0-9]{1,25}(?:\.[0-9]{1,25})?) ?(?P<unit>\D*)", re.ASCII)
 
 
 def _split(what: str, text: object, units: dict[str, int], example: str) -> tuple[Decimal, int]:

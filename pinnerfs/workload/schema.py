@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 import msgspec
@@ -29,6 +30,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 
 MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
+MAX_MEMORY = 1 << 40  # beyond any Android device; the books' address space grows with it
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,6 +79,8 @@ class Memory(_Table, frozen=True):
             if not length or length % (block * PAGE_SIZE):
                 raise ValueError(f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB")
         _no_twins("region", [region.name for region in self.region])
+        if self.frames * PAGE_SIZE > MAX_MEMORY:
+            raise ValueError(f"size = {self.size!r} must be at most {MAX_MEMORY >> 40}TiB")
         total = sum(region.frames for region in self.region)
         if total > self.frames:
             raise ValueError(f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}")
@@ -95,6 +99,8 @@ class Stack(_Table, frozen=True):
         for frame in self.frames:
             if not frame or not frame.isprintable() or frame != frame.strip() or len(frame) > 200:
                 raise ValueError(f"frames has {frame!r}, which must be a symbol of at most 200 characters")
+        if self.syscall is not None and not re.fullmatch(r"\w{1,64}", self.syscall):
+            raise ValueError(f"syscall = {self.syscall!r} must be the name of a system call, such as 'ioctl'")
 
 
 class Phase(_Table, frozen=True, rename={"lasts": "for"}):
@@ -109,7 +115,7 @@ class Phase(_Table, frozen=True, rename={"lasts": "for"}):
         if (self.lasts is None) == (self.repeat is None):
             raise ValueError("a phase must have either `for` or `repeat`")
         if self.repeat is not None and not 1 <= self.repeat <= 1 << 40:
-            raise ValueError(f"repeat = {self.repeat} must be at least 1")
+            raise ValueError(f"repeat = {self.repeat} must lie from 1 to {1 << 40}")
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
             raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")

@@ -21,8 +21,12 @@ __all__ = ["NEVER", "HoldBlock", "hold_blocks", "random_streams"]
 
 NEVER = 1 << 62  # the release time of a pin that is never released
 
-# Rows (holds times pages) of one block: large enough for numpy to pay, small enough to keep memory bounded.
+# Holds of a phase's first block; each one after it has twice as many: a short phase draws little that it does not use.
+FIRST_BLOCK = 16
+# Rows (holds times pages) of one block: large enough for numpy to pay, small enough to keep memory bounded, as every
+# instance keeps a block at hand: TASK_ROWS is the most for all instances of a task together.
 BLOCK_ROWS = 8192
+TASK_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,12 @@ class HoldBlock:
     begin: Int64s
     end: Int64s
     pfn: Int64s | None
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+    def __getitem__(self, rows: slice) -> HoldBlock:
+        return HoldBlock(self.begin[rows], self.end[rows], None if self.pfn is None else self.pfn[rows])
 
 
 def random_streams(seed: int, task: str, instance: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -74,9 +84,11 @@ class _Times:
         self._phases = [_Phase.of(phase) for phase in task.phase]
         self._rng = rng
         self._stop = stop
-        self._block = max(1, BLOCK_ROWS // (task.pages or 1))
+        self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
         self._now = int(sampler("start", task.start).draw(rng, 1)[0])  # where the current phase begins
-        self._free_at: int | None = None  # when the last hold of a `gap` phase ended
+        # Of the last hold of a `gap` phase: when the next one may begin at the earliest, and when it ended.
+        self._begin_after = 0
+        self._free_at: int | None = None
 
     def blocks(self) -> Iterator[tuple[Int64s, Int64s]]:
         """Phases over and over, until arrivals stop at the scenario's end."""
@@ -101,6 +113,13 @@ class _Times:
         if phase.lasts is not None:
             self._now = end
 
+    def _sizes(self) -> Iterator[int]:
+        """How many holds each block of a phase has."""
+        size = FIRST_BLOCK
+        while True:
+            yield min(size, self._block)
+            size = min(2 * size, self._block)
+
     def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
         if phase.hold is None:
             return np.full(len(begin), NEVER, dtype=np.int64)
@@ -109,18 +128,24 @@ class _Times:
     def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         start = self._now
         total = min(left, -(-(end - start) // every))
-        for first in range(0, total, self._block):
-            begin = start + every * np.arange(first, min(first + self._block, total), dtype=np.int64)
+        first = 0
+        for size in self._sizes():
+            if first >= total:
+                break
+            begin = start + every * np.arange(first, min(first + size, total), dtype=np.int64)
+            first += size
             yield begin, self._ends(phase, begin)
         self._now = start + every * total
 
     def _gaps(self, phase: _Phase, gap: Sampler, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         begin_next = self._now
         if self._free_at is not None:
-            begin_next = max(begin_next, self._free_at + int(gap.draw(self._rng, 1)[0]))
-        released = begin_next
-        while left > 0 and begin_next < end:
-            n = min(left, self._block)
+            begin_next = max(begin_next, self._begin_after, self._free_at + int(gap.draw(self._rng, 1)[0]))
+        self._now = begin_next
+        for size in self._sizes():
+            if left <= 0 or begin_next >= end:
+                break
+            n = min(left, size)
             hold = np.zeros(n, dtype=np.int64) if phase.hold is None else phase.hold.draw(self._rng, n)
             # The next arrival is at least 1 µs on, so that time passes even where both are drawn as 0.
             steps = np.maximum(1, hold + gap.draw(self._rng, n))
@@ -129,17 +154,16 @@ class _Times:
             kept = begin < end
             begin, hold = begin[kept], hold[kept]
             left -= len(begin)
-            released = int(begin[-1] + hold[-1])
+            self._begin_after = int(begin[-1]) + 1
+            self._free_at = self._now = int(begin[-1] + hold[-1])
             yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
-        self._free_at = released
-        self._now = released
 
     def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         at = self._now
-        expected = min(left, (end - at) / wait)
-        block = int(min(self._block, max(16, expected * 1.1)))
-        while left > 0 and at < end:
-            n = min(left, block)
+        for size in self._sizes():
+            if left <= 0 or at >= end:
+                break
+            n = min(left, size)
             waits = np.rint(self._rng.exponential(wait, n)).astype(np.int64)
             begin = at + np.cumsum(waits)
             at = int(begin[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -119,7 +120,7 @@ def test_where_batches_are_cut_makes_no_difference(
     model = Model(BASE, FRAMES, REGIONS, generation, threshold)
     model.apply(rows)
     edges = [0, *sorted(cuts), len(rows)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         books.apply(EventBatch.of(rows[start:stop]))
     agree(books, model)
 

@@ -82,8 +82,8 @@ def test_flags(flags: int, shown: str) -> None:
 
 
 def test_no_flags() -> None:
-    """No named flag prints an empty pair of brackets; the kernel's %#lx of 0 is a bare 0."""
-    assert record_text(record()).splitlines()[1] == "PFN 1025 Block 1 type Movable Flags 0()"
+    """No named flag prints an empty pair of brackets; unlike C's, the kernel's %#lx of 0 has its 0x."""
+    assert record_text(record()).splitlines()[1] == "PFN 1025 Block 1 type Movable Flags 0x0()"
 
 
 @pytest.mark.parametrize("migratetype", Migratetype)

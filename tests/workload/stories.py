@@ -1,0 +1,108 @@
+"""Scenarios for tests, written as fragments of TOML, and their events as plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pinnerfs.kernel.events import Event, EventBatch
+from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region
+from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.gallery import parse
+from pinnerfs.workload.schema import Scenario
+from pinnerfs.workload.timeline import Timeline
+
+__all__ = [
+    "FREE",
+    "GET",
+    "PIN",
+    "PLAIN_PUT",
+    "PUT",
+    "UNPIN",
+    "Row",
+    "events",
+    "rows",
+    "source",
+    "story",
+    "task",
+    "timeline",
+    "times",
+]
+
+# time, kind, pfn, order, handle
+Row = tuple[int, Event, int, int, int]
+
+GET, PIN = Event.get_user_pages, Event.pin_user_pages
+PUT, UNPIN = Event.put_user_page, Event.unpin_user_page
+PLAIN_PUT, FREE = Event.put_page, Event.free
+
+BASE_PFN = 4096
+MEMORY = """
+[memory]
+size = "64MiB"
+base_pfn = 4096
+region = [
+    { name = "normal", size = "32MiB", flags = ["uptodate", "lru"] },
+    { name = "cma", size = "16MiB", migratetype = "CMA" },
+]
+"""
+
+
+def task(name: str, *phases: str, **keys: object) -> str:
+    """A [[task]] with these keys, on the region `normal` unless it shares; each phase is an inline table's inside."""
+    keys = ({} if "share" in keys else {"region": "normal"}) | keys
+    lines = [f"{key} = {value if not isinstance(value, str) else _text(value)}" for key, value in keys.items()]
+    tables = ", ".join(f"{{ {phase} }}" for phase in phases)
+    return "\n".join(["[[task]]", f'name = "{name}"', 'stack = "s"', *lines, f"phase = [{tables}]", ""])
+
+
+def _text(value: str) -> str:
+    return value if value.startswith("{") else f'"{value}"'
+
+
+def source(*tasks: str, top: str = "", memory: str = MEMORY, stack: str = 'frames = ["who"]') -> str:
+    """The text of a scenario with these tasks."""
+    head = f'format = 1\nname = "story"\ndescription = "for a test"\n{top}\n'
+    return head + memory + f"[stack.s]\n{stack}\n" + "\n".join(tasks)
+
+
+def story(*tasks: str, top: str = "") -> Scenario:
+    """A scenario with these tasks."""
+    return parse(source(*tasks, top=top))
+
+
+def timeline(scenario: Scenario, seed: int = 0) -> Timeline:
+    """The events of a scenario from time 0 on; every stack has a handle of its own."""
+    memory = MemoryMap(
+        BASE_PFN,
+        16384,
+        10,
+        [
+            Region("normal", BASE_PFN, 8192, Migratetype.Movable, 0),
+            Region("cma", BASE_PFN + 8192, 4096, Migratetype.CMA, 0),
+        ],
+    )
+    return Timeline(scenario, seed, memory, INTRODUCED, StackDepot())
+
+
+def rows(batch: EventBatch) -> list[Row]:
+    """A batch as rows."""
+    columns = (batch.time, batch.kind, batch.pfn, batch.order, batch.handle)
+    return [
+        (time, Event(kind), pfn, order, handle)
+        for time, kind, pfn, order, handle in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def events(line: Timeline, *moments: int, most: int = 1 << 16) -> list[Row]:
+    """Everything that happens up to the last of these moments, asked for up to each of them in turn."""
+    found: list[Row] = []
+    for moment in moments:
+        while len(batch := line.take(moment, most)):
+            found += rows(batch)
+    return found
+
+
+def times(found: Iterable[Row], *kinds: Event) -> list[int]:
+    """When events of these kinds happen."""
+    return [time for time, kind, *_ in found if kind in kinds]

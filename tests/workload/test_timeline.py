@@ -1,0 +1,419 @@
+"""All tasks' events in one stream."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pinnerfs.workload.gallery import gallery, load
+from pinnerfs.workload.schema import Scenario
+from pinnerfs.workload.timeline import _OpenHolds
+from tests.workload.stories import (
+    BASE_PFN,
+    FREE,
+    GET,
+    PIN,
+    PLAIN_PUT,
+    PUT,
+    UNPIN,
+    Row,
+    events,
+    rows,
+    story,
+    task,
+    timeline,
+    times,
+)
+
+SECOND = 10**6
+ONCE = 'repeat = 1, every = "8000h", hold = "5us"'
+
+
+def short(found: list[Row]) -> list[tuple[int, str]]:
+    """Times and names of events alone."""
+    return [(time, kind.name) for time, kind, *_ in found]
+
+
+@pytest.mark.parametrize(
+    ("keys", "pin", "release"),
+    [
+        ({}, GET, PUT),
+        ({"foll": "FOLL_GET"}, GET, PUT),
+        ({"foll": "FOLL_PIN"}, PIN, UNPIN),
+        ({"foll": "FOLL_PIN", "release": "put_user_page"}, PIN, PUT),
+        ({"release": "unpin_user_page"}, GET, UNPIN),
+        ({"release": "put_page"}, GET, PLAIN_PUT),
+        ({"release": "free"}, GET, FREE),
+    ],
+)
+def test_a_hold_is_a_pin_and_a_release(keys: dict[str, object], pin: object, release: object) -> None:
+    """FOLL_GET and FOLL_PIN have calls of their own to pin, and to release unless the task says how."""
+    found = events(timeline(story(task("a", ONCE, **keys))), SECOND)
+    assert [(row[0], row[1]) for row in found] == [(0, pin), (5, release)]
+
+
+def test_a_pin_that_is_never_released() -> None:
+    """With `never` there are pins alone, and nothing is due when they are done."""
+    line = timeline(story(task("a", 'for = "1s", every = "100ms"', release="never"), top='duration = "1s"'))
+    assert {row[1] for row in events(line, 100 * SECOND)} == {GET}
+    assert line.next_event() is None
+
+
+def test_each_page_of_a_hold_has_events() -> None:
+    """A hold pins its pages in order, and releases them in order."""
+    found = events(timeline(story(task("a", ONCE, pages=3, order=2))), SECOND)
+    pages = [row[2] for row in found]
+    assert pages[:3] == pages[3:] == [pages[0], pages[0] + 4, pages[0] + 8]
+    assert [(row[0], row[3]) for row in found] == [(0, 2)] * 3 + [(5, 2)] * 3
+
+
+def test_ties_are_broken_by_the_order_in_the_file() -> None:
+    """At one moment the tasks come in the file's order, an instance after the one before it, its events in sequence."""
+    phase = 'repeat = 2, every = "5us", hold = "5us"'
+    pause = 'for = "8000h"'
+    found = events(timeline(story(task("z", phase, pause, instances=2), task("a", phase, pause, foll="FOLL_PIN"))), 10)
+    kinds = [row[1] for row in found]
+    assert [row[0] for row in found] == [0] * 3 + [5] * 6 + [10] * 3
+    assert kinds == [GET, GET, PIN, PUT, GET, PUT, GET, UNPIN, PIN, PUT, PUT, UNPIN]
+    pages = [row[2] for row in found]
+    assert pages[3] == pages[0] and pages[5] == pages[1] and pages[7] == pages[2]
+
+
+def test_a_hold_of_0() -> None:
+    """A hold that lasts 0 µs is pinned before it is released."""
+    found = events(timeline(story(task("a", 'for = "1s", every = "1us", hold = "0us"'))), 50)
+    assert [row[1] for row in found] == [GET, PUT] * 51
+    assert [row[0] for row in found] == [moment for moment in range(51) for _ in range(2)]
+
+
+def test_what_is_asked_for_includes_its_last_moment() -> None:
+    """Events at the moment itself are taken, those 1 µs later are not."""
+    line = timeline(story(task("a", 'for = "1s", every = "10us", hold = "3us"')))
+    assert short(events(line, 10)) == [(0, "get_user_pages"), (3, "put_user_page"), (10, "get_user_pages")]
+    assert line.next_event() == 13
+    assert events(line, 12) == []
+
+
+def test_at_most_so_many_frames() -> None:
+    """What is taken in one go touches at most so many frames, or is a single event."""
+    line = timeline(story(task("a", ONCE, pages=4, order=5), task("b", ONCE, pages=4)))
+    sizes = []
+    while len(batch := line.take(SECOND, 64)):
+        sizes.append([1 << int(order) for order in batch.order])
+    assert all(sum(size) <= 64 for size in sizes) and sum(map(len, sizes)) == 16
+    line = timeline(story(task("a", ONCE, pages=4, order=5)))
+    assert [len(line.take(SECOND, 10)) for _ in range(9)] == [1] * 8 + [0]
+
+
+MIXED = (
+    task("grid", 'for = "7ms", every = "100us", hold = "350us"', 'for = "3ms"', pages=2, instances=3),
+    task("poisson", 'for = "1s", rate = "5/ms", hold = { dist = "exponential", mean = "2ms" }', pick="scattered"),
+    task(
+        "huge",
+        'repeat = 3, gap = "1ms", hold = "700us"',
+        'repeat = 1, gap = "9ms", hold = "0us"',
+        region="cma",
+        order=4,
+    ),
+    task("other", 'for = "5ms", rate = "2/ms", hold = "1ms"', share="grid", instances=2, release="put_page"),
+    task("early", 'for = "1s", every = "150us", hold = "1us"', share="late", foll="FOLL_PIN"),
+    task("late", 'for = "1s", gap = "1us", hold = { dist = "uniform", min = "1us", max = "99us" }', region="cma"),
+    task("leak", 'for = "1s", every = "1ms"', release="never", region="cma"),
+    task("free", 'for = "1s", every = "1ms", hold = "1s"', release="free"),
+)
+SCENARIOS = {
+    "mixed": story(*MIXED),
+    "ending": story(*MIXED, top='duration = "40ms"'),
+    "racing": story(*MIXED, top="race = 0.5"),
+    "always racing": story(*MIXED, top="race = 1.0"),
+    "storm": story(
+        task("storm", 'for = "20ms"', 'for = "5ms", rate = "1/us", hold = "2us"', pages=3, instances=2),
+        task("flurry", 'for = "1s", every = "1us", hold = "1us"', share="storm"),
+        top="race = 0.3",
+    ),
+}
+
+
+def at_once(scenario: Scenario, until: int) -> list[Row]:
+    """All events of a scenario, asked for in one go."""
+    return events(timeline(scenario), until, most=1 << 40)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@settings(max_examples=40, deadline=None)
+@given(moments=st.lists(st.integers(0, 60_000), max_size=30), most=st.sampled_from([1, 7, 1000, 1 << 16]))
+def test_how_far_one_advances_makes_no_difference(name: str, moments: list[int], most: int) -> None:
+    """Asked for in any steps and portions, the events are those of one single request, and none comes late or early."""
+    scenario = SCENARIOS[name]
+    line, found = timeline(scenario), list[Row]()
+    for moment in [*sorted(moments), 60_000]:
+        step = events(line, moment, most=max(most, 50))
+        assert not step or step[-1][0] <= moment
+        due = line.next_event()
+        assert due is None or due > moment
+        found += step
+    assert found == at_once(scenario, 60_000)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_times_never_fall(name: str) -> None:
+    """Events come in the order of their times, whatever the windows were in which they were made."""
+    found = at_once(SCENARIOS[name], 3 * SECOND // 10)
+    assert len(found) > 1_000
+    assert all(earlier[0] <= later[0] for earlier, later in pairwise(found))
+
+
+@pytest.mark.parametrize("name", gallery())
+def test_the_gallerys_scenarios_in_steps(name: str) -> None:
+    """Each scenario of the gallery has the same events in steps of 100 ms as in one go."""
+    from pinnerfs.simulation import Simulation
+
+    one, other = Simulation(load(name)), Simulation(load(name))
+    one.advance("20s")
+    for _ in range(200):
+        other.advance("100ms")
+    assert one.longterm_pinner() == other.longterm_pinner()
+    assert one.stats() == other.stats()
+
+
+def of_task(found: list[Row], low: int, high: int) -> list[Row]:
+    """The events on a range of pages, counted from the first one."""
+    return [row for row in found if low <= row[2] - BASE_PFN < high]
+
+
+def test_adding_a_task_changes_no_other() -> None:
+    """A task's events are the same with other tasks in front of it and behind it."""
+    watched = task(
+        "watched",
+        'for = "1s", rate = "1/ms", hold = { dist = "normal", mean = "5ms", sd = "1ms" }',
+        pick="scattered",
+        instances=2,
+    )
+    more = [
+        task(name, 'for = "1s", rate = "5/ms", hold = { dist = "exponential", mean = "2ms" }', region="cma")
+        for name in ("before", "behind")
+    ]
+    alone = events(timeline(story(watched)), SECOND)
+    among = events(timeline(story(more[0], watched, more[1])), SECOND)
+    assert len(among) > 5 * len(alone)
+    assert of_task(among, 0, 8192) == alone
+
+
+def test_the_seed_decides() -> None:
+    """One seed gives the same events each time, another one others."""
+    scenario = story(task("a", 'for = "1s", rate = "1/ms", hold = "1ms"'))
+    one, again, other = (events(timeline(scenario, seed), SECOND) for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_instances_differ() -> None:
+    """Instances of a task draw for themselves."""
+    found = events(timeline(story(task("a", 'for = "1s", rate = "1/s", hold = "1us"', instances=50))), 10 * SECOND)
+    assert len(set(times(found, GET))) > 400
+
+
+def test_duration() -> None:
+    """At the end arrivals stop and holds in progress complete; then nothing is due."""
+    scenario = story(
+        task("a", 'for = "300ms", every = "10ms", hold = "400ms"', pages=2),
+        task("b", 'for = "1s", every = "1ms", hold = "2s"', share="a"),
+        top='duration = "1s"',
+    )
+    line = timeline(scenario)
+    found = events(line, 10 * SECOND)
+    assert max(times(found, GET)) == SECOND - 1_000
+    assert max(times(found, PUT)) == 3 * SECOND - 1_000
+    assert len(times(found, GET)) == len(times(found, PUT)) == 2 * 1_100
+    assert line.next_event() is None
+    assert events(line, 1 << 60) == []
+
+
+def test_a_long_pause_is_passed_over() -> None:
+    """Nothing happens for years, and no work is done for it."""
+    line = timeline(story(task("a", 'repeat = 1, every = "1us", hold = "1us"', 'for = "8000h"')))
+    year = 8000 * 3600 * SECOND + 1
+    assert times(events(line, 20 * year), GET) == [year * number for number in range(20)] + [20 * year]
+
+
+def test_what_is_due_is_known_ahead() -> None:
+    """next_event is the time of the first event, before anything was asked for, and of the next one later."""
+    line = timeline(story(task("a", ONCE, start="3h"), task("b", ONCE, start="2h")))
+    assert line.next_event() == 7200 * SECOND
+    assert times(events(line, 7200 * SECOND + 4), GET) == [7200 * SECOND]
+    assert line.next_event() == 7200 * SECOND + 5
+
+
+def pins_by(kind: object, found: list[Row]) -> list[tuple[int, int]]:
+    """Time and page of each event of a kind."""
+    return [(row[0], row[2]) for row in found if row[1] == kind]
+
+
+def test_sharing_pins_the_very_pages() -> None:
+    """A sharing task pins the pages of the hold that is in progress, compound as they are."""
+    owner = task("owner", 'for = "1s", every = "100us", hold = "90us"', pages=3, order=2)
+    sharer = task("sharer", 'for = "1s", every = "130us", hold = "500us"', share="owner", foll="FOLL_PIN", start="20us")
+    found = events(timeline(story(owner, sharer)), 10_000)
+    assert {row[3] for row in found} == {2}
+    owned = pins_by(GET, found)
+    shared = pins_by(PIN, found)
+    assert len(shared) > 100
+    for time, page in shared:
+        assert time % 100 < 90
+        assert (time // 100 * 100, page) in owned
+
+
+def test_sharing_takes_the_latest_hold() -> None:
+    """Of several holds in progress the one that began last is shared."""
+    owner = task("owner", 'repeat = 3, every = "10us", hold = "100us"', 'for = "1h"')
+    sharer = task("sharer", ONCE, share="owner", foll="FOLL_PIN", start="25us")
+    found = events(timeline(story(owner, sharer)), 50)
+    assert pins_by(PIN, found)[0][1] == pins_by(GET, found)[2][1]
+
+
+def test_sharing_an_earlier_hold_that_lasts() -> None:
+    """When the latest hold is over, an earlier one that is still in progress is shared."""
+    hold = '{ dist = "choice", values = ["%s"] }'
+    owner = task(
+        "owner",
+        f'repeat = 1, every = "10us", hold = {hold % "100us"}',
+        f'repeat = 1, every = "10us", hold = {hold % "5us"}',
+        'for = "1h"',
+    )
+    sharer = task("sharer", 'repeat = 2, every = "30us", hold = "1us"', share="owner", foll="FOLL_PIN", start="12us")
+    found = events(timeline(story(owner, sharer)), 60)
+    long, brief = (page for _, page in pins_by(GET, found))
+    assert pins_by(PIN, found) == [(12, brief), (42, long)]
+
+
+def test_nothing_to_share() -> None:
+    """A hold that finds its owner without one does not take place."""
+    owner = task("owner", 'repeat = 1, every = "1h", hold = "10us"', start="100us")
+    sharer = task("sharer", 'for = "1s", every = "10us", hold = "1s"', share="owner", foll="FOLL_PIN")
+    for tasks, first in (([owner, sharer], 100), ([sharer, owner], 110)):
+        found = events(timeline(story(*tasks)), 1_000)
+        assert [time for time, _ in pins_by(PIN, found)] == [first]
+
+
+def test_sharing_at_the_same_moment() -> None:
+    """What the owner does at the very moment counts when it stands first in the file, and is yet to come otherwise."""
+    owner = task("owner", 'repeat = 2, every = "10us", hold = "10us"', 'for = "1h"')
+    sharer = task("sharer", 'repeat = 3, every = "10us", hold = "1us"', 'for = "1h"', share="owner", foll="FOLL_PIN")
+    found = events(timeline(story(owner, sharer)), 100)
+    first, second = (page for _, page in pins_by(GET, found))
+    assert pins_by(PIN, found) == [(0, first), (10, second)]
+    found = events(timeline(story(sharer, owner)), 100)
+    assert pins_by(PIN, found) == [(10, first), (20, second)]
+
+
+def test_instances_share_in_turn() -> None:
+    """An instance shares with the owner's instance of its number, and begins anew when there are more."""
+    owner = task("owner", 'repeat = 1, every = "1h", hold = "1h"', instances=2)
+    sharer = task("sharer", 'repeat = 1, every = "1h", hold = "1h"', share="owner", foll="FOLL_PIN", instances=5)
+    found = events(timeline(story(owner, sharer)), 100)
+    a, b = (page for _, page in pins_by(GET, found))
+    assert [page for _, page in pins_by(PIN, found)] == [a, b, a, b, a]
+
+
+def test_sharing_pages_that_are_never_released() -> None:
+    """The last pages that were pinned for ever can be shared, long after."""
+    owner = task("owner", 'repeat = 3, every = "10us"', 'for = "8000h"', release="never")
+    sharer = task("sharer", ONCE, share="owner", foll="FOLL_PIN", start="100h")
+    found = events(timeline(story(owner, sharer)), 101 * 3600 * SECOND)
+    assert pins_by(PIN, found)[0][1] == pins_by(GET, found)[-1][1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=40),
+    st.lists(st.tuples(st.integers(0, 150), st.booleans()), max_size=20),
+    st.lists(st.integers(0, 150), max_size=4),
+)
+def test_forgotten_holds_are_never_missed(
+    holds: list[tuple[int, int]], asked: list[tuple[int, bool]], forgets: list[int]
+) -> None:
+    """What is dropped at a window's end changes no answer for a later moment."""
+    import numpy as np
+
+    from pinnerfs.workload.tasks import HoldBlock
+
+    all_of_them, kept = _OpenHolds(), _OpenHolds()
+    begin = np.cumsum([step for step, _ in holds], dtype=np.int64)
+    end = begin + np.array([length for _, length in holds], dtype=np.int64)
+    pfn = np.arange(len(holds), dtype=np.int64)[:, None]
+    all_of_them.add(HoldBlock(begin, end, pfn))
+    window = 0
+    for until in [*sorted(forgets), 151]:
+        new = (begin >= window) & (begin < until)
+        kept.add(HoldBlock(begin[new], end[new], pfn[new]))
+        for moment, inclusive in asked:
+            if window <= moment < until:
+                wanted, found = (one.current(moment, inclusive) for one in (all_of_them, kept))
+                assert (None if wanted is None else wanted.tolist()) == (None if found is None else found.tolist())
+        kept.forget(until)
+        window = max(window, until)
+
+
+def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
+    """The most memory (bytes) that Python and numpy hold while the events are taken."""
+    tracemalloc.start()
+    try:
+        line = timeline(scenario)
+        while len(line.take(until, step)):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "until"),
+    [
+        (
+            [
+                task(
+                    "a", 'for = "1h", rate = "10/s", hold = "1ms"', 'for = "1s", every = "10us", hold = "1ms"', pages=16
+                )
+            ],
+            3601,
+        ),
+        (
+            [
+                task("own", 'for = "1h", every = "1ms"', release="never"),
+                task("sharer", 'for = "1h", every = "1s", hold = "1us"', share="own"),
+            ],
+            1_000,
+        ),
+        ([task("a", 'for = "1h", every = "1s", hold = "1ms"', instances=4096)], 3),
+        ([task("a", 'for = "1s", every = "10ms", hold = "1us"', pages=8192)], 1),
+    ],
+    ids=["a storm after an hour of quiet", "sharing what is never released", "4096 instances", "many pages"],
+)
+def test_memory_is_bounded(tasks: list[str], until: int) -> None:
+    """An endless scenario keeps a window of events and a block of holds an instance, and no more."""
+    assert peak(story(*tasks), until * SECOND) < 64 << 20
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_races_are_off_unless_asked_for(chance: float) -> None:
+    """Without `race` each task's release comes before the next pin of the page; with 1.0 all of them change places."""
+    phase = 'for = "1s", every = "10us", hold = "10us"'
+    scenario = story(task("a", phase, region="cma", pages=4096), top=f"race = {chance}")
+    line = timeline(scenario)
+    found = rows(line.take(100, 1 << 20))
+    at_20 = [row[1] for row in found if row[0] == 20 and row[2] == BASE_PFN + 8192]
+    assert at_20 == ([GET, PUT] if chance else [PUT, GET])
+
+
+def test_a_race_across_a_windows_end() -> None:
+    """Where a window ends makes no difference to who races with whom."""
+    phase = 'for = "1h", every = "{}", hold = "{}"'
+    for every in (100, 1_000, 12_500):
+        scenario = story(
+            task("a", phase.format(f"{every}us", f"{every}us"), region="cma", pages=4096), top="race = 1.0"
+        )
+        found = [row for row in events(timeline(scenario), 20 * every) if row[2] == BASE_PFN + 8192]
+        assert [row[1] for row in found if row[0]] == [GET, PUT] * (len(found) // 2)
