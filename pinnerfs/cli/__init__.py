@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -38,8 +39,16 @@ for _command in (mount, umount, ctl, dump, check, list_, show):
     _cli.add_command(_command)
 
 
+def _open_standard_files() -> None:
+    """See to it that 0, 1 and 2 are taken: whatever is opened next would else be what Python and libfuse print to."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 def main() -> None:
     """Run a command. An expected error is one line on stderr, and exits non-zero."""
+    _open_standard_files()
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -50,5 +59,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Such as a full disk under stdout.
+        click.echo(f"Error: {error.strerror or error}", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

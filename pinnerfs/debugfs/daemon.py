@@ -69,7 +69,7 @@ class Daemon:
                 said = pipe.read()
             if said != READY:
                 os.waitpid(child, 0)
-                raise PinnerfsError(said.decode() or f"cannot mount on {self._mountpoint}: the daemon died at once")
+                raise PinnerfsError(said.decode(errors="surrogateescape") or f"cannot mount on {self._mountpoint}: the daemon died at once")
             return
         os.close(reader)
         status = 1
@@ -79,7 +79,9 @@ class Daemon:
             self.run(lambda: self._settle(writer))
             status = 0
         except PinnerfsError as error:
-            os.write(writer, str(error).encode())
+            os.write(writer, str(error).encode(errors="surrogateescape"))
+        except Exception:
+            logging.exception("the daemon failed")
         finally:
             logging.shutdown()
             os._exit(status)
@@ -87,8 +89,9 @@ class Daemon:
     @staticmethod
     def _settle(writer: int) -> None:
         """Let go of the terminal and whatever else was inherited, and tell the parent."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it is where the descriptor was closed from the start
+                stream.flush()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

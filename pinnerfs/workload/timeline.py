@@ -48,13 +48,13 @@ class _OpenHolds:
 
     def forget(self, before: int) -> None:
         """Drop the holds that ended before a moment, and those that a later one outlasts: nobody will find them."""
-        outlasted = np.maximum.accumulate(self.end[::-1])[::-1]
-        kept = (self.end >= before) & np.append(self.end[:-1] > outlasted[1:], [True] * len(self.end[:1]))
+        latest = np.maximum.accumulate(np.append(self.end, before - 1)[::-1])[::-1]
+        kept = self.end > latest[1:]
         self.pfn = [pages for pages, keep in zip(self.pfn, kept, strict=True) if keep]
         self.begin, self.end = self.begin[kept], self.end[kept]
 
     def current(self, moment: int, inclusive: bool) -> Int64s | None:
-        """The pages of the latest hold in progress. `inclusive`: what the owner does at this very moment comes first."""
+        """The pages of the latest hold in progress; `inclusive`: after what the owner does at this very moment."""
         if inclusive:
             open_now = (self.begin <= moment) & (self.end > moment)
         else:

@@ -1,0 +1,300 @@
+"""A pinnerfs mount as a process, the records that it must show, and the shells and users that look at it."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinnerfs.debugfs.mount import check_binding
+from pinnerfs.errors import PinnerfsError
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 30  # seconds for anything; far more than it takes
+ORDINARY = 65534  # the uid and gid of an ordinary user
+
+# 64 MiB of memory; a task begins at a place of its own, by its name, and wraps.
+BASE_PFN = 0x8000
+FRAMES_OF_MEMORY = 64 << 20 >> 12
+FIRST_PAGE = int.from_bytes(hashlib.sha256(b"driver").digest()[:8]) % FRAMES_OF_MEMORY
+HEADER = """
+format = 1
+name = "{name}"
+description = "for the tests"
+
+[memory]
+size = "64MiB"
+base_pfn = 0x8000
+region = [{{ name = "all", size = "64MiB", migratetype = "Movable", flags = ["uptodate", "lru", "swapbacked"] }}]
+
+[stack.driver]
+frames = [{frames}]
+"""
+TASK = """
+[[task]]
+name = "driver"
+stack = "driver"
+region = "all"
+[[task.phase]]
+for = "8000h"
+every = "{every}"
+hold = "{hold}"
+"""
+FRAMES = ("pin_it+0x10/0x20", "drv_map+0x4/0x8 [drv]", "drv_ioctl+0x100/0x200")
+LONG_FRAMES = tuple(f"{'a_function_with_a_very_long_name_' * 3}{number:02}+0x10/0x20" for number in range(16))
+
+
+def scenario(folder: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
+    """A scenario that pins one page after the other, one each `every`, wrapping at the end of the memory."""
+    path = folder / f"every-{every}-{hold}.toml"
+    quoted = ", ".join(f'"{frame}"' for frame in frames)
+    path.write_text(HEADER.format(name=path.stem, frames=quoted) + TASK.format(every=every, hold=hold))
+    return path
+
+
+def record(number: int, hold: int = 400_000, frames: Iterable[str] = FRAMES) -> bytes:
+    """The text of that scenario's pin with this number, from 0 on, as the spec has it."""
+    pfn = BASE_PFN + (FIRST_PAGE + number) % FRAMES_OF_MEMORY
+    lines = [
+        f"Page pinned ts {hold} us count 1",
+        f"PFN {pfn} Block {pfn >> 10} type Movable Flags 0x80014(uptodate|lru|swapbacked)",
+        *(f" {frame}" for frame in frames),
+    ]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def newest_first(count: int, first: int = 0, hold: int = 400_000, frames: Iterable[str] = FRAMES) -> list[bytes]:
+    """What the file holds after pins `first` to `count` - 1."""
+    return [record(number, hold, tuple(frames)) for number in reversed(range(first, count))][:4096]
+
+
+def why_no_mount(folder: Path) -> str | None:
+    """Why this machine cannot mount through FUSE, or None where it can. Found out without pinnerfs."""
+    try:
+        check_binding()
+    except PinnerfsError as error:
+        return str(error)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror}"
+    try:
+        if os.geteuid() != 0:
+            return None
+        libc = ctypes.CDLL(None, use_errno=True)
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+        if libc.mount(b"trial", os.fsencode(folder), b"fuse", 0, options):
+            return f"mount(2) of a fuse: {os.strerror(ctypes.get_errno())}"
+        libc.umount2(os.fsencode(folder), 2)  # MNT_DETACH
+        return None
+    finally:
+        os.close(device)
+
+
+def pinnerfs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of pinnerfs to its end."""
+    options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False} | options
+    command = [sys.executable, "-m", "pinnerfs", *map(str, arguments)]
+    done: subprocess.CompletedProcess[str] = subprocess.run(command, env=environment(), **options)
+    return done
+
+
+def environment() -> dict[str, str]:
+    """Plain words and this checkout, wherever a process runs."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether a pinnerfs is mounted here, alive or dead."""
+    return any(f" {path} fuse.pinnerfs " in line for line in Path("/proc/mounts").read_text().splitlines())
+
+
+@dataclass
+class Mount:
+    """A mounted fake device."""
+
+    path: Path
+    log: Path
+    said: str = ""  # on stderr, by the command that mounted
+    expected: list[str] = field(default_factory=list)  # parts of lines that may, and must, stand in the log
+    pid: int = 0
+    pidfd: int = -1
+
+    @property
+    def threshold(self) -> Path:
+        return self.path / "page_pinner" / "threshold"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "page_pinner" / "longterm_pinner"
+
+    def control(self, name: str) -> str:
+        """A file of the hidden folder."""
+        return (self.path / ".pinnerfs" / name).read_text()
+
+    def advance(self, time: str) -> None:
+        """Let the manual clock go on."""
+        (self.path / ".pinnerfs" / "advance").write_text(time)
+
+    def stats(self) -> dict[str, int]:
+        return {name: int(value) for name, value in map(str.split, self.control("stats").splitlines())}
+
+    def read_all(self, size: int = 4096) -> list[bytes]:
+        """Every read of the records until the end."""
+        descriptor = os.open(self.records, os.O_RDONLY)
+        try:
+            return list(iter(lambda: os.read(descriptor, size), b""))
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def opened(self, flags: int = os.O_RDONLY, file: str = "longterm_pinner") -> Iterator[int]:
+        """A descriptor of a file of page_pinner/."""
+        descriptor = os.open(self.path / "page_pinner" / file, flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def shell(self, script: str, *shell: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a script (bash unless told otherwise) inside of page_pinner/."""
+        options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False} | options
+        cwd = self.path / "page_pinner"
+        command = [*(shell or ("bash",)), "-c", script]
+        done: subprocess.CompletedProcess[str] = subprocess.run(command, cwd=cwd, env=environment(), **options)
+        return done
+
+    def gone(self, seconds: float = DEADLINE) -> bool:
+        """Whether the daemon has ended, or does so in time."""
+        return bool(select.select([self.pidfd], [], [], seconds)[0])
+
+    def check_log(self) -> None:
+        """Every line of the log is one that the test expects, and each of those has come."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        for part in self.expected:
+            matching = [line for line in lines if part in line]
+            assert len(matching) == 1, f"wanted one line with {part!r} in the log: {lines}"
+            lines.remove(matching[0])
+        assert not lines, f"unexpected lines in the log: {lines}"
+
+    def clean_up(self) -> None:
+        """Unmount, lazily if need be, and see the daemon off."""
+        if self.pidfd < 0:
+            subprocess.run(["fusermount", "-uz", self.path], capture_output=True, timeout=DEADLINE, check=False)
+            return
+        try:
+            for option in ("-u", "-uz"):
+                if is_mounted(self.path):
+                    subprocess.run(["fusermount", option, self.path], capture_output=True, timeout=DEADLINE, check=False)
+            if not self.gone():
+                os.kill(self.pid, signal.SIGKILL)
+                pytest.fail("the daemon outlived its mount")
+        finally:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Mounts:
+    """Makes mounts below a folder, and takes all of them down."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mounts: list[Mount] = []
+
+    def add(self, name: str) -> Mount:
+        """A mount point that is cleaned up, with nothing mounted yet."""
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        mount = Mount(path, self.folder / f"{name}.log")
+        self._mounts.append(mount)
+        return mount
+
+    def __call__(self, source: str | Path | None = None, *options: str, name: str = "mnt", manual: bool = True) -> Mount:
+        """Mount a scenario; unless told otherwise the one with a pin a second, with the manual clock."""
+        mount = self.add(name)
+        clock = ("--clock", "manual") if manual else ()
+        source = scenario(self.folder) if source is None else source
+        done = pinnerfs("mount", source, mount.path, "--log", mount.log, *clock, *options)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        mount.said = done.stderr
+        self.watch(mount)
+        return mount
+
+    @staticmethod
+    def watch(mount: Mount) -> None:
+        """Take hold of the daemon behind a mount."""
+        mount.pid = int(mount.control("pid"))
+        mount.pidfd = os.pidfd_open(mount.pid)
+
+    def close(self) -> None:
+        """Take everything down; then look into the logs."""
+        problems: list[BaseException] = []
+        for mount in reversed(self._mounts):
+            for step in (mount.clean_up, mount.check_log):
+                try:
+                    step()
+                except (Exception, pytest.fail.Exception) as problem:
+                    problems.append(problem)
+        if problems:
+            raise problems[0]
+
+
+def as_user(work: Callable[[], Any], uid: int = ORDINARY) -> Any:
+    """What `work` returns in a process of an ordinary user; an OSError comes back as its errno's number, negative."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.write(writer, pickle.dumps(outcome(work)))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(said)
+
+
+def outcome(work: Callable[[], Any]) -> Any:
+    """What `work` returns, or the negative errno of its OSError."""
+    try:
+        return work()
+    except OSError as error:
+        return -(error.errno or 0)
+
+
+def in_namespace(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a process with a mount namespace of its own (for root); errors as with `as_user`."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            new_namespace, recursive, private = 0x20000, 0x4000, 0x40000
+            if libc.unshare(new_namespace) or libc.mount(None, b"/", None, recursive | private, None):
+                os.write(writer, pickle.dumps(-ctypes.get_errno()))
+            else:
+                os.write(writer, pickle.dumps(outcome(work)))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return pickle.loads(said)

@@ -1,0 +1,191 @@
+"""Writing `threshold`: what counts as a number, what clears, and what one write is."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+import pytest
+
+from tests.mount.support import Mount, Mounts, newest_first, outcome, record
+
+
+def _write(device: Mount, data: bytes, flags: int = os.O_WRONLY) -> int:
+    with device.opened(flags, "threshold") as file:
+        result = outcome(lambda: os.write(file, data))
+    assert isinstance(result, int)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"5", b"5\n"),
+        (b"5\n", b"5\n"),
+        (b"+5\n", b"5\n"),
+        (b"0", b"0\n"),
+        (b"0x10", b"16\n"),
+        (b"0XfF\n", b"255\n"),
+        (b"010", b"8\n"),
+        (b"18446744073709551615", b"-1\n"),
+        (b"0xffffffffffffffff", b"-1\n"),
+        (b"9223372036854775808", b"-9223372036854775808\n"),
+        (b"9223372036854775807\n", b"9223372036854775807\n"),
+        (b"5\0rubbish", b"5\n"),
+        (b"00000000000000000000017rubbish", b"15\n"),
+        (b"5\n" + b"\0" * 5000, b"5\n"),
+    ],
+)
+def test_accepted(mount: Mounts, data: bytes, shown: bytes) -> None:
+    """A number in any base of the kernel's is taken, the whole length counts as written, and the records are gone."""
+    device = mount()
+    device.advance("3s")
+    assert _write(device, data) == len(data)
+    assert device.threshold.read_bytes() == shown
+    assert device.read_all() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"\n", errno.EINVAL),
+        (b"\0", errno.EINVAL),
+        (b" 5", errno.EINVAL),
+        (b"5 \n", errno.EINVAL),
+        (b"5\n\n", errno.EINVAL),
+        (b"-5", errno.EINVAL),
+        (b"0x", errno.EINVAL),
+        (b"08", errno.EINVAL),
+        (b"5us", errno.EINVAL),
+        (b"1e6", errno.EINVAL),
+        (b"\xff\xfe", errno.EINVAL),
+        (b"18446744073709551616", errno.ERANGE),
+        (b"0x10000000000000000", errno.ERANGE),
+        (b"9" * 23, errno.ERANGE),
+        (b"9" * 4096, errno.ERANGE),
+        (b"x" * 131072, errno.EINVAL),
+        (b"x" * 200_000, errno.EINVAL),
+        (b"9" * (1 << 20), errno.ERANGE),
+    ],
+)
+def test_refused(mount: Mounts, data: bytes, error: int) -> None:
+    """A refused write changes nothing and clears nothing."""
+    device = mount()
+    device.advance("3s")
+    assert _write(device, data) == -error
+    assert device.threshold.read_bytes() == b"300000\n"
+    assert device.read_all() == newest_first(3)
+
+
+@pytest.mark.parametrize("length", [131072, 200_000, 1 << 20])
+@pytest.mark.parametrize("shift", [0, 48])
+def test_a_long_write_is_judged_once(mount: Mounts, length: int, shift: int) -> None:
+    """A write of any length, from an aligned buffer or not, is one value: what follows byte 23 is never a second one."""
+    device = mount()
+    # After the first piece whatever FUSE cuts off would be a number, or refused, if it were taken for a write.
+    data = b"7\0" + b"8" * (length - 2)
+    memory = ctypes.create_string_buffer(length + 2 * 4096)
+    start = -ctypes.addressof(memory) % 4096 + shift
+    ctypes.memmove(ctypes.addressof(memory) + start, data, length)
+    with device.opened(os.O_WRONLY, "threshold") as file:
+        assert os.write(file, memoryview(memory)[start : start + length]) == length
+    assert device.threshold.read_bytes() == b"7\n"
+
+
+def test_a_long_write_and_then_another(mount: Mounts) -> None:
+    """The next write on the same handle after a long one is a value of its own."""
+    device = mount()
+    with device.opened(os.O_WRONLY, "threshold") as file:
+        assert os.write(file, b"7\0" + b"8" * 99_998) == 100_000
+        assert os.write(file, b"9") == 1
+    assert device.threshold.read_bytes() == b"9\n"
+
+
+def test_every_write_is_a_value(mount: Mounts) -> None:
+    """Two writes on one open file are two values, and the last one stays."""
+    device = mount()
+    assert device.shell("(echo 5; echo 6) > threshold; cat threshold").stdout == "6\n"
+    assert device.shell("(echo 7; echo x; echo 8) > threshold; cat threshold").stdout == "8\n"
+    assert device.shell("(echo 9; echo x) > threshold; cat threshold").stdout == "9\n"
+
+
+def test_appending_is_writing(mount: Mounts) -> None:
+    """`>>` writes a value like `>`, again and again, and so do tee, dd and printf."""
+    device = mount()
+    assert device.shell("echo 5 >> threshold; echo 6 >> threshold; cat threshold").stdout == "6\n"
+    assert device.shell("(echo 7; echo 8) >> threshold; cat threshold").stdout == "8\n"
+    assert device.shell("echo 9 | tee threshold; cat threshold").stdout == "9\n9\n"
+    assert device.shell("echo 10 | tee -a threshold >/dev/null; cat threshold").stdout == "10\n"
+    assert device.shell("printf 11 | dd of=threshold status=none; cat threshold").stdout == "11\n"
+    assert device.shell("printf 12 | dd of=threshold conv=notrunc status=none; cat threshold").stdout == "12\n"
+    assert device.shell("printf '%d' 0x20 > threshold; cat threshold").stdout == "32\n"
+
+
+@pytest.mark.parametrize("script", [": > threshold", "truncate -s 0 threshold", ": >> threshold", "true < threshold"])
+def test_opening_alone_clears_nothing(mount: Mounts, script: str) -> None:
+    """O_TRUNC, truncate and an open without a write leave value and records alone."""
+    device = mount()
+    device.advance("3s")
+    if "<" in script:
+        device.expected.append("closed unread")
+    assert device.shell(script).returncode == 0
+    assert device.threshold.read_bytes() == b"300000\n"
+    assert device.read_all() == newest_first(3)
+
+
+def test_the_same_value_clears_too(mount: Mounts) -> None:
+    """Writing the value that is there already clears the recorded data."""
+    device = mount()
+    device.advance("3s")
+    assert _write(device, b"300000\n") == 7
+    assert device.read_all() == []
+
+
+def test_strictly_above_the_threshold(mount: Mounts) -> None:
+    """A pin of 400000 µs is recorded under a threshold of 399999, not under 400000."""
+    device = mount()
+    device.threshold.write_text("400000")
+    device.advance("3s")
+    assert device.read_all() == []
+    device.threshold.write_text("399999")
+    device.advance("3s")
+    assert device.read_all() == newest_first(6, first=3)
+
+
+def test_the_threshold_in_force_at_the_release(mount: Mounts) -> None:
+    """A value written between pin and release decides about that release."""
+    device = mount()
+    device.advance("200ms")  # pin 0 is held from 0 to 400 ms
+    device.threshold.write_text("500000")
+    device.advance("1s")  # 1.2 s: pin 0 went unrecorded, pin 1 is held
+    assert device.read_all() == []
+    device.threshold.write_text("100000")
+    device.advance("200ms")
+    assert device.read_all() == [record(1)]
+
+
+def test_two_writers(mount: Mounts) -> None:
+    """Two handles write in turn, and each write is taken at its own time."""
+    device = mount()
+    with device.opened(os.O_WRONLY, "threshold") as one, device.opened(os.O_RDWR, "threshold") as other:
+        os.write(one, b"5")
+        os.write(other, b"6")
+        os.write(one, b"7")
+        assert os.read(other, 100) == b"7\n"
+    assert device.threshold.read_bytes() == b"7\n"
+
+
+def test_a_descriptor_handed_down_writes(mount: Mounts) -> None:
+    """A child writes through a descriptor that its parent opened, each write a value."""
+    device = mount()
+    done = device.shell("exec 3> threshold; sh -c 'echo 41 >&3'; echo 42 >&3; exec 3>&-; cat threshold")
+    assert (done.stdout, done.stderr) == ("42\n", "")
+
+
+def test_writev_is_one_write(mount: Mounts) -> None:
+    """The buffers of one writev arrive as one request (a caveat: a kernel writes once a buffer)."""
+    device = mount()
+    with device.opened(os.O_WRONLY, "threshold") as file:
+        assert os.writev(file, [b"1", b"2"]) == 2
+    assert device.threshold.read_bytes() == b"12\n"

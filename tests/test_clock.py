@@ -1,0 +1,100 @@
+"""Three clocks with one face."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import pytest
+
+from pinnerfs.clock import ManualClock, RealClock
+
+
+class Boottime:
+    """CLOCK_BOOTTIME in the hands of a test."""
+
+    def __init__(self) -> None:
+        self.nanoseconds = 5_000_000_000_000
+
+    def __call__(self, clock: int) -> int:
+        assert clock == time.CLOCK_BOOTTIME
+        return self.nanoseconds
+
+
+@pytest.fixture
+def boottime(monkeypatch: pytest.MonkeyPatch) -> Boottime:
+    """The machine's clock, standing still until the test moves it."""
+    clock = Boottime()
+    monkeypatch.setattr(time, "clock_gettime_ns", clock)
+    return clock
+
+
+def test_a_real_clock_starts_where_it_is_told(boottime: Boottime) -> None:
+    """A real clock counts µs from its start on, whatever the machine's uptime is."""
+    clock = RealClock(start=30_000_000)
+    assert clock.now() == 30_000_000
+    boottime.nanoseconds += 1_999
+    assert clock.now() == 30_000_001
+    boottime.nanoseconds += 1
+    assert clock.now() == 30_000_002
+
+
+@pytest.mark.parametrize(("speed", "passed"), [(10.0, 10_000_000), (0.5, 500_000), (1e-3, 1_000)])
+def test_a_scaled_clock(boottime: Boottime, speed: float, passed: int) -> None:
+    """A scaled clock passes `speed` times as fast."""
+    clock = RealClock(start=7, speed=speed)
+    boottime.nanoseconds += 1_000_000_000
+    assert clock.now() == 7 + passed
+
+
+def test_a_real_clock_is_exact_for_years(boottime: Boottime) -> None:
+    """After ten years a real clock has lost nothing to rounding."""
+    clock = RealClock()
+    boottime.nanoseconds += 10 * 365 * 24 * 3600 * 10**9 + 1_000
+    assert clock.now() == 10 * 365 * 24 * 3600 * 10**6 + 1
+
+
+@pytest.mark.parametrize(("speed", "seconds"), [(1.0, 2.0), (10.0, 0.2), (0.5, 4.0)])
+def test_how_long_to_wait(boottime: Boottime, speed: float, seconds: float) -> None:
+    """A wait is in seconds of real time, and none for what is past."""
+    clock = RealClock(start=1_000_000, speed=speed)
+    assert clock.wait_for(3_000_000) == pytest.approx(seconds)
+    assert clock.wait_for(999_999) == 0.0
+
+
+@pytest.mark.parametrize("speed", [1.0, 3.7, 1000.0])
+def test_after_the_wait_it_is_time(boottime: Boottime, speed: float) -> None:
+    """Who waits as long as told finds that the moment has come, to the µs."""
+    clock = RealClock(speed=speed)
+    wait = clock.wait_for(1_234_567)
+    assert wait is not None
+    boottime.nanoseconds += round(wait * 1e9) + 1
+    assert clock.now() in (1_234_567, 1_234_568)
+
+
+def test_a_real_clock_cannot_be_advanced() -> None:
+    """Advancing a clock that goes on by itself is EPERM, in words that name the one that can be."""
+    with pytest.raises(OSError, match="only a manual clock") as caught:
+        RealClock().advance(5)
+    assert caught.value.errno == errno.EPERM
+
+
+def test_a_real_clock_goes_on() -> None:
+    """The machine's own clock drives it, and it never falls."""
+    clock = RealClock()
+    first = clock.now()
+    time.sleep(0.002)
+    assert clock.now() >= first + 2_000
+
+
+def test_a_manual_clock_stands_still() -> None:
+    """A manual clock goes on when it is advanced, and says where it is then."""
+    clock = ManualClock(start=5)
+    assert (clock.now(), clock.now()) == (5, 5)
+    assert clock.advance(10) == 15
+    assert clock.now() == 15
+
+
+def test_nobody_waits_for_a_manual_clock() -> None:
+    """No real time brings a moment about on a manual clock."""
+    assert ManualClock().wait_for(1) is None
