@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import click
@@ -32,7 +33,7 @@ __all__ = ["mount"]
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(0, 1e6, min_open=True),
+    type=click.FloatRange(0, 1000, min_open=True),
     metavar="X",
     help="Let a real clock run X times as fast.",
 )
@@ -71,6 +72,9 @@ def mount(
     Example:
       pinnerfs mount camera-stall /tmp/d --clock manual
     """
+    if speed is not None and math.isnan(speed):
+        # FloatRange lets it through: it lies on no side of any bound.
+        raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
     if speed is not None and clock_name == "manual":
         raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
     simulation = Simulation(load(scenario), seed=seed, threshold=threshold, kernel=kernel)

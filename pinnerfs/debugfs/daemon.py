@@ -69,7 +69,8 @@ class Daemon:
                 said = pipe.read()
             if said != READY:
                 os.waitpid(child, 0)
-                raise PinnerfsError(said.decode(errors="surrogateescape") or f"cannot mount on {self._mountpoint}: the daemon died at once")
+                reason = said.decode(errors="surrogateescape")
+                raise PinnerfsError(reason or f"cannot mount on {self._mountpoint}: the daemon died at once")
             return
         os.close(reader)
         status = 1

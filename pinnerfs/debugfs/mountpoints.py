@@ -118,7 +118,10 @@ def unmount(mountpoint: str) -> None:
                 reason = "it is busy: a file on it is open, or somebody's working directory lies on it"
             raise PinnerfsError(f"cannot unmount {mountpoint}: {reason}")
         if daemon is not None and not select.select([daemon], [], [], UNMOUNT_DEADLINE)[0]:
-            raise PinnerfsError(f"unmounted {mountpoint}, but its daemon is still there after {UNMOUNT_DEADLINE} s")
+            raise PinnerfsError(
+                f"unmounted {mountpoint}, but its daemon is still there after {UNMOUNT_DEADLINE} s: perhaps some other "
+                "mount namespace (unshare -m) has a copy of the mount"
+            )
     finally:
         if daemon is not None:
             os.close(daemon)

@@ -116,6 +116,25 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
 
 
+def shell(command: list[str], cwd: Path, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a command; past the deadline it ends with all that it has started."""
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment() | (more or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=DEADLINE)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
 def is_mounted(path: Path) -> bool:
     """Whether a pinnerfs is mounted here, alive or dead."""
     return any(f" {path} fuse.pinnerfs " in line for line in Path("/proc/mounts").read_text().splitlines())
@@ -168,13 +187,10 @@ class Mount:
         finally:
             os.close(descriptor)
 
-    def shell(self, script: str, *shell: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a script (bash unless told otherwise) inside of page_pinner/."""
-        options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False} | options
-        cwd = self.path / "page_pinner"
-        command = [*(shell or ("bash",)), "-c", script]
-        done: subprocess.CompletedProcess[str] = subprocess.run(command, cwd=cwd, env=environment(), **options)
-        return done
+    def shell(self, script: str, interpreter: str = "bash") -> subprocess.CompletedProcess[str]:
+        """Run a script inside of page_pinner/."""
+        done = shell([interpreter, "-c", script], self.path / "page_pinner")
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def gone(self, seconds: float = DEADLINE) -> bool:
         """Whether the daemon has ended, or does so in time."""
@@ -197,7 +213,9 @@ class Mount:
         try:
             for option in ("-u", "-uz"):
                 if is_mounted(self.path):
-                    subprocess.run(["fusermount", option, self.path], capture_output=True, timeout=DEADLINE, check=False)
+                    subprocess.run(
+                        ["fusermount", option, self.path], capture_output=True, timeout=DEADLINE, check=False
+                    )
             if not self.gone():
                 os.kill(self.pid, signal.SIGKILL)
                 pytest.fail("the daemon outlived its mount")
@@ -221,7 +239,9 @@ class Mounts:
         self._mounts.append(mount)
         return mount
 
-    def __call__(self, source: str | Path | None = None, *options: str, name: str = "mnt", manual: bool = True) -> Mount:
+    def __call__(
+        self, source: str | Path | None = None, *options: str, name: str = "mnt", manual: bool = True
+    ) -> Mount:
         """Mount a scenario; unless told otherwise the one with a pin a second, with the manual clock."""
         mount = self.add(name)
         clock = ("--clock", "manual") if manual else ()

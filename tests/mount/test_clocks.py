@@ -108,7 +108,7 @@ def test_a_real_clock_goes_at_its_speed(mount: Mounts) -> None:
     time.sleep(0.2)
     second, ended = int(device.control("clock")), time.monotonic()
     assert first >= 100_000_000
-    assert 2_000_000 <= second - first
+    assert second - first >= 2_000_000
     # Between the calls that enclose them lies at least what the clock shows, but for the calls' own time.
     assert (second - first) / 10e6 <= ended - began + 1
 

@@ -11,7 +11,7 @@ from tests.mount.support import Mounts, newest_first, pinnerfs
 
 
 def test_read_advance_write_read(mount: Mounts) -> None:
-    """The threshold is 300000; after 60 s every ts is above it; a new one empties the file, and only longer pins return."""
+    """The threshold is 300000; after 60 s every ts is above it; a new one empties the file, and longer pins return."""
     device = mount("camera-stall")
     assert device.shell("cat threshold").stdout == "300000\n"
     assert device.shell("cat longterm_pinner | wc -c").stdout == "0\n"
@@ -74,7 +74,7 @@ def test_readers_that_a_device_refuses(mount: Mounts) -> None:
         ("wc -l < longterm_pinner", "18\n"),
         ("tail -n 2 longterm_pinner", " drv_ioctl+0x100/0x200\n\n"),
         ("tail -n +17 longterm_pinner", " drv_ioctl+0x100/0x200\n\n"),
-        (f"{sys.executable} -c 'print(open(\"longterm_pinner\").read(), end=\"\")'", None),
+        (f'{sys.executable} -c \'print(open("longterm_pinner").read(), end="")\'', None),
         ("cat longterm_pinner", None),
         ("cat < longterm_pinner", None),
         ("cat longterm_pinner | cat", None),

@@ -199,7 +199,9 @@ def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
         "setxattr user": lambda: os.setxattr(file, "user.x", b"y"),
         "setxattr security": lambda: os.setxattr(file, "security.x", b"y"),
         "setxattr trusted": lambda: os.setxattr(file, "trusted.x", b"y"),
-        "setxattr acl": lambda: os.setxattr(file, acl, bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000400ffffffff")),
+        "setxattr acl": lambda: os.setxattr(
+            file, acl, bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000400ffffffff")
+        ),
         "getxattr user": lambda: os.getxattr(file, "user.x"),
         "removexattr user": lambda: os.removexattr(file, "user.x"),
         "fallocate": lambda: _fallocate(file, os.O_WRONLY),
@@ -224,7 +226,11 @@ def _live(permissions: int, mountpoint: Path, elsewhere: Path) -> Answers | str:
 
     def work() -> Answers | str:
         done = subprocess.run(
-            ["mount", "-t", "debugfs", "debugfs", mountpoint], capture_output=True, text=True, timeout=DEADLINE, check=False
+            ["mount", "-t", "debugfs", "debugfs", mountpoint],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
         )
         if done.returncode:
             return done.stderr

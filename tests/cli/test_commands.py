@@ -1,0 +1,142 @@
+"""What the commands print when all is well."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pinnerfs
+from tests.cli.conftest import Run
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["mount", "umount", "ctl", "dump", "check", "list", "show"]
+HELPS = [
+    [],
+    *([command] for command in COMMANDS),
+    *(["ctl", "m", command] for command in ("advance", "clock", "stats")),
+]
+
+
+@pytest.mark.parametrize("command", HELPS, ids=lambda command: " ".join(command) or "pinnerfs")
+def test_help(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """-h and --help say what a command does, with an example, in lines that fit a terminal."""
+    if command[:1] == ["ctl"] and len(command) > 1:
+        # ctl looks at its mount before it hands on.
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "m" / ".pinnerfs").mkdir(parents=True)
+    short, long = run(*command, "-h"), run(*command, "--help")
+    assert short == long
+    assert (short.status, short.err) == (0, "")
+    assert "Usage: pinnerfs" in short.out
+    assert re.search(r"^  Example:\n +(mkdir|pinnerfs) ", short.out, re.MULTILINE)
+    assert max(map(len, short.out.splitlines())) <= 80
+
+
+def test_help_is_there_for_every_command(run: Run) -> None:
+    """The main help names every command, and without arguments it is shown, too."""
+    out = run("-h").out
+    assert [command for command in COMMANDS if not re.search(rf"^  {command} ", out, re.MULTILINE)] == []
+    bare = run()
+    assert out.strip() in (bare.out + bare.err)
+
+
+def test_version(run: Run) -> None:
+    """--version prints name and version."""
+    result = run("--version")
+    assert (result.status, result.out, result.err) == (0, f"pinnerfs {pinnerfs.__version__}\n", "")
+
+
+def test_list(run: Run) -> None:
+    """list prints one line a scenario, the name first, then what it is."""
+    result = run("list")
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(pinnerfs.gallery())
+    assert "camera-stall" in pinnerfs.gallery()
+    for line in lines:
+        name, _, description = line.partition(" ")
+        assert description.strip() == pinnerfs.load(name).description
+
+
+@pytest.mark.parametrize("name", sorted(pinnerfs.gallery()))
+def test_show_and_check(run: Run, name: str) -> None:
+    """show explains a scenario of the gallery, each task of it; check finds nothing wrong with it, by name or path."""
+    shown = run("show", name)
+    scenario = pinnerfs.load(name)
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out.startswith(f"{name}: {scenario.description}\n")
+    assert [task.name for task in scenario.task if f"task {task.name}" not in shown.out] == []
+    path = pinnerfs.gallery()[name]
+    checked = run("check", name, path)
+    assert (checked.status, checked.out, checked.err) == (0, f"{name}: ok\n{path}: ok\n", "")
+
+
+def test_dump_twice(run: Run) -> None:
+    """Two dumps with one seed have the same sha256, and one with another seed has not."""
+    digests = [
+        hashlib.sha256(run("dump", "camera-stall", "--at", "60s", "--seed", seed).out.encode()).hexdigest()
+        for seed in (5, 5, 6)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_dump_is_the_simulation(run: Run) -> None:
+    """dump prints what the Python face has, with threshold, seed and kernel as asked."""
+    simulation = pinnerfs.Simulation(
+        pinnerfs.load("camera-stall"), seed=3, threshold=0x10000, kernel="android12-5.10-early"
+    )
+    simulation.advance("30s")
+    kernel = ("--kernel", "android12-5.10-early")
+    result = run("dump", "camera-stall", "--at", "30s", "--seed", "3", "--threshold", "0x10000", *kernel)
+    assert (result.status, result.err) == (0, "")
+    assert result.out == simulation.longterm_pinner()
+
+
+def test_dump_before_anything_happened(run: Run) -> None:
+    """A dump of the moment 0 is empty, and no error."""
+    assert run("dump", "camera-stall", "--at", "0s").out == ""
+
+
+@pytest.mark.parametrize("lines", [0, 1, 100])
+def test_dump_into_head(lines: int) -> None:
+    """`pinnerfs dump | head` ends quietly."""
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -m pinnerfs dump camera-stall --at 600s --threshold 0 | head -n {lines}', sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == lines
+
+
+def test_dump_on_a_terminal_that_takes_long() -> None:
+    """On a terminal a long dump shows its progress on stderr; the records are the same, byte for byte."""
+    command = [sys.executable, "-m", "pinnerfs", "dump", "camera-stall", "--at", "2h"]
+    plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=True)
+    assert plain.stderr == b""
+    ours, theirs = pty.openpty()
+    try:
+        shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=ROOT, timeout=60, check=True)
+        os.close(theirs)
+        theirs = -1
+        os.set_blocking(ours, False)
+        try:
+            progress = os.read(ours, 65536).decode()
+        except OSError:
+            progress = ""  # it was quicker than the patience of a second
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
+    assert shown.stdout == plain.stdout
+    assert progress == "" or "running" in progress

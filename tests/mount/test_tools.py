@@ -1,0 +1,287 @@
+"""Tools that people point at such files, on an empty, a short and a full one.
+
+What must come out follows from the kernel's rule (one record a read, strictly shorter than the buffer, a read at the
+end is 0) and from how a tool reads. One that always has room for a record prints what it prints for a plain file of
+the same text. One with a small buffer fails at once. One that fills a buffer fails where the rest of it is too small.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount.support import LONG_FRAMES, Mount, Mounts, newest_first, scenario, shell
+
+FILES = {"empty": 0, "short": 3, "full": 4096}
+
+# Each reads the file F with room for a record in every read.
+ROOMY = [
+    "cat F",
+    "cat < F",
+    "cat F | cat",
+    "head -n 1000000 F",
+    "head -c 100000000 F",
+    "tail -n 1000000 F",
+    "tail -n +2 F",
+    "tail -c 100 F",
+    "tac F",
+    "wc F | xargs",
+    "wc -c < F",
+    "grep '' F",
+    "grep -c pinned F",
+    "grep -v pinned < F",
+    "sed -n '/^PFN/p' F",
+    "awk '/^Page pinned/ { print $4 }' F",
+    "awk 'END { print NR }' < F",
+    "cut -d ' ' -f 2 F",
+    "sort F",
+    "sort F | uniq -c",
+    "uniq F",
+    "xargs echo < F | wc -w",
+    "xargs -n 500 < F | wc -l",
+    "dd if=F bs=4096 status=none",
+    "dd if=F bs=1M status=none",
+    "dd status=none < F",
+    'cp F "$TMPDIR/copy" && cat "$TMPDIR/copy"',
+    'cp --reflink=never --sparse=never F "$TMPDIR/copy" && cat "$TMPDIR/copy"',
+    'tee "$TMPDIR/copy" < F && cmp <(cat F) "$TMPDIR/copy"',
+    "od -An -c F",
+    "less < <(cat F)",
+    "nl F",
+    "sha256sum < F",
+    "cat F F",
+    "perl -ne 'print if /^PFN/' F",
+    'perl -e \'local $/; open my $f, "<", "F" or die; print <$f>\'',
+    'PYTHON -c \'for line in open("F"): print(line, end="")\'',
+    "PYTHON -c 'import sys; sys.stdout.writelines(sys.stdin)' < F",
+    'cat F | while read -r line; do echo "<$line>"; done | tail -n 3',
+    'echo "$(<F)"',
+    'echo "$(cat F)" | md5sum',
+    "cat <(cat F)",
+    "diff <(cat F) <(cat F) && echo same",
+    "mapfile lines < <(cat F); echo ${#lines[@]}",
+    "x=$(cat F); echo ${#x}",
+    "busybox head -n 1000000 F",
+    "busybox tail -n 1000000 F",
+    "busybox tail -n +2 F",
+    "busybox tac F",
+    "busybox wc -lc < F",
+    "busybox grep -c pinned F",
+    "busybox sed -n '/^PFN/p' F",
+    "busybox awk '/^Page pinned/ { print $4 }' F",
+    "busybox cut -d ' ' -f 2 F",
+    "busybox sort F",
+    "busybox uniq F",
+    "busybox xargs echo < F | wc -w",
+    "busybox dd if=F bs=4096 2>/dev/null",
+    'busybox cp F "$TMPDIR/copy" && cat "$TMPDIR/copy"',
+    "busybox tee < F",
+    "busybox od -c F",
+    'busybox ash -c \'cat F\' >"$TMPDIR/copy"; cat "$TMPDIR/copy"',
+    "toybox cat F",
+    "toybox head -n 1000000 F",
+    "toybox tail -n +2 F",
+    "toybox tac F",
+    "toybox wc -lc < F",
+    "toybox grep -c pinned F",
+    "toybox sed -n '/^PFN/p' F",
+    "toybox cut -d ' ' -f 2 F",
+    "toybox sort F",
+    "toybox uniq F",
+    "toybox xargs echo < F | wc -w",
+    'toybox cp F "$TMPDIR/copy" && cat "$TMPDIR/copy"',
+    "toybox tee < F",
+    "mksh -c 'x=$(<F); echo \"$x\"'",
+    "dash -c 'cat F | while read -r line; do echo \"$line\"; done'",
+]
+
+# Each asks for fewer bytes than a record has: ENOMEM at the first one, and nothing of it is seen.
+SMALL = [
+    "dd if=F bs=64 status=none",
+    "dd if=F bs=1 status=none",
+    "dd if=F bs=RECORD status=none",
+    "busybox dd if=F bs=64 2>/dev/null",
+    "toybox dd if=F bs=64 2>/dev/null",
+    'while read -r line; do echo "$line"; done < F',
+    "dash -c 'while read -r line; do echo \"$line\"; done < F'",
+    "busybox ash -c 'while read -r line; do echo \"$line\"; done < F'",
+    "mksh -c 'while read -r line; do echo \"$line\"; done < F'",
+    'mapfile lines < F; printf %s "${lines[@]}"',
+    "toybox od -An -c F",
+]
+
+# Each fills a buffer, and asks for the rest of it until that is too small for a record.
+FILLING = [
+    "dd if=F bs=4096 iflag=fullblock status=none",
+    "PYTHON -c 'import sys; sys.stdout.write(open(\"F\").read())'",
+    'cmp F "$TMPDIR/plain"',
+    'diff F "$TMPDIR/plain"',
+]
+
+
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Mount, bytes]]]:
+    """The three files, each with the text that it must have, in a plain file beside it, too."""
+    mounts = Mounts(tmp_path_factory.mktemp("tools"))
+    try:
+        source = scenario(mounts.folder, every="1ms")
+        devices = {}
+        for name, count in FILES.items():
+            # Pin k is over at k ms + 400 ms. The full ring has lost 604 older ones.
+            time, seen = {"empty": ("0s", 0), "short": ("402ms", 3), "full": ("5099ms", 4700)}[name]
+            text = b"".join(newest_first(seen))
+            assert text.count(b"PFN") == count
+            devices[name] = mounts(source, "--start", time, name=name), text
+            (mounts.folder / f"{name}.txt").write_bytes(text)
+        yield devices
+    finally:
+        mounts.close()
+
+
+def _run(script: str, file: Path, plain: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the tables in bash, on a file."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(plain, folder / "plain")
+    script = script.replace("PYTHON", sys.executable).replace("RECORD", str(len(newest_first(1)[0])))
+    # In its own folder, so that every tool prints the same name.
+    (folder / "F").unlink(missing_ok=True)
+    (folder / "F").symlink_to(file)
+    return shell(["bash", "-c", script], folder, {"TMPDIR": str(folder)})
+
+
+def _needs(script: str) -> None:
+    for tool in ("busybox", "toybox", "mksh", "dash", "perl", "less", "nl"):
+        if tool in script.split() and shutil.which(tool) is None:
+            pytest.skip(f"no {tool} here")
+
+
+@pytest.mark.parametrize("script", ROOMY)
+def test_a_tool_with_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
+    """A tool that has room for a record in every read does what it does to a plain file of the same text."""
+    _needs(script)
+    for name, (device, _) in devices.items():
+        plain = device.path.parent / f"{name}.txt"
+        faked = _run(script, device.records, plain, tmp_path / "work")
+        real = _run(script, plain, plain, tmp_path / "work")
+        assert (faked.returncode, faked.stdout, faked.stderr) == (real.returncode, real.stdout, real.stderr), name
+        assert faked.stderr == b""
+
+
+@pytest.mark.parametrize("script", SMALL)
+def test_a_tool_without_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
+    """A tool with a small buffer sees nothing of a record, and an empty file as it is."""
+    _needs(script)
+    for name, (device, _) in devices.items():
+        plain = device.path.parent / f"{name}.txt"
+        done = _run(script, device.records, plain, tmp_path / "work")
+        assert done.stdout == b"", name
+        if script.startswith("dd"):
+            assert done.returncode == (0 if name == "empty" else 1)
+            assert (b"Cannot allocate memory" in done.stderr) == (name != "empty")
+
+
+@pytest.mark.parametrize("script", FILLING)
+def test_a_tool_that_fills_a_buffer(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
+    """A tool that asks for what is left of a buffer works on a short file, and cannot allocate memory in a full one."""
+    _needs(script)
+    for name, (device, _) in devices.items():
+        plain = device.path.parent / f"{name}.txt"
+        faked = _run(script, device.records, plain, tmp_path / "work")
+        if name == "full":
+            # The block or buffer never gets whole, and so none of it is shown.
+            assert faked.stdout == b"" and faked.returncode > 0
+            assert b"Cannot allocate memory" in faked.stderr
+        else:
+            real = _run(script, plain, plain, tmp_path / "work")
+            assert (faked.returncode, faked.stdout, faked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+def test_less_on_the_file_itself(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) -> None:
+    """less fills a buffer of 8192 bytes: it shows the records that leave room for another one, and no more."""
+    _needs("less F")
+    for name, (device, text) in devices.items():
+        plain = device.path.parent / f"{name}.txt"
+        done = _run("less F", device.records, plain, tmp_path / "work")
+        length = len(newest_first(1)[0])
+        fitting = text[: 8192 // length * length]
+        assert 8192 % length <= length
+        assert done.stdout.startswith(fitting) and len(done.stdout) < len(fitting) + 100
+
+
+def test_readers_of_1024_bytes(mount: Mounts) -> None:
+    """A helper with 1024 bytes reads records that are shorter, and gets ENOMEM at a longer one."""
+    loop = "import os; f = os.open('longterm_pinner', 0)\nwhile b := os.read(f, 1024): os.write(1, b)"
+    short = mount(scenario(mount.folder, every="1ms"), "--start", "1399ms", name="short")
+    done = short.shell(f'{sys.executable} -c "{loop}"')
+    assert (done.returncode, done.stdout) == (0, b"".join(newest_first(1000)).decode())
+    long = mount(scenario(mount.folder, frames=LONG_FRAMES), "--start", "3s", name="long")
+    done = long.shell(f'{sys.executable} -c "{loop}"')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Cannot allocate memory" in done.stderr
+    # 4096 bytes, as Android's own cat has, do.
+    done = long.shell("dd if=longterm_pinner bs=4096 status=none")
+    assert done.stdout == b"".join(newest_first(3, frames=LONG_FRAMES)).decode()
+
+
+@pytest.mark.parametrize("script", ["busybox cat longterm_pinner | cat", 'x=$(busybox cat longterm_pinner); echo "$x"'])
+def test_a_reader_that_begins_with_sendfile(mount: Mounts, script: str) -> None:
+    """With --sendfile it works; without, it sees nothing, and the daemon says once in its log what to do."""
+    _needs(script)
+    text = b"".join(newest_first(3)).decode()
+    able = mount(None, "--start", "3s", "--sendfile", name="able")
+    expected = text if script.endswith("cat") else text.rstrip("\n") + "\n"
+    assert able.shell(script).stdout == expected
+    assert able.records.stat().st_size == able.threshold.stat().st_size == 1
+    assert able.shell("busybox cat threshold | cat").stdout == "300000\n"
+    plain = mount(None, "--start", "3s", name="plain")
+    out = plain.shell(script)
+    if out.stdout == expected:
+        pytest.skip("this busybox does not begin with sendfile")
+    assert (out.returncode, out.stdout.strip()) == (0, "")
+    plain.shell(script)
+    plain.expected.append("mount with --sendfile")
+    # Everybody else reads on.
+    assert plain.shell("cat longterm_pinner").stdout == text
+
+
+@pytest.mark.parametrize(
+    "script", ["cat F", "wc -l < F", "head -n 1000 F", "grep -c '' F", "tail -n 1000 F", "cp F copy; cat copy"]
+)
+def test_sendfile_changes_nothing_for_others(mount: Mounts, tmp_path: Path, script: str) -> None:
+    """With --sendfile, where sizes show as 1, other tools see the same as without (but `wc -c`, which believes it)."""
+    device = mount(None, "--start", "3s", "--sendfile")
+    plain = tmp_path / "plain.txt"
+    plain.write_bytes(b"".join(newest_first(3)))
+    faked = _run(script, device.records, plain, tmp_path / "work")
+    real = _run(script, plain, plain, tmp_path / "work")
+    assert (faked.returncode, faked.stdout, faked.stderr) == (real.returncode, real.stdout, b"")
+
+
+def test_threshold_with_every_tool(mount: Mounts) -> None:
+    """The threshold is a plain line of text to cat, read, $(<), python, busybox, toybox and dd."""
+    device = mount()
+    for script in (
+        "cat threshold",
+        "echo $(<threshold)",
+        "read -r x < threshold; echo $x",
+        "mapfile -t x < threshold; echo ${x[0]}",
+        "dd if=threshold bs=1 status=none",
+        "cat threshold | head -n 1",
+        "tail -n 1 threshold",
+        "awk '{ print $1 }' threshold",
+        f"{sys.executable} -c 'print(int(open(\"threshold\").read()))'",
+        "dash -c 'read -r x < threshold; echo $x'",
+        "busybox ash -c 'read -r x < threshold; echo $x'",
+        "toybox cat threshold",
+        "sort threshold",
+        "cat threshold threshold | uniq",
+    ):
+        if script.split()[0] in ("busybox", "toybox", "dash") and shutil.which(script.split()[0]) is None:
+            continue
+        done = device.shell(script)
+        assert (done.stdout, done.stderr) == ("300000\n", ""), script
