@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Result, Run
 
 ROOT = Path(__file__).parents[2]
 PLAIN = """
@@ -74,7 +74,7 @@ ERRORS = {
     "no text": (["check", "bytes.toml"], 1, "not UTF-8 text"),
     "nested too deeply": (["check", "deep.toml"], 1, "deep.toml: not"),
     "an unknown field": (["check", "unknown.toml"], 1, "unknown field `rat` - at `$.task[0].phase[0]`"),
-    "a later format": (["check", "later.toml"], 1, "Invalid enum value 2 - at `$.format`"),
+    "a later format": (["check", "later.toml"], 1, "later.toml: format = 2 must be "),
     "a number without unit": (["check", "unitless.toml"], 1, "hold = 400 has no unit"),
     "one bad of several": (["check", "good.toml", "unknown.toml"], 1, "1 of 2 scenarios cannot be played"),
     "dump without --at": (["dump", "camera-stall"], 2, "Missing option '--at'"),
@@ -136,16 +136,33 @@ ERRORS = {
     "ctl on a folder": (["ctl", "m", "stats"], 1, "cannot steer m: wanted a pinnerfs mount, but none is there"),
     "ctl on nothing": (["ctl", "missing", "clock"], 1, "cannot steer missing: "),
     "ctl on a file": (["ctl", "good.toml", "clock"], 1, "cannot steer good.toml: Not a directory"),
-    "ctl with an unknown command": (["ctl", "m", "nonsense"], 1, "cannot steer m"),
+    "ctl with an unknown command": (["ctl", "m", "nonsense"], 2, "No such command 'nonsense'"),
     "advance by nothing": (["ctl", "m", "advance"], 1, "cannot steer m"),
 }
+
+
+def _in_a_process(folder: Path, arguments: list[str]) -> Result:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pinnerfs", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            timeout=30,
+            check=False,
+        )
+    finally:
+        subprocess.run(["fusermount", "-uz", folder / "m"], capture_output=True, timeout=30, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(folder: Path, run: Run, name: str) -> None:
     """An error is said in words, with a status of its own, and stdout stays empty."""
     arguments, status, words = ERRORS[name]
-    result = run(*arguments)
+    # A mount that succeeds after all must not leave this process behind as its daemon.
+    result = _in_a_process(folder, arguments) if arguments[0] == "mount" else run(*arguments)
     assert (result.status, result.out) == (status, "")
     assert words in result.err
     assert "Traceback" not in result.err

@@ -95,7 +95,7 @@ def test_umount_by_another_name(mount: Mounts) -> None:
     folder = mount.folder / "mnt"
     folder.mkdir()
     (mount.folder / "link").symlink_to("mnt")
-    for name in ("mnt/", "./link", "link/", "../" + mount.folder.name + "/mnt", "mnt/."):
+    for name in ("link/", "../" + mount.folder.name + "/mnt", "mnt/."):
         device = mount.add("mnt")
         done = pinnerfs("mount", scenario(mount.folder), name, "--clock", "manual", cwd=mount.folder)
         assert (done.returncode, done.stderr) == (0, ""), name

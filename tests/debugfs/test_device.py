@@ -1,0 +1,51 @@
+"""A simulation kept up with a clock."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from pinnerfs import Simulation, load
+from pinnerfs.clock import ManualClock, RealClock
+from pinnerfs.debugfs.device import Device
+from tests.mount.support import DEADLINE, scenario
+
+
+def test_up_to_now(tmp_path: Path) -> None:
+    """Whoever asks finds every event up to the clock's moment in the books, that moment's own among them."""
+    clock = ManualClock()
+    device = Device(Simulation(load(scenario(tmp_path))), clock)
+    for moment, pins, releases in ((0, 1, 0), (399_999, 1, 0), (400_000, 1, 1), (999_999, 1, 1), (1_000_000, 2, 1)):
+        clock.advance(moment - clock.now())
+        with device.up_to_now() as simulation:
+            stats = simulation.stats()
+        assert (stats["pins"], stats["releases"]) == (pins, releases)
+
+
+def test_keep_up_plays_unasked_and_stops(tmp_path: Path) -> None:
+    """keep_up plays what is due on a real clock while nobody asks, and returns after stop."""
+    simulation = Simulation(load(scenario(tmp_path)))
+    device = Device(simulation, RealClock(start=0, speed=1e6))
+    thread = threading.Thread(target=device.keep_up, daemon=True)
+    thread.start()
+    pause = threading.Event()
+    for _ in range(DEADLINE * 100):
+        if simulation.now > 10_000_000:
+            break
+        pause.wait(0.01)
+    device.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert simulation.now > 10_000_000
+
+
+def test_keep_up_sleeps_beside_a_manual_clock(tmp_path: Path) -> None:
+    """With a manual clock keep_up plays nothing ahead, and stop ends its sleep at once."""
+    simulation = Simulation(load(scenario(tmp_path)))
+    device = Device(simulation, ManualClock())
+    thread = threading.Thread(target=device.keep_up, daemon=True)
+    thread.start()
+    device.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert simulation.now == 0
