@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,13 +174,10 @@ fd = os.open({THRESHOLD!r}, os.O_RDONLY); put(b"5"); said.append(os.read(fd, 100
     assert play(script, 2) == ["7", "77", "7", "7", "7", "\n", "", "", "77", "7777\n", "", "5\n"]
 
 
-def _failure_tracking_cases() -> Iterator[Case]:
-    for case in load(RECORDED):
-        if case.name.startswith("ft.write."):
-            yield case
+FAILURE_TRACKING = [case for case in load(RECORDED) if case.name.startswith("ft.write.")]
 
 
-@pytest.mark.parametrize("case_", _failure_tracking_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case_", FAILURE_TRACKING, ids=lambda case: case.name)
 def test_ft_write(case_: Case, stages: Callable[[str, Case], Stage]) -> None:
     """ft.write.*: what is written to failure_tracking, what reads back, and whether alloc_contig_failed can be read."""
     stage = stages(KERNELS[0], case_)
