@@ -116,4 +116,5 @@ class Stage:
         """Unmount, and leave the namespace to die."""
         self.run([sys.executable, "-m", "pinnerfs", "umount", DEBUGFS])
         self._holder.terminate()
-        self._holder.wait(DEADLINE)
+        # Waits, and closes the pipe.
+        self._holder.communicate(timeout=DEADLINE)
