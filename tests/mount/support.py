@@ -135,9 +135,14 @@ def shell(command: list[str], cwd: Path, more: dict[str, str] | None = None) -> 
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def mount_table() -> list[str]:
+    """The lines of /proc/mounts; somebody's mount point may have a name that is no text."""
+    return Path("/proc/mounts").read_text(errors="surrogateescape").split("\n")
+
+
 def is_mounted(path: Path) -> bool:
     """Whether a pinnerfs is mounted here, alive or dead."""
-    return any(f" {path} fuse.pinnerfs " in line for line in Path("/proc/mounts").read_text().splitlines())
+    return any(f" {path} fuse.pinnerfs " in line for line in mount_table())
 
 
 @dataclass
@@ -216,6 +221,9 @@ class Mount:
                     subprocess.run(
                         ["fusermount", option, self.path], capture_output=True, timeout=DEADLINE, check=False
                     )
+            # Another mount namespace may have a copy of the mount, which would keep the daemon until that one ends.
+            if not self.gone(1):
+                os.kill(self.pid, signal.SIGTERM)
             if not self.gone():
                 os.kill(self.pid, signal.SIGKILL)
                 pytest.fail("the daemon outlived its mount")

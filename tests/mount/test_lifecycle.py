@@ -19,6 +19,7 @@ from tests.mount.support import (
     as_user,
     environment,
     is_mounted,
+    mount_table,
     newest_first,
     pinnerfs,
     scenario,
@@ -48,7 +49,7 @@ def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subproce
 def test_the_mount_table(mount: Mounts) -> None:
     """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`."""
     device = mount()
-    lines = [line for line in Path("/proc/mounts").read_text().splitlines() if f" {device.path} " in line]
+    lines = [line for line in mount_table() if f" {device.path} " in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"debugfs {device.path} fuse.pinnerfs rw,")
     assert "default_permissions" in lines[0]
@@ -371,7 +372,7 @@ def test_a_mount_namespace_gives_the_real_path(mount: Mounts) -> None:
     """In a private mount namespace the device lies at /sys/kernel/debug, seen by that namespace alone."""
     if os.geteuid() != 0 or not Path("/sys/kernel/debug").is_dir():
         pytest.skip("needs root and a /sys/kernel/debug")
-    before = Path("/proc/mounts").read_text().count(" /sys/kernel/debug ")
+    before = sum(" /sys/kernel/debug " in line for line in mount_table())
     script = (
         "umount -l /sys/kernel/debug 2>/dev/null; set -e; "
         f'"$0" -m pinnerfs mount {scenario(mount.folder)} /sys/kernel/debug --clock manual --start 2s; '
@@ -387,7 +388,7 @@ def test_a_mount_namespace_gives_the_real_path(mount: Mounts) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", b"".join(newest_first(2)).decode())
-    assert Path("/proc/mounts").read_text().count(" /sys/kernel/debug ") == before
+    assert sum(" /sys/kernel/debug " in line for line in mount_table()) == before
 
 
 @pytest.mark.parametrize("closed", [">&- 2>&-", "<&- >&- 2>&-"])

@@ -1,90 +1,127 @@
-"""Makes the system calls of a `sys` case from one process: a list of calls comes in on stdin, the answers go out."""
+"""Making the recorded system calls, from one process inside a world."""
 
 from __future__ import annotations
 
 import ast
 import ctypes
 import errno
-import json
 import os
 import re
-import sys
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["UnknownCall", "make"]
+from tests.oracle.cases import DEBUGFS, Case, Op
+from tests.oracle.world import World
 
+__all__ = ["Calls", "Unknown", "error_name", "open_flags"]
+
+FILES = {"th": "threshold", "lt": "longterm_pinner", "ft": "failure_tracking", "acf": "alloc_contig_failed"}
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.read.argtypes = _libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+_libc.read.restype = _libc.write.restype = ctypes.c_ssize_t
+
+# A call as it is written, with the arguments in groups.
+PATTERNS: list[tuple[str, str]] = [
+    ("open", r"open\((\S+),(\S+)\)"),
+    ("read", r"read\((\d+)\)"),
+    ("read_into", r"read\((NULL|0x[0-9a-f]+),(\d+)\)"),
+    ("write_from", r"write\((NULL|0x[0-9a-f]+),(\d+)\)"),
+    ("pread", r"pread\((\d+),(-?\d+)\)"),
+    ("write", r"write\((b['\"].*['\"])\)"),
+    ("pwrite", r"pwrite\((b['\"].*['\"]),(-?\d+)\)"),
+    ("lseek", r"lseek\((-?\d+),(\w+)\)"),
+    ("close", r"close"),
+]
 
 
-class UnknownCall(Exception):
+class Unknown(Exception):
     """A call that this harness cannot make by itself."""
 
 
-def _flags(text: str) -> int:
-    value = 0
-    for name in text.split("|"):
-        value |= getattr(os, name)
-    return value
+def error_name(error: OSError) -> str:
+    """The name of an error's number, as the recorder wrote it."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return "ENOTSUP" if name == "EOPNOTSUPP" else name
 
 
-class _Process:
-    """The state that a list of calls works on: one descriptor."""
+def open_flags(words: str) -> int:
+    """O_RDWR|O_TRUNC and the like as a number."""
+    flags = 0
+    for word in words.split("|"):
+        flags |= getattr(os, word)
+    return flags
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd: int | None = None
 
-    def _descriptor(self) -> int:
-        # A list that begins with a read had opened the file just before; so had one that reads after a close.
-        if self._fd is None:
-            self._fd = os.open(self._path, os.O_RDONLY)
-        return self._fd
+class Calls:
+    """A process's open file, and the calls on it. An answer has the keys of the recorded one."""
 
-    def call(self, text: str) -> dict[str, Any]:
-        """One call, with the answer in the form of the recorded ones."""
+    def __init__(self, world: World, case: Case) -> None:
+        self.world = world
+        self.case = case
+        self._path = f"{DEBUGFS}/page_pinner/{FILES.get(case.family, 'threshold')}"
+        self._flags = os.O_RDONLY
+        self.fd = -1
+
+    def perform(self, call: str) -> Op:
+        """Make a call. Raises Unknown where it is none of these."""
+        for name, pattern in PATTERNS:
+            match = re.fullmatch(pattern, call, re.DOTALL)
+            if match:
+                function: Callable[..., Op] = getattr(self, f"_{name}")
+                if name not in ("open", "close") and self.fd < 0:
+                    # A list that begins with a read, or reads on after a close, has opened the file just before.
+                    self.fd = os.open(
+                        self._path, self._flags if name in ("read", "pread", "lseek", "read_into") else os.O_WRONLY
+                    )
+                return self.answer(lambda function=function, match=match: function(*match.groups()))  # type: ignore[misc]
+        raise Unknown(call)
+
+    @staticmethod
+    def answer(call: Callable[[], Op]) -> Op:
+        """What the call returns, or the name of its error."""
         try:
-            return self._call(text)
+            return call()
         except OSError as error:
-            return {"ret": -1, "errno": errno.errorcode[error.errno or 0]}
+            return {"ret": -1, "errno": error_name(error)}
 
-    def _call(self, text: str) -> dict[str, Any]:
-        if match := re.fullmatch(r"open\((.+),([A-Z_|]+)\)", text):
-            self._path = match[1]
-            self._fd = os.open(match[1], _flags(match[2]))
-            return {"ret": "fd"}
-        if text == "close":
-            if self._fd is not None:
-                os.close(self._fd)
-            self._fd = None
-            return {"ret": None}
-        if match := re.fullmatch(r"read\((\d+)\)", text):
-            data = os.read(self._descriptor(), int(match[1]))
-            return {"ret": len(data), "data": data.decode("latin-1")}
-        if match := re.fullmatch(r"read\((NULL|0x[0-9a-f]+),(\d+)\)", text):
-            address = 0 if match[1] == "NULL" else int(match[1], 16)
-            ret = _libc.read(self._descriptor(), ctypes.c_void_p(address), ctypes.c_size_t(int(match[2])))
-            return {"ret": ret, "errno": errno.errorcode[ctypes.get_errno()]} if ret < 0 else {"ret": ret}
-        if match := re.fullmatch(r"pread\((\d+),(-?\d+)\)", text):
-            data = os.pread(self._descriptor(), int(match[1]), int(match[2]))
-            return {"ret": len(data), "data": data.decode("latin-1")}
-        if match := re.fullmatch(r"write\((b['\"].*['\"])\)", text, re.DOTALL):
-            return {"ret": os.write(self._descriptor(), ast.literal_eval(match[1]))}
-        if match := re.fullmatch(r"pwrite\((b['\"].*['\"]),(-?\d+)\)", text, re.DOTALL):
-            return {"ret": os.pwrite(self._descriptor(), ast.literal_eval(match[1]), int(match[2]))}
-        if match := re.fullmatch(r"lseek\((-?\d+),(SEEK_\w+)\)", text):
-            return {"ret": os.lseek(self._descriptor(), int(match[1]), getattr(os, match[2]))}
-        raise UnknownCall(text)
+    def _open(self, path: str, flags: str) -> Op:
+        self._path = path
+        self.fd = os.open(path, open_flags(flags))
+        return {"ret": self.fd}
 
+    def _close(self) -> Op:
+        os.close(self.fd)
+        self.fd = -1
+        return {"ret": None}
 
-def make(calls: list[str], path: str) -> list[dict[str, Any]]:
-    """The answers to a list of calls; UnknownCall names one that cannot be made."""
-    process = _Process(path)
-    return [process.call(text) for text in calls]
+    @staticmethod
+    def _data(data: bytes) -> Op:
+        return {"ret": len(data), "data": data.decode(errors="surrogateescape")}
 
+    def _read(self, size: str) -> Op:
+        return self._data(os.read(self.fd, int(size)))
 
-if __name__ == "__main__":
-    request = json.load(sys.stdin)
-    try:
-        print(json.dumps(make(request["calls"], request["path"])))
-    except UnknownCall as unknown:
-        print(json.dumps({"unknown": str(unknown)}))
+    def _pread(self, size: str, offset: str) -> Op:
+        return self._data(os.pread(self.fd, int(size), int(offset)))
+
+    def _write(self, data: str) -> Op:
+        return {"ret": os.write(self.fd, ast.literal_eval(data))}
+
+    def _pwrite(self, data: str, offset: str) -> Op:
+        return {"ret": os.pwrite(self.fd, ast.literal_eval(data), int(offset))}
+
+    def _lseek(self, offset: str, whence: str) -> Op:
+        return {"ret": os.lseek(self.fd, int(offset), getattr(os, whence))}
+
+    def _raw(self, function: Any, address: str, size: str) -> Op:
+        pointer = None if address == "NULL" else int(address, 16)
+        done = function(self.fd, pointer, int(size))
+        if done < 0:
+            raise OSError(ctypes.get_errno(), "")
+        return {"ret": done}
+
+    def _read_into(self, address: str, size: str) -> Op:
+        return self._raw(_libc.read, address, size)
+
+    def _write_from(self, address: str, size: str) -> Op:
+        return self._raw(_libc.write, address, size)

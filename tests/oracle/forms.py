@@ -1,0 +1,160 @@
+"""What no fake can share is compared by its form: one rule a field, all of them in this one table.
+
+Both sides, the recorded and the replayed answer, are put through the same rules; then they must be equal, every line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tests.oracle.cases import DEBUGFS, Case
+from tests.oracle.scenarios import recorded_pins
+
+__all__ = ["RULES", "canonical", "canonical_op", "same"]
+
+MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+
+# field -> (pattern, what it becomes). `\1` and the like keep a part.
+RULES: dict[str, tuple[str, str]] = {
+    "duration of a pin": (r"(?<=pinned ts )\d+(?= us)", "DURATION"),
+    "PFN and block": (r"\bPFN \d+ Block \d+ ", "PFN N Block N "),
+    "page flags": (r"Flags 0x[0-9a-f]+\([a-z0-9_|]*\)", "Flags FLAGS"),
+    "symbol offsets": (r"(?<=[\w.])\+0x[0-9a-f]+/0x[0-9a-f]+", "+OFFSET/SIZE"),
+    "date of ls": (rf"\b(?:{MONTHS}) [ \d]\d (?:\d\d:\d\d| \d{{4}})", "DATE"),
+    "date of stat": (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9} \+0000", "DATE"),
+    "birth of stat": (r"(?<= Birth: )(?:DATE|-)", "DATE"),
+    "inode and device of stat": (r"Device: \S+\s+Inode: \d+\s+", "Device: N Inode: N "),
+    "links of the debugfs root, one for each of its folders": (
+        r"^(d[rwx-]{9} )\d+( \w+ \w+ \d+ DATE (?:\.\.|/sys/kernel/debug/?))$",
+        r"\1LINKS\2",
+    ),
+    "links of the debugfs root itself": (r"^(drwx------ )\d+(?= root root \d+ DATE \.$)", r"\1LINKS"),
+    "seconds and rates of dd": (r"(?<= copied, )[\d.e-]+ s, [\d.]+ [kMGT]?B/s", "SECONDS, RATE"),
+    "size of dd in larger units": (r"(?<= bytes) \([\d.]+ \w?B(?:, [\d.]+ \w+)?\)(?= copied)", ""),
+    "seconds of time": (r"^(real|user|sys)\t\d+m[\d.]+s$", r"\1 SECONDS"),
+    "how far head wanted to seek back, from some place in a record": (r"(?<=relative offset )-[1-9]\d*", "-BYTES"),
+    "digest of records": (r"\b[0-9a-f]{32,128}(?=  \S*(?:longterm_pinner|/lt\w+|/tb\d*)$)", "DIGEST"),
+    "PFN in a record that was cut off": (r"^PFN \d+$", "PFN N"),
+    "st_dev": (r"'st_dev': \d+", "'st_dev': N"),
+}
+
+# An error's words, by the errno that they stand for; the longest first, as some hold others.
+WORDS = [(os.strerror(number), name) for number, name in errno.errorcode.items()]
+ERRNOS = sorted(WORDS, key=lambda pair: -len(pair[0]))
+# One record's length, and how far those of a case may lie from it: the digits of ts and PFN, and the flag `lru`.
+RECORD_LENGTH, SLACK = 402, 10
+
+
+def _by_errno(line: str) -> str:
+    """A message that ends in an error's words: who says it, and which errno it is."""
+    for words, name in ERRNOS:
+        if line.endswith(words) or f"{words};" in line:
+            tool = re.match(r"(?:E: )?([^ :]+):", line)
+            return f"{os.path.basename(tool[1]) if tool else ''}: {name}"
+    return line
+
+
+def _counts(pins: int) -> Callable[[re.Match[str]], str]:
+    """Numbers of bytes that follow from the lengths of records; each must be that of a whole number of them."""
+
+    def count(match: re.Match[str]) -> str:
+        number = int(match[0])
+        records = min(pins, number // (RECORD_LENGTH - SLACK))
+        if records and abs(number - RECORD_LENGTH * records) <= SLACK * records:
+            return f"BYTES OF {records}"
+        return match[0]
+
+    return count
+
+
+# The widths of the columns of `ls -l` hang on its widest numbers.
+LS_LINE = re.compile(r"[-dl][rwxsStT-]{9} ")
+# The other entries of the root of the debugfs that answered.
+OTHER_ENTRIES = re.compile(
+    "acpi|bdi|clear_warn_once|cma|device_component|devices_deferred|extfrag|fault_around_bytes|gup_test|hid|pp_hold|sched"
+    "|sleep_time|split_huge_pages|swiotlb|virtio-ports|x86"
+)
+
+
+def _line(line: str) -> str:
+    if LS_LINE.match(line):
+        line = re.sub(" +", " ", line)
+    for pattern, form in RULES.values():
+        line = re.sub(pattern, form, line)
+    return line
+
+
+def canonical(text: str, case: Case) -> list[str]:
+    """The lines of a text with all that may differ brought to its form."""
+    lines = []
+    blocks = f"  File: {DEBUGFS}"  # of stat
+    at_root = False
+    for line in text.split("\n"):
+        entry = line.split(" ")[-1] if LS_LINE.match(line) else line
+        if OTHER_ENTRIES.fullmatch(entry):
+            continue
+        changed = _line(line)
+        if changed == line and line != line[::-1]:
+            # toybox rev
+            changed = _line(line[::-1])
+            changed = line if changed == line[::-1] else changed[::-1]
+        at_root = line == blocks if line.startswith("  File: ") else at_root
+        if at_root:
+            changed = re.sub(r"Links: \d+", "Links: LINKS", changed)
+        if case.long_pins:
+            changed = re.sub(r"(?<![\d.x])\d{3,7}(?![\d.])", _counts(case.long_pins), changed)
+            # wc and the like fill up with blanks to a width that hangs on the numbers.
+            changed = re.sub(r" +(?=BYTES OF)", " ", changed)
+        if "| head" in case.script:
+            # A writer whose reader has left dies of SIGPIPE, or was quicker.
+            changed = re.sub(r"^(rc=\d+) (?:141|0) (\d+)$", r"\1 STATUS \2", changed)
+        lines.append(_by_errno(changed))
+    return _traceback(lines)
+
+
+def _traceback(lines: list[str]) -> list[str]:
+    """Python's traceback as its last line: newer ones show more of the source."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith("Traceback ("):
+            inside = True
+        elif inside and line.startswith(" "):
+            continue
+        else:
+            inside = False
+        kept.append(line)
+    return kept
+
+
+def canonical_op(value: Any, exact: bool) -> Any:
+    """An answer of a system call. Where the scenario has the recorded pins, `exact`: all but the PFN must be equal."""
+    if isinstance(value, str):
+        names = ("PFN and block", "page flags", "st_dev") if exact else tuple(RULES)
+        for name in names:
+            value = re.sub(*RULES[name], value, flags=re.MULTILINE)
+        return value
+    if isinstance(value, (list, tuple)):
+        return [canonical_op(item, exact) for item in value]
+    if isinstance(value, dict):
+        return {key: canonical_op(item, exact) for key, item in value.items() if key != "st_dev"}
+    return value
+
+
+def same(recorded: dict[str, Any], answered: dict[str, Any], case: Case) -> bool:
+    """Whether a call was answered as recorded. A file descriptor is any number that is none of an error."""
+    exact = bool(recorded_pins(case))
+    for key in ("ret", "errno", "data", "n", "size", "sorted20"):
+        ours, theirs = answered.get(key), recorded.get(key)
+        if key == "errno":
+            ours, theirs = ours or None, theirs or None
+        if key == "ret" and recorded["call"].startswith("open(") and isinstance(theirs, int) and theirs >= 0:
+            if not (isinstance(ours, int) and ours >= 0):
+                return False
+        elif canonical_op(ours, exact) != canonical_op(theirs, exact):
+            return False
+    return True

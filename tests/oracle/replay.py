@@ -1,0 +1,93 @@
+"""Replaying a case: bring about its setup, run it, and say where the answer differs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from tests.oracle.calls import Unknown
+from tests.oracle.cases import Case, Op
+from tests.oracle.forms import canonical, same
+from tests.oracle.manual import performer_of
+from tests.oracle.scenarios import pins_of, scenario
+from tests.oracle.shells import run_shell
+from tests.oracle.world import DEADLINE, World
+
+__all__ = ["Worlds", "replay_calls", "replay_shell", "set_up"]
+
+KEPT = 4  # worlds that stay mounted
+
+
+class Worlds:
+    """Mounts that are shared by cases of the same pins. One is taken again when its tree is as on the first day."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._worlds: OrderedDict[tuple[str, str, bool], World] = OrderedDict()
+        self.made = 0
+
+    def get(self, case: Case, kernel: str, *, sendfile: bool = False, text: str | None = None) -> World:
+        """A world in which the pins of the case's setup can happen."""
+        key = (kernel, scenario(pins_of(case)) if text is None else text, sendfile)
+        world = self._worlds.pop(key, None)
+        if world is not None and not world.usable():
+            world.close()
+            world = None
+        if world is None:
+            world = World(self._folder, kernel, key[1], sendfile=sendfile)
+            self.made += 1
+        self._worlds[key] = world
+        if len(self._worlds) > KEPT:
+            self._worlds.popitem(last=False)[1].close()
+        return world
+
+    def close(self) -> None:
+        """Take all of them down."""
+        for world in self._worlds.values():
+            world.close()
+        self._worlds.clear()
+
+
+def set_up(world: World, case: Case) -> None:
+    """Write the threshold of the setup, which clears; then the pins."""
+    world.rewind(len(pins_of(case)))
+    world.threshold(case.threshold or "300000")
+    world.pin(case.long_pins)
+
+
+def replay_shell(world: World, case: Case, left: dict[str, str]) -> dict[str, str]:
+    """Run the script: which of `exit`, `stdout` and `stderr` differ, and how."""
+    answer = run_shell(world, case, left)
+    differing = {} if answer.exit == case.exit else {"exit": f"recorded {case.exit}, got {answer.exit}"}
+    for what, recorded, got in (("stdout", case.stdout, answer.stdout), ("stderr", case.stderr, answer.stderr)):
+        ours, theirs = canonical(got, case), canonical(recorded, case)
+        # A command that had to be stopped: how often it said the same hangs on when, and where its last line ends.
+        if case.exit == "timeout":
+            ours, theirs = sorted(set(ours[:-1])), sorted(set(theirs[:-1]))
+        if ours != theirs:
+            differing[what] = f"recorded {recorded!r}, got {got!r}"
+    return differing
+
+
+def _perform(world: World, case: Case) -> list[Op] | Unknown:
+    performer = performer_of(case)(world, case)
+    try:
+        return [performer.perform(op["call"]) for op in case.ops]
+    except Unknown as unknown:
+        return unknown
+
+
+def replay_calls(world: World, case: Case) -> tuple[list[str], dict[str, str]]:
+    """Make the calls: their names, made distinct by their place, and how the answers differ that do."""
+    answers = world.inside(_perform, world, case, uid=1000 if ".uid1000" in case.name else 0, deadline=DEADLINE)
+    if isinstance(answers, Unknown):
+        raise answers
+    names: list[str] = []
+    differing: dict[str, str] = {}
+    for op, answer in zip(case.ops, answers, strict=True):
+        # The second of the same call is `read(4096) #2`.
+        before = sum(name.split(" #")[0] == op["call"] for name in names)
+        names.append(f"{op['call']} #{before + 1}" if before else op["call"])
+        if not same(op, answer, case):
+            differing[names[-1]] = f"recorded {op}, got {answer}"
+    return names, differing
