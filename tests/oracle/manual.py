@@ -10,6 +10,7 @@ from dataclasses import replace
 from tests.oracle.calls import Calls
 from tests.oracle.cases import Case
 from tests.oracle.prose import Prose
+from tests.oracle.system import System
 from tests.oracle.world import World
 
 __all__ = ["completed", "performer_of", "prepare", "state"]
@@ -109,7 +110,8 @@ STEPS: dict[str, Step] = {
     r"rawfs\.root": _threshold("1000"),
     r"rawfs\.uid1000\.700": _nothing,
     r"rawfs\.uid1000\.755": _mode(0o755),
-    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking|preadv2)": _nothing,
+    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking)": _threshold("1000", 2),
+    r"misc\.preadv2": _nothing,
     r"tb\.th\.(17|18|19|20)": _size(10),
     r"tb\.th\.(21)": _size(10),
     r"tb\.th\.22": _size(10, 0o666),
@@ -164,4 +166,6 @@ def prepare(world: World, case: Case) -> dict[str, str]:
 
 def performer_of(case: Case) -> type[Calls]:
     """Who makes the calls of a case."""
-    return Calls if case.auto else Prose
+    if case.auto:
+        return Calls
+    return System if re.match(r"misc\.|rawfs\.root", case.name) else Prose
