@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.oracle.calls import Unknown
@@ -13,7 +15,7 @@ from tests.oracle.scenarios import pins_of, scenario
 from tests.oracle.shells import run_shell
 from tests.oracle.world import DEADLINE, World
 
-__all__ = ["Worlds", "replay_calls", "replay_shell", "set_up"]
+__all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
 
 KEPT = 4  # worlds that stay mounted
 
@@ -24,22 +26,29 @@ class Worlds:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._worlds: OrderedDict[tuple[str, str, bool], World] = OrderedDict()
-        self.made = 0
 
-    def get(self, case: Case, kernel: str, *, sendfile: bool = False, text: str | None = None) -> World:
+    def get(self, case: Case, kernel: str, *, sendfile: bool = False) -> World:
         """A world in which the pins of the case's setup can happen."""
-        key = (kernel, scenario(pins_of(case)) if text is None else text, sendfile)
+        key = (kernel, scenario(pins_of(case)), sendfile)
         world = self._worlds.pop(key, None)
         if world is not None and not world.usable():
             world.close()
             world = None
         if world is None:
             world = World(self._folder, kernel, key[1], sendfile=sendfile)
-            self.made += 1
         self._worlds[key] = world
         if len(self._worlds) > KEPT:
             self._worlds.popitem(last=False)[1].close()
         return world
+
+    @contextmanager
+    def alone(self, kernel: str, text: str) -> Iterator[World]:
+        """A world for one use, with a scenario of its own."""
+        world = World(self._folder, kernel, text)
+        try:
+            yield world
+        finally:
+            world.close()
 
     def close(self) -> None:
         """Take all of them down."""
@@ -82,6 +91,11 @@ def replay_calls(world: World, case: Case) -> tuple[list[str], dict[str, str]]:
     answers = world.inside(_perform, world, case, uid=1000 if ".uid1000" in case.name else 0, deadline=DEADLINE)
     if isinstance(answers, Unknown):
         raise answers
+    return compare_calls(case, answers)
+
+
+def compare_calls(case: Case, answers: list[Op]) -> tuple[list[str], dict[str, str]]:
+    """The same for answers that are already there."""
     names: list[str] = []
     differing: dict[str, str] = {}
     for op, answer in zip(case.ops, answers, strict=True):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tests.oracle.cases import RECORDED, Case, load
 
-__all__ = ["SLOT", "Pin", "pins_of", "recorded_pins", "scenario"]
+__all__ = ["SLOT", "Layout", "Pin", "pins_of", "pins_shown", "recorded_pins", "scenario"]
 
 SLOT = 100  # seconds from one pin to the next: longer than any hold that was recorded
 
@@ -60,8 +61,13 @@ def _texts(value: Any) -> list[str]:
 
 def recorded_pins(case: Case) -> list[Pin]:
     """The pins whose records the case shows in full, oldest first: each once, in the order of their appearance."""
+    return pins_shown(case.stdout, case.ops)
+
+
+def pins_shown(*values: Any) -> list[Pin]:
+    """The same of texts, or of what holds texts."""
     seen: dict[str, Pin] = {}
-    for text in _texts(case.stdout) + _texts(case.ops):
+    for text in _texts(values):
         for match in RECORD.finditer(text):
             hold, pfn, _, flags, frames = match.groups()
             key = f"{hold} {pfn} {flags}"
@@ -91,35 +97,53 @@ def pins_of(case: Case) -> tuple[Pin, ...]:
     return (*made_up[: case.long_pins - len(shown)], *shown) if shown else tuple(made_up[:MADE_UP])
 
 
+class Layout:
+    """The memory and the stacks that pins need: a pageblock for each kind of page, a stack for each call chain."""
+
+    def __init__(self, pins: Iterable[Pin]) -> None:
+        self._regions: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._stacks: list[tuple[str, ...]] = []
+        used = dict(FIRST_BLOCK)
+        for pin in pins:
+            kind = (pin.digits, pin.flags)
+            if kind not in self._regions:
+                self._regions[kind] = used[pin.digits]
+                used[pin.digits] += 1
+            if pin.frames not in self._stacks:
+                self._stacks.append(pin.frames)
+
+    def stack(self, pin: Pin) -> str:
+        """The key of a task that does this pin."""
+        return f'stack = "s{self._stacks.index(pin.frames)}"'
+
+    def region(self, pin: Pin) -> str:
+        """The key that says where its pages lie."""
+        return f'region = "r{self._regions[pin.digits, pin.flags]}"'
+
+    def tables(self) -> list[str]:
+        """What comes before the tasks."""
+        tables = [
+            'format = 1\nname = "oracle"\ndescription = "the pins of a recorded case"',
+            f'[memory]\nsize = "{BLOCKS * 4}MiB"',
+        ]
+        at = 0
+        for number, ((_, flags), block) in enumerate(sorted(self._regions.items(), key=lambda item: item[1])):
+            if block > at:
+                tables.append(f'[[memory.region]]\nname = "between{number}"\nsize = "{(block - at) * 4}MiB"')
+            tables.append(f'[[memory.region]]\nname = "r{block}"\nsize = "4MiB"\nflags = {_strings(flags)}')
+            at = block + 1
+        return tables + [f"[stack.s{n}]\nframes = {_strings(frames)}" for n, frames in enumerate(self._stacks)]
+
+
 def scenario(pins: tuple[Pin, ...]) -> str:
     """A scenario in which these pins happen one a `SLOT`, over and over: pin number n % len(pins) in slot n."""
-    regions: dict[tuple[int, tuple[str, ...]], int] = {}
-    used = dict(FIRST_BLOCK)
-    for pin in pins:
-        kind = (pin.digits, pin.flags)
-        if kind not in regions:
-            regions[kind] = used[pin.digits]
-            used[pin.digits] += 1
-    lines = [
-        'format = 1\nname = "oracle"\ndescription = "the pins of a recorded case"',
-        f'[memory]\nsize = "{BLOCKS * 4}MiB"',
+    layout = Layout(pins)
+    tasks = [
+        f'[[task]]\nname = "pin{number}"\n{layout.stack(pin)}\n{layout.region(pin)}\nstart = "{number * SLOT}s"\n'
+        f'[[task.phase]]\nrepeat = 1000000000\nevery = "{len(pins) * SLOT}s"\nhold = "{pin.hold}us"'
+        for number, pin in enumerate(pins)
     ]
-    at = 0
-    for number, ((_, flags), block) in enumerate(sorted(regions.items(), key=lambda item: item[1])):
-        if block > at:
-            lines.append(f'[[memory.region]]\nname = "between{number}"\nsize = "{(block - at) * 4}MiB"')
-        lines.append(f'[[memory.region]]\nname = "r{block}"\nsize = "4MiB"\nflags = {_strings(flags)}')
-        at = block + 1
-    stacks = list(dict.fromkeys(pin.frames for pin in pins))
-    for number, frames in enumerate(stacks):
-        lines.append(f"[stack.s{number}]\nframes = {_strings(frames)}")
-    for number, pin in enumerate(pins):
-        lines.append(
-            f'[[task]]\nname = "pin{number}"\nstack = "s{stacks.index(pin.frames)}"\n'
-            f'region = "r{regions[pin.digits, pin.flags]}"\nstart = "{number * SLOT}s"\n'
-            f'[[task.phase]]\nrepeat = 1000000000\nevery = "{len(pins) * SLOT}s"\nhold = "{pin.hold}us"'
-        )
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join([*layout.tables(), *tasks]) + "\n"
 
 
 def _strings(names: tuple[str, ...]) -> str:
