@@ -77,8 +77,9 @@ WHILE_TIME_GOES_ON = ("lt.thp", "further:lt.thp")
 WITHOUT_ORDER = ("inotify after open(O_TRUNC),write ok,write fail,close",)
 # The widths of the columns of `ls -l` hang on its widest numbers.
 LS_LINE = re.compile(r"[-dl][rwxsStT-]{9} ")
-# The other entries of the root of the debugfs that answered.
+# The other entries of the root of the debugfs that answered, and what `file` said there of its own data.
 OTHER_ENTRIES = re.compile(
+    "Warning: using regular magic file .*|"
     "acpi|bdi|clear_warn_once|cma|device_component|devices_deferred|extfrag|fault_around_bytes|gup_test|hid|pp_hold|sched"
     "|sleep_time|split_huge_pages|swiotlb|virtio-ports|x86"
 )

@@ -20,14 +20,6 @@ __all__ = ["completed", "performer_of", "prepare", "state", "told"]
 # Cases of these names need a CMA allocation, which no scenario has yet.
 WAITING = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
 
-# What cannot be asked again: the recorder stopped the command in its middle; two programs raced for the answer.
-OUTSIDE = {
-    r"fs\.(mounts|filesystems)": "tells of the machine, not of these files",
-    r"fs\.file": "the machine that answered had no magic file",
-    r"lt\.full\.dd-skip": "stopped in its middle by the recorder",
-    r"(mksh|dash)\.th\.16": "the answer hangs on which of two programs is quicker",
-}
-
 PP = "page_pinner"
 Step = Callable[[World], object]
 
@@ -87,7 +79,7 @@ def _nothing(world: World) -> None:
 
 # The name of a case (a regular expression), and what is done before it, beyond `setup`.
 STEPS: dict[str, Step] = {
-    r"fs\.ls-la-debug": _nothing,
+    r"fs\.(ls-la-debug|mounts|filesystems|file)|(mksh|dash)\.th\.16": _nothing,
     r"fs\.times": _size(10),
     r"th\.(partial|seek|openflags|dup|badptr)": _nothing,
     r"lt\.tool\.(15|47|57|71)": _nothing,
@@ -153,9 +145,6 @@ def state(case: Case, kernel: str) -> str | None:
         return None
     if re.fullmatch(WAITING, case.name):
         return "waiting for CMA"
-    for pattern, reason in OUTSIDE.items():
-        if re.fullmatch(pattern, case.name):
-            return reason
     if case.family == "lt" and (other := _other_kernel(case, kernel)):
         return other
     return None if _step(case) is not None or told(case) else "not yet written out"

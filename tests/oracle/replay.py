@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tests.oracle.calls import Unknown
-from tests.oracle.cases import Case, Op
+from tests.oracle.cases import RECORDED, Case, Op, load
 from tests.oracle.forms import canonical, same
 from tests.oracle.manual import performer_of
 from tests.oracle.scenarios import pins_of, scenario
-from tests.oracle.shells import run_shell
+from tests.oracle.shells import Answer, run_shell
 from tests.oracle.world import DEADLINE, World
 
 __all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
 
+# Stopped in its middle by the recorder, for the emulator was slow.
+CUT = {"lt.full.dd-skip"}
+# Two programs raced: `head` wrote both lines at once, or one after the other. Either answer is right.
+EITHER = {"mksh.th.16": "dash.th.16", "dash.th.16": "mksh.th.16"}
 KEPT = 4  # worlds that stay mounted
 
 
@@ -66,7 +71,23 @@ def set_up(world: World, case: Case) -> None:
 
 def replay_shell(world: World, case: Case, left: dict[str, str]) -> dict[str, str]:
     """Run the script: which of `exit`, `stdout` and `stderr` differ, and how."""
-    answer = run_shell(world, case, left)
+    name = case.name.removeprefix("further:")
+    answer = run_shell(world, replace(case, exit=0) if name in CUT else case, left)
+    if name in CUT:
+        # It must begin as recorded, and may go on.
+        answer = Answer(case.exit, _begin(answer.stdout, case.stdout), _begin(answer.stderr, case.stderr))
+    differing = _compare(case, answer)
+    if differing and name in EITHER:
+        differing = _compare(next(case for case in load(RECORDED) if case.name == EITHER[name]), answer)
+    return differing
+
+
+def _begin(answered: str, recorded: str) -> str:
+    """As many lines of an answer as were recorded."""
+    return "".join(answered.splitlines(keepends=True)[: recorded.count("\n")])
+
+
+def _compare(case: Case, answer: Answer) -> dict[str, str]:
     differing = {} if answer.exit == case.exit else {"exit": f"recorded {case.exit}, got {answer.exit}"}
     for what, recorded, got in (("stdout", case.stdout, answer.stdout), ("stderr", case.stderr, answer.stderr)):
         ours, theirs = canonical(got, case), canonical(recorded, case)

@@ -64,7 +64,10 @@ def _run(case: Case, program: str, name: str, left: dict[str, str], patience: fl
         # The machine that answered had busybox as `sh`.
         os.mkdir("/tmp/.bin")
         os.symlink(shutil.which("busybox", path=PATH) or "", "/tmp/.bin/sh")
-        environment = ENVIRONMENT | {"PATH": f"/tmp/.bin:{PATH}"}
+        environment = environment | {"PATH": f"/tmp/.bin:{PATH}"}
+    if case.script.startswith("file "):
+        # It had no data for `file`.
+        environment = environment | {"MAGIC": "/nowhere"}
     process = subprocess.Popen(
         [name, "-c", case.script],
         executable=program,
