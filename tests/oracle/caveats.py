@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.oracle.forms import Answered
+
 __all__ = ["CAVEATS", "END", "START", "Caveat", "judge", "section", "table"]
 
 START, END = "<!-- caveats -->", "<!-- /caveats -->"
@@ -16,20 +18,21 @@ README = Path(__file__).parents[2] / "README.md"
 
 @dataclass(frozen=True)
 class Caveat:
-    """What differs, in words; and where: in cases of this name, in answers of this name (regular expressions)."""
+    """What differs, in words; and where: as caveats.toml has it."""
 
     what: str
     why: str
-    case: str
     answer: str
-    kernel: str = ".*"
+    case: str = ".*"
+    recorded: str = ""
+    gives: str = ""
 
-    def covers(self, case: str, answer: str, kernel: str) -> bool:
-        """Whether an answer of a case, such as `stdout` or `read(0)`, is among those that it speaks of."""
+    def covers(self, case: str, answer: Answered) -> bool:
+        """Whether an answer of a case is among those that it speaks of."""
         return (
             re.fullmatch(self.case, case.removeprefix("further:")) is not None
-            and re.fullmatch(self.answer, answer, re.DOTALL) is not None
-            and re.fullmatch(self.kernel, kernel) is not None
+            and re.fullmatch(self.answer, answer.name, re.DOTALL) is not None
+            and re.search(self.recorded, answer.recorded) is not None
         )
 
 
@@ -45,22 +48,26 @@ def _load() -> list[Caveat]:
 CAVEATS = _load()
 
 
-def judge(case: str, kernel: str, answers: Iterable[str], differing: dict[str, str]) -> tuple[list[str], list[Caveat]]:
+def judge(case: str, answers: Iterable[Answered]) -> tuple[list[str], list[Caveat]]:
     """What is wrong with a case, and the caveats that excuse it.
 
-    `answers` are the names of all its answers; `differing` those that differ, with how. An answer that differs must
-    be covered by a caveat; one that is covered must differ.
+    An answer that differs must be covered by a caveat, which says what came instead. Of the answers that a caveat
+    covers in a case some must differ (a descriptor opened with O_PATH has every call answered alike).
     """
-    wrong, used = [], []
+    wrong: list[str] = []
+    used: dict[Caveat, bool] = {}
     for answer in answers:
-        found = [caveat for caveat in CAVEATS if caveat.covers(case, answer, kernel)]
-        if answer in differing and not found:
-            wrong.append(f"{answer}: {differing[answer]}")
-        elif found and answer not in differing:
-            wrong.append(f"{answer} is as recorded, so the caveat {found[0].what!r} is no longer true of it")
-        elif found:
-            used.append(found[0])
-    return wrong, used
+        caveat = next((caveat for caveat in CAVEATS if caveat.covers(case, answer)), None)
+        if caveat is not None:
+            used[caveat] = used.get(caveat, False) or not answer.same
+        if answer.same:
+            continue
+        if caveat is None:
+            wrong.append(f"{answer.name}: recorded {answer.recorded}, got {answer.got}")
+        elif not re.search(caveat.gives, answer.got):
+            wrong.append(f"{answer.name}: {caveat.gives!r} is what the caveat {caveat.what!r} says, got {answer.got}")
+    wrong += [f"as recorded, so this is no longer true: {caveat}" for caveat, differed in used.items() if not differed]
+    return wrong, [caveat for caveat, differed in used.items() if differed]
 
 
 def table() -> str:

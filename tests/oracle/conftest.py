@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,3 +24,21 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
         yield worlds
     finally:
         worlds.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many cases of which kernel came to which state."""
+    states: dict[str, Counter[str]] = {}
+    for category, reports in terminalreporter.stats.items():
+        for report in reports:
+            if getattr(report, "when", "") == "call" and (kernel := dict(report.user_properties).get("kernel")):
+                state = {"xfailed": "a caveat"}.get(category, category)
+                if category == "skipped":
+                    # "Skipped: waiting for CMA: cma.ls.anon"
+                    state = str(report.longrepr[2]).split(": ")[1]  # type: ignore[index]
+                states.setdefault(str(kernel), Counter())[state] += 1
+    if states:
+        terminalreporter.section("recorded cases")
+    for kernel, counted in sorted(states.items()):
+        words = ", ".join(f"{count} {state}" for state, count in counted.most_common())
+        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words}")

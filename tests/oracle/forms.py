@@ -9,12 +9,13 @@ import errno
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tests.oracle.cases import DEBUGFS, Case
 from tests.oracle.scenarios import recorded_pins
 
-__all__ = ["RULES", "canonical", "canonical_op", "same"]
+__all__ = ["RULES", "Answered", "canonical", "canonical_op", "same"]
 
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
@@ -148,6 +149,16 @@ def canonical_op(value: Any, exact: bool) -> Any:
     if isinstance(value, dict):
         return {key: canonical_op(item, exact) for key, item in value.items() if key != "st_dev"}
     return value
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer of a case, be it `stdout`, `stderr`, `exit` or a call: what was recorded, what came, whether alike."""
+
+    name: str
+    recorded: str
+    got: str
+    same: bool
 
 
 def same(recorded: dict[str, Any], answered: dict[str, Any], case: Case) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.oracle.calls import Unknown
 from tests.oracle.cases import RECORDED, Case, Op, load
-from tests.oracle.forms import canonical, same
+from tests.oracle.forms import Answered, canonical, same
 from tests.oracle.manual import performer_of
 from tests.oracle.scenarios import pins_of, scenario
 from tests.oracle.shells import Answer, run_shell
@@ -69,17 +69,17 @@ def set_up(world: World, case: Case) -> None:
     world.pin(case.long_pins)
 
 
-def replay_shell(world: World, case: Case, left: dict[str, str]) -> dict[str, str]:
-    """Run the script: which of `exit`, `stdout` and `stderr` differ, and how."""
+def replay_shell(world: World, case: Case, left: dict[str, str]) -> list[Answered]:
+    """Run the script: its exit status, stdout and stderr."""
     name = case.name.removeprefix("further:")
     answer = run_shell(world, replace(case, exit=0) if name in CUT else case, left)
     if name in CUT:
         # It must begin as recorded, and may go on.
         answer = Answer(case.exit, _begin(answer.stdout, case.stdout), _begin(answer.stderr, case.stderr))
-    differing = _compare(case, answer)
-    if differing and name in EITHER:
-        differing = _compare(next(case for case in load(RECORDED) if case.name == EITHER[name]), answer)
-    return differing
+    answers = _compare(case, answer)
+    if name in EITHER and not all(answered.same for answered in answers):
+        answers = _compare(next(case for case in load(RECORDED) if case.name == EITHER[name]), answer)
+    return answers
 
 
 def _begin(answered: str, recorded: str) -> str:
@@ -87,16 +87,15 @@ def _begin(answered: str, recorded: str) -> str:
     return "".join(answered.splitlines(keepends=True)[: recorded.count("\n")])
 
 
-def _compare(case: Case, answer: Answer) -> dict[str, str]:
-    differing = {} if answer.exit == case.exit else {"exit": f"recorded {case.exit}, got {answer.exit}"}
+def _compare(case: Case, answer: Answer) -> list[Answered]:
+    answers = [Answered("exit", str(case.exit), str(answer.exit), answer.exit == case.exit)]
     for what, recorded, got in (("stdout", case.stdout, answer.stdout), ("stderr", case.stderr, answer.stderr)):
         ours, theirs = canonical(got, case), canonical(recorded, case)
         # A command that had to be stopped: how often it said the same hangs on when, and where its last line ends.
         if case.exit == "timeout":
             ours, theirs = sorted(set(ours[:-1])), sorted(set(theirs[:-1]))
-        if ours != theirs:
-            differing[what] = f"recorded {recorded!r}, got {got!r}"
-    return differing
+        answers.append(Answered(what, repr(recorded), repr(got), ours == theirs))
+    return answers
 
 
 def _perform(world: World, case: Case) -> list[Op] | Unknown:
@@ -107,22 +106,17 @@ def _perform(world: World, case: Case) -> list[Op] | Unknown:
         return unknown
 
 
-def replay_calls(world: World, case: Case) -> tuple[list[str], dict[str, str]]:
-    """Make the calls: their names, made distinct by their place, and how the answers differ that do."""
+def replay_calls(world: World, case: Case) -> list[Answered]:
+    """Make the calls. Raises Unknown where one of them is told in words that this harness does not know."""
     answers = world.inside(_perform, world, case, uid=1000 if ".uid1000" in case.name else 0, deadline=DEADLINE)
     if isinstance(answers, Unknown):
         raise answers
     return compare_calls(case, answers)
 
 
-def compare_calls(case: Case, answers: list[Op]) -> tuple[list[str], dict[str, str]]:
+def compare_calls(case: Case, answers: list[Op]) -> list[Answered]:
     """The same for answers that are already there."""
-    names: list[str] = []
-    differing: dict[str, str] = {}
-    for op, answer in zip(case.ops, answers, strict=True):
-        # The second of the same call is `read(4096) #2`.
-        before = sum(name.split(" #")[0] == op["call"] for name in names)
-        names.append(f"{op['call']} #{before + 1}" if before else op["call"])
-        if not same(op, answer, case):
-            differing[names[-1]] = f"recorded {op}, got {answer}"
-    return names, differing
+    return [
+        Answered(op["call"], repr(op), repr(answer), same(op, answer, case))
+        for op, answer in zip(case.ops, answers, strict=True)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pinnerfs.kernel.generations import GENERATIONS
 from tests.oracle.calls import Unknown
 from tests.oracle.cases import Case, for_generation, load_all
 from tests.oracle.caveats import judge
+from tests.oracle.forms import Answered
 from tests.oracle.manual import completed, prepare, state, told
 from tests.oracle.replay import Worlds, compare_calls, replay_calls, replay_shell, set_up
 from tests.oracle.shells import begins_with_sendfile, missing_tools
@@ -46,19 +48,25 @@ def _cannot(reason: str) -> None:
     pytest.skip(reason)
 
 
-def _differences(world: World, case: Case) -> tuple[list[str], dict[str, str]]:
-    """The names of a case's answers, and how those differ that do."""
+def _ask(world: World, case: Case) -> list[Answered]:
     left = prepare(world, case)
     if case.shell is not None:
-        return ["exit", "stdout", "stderr"], replay_shell(world, case, left)
+        return replay_shell(world, case, left)
     try:
         return replay_calls(world, case)
     except Unknown as unknown:
         pytest.skip(f"not replayed: {case.name} has a call that is unknown here: {unknown}")
 
 
-def test_a_case_is_answered_as_recorded(case: Case, kernel: str, worlds: Worlds, mounting: str | None) -> None:
+def test_a_case_is_answered_as_recorded(
+    case: Case,
+    kernel: str,
+    worlds: Worlds,
+    mounting: str | None,
+    record_property: Callable[[str, object], None],
+) -> None:
     """The mount answers as the kernel did, or a caveat says why not."""
+    record_property("kernel", kernel)
     if (reason := state(case, kernel)) is not None:
         pytest.skip(f"{reason}: {case.name}")
     if mounting is not None:
@@ -66,22 +74,22 @@ def test_a_case_is_answered_as_recorded(case: Case, kernel: str, worlds: Worlds,
     if missing := missing_tools(case):
         _cannot(f"{case.name} needs {', '.join(missing)}")
     if told(case):
-        _judge(case, kernel, *compare_calls(case, answers_of(case, kernel, worlds.alone)))
+        _judge(case, compare_calls(case, answers_of(case, kernel, worlds.alone)))
         return
     world = worlds.get(case, kernel)
     set_up(world, case)
-    answers, differing = _differences(world, case)
+    answers = _ask(world, case)
     assert "Traceback" not in world.log() and "ERROR" not in world.log(), world.log()
-    if differing and begins_with_sendfile(case) and judge(case.name, kernel, answers, differing)[0]:
+    if begins_with_sendfile(case) and judge(case.name, answers)[0]:
         # What `--sendfile` is for: it must then be as recorded.
         world = worlds.get(case, kernel, sendfile=True)
         set_up(world, case)
-        answers, differing = _differences(world, case)
-    _judge(case, kernel, answers, differing)
+        answers = _ask(world, case)
+    _judge(case, answers)
 
 
-def _judge(case: Case, kernel: str, answers: list[str], differing: dict[str, str]) -> None:
-    wrong, used = judge(case.name, kernel, answers, differing)
+def _judge(case: Case, answers: list[Answered]) -> None:
+    wrong, used = judge(case.name, answers)
     assert not wrong, "\n".join(wrong)
     if used:
         pytest.xfail("; ".join(dict.fromkeys(caveat.what for caveat in used)))
