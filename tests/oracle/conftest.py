@@ -35,7 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 state = {"xfailed": "a caveat"}.get(category, category)
                 if category == "skipped":
                     # "Skipped: waiting for CMA: cma.ls.anon"
-                    state = str(report.longrepr[2]).split(": ")[1]  # type: ignore[index]
+                    state = str(report.longrepr[2]).split(": ")[1]
                 states.setdefault(str(kernel), Counter())[state] += 1
     if states:
         terminalreporter.section("recorded cases")
