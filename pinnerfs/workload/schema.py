@@ -10,7 +10,7 @@ import msgspec
 from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
 from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_size, parse_time, sampler
 
-__all__ = ["CHOICES", "Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
+__all__ = ["CHOICES", "TABLE_LISTS", "Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
 
 Time = str | int | float
 Via = Literal["slow", "fast"]
@@ -27,6 +27,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "release": get_args(Release),
     "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
 }
+
+# What there may be several of, each a table of its own.
+TABLE_LISTS = ("memory.region", "task", "task.phase")
 
 MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
@@ -187,6 +190,8 @@ class Scenario(_Table, frozen=True):
     race: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name is empty")
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed = {self.seed} must be a number of 64 bits")
         if self.duration is not None and not parse_time("duration", self.duration):
