@@ -41,14 +41,14 @@ def _explain(scenario: Scenario) -> list[str]:
 
 
 def _pages(task: Task) -> str:
-    release = task.release or ("put_user_page" if task.foll == "FOLL_GET" else "unpin_user_page")
-    ends = "never releases them" if release == "never" else f"releases them by {release}"
+    ends = "never releases them" if task.ends_by == "never" else f"releases them by {task.ends_by}"
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
         pages = f"{task.pages or 1} {task.pick or 'contiguous'} pages{order} in {task.region}"
-    return f"pins {pages} with {task.foll}, {ends}"
+    takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
+    return f"{takes}, {ends}"
 
 
 def _phase(phase: Phase) -> str:

@@ -14,7 +14,7 @@ __all__ = ["CHOICES", "TABLE_LISTS", "Memory", "Phase", "Region", "Scenario", "S
 
 Time = str | int | float
 Via = Literal["slow", "fast"]
-Foll = Literal["FOLL_GET", "FOLL_PIN"]
+Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
 
@@ -30,6 +30,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
 
 # What there may be several of, each a table of its own.
 TABLE_LISTS = ("memory.region", "task", "task.phase")
+
+# What ends a hold unless a task says otherwise. A reference that was taken without a FOLL flag is a plain one.
+RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
 
 MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
@@ -175,6 +178,11 @@ class Task(_Table, frozen=True):
             if not phase.pause and (phase.hold is None) != (self.release == "never"):
                 wanted = "no `hold`: its pins are never released" if self.release == "never" else "a `hold`"
                 raise ValueError(f"phase[{number}] must have {wanted}")
+
+    @property
+    def ends_by(self) -> Release:
+        """What ends a hold: `release`, or what goes with `foll`."""
+        return self.release or RELEASE_OF[self.foll]
 
 
 class Scenario(_Table, frozen=True):
