@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pinnerfs
+from pinnerfs.expectations import try_expectations
 from pinnerfs.kernel.records import Record
 from pinnerfs.workload.schema import Scenario
 
@@ -211,7 +212,9 @@ def test_the_reference_has_every_distribution() -> None:
 
 def test_the_reference_s_example_is_a_scenario() -> None:
     """The whole scenario in the reference validates and pins something for long."""
-    (example,) = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
+    example, expectations = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
     simulation = pinnerfs.Simulation(pinnerfs.parse(example))
     simulation.advance("60s")
     assert simulation.stats()["longterm_records"] > 0
+    outcomes = try_expectations(pinnerfs.parse(example + expectations)).outcomes
+    assert [outcome.held for outcome in outcomes] == [True, True]

@@ -15,7 +15,7 @@ __all__ = ["show"]
 @click.command()
 @options.scenario
 def show(scenario: str) -> None:
-    """Explain a scenario: its memory, and what each task does in turn.
+    """Explain a scenario: its memory, and what each task does in turn, and what it expects.
 
     \b
     Example:
@@ -37,6 +37,7 @@ def _explain(scenario: Scenario) -> list[str]:
         times = "" if task.instances == 1 else f", {task.instances} of it"
         lines.append(f"task {task.name}{times}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)} on")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
+    lines += [f"expects {expectation.when()}: {expectation.wanted()}" for expectation in scenario.expect]
     return lines
 
 

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import msgspec
 
 from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
+from pinnerfs.kernel.stacks import symbol
+from pinnerfs.workload.expectations import Expectation
 from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_size, parse_time, sampler
 
 __all__ = ["CHOICES", "TABLE_LISTS", "Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
@@ -29,7 +31,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 # What there may be several of, each a table of its own.
-TABLE_LISTS = ("memory.region", "task", "task.phase")
+TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
 
 # What ends a hold unless a task says otherwise. A reference that was taken without a FOLL flag is a plain one.
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
@@ -192,6 +194,7 @@ class Scenario(_Table, frozen=True):
     memory: Memory
     stack: dict[str, Stack]
     task: list[Task]
+    expect: list[Expectation] = []
     seed: int = 0
     duration: Time | None = None
     threshold: Time = "300ms"
@@ -220,6 +223,13 @@ class Scenario(_Table, frozen=True):
                 raise ValueError(f"{where} share = {task.share!r} must name another task, of {_names(others)}")
             elif tasks[task.share].share is not None:
                 raise ValueError(f"{where} share = {task.share!r} must name a task with pages of its own")
+
+        # A misspelt one would never be found, and an expectation of none of its records always hold.
+        known = {symbol(frame) for stack in self.stack.values() for frame in stack.frames}
+        for number, expectation in enumerate(self.expect):
+            if expectation.call_site is not None and expectation.call_site not in known:
+                where = f"expect[{number}]: call_site = {expectation.call_site!r}"
+                raise ValueError(f"{where} must be a symbol of the stacks' frames, without offset and module")
 
     def _check_room(self, where: str, task: Task) -> None:
         regions = {region.name: region for region in self.memory.region}
