@@ -88,9 +88,10 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """What is to be found, in words."""
         low, high = self.record_bounds
         if low == high:
-            words = f"{low or 'no'} record{'' if low == 1 else 's'}"
+            count = str(low or "no")
         else:
-            words = f"at least {low} records" if high == RING_SIZE else f"{low} to {high} records"
+            count = f"at least {low}" if high == RING_SIZE else f"{low} to {high}"
+        words = f"{count} record{'' if low == 1 and high in (1, RING_SIZE) else 's'}"
         if self.call_site is not None:
             words += f" of {self.call_site}"
         if isinstance(self.ts, Bounds):
