@@ -46,7 +46,7 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             came = str(self.records) if isinstance(self.records, int) else f"{{ min = {low}, max = {high} }}"
             raise ValueError(f"records = {came} must lie from 0 to {RING_SIZE}, what the ring holds, and min up to max")
         if self.ts_bounds is not None and high == 0:
-            raise ValueError("ts = ... cannot be wanted of no records: leave out `ts`, or let there be some")
+            raise ValueError("ts goes with records: leave it out where there are to be none")
 
     @property
     def moment(self) -> int:
@@ -87,10 +87,11 @@ class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def wanted(self) -> str:
         """What is to be found, in words."""
         low, high = self.record_bounds
+        count = f"{low} to {high}"
         if low == high:
             count = str(low or "no")
-        else:
-            count = f"at least {low}" if high == RING_SIZE else f"{low} to {high}"
+        elif high == RING_SIZE:
+            count = f"at least {low}"
         words = f"{count} record{'' if low == 1 and high in (1, RING_SIZE) else 's'}"
         if self.call_site is not None:
             words += f" of {self.call_site}"
