@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from pinnerfs.kernel.ring import RING_SIZE
 from pinnerfs.workload.quantities import Bounds, parse_time
+from pinnerfs.workload.tables import Table, Time
 
 __all__ = ["Expectation", "RecordBounds"]
 
-Time = str | int | float
 
-
-class RecordBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RecordBounds(Table, frozen=True):
     """From `min` to `max` records, both included."""
 
     min: int = 0
     max: int = RING_SIZE
 
 
-class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What longterm_pinner holds at a moment; perhaps of one call site alone, perhaps under another threshold.
-
-    Every `__post_init__` raises ValueError; msgspec adds the path to it.
-    """
+class Expectation(Table, frozen=True):
+    """What longterm_pinner holds at a moment; perhaps of one call site alone, perhaps under another threshold."""
 
     at: Time
     threshold: Time | None = None
