@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import pinnerfs
-from pinnerfs.expectations import try_expectations
 from pinnerfs.kernel.records import Record
+from pinnerfs.trial import try_expectations
 from pinnerfs.workload.schema import Scenario
 
 FOLDER = Path(__file__).parents[1] / "scenarios"

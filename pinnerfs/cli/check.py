@@ -7,7 +7,7 @@ import time
 import click
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.expectations import try_expectations
+from pinnerfs.trial import try_expectations
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.schema import Scenario
 

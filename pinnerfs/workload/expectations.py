@@ -39,6 +39,8 @@ class Expectation(Table, frozen=True):
         if not 0 <= low <= high <= RING_SIZE:
             came = str(self.records) if isinstance(self.records, int) else f"{{ min = {low}, max = {high} }}"
             raise ValueError(f"records = {came} must lie from 0 to {RING_SIZE}, what the ring holds, and min up to max")
+        if self.ts_bounds is None and (low, high) == (0, RING_SIZE):
+            raise ValueError(f"records = {{ min = 0, max = {RING_SIZE} }} always holds: narrow it, or want a `ts`")
         if self.ts_bounds is not None and high == 0:
             raise ValueError("ts goes with records: leave it out where there are to be none")
 

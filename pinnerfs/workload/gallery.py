@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -89,7 +90,8 @@ def _naming_the_stack(message: str, tables: dict[str, object]) -> str:
 def _plain(message: str) -> str:
     """msgspec's words with the terms of TOML in place of its own; it lists a key's choices, which msgspec does not."""
     message = re.sub(r"^Object ", "", message)
-    message = message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
+    for before, behind in product("` ", "` "):
+        message = message.replace(f"{before}object{behind}", f"{before}table{behind}")
     # The commonest slip: [task] makes one table, [[task]] a list of them.
     single = re.fullmatch(r"Expected `array`, got `table` - at `\$\.(?P<path>.*)`", message)
     if single and (name := re.sub(r"\[\d+\]", "", single["path"])) in TABLE_LISTS:

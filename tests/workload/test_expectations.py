@@ -45,8 +45,16 @@ def expectation(keys: str) -> Expectation:
             r"records = \{ min = 5, max = 4 \} must lie from 0 to 4096, .*max",
         ),
         ('at = "1s"\nrecords = { max = 5000 }', r"records = \{ min = 0, max = 5000 \} must lie from 0 to 4096"),
+        (
+            'at = "1s"\nrecords = {}',
+            r"records = \{ min = 0, max = 4096 \} always holds: narrow it, or want a `ts` - at",
+        ),
         ('at = "1s"\nrecords = { most = 5 }', r"unknown field `most` - at `\$\.expect\[0\]\.records`$"),
         ('at = "1s"\nts = 5', r"ts = 5 has no unit"),
+        (
+            'at = "1s"\nts = []',
+            r"Expected `int \| float \| str \| table \| null`, got `array` - at `\$\.expect\[0\]\.ts`$",
+        ),
         ('at = "1s"\nts = { min = 5 }', r"ts\.min = 5 has no unit: .* - at `\$\.expect\[0\]`$"),
         ('at = "1s"\nts = { min = "5s", max = "4s" }', r"ts\.min = '5s' lies above ts\.max = '4s'"),
         ('at = "1s"\nts = { least = "5s" }', r"unknown field `least` - at `\$\.expect\[0\]\.ts`$"),
@@ -89,6 +97,7 @@ def test_a_scenario_expects_nothing_unless_it_says_so() -> None:
         ('at = "1s"\nrecords = 2\nts = "400ms"', "at 1s: 2 records, each ts 400ms"),
         ('at = "1s"\nts = { min = "1s" }', "at 1s: at least 1 record, each ts 1s to 100h"),
         ('at = "1s"\nthreshold = "5ms"\nrecords = 0', "at 1s, threshold 5ms since the start: no records"),
+        ('at = "1s"\nrecords = {}\nts = "1s"', "at 1s: at least 0 records, each ts 1s"),
         ('at = "9s"\nthreshold = "5ms"\nsince = "5s"', "at 9s, threshold 5ms since 5s: at least 1 record"),
     ],
 )

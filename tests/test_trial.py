@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pinnerfs.expectations import Trial, try_expectations
+from pinnerfs.trial import Trial, try_expectations
 from pinnerfs.workload.gallery import parse
 from tests.workload.stories import source, task
 
