@@ -10,8 +10,9 @@ from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region, page_flags
 from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.kernel.records import Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.memory import Memory
 from pinnerfs.workload.quantities import parse_time
-from pinnerfs.workload.schema import Memory, Scenario
+from pinnerfs.workload.schema import Scenario
 from pinnerfs.workload.timeline import Timeline
 
 __all__ = ["Simulation", "generation"]

@@ -180,6 +180,19 @@ def test_without_the_false_positive() -> None:
     assert false_positive("put_user_page") == []
 
 
+def test_a_plain_reference() -> None:
+    """A holder by get_page is never seen: not at any threshold, and it takes no mark off another's pin."""
+    blind = task("blind", 'for = "1h", every = "1s", hold = "900ms"', foll="none")
+    simulation = Simulation(story(blind), threshold=-1)
+    simulation.advance("60s")
+    assert list(simulation.records()) == []
+    assert set(simulation.stats().values()) == {0}
+    sharer = task("sharer", 'repeat = 1, every = "8000h", hold = "10ms"', foll="none", share="owner", start="5ms")
+    simulation = Simulation(story(task("owner", 'repeat = 1, every = "8000h", hold = "500ms"'), sharer))
+    simulation.advance("60s")
+    assert [(record.ts, record.count) for record in simulation.records()] == [(500_000, 1)]
+
+
 def test_a_huge_page() -> None:
     """One long pin of a 2 MiB page fills 512 slots, with its head's PFN and flag."""
     simulation = Simulation(story(task("a", 'repeat = 1, every = "8000h", hold = "1s"', region="cma", order=9)))

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.trial import try_expectations
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.schema import Scenario
 
 __all__ = ["check"]
 
 
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
-def check(scenarios: tuple[str, ...]) -> None:
+@click.option("--expect", is_flag=True, help="Play them too, and see whether what they expect is what comes.")
+def check(scenarios: tuple[str, ...], expect: bool) -> None:
     """Validate scenarios: names of the gallery or paths. All of them are looked at; one that is wrong fails.
+
+    With --expect each is played, with its own seed, as fast as it can be, and each of its expectations reported; one
+    that is not met fails.
 
     \b
     Example:
       pinnerfs check camera-stall ./mine.toml
+      pinnerfs check --expect ./mine.toml
     """
     wrong = 0
     good = []
-    for scenario in scenarios:
+    for name in scenarios:
         try:
-            load(scenario)
+            scenario = load(name)
+            if expect and not scenario.expect:
+                raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]], but there is none")
         except PinnerfsError as error:
             wrong += 1
             click.echo(f"Error: {error}", err=True)
         else:
-            good.append(scenario)
+            good.append((name, scenario))
     if wrong:
-        raise PinnerfsError(f"{wrong} of {len(scenarios)} scenarios cannot be played")
-    for scenario in good:
-        click.echo(f"{scenario}: ok")
+        raise PinnerfsError(f"{wrong} of {len(scenarios)} scenarios cannot be {'checked' if expect else 'played'}")
+    if expect:
+        _expect(good)
+    else:
+        for name, _ in good:
+            click.echo(f"{name}: ok")
+
+
+def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
+    """Report each expectation on a line of its own, and how long each scenario was played, and took."""
+    failed = total = 0
+    for name, scenario in scenarios:
+        began = time.perf_counter()
+        trial = try_expectations(scenario)
+        took = time.perf_counter() - began
+        for outcome in trial.outcomes:
+            verdict = "ok" if outcome.held else "FAILED"
+            wanted = f"{outcome.expectation.when()}: wanted {outcome.expectation.wanted()}"
+            click.echo(f"{name}: {verdict} {wanted}; came {outcome.came}")
+        failed += sum(not outcome.held for outcome in trial.outcomes)
+        total += len(trial.outcomes)
+        click.echo(f"{name}: played {trial.played / 10**6:g}s in {took:.2f}s")
+    if failed:
+        raise PinnerfsError(f"{failed} of {total} expectations failed")

@@ -15,7 +15,7 @@ __all__ = ["show"]
 @click.command()
 @options.scenario
 def show(scenario: str) -> None:
-    """Explain a scenario: its memory, and what each task does in turn.
+    """Explain a scenario: its memory, and what each task does in turn, and what it expects.
 
     \b
     Example:
@@ -37,18 +37,19 @@ def _explain(scenario: Scenario) -> list[str]:
         times = "" if task.instances == 1 else f", {task.instances} of it"
         lines.append(f"task {task.name}{times}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)} on")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
+    lines += [f"expects {expectation.when()}: {expectation.wanted()}" for expectation in scenario.expect]
     return lines
 
 
 def _pages(task: Task) -> str:
-    release = task.release or ("put_user_page" if task.foll == "FOLL_GET" else "unpin_user_page")
-    ends = "never releases them" if release == "never" else f"releases them by {release}"
+    ends = "never releases them" if task.ends_by == "never" else f"releases them by {task.ends_by}"
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
         pages = f"{task.pages or 1} {task.pick or 'contiguous'} pages{order} in {task.region}"
-    return f"pins {pages} with {task.foll}, {ends}"
+    takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
+    return f"{takes}, {ends}"
 
 
 def _phase(phase: Phase) -> str:

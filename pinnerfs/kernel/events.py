@@ -15,7 +15,10 @@ __all__ = ["PINS", "RELEASES", "Event", "EventBatch"]
 
 
 class Event(IntEnum):
-    """The calls that a page sees, by the kernel's names. FOLL_GET and FOLL_PIN have calls of their own."""
+    """The calls that a page sees, by the kernel's names. FOLL_GET and FOLL_PIN have calls of their own.
+
+    A plain `get_page` is one that no kernel's page_pinner sees.
+    """
 
     get_user_pages = 0
     pin_user_pages = 1
@@ -23,6 +26,7 @@ class Event(IntEnum):
     unpin_user_page = 3
     put_page = 4
     free = 5
+    get_page = 6
 
 
 PINS = (Event.get_user_pages, Event.pin_user_pages)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["MAX_FRAMES", "StackDepot"]
+__all__ = ["MAX_FRAMES", "StackDepot", "symbol"]
 
 # page_pinner's PAGE_PINNER_STACK_DEPTH: the outermost frames beyond it are cut, with no mark.
 MAX_FRAMES = 16
+
+
+def symbol(frame: str) -> str:
+    """A frame's symbol alone: without `+offset/size`, and without ` [module]`."""
+    return frame.partition(" ")[0].partition("+")[0]
 
 
 class StackDepot:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import msgspec
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.workload.schema import CHOICES, Scenario
+from pinnerfs.workload.schema import CHOICES, TABLE_LISTS, Scenario, Stack
 
 __all__ = ["gallery", "load", "parse"]
 
@@ -59,24 +60,42 @@ def load(scenario: str | os.PathLike[str]) -> Scenario:
 
 def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
     """A scenario from the text of a file. PinnerfsError says what is wrong with it, beginning with `where`."""
+    tables: dict[str, object] = {}
     try:
         if isinstance(source, bytes):
             source = source.decode()
-        return msgspec.convert(tomllib.loads(source), Scenario)
+        tables = tomllib.loads(source)
+        return msgspec.convert(tables, Scenario)
     except UnicodeDecodeError as error:
         raise PinnerfsError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except msgspec.ValidationError as error:
-        raise PinnerfsError(f"{where}: {_plain(str(error))}") from None
+        raise PinnerfsError(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is an integer of thousands of digits
         raise PinnerfsError(f"{where}: not TOML: {error}") from None
     except RecursionError:
         raise PinnerfsError(f"{where}: not a scenario: its brackets are nested too deeply") from None
 
 
+def _naming_the_stack(message: str, tables: dict[str, object]) -> str:
+    """The message with the stack's name in its path, where msgspec has `$.stack[...]`."""
+    if "`$.stack[...]" in message:
+        for name, stack in msgspec.convert(tables["stack"], dict[str, object]).items():
+            try:
+                msgspec.convert(stack, Stack)
+            except msgspec.ValidationError:
+                return message.replace("`$.stack[...]", f"`$.stack[{name!r}]")
+    return message
+
+
 def _plain(message: str) -> str:
     """msgspec's words with the terms of TOML in place of its own; it lists a key's choices, which msgspec does not."""
     message = re.sub(r"^Object ", "", message)
-    message = message.replace("`object`", "`table`").replace("| object`", "| table`").replace("`object ", "`table ")
+    for before, behind in product("` ", "` "):
+        message = message.replace(f"{before}object{behind}", f"{before}table{behind}")
+    # The commonest slip: [task] makes one table, [[task]] a list of them.
+    single = re.fullmatch(r"Expected `array`, got `table` - at `\$\.(?P<path>.*)`", message)
+    if single and (name := re.sub(r"\[\d+\]", "", single["path"])) in TABLE_LISTS:
+        return f"{message}: write [[{name}]] instead of [{name}]"
     choice = re.fullmatch(r"Invalid (?:enum )?value (?P<came>.*) - at `(?P<path>.*\.(?P<key>\w+))`", message, re.DOTALL)
     if choice and choice["key"] in CHOICES:
         wanted = ", ".join(map(repr, CHOICES[choice["key"]]))

@@ -15,6 +15,7 @@ import numpy as np
 from pinnerfs.kernel.pages import Int64s
 
 __all__ = [
+    "Bounds",
     "Choice",
     "Distribution",
     "Exponential",
@@ -73,40 +74,41 @@ def parse_rate(what: str, text: object) -> float:
     return float(number / unit)
 
 
-class _Bounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Draws outside the bounds are clipped to them."""
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From `min` to `max`, both included."""
 
     min: str | int | float = "0us"
     max: str | int | float = "100h"
 
-    def bounds(self, what: str) -> tuple[int, int]:
+    def read(self, what: str) -> tuple[int, int]:
+        """The bounds in µs. ValueError names `what` and what is wrong with them."""
         low, high = parse_time(f"{what}.min", self.min), parse_time(f"{what}.max", self.max)
         if low > high:
             raise ValueError(f"{what}.min = {self.min!r} lies above {what}.max = {self.max!r}")
         return low, high
 
 
-class Uniform(_Bounded, frozen=True, tag_field="dist", tag="uniform", forbid_unknown_fields=True, kw_only=True):
+class Uniform(Bounds, frozen=True, tag_field="dist", tag="uniform", forbid_unknown_fields=True, kw_only=True):
     """Every time from `min` to `max` is as likely."""
 
     min: str | int | float
     max: str | int | float
 
 
-class Exponential(_Bounded, frozen=True, tag_field="dist", tag="exponential", forbid_unknown_fields=True, kw_only=True):
+class Exponential(Bounds, frozen=True, tag_field="dist", tag="exponential", forbid_unknown_fields=True, kw_only=True):
     """Exponential with this mean."""
 
     mean: str | int | float
 
 
-class Normal(_Bounded, frozen=True, tag_field="dist", tag="normal", forbid_unknown_fields=True, kw_only=True):
+class Normal(Bounds, frozen=True, tag_field="dist", tag="normal", forbid_unknown_fields=True, kw_only=True):
     """Normal with this mean and standard deviation."""
 
     mean: str | int | float
     sd: str | int | float
 
 
-class Lognormal(_Bounded, frozen=True, tag_field="dist", tag="lognormal", forbid_unknown_fields=True, kw_only=True):
+class Lognormal(Bounds, frozen=True, tag_field="dist", tag="lognormal", forbid_unknown_fields=True, kw_only=True):
     """Lognormal: half of the draws below `median`; `sigma` is the standard deviation of the logarithm."""
 
     median: str | int | float
@@ -135,7 +137,7 @@ class Sampler:
         elif isinstance(distribution, Choice):
             self._init_choice(distribution, what)
         else:
-            self._low, self._high = distribution.bounds(what)
+            self._low, self._high = distribution.read(what)
             self._init_parameters(distribution, what)
 
     def _init_choice(self, choice: Choice, what: str) -> None:
@@ -153,16 +155,23 @@ class Sampler:
     def _init_parameters(self, distribution: Uniform | Exponential | Normal | Lognormal, what: str) -> None:
         match distribution:
             case Exponential():
-                self._mean = parse_time(f"{what}.mean", distribution.mean)
+                self._mean = self._middle(f"{what}.mean", distribution.mean, distribution)
             case Normal():
-                self._mean = parse_time(f"{what}.mean", distribution.mean)
+                self._mean = self._middle(f"{what}.mean", distribution.mean, distribution)
                 self._sd = parse_time(f"{what}.sd", distribution.sd)
             case Lognormal():
-                self._mean = parse_time(f"{what}.median", distribution.median)
+                self._mean = self._middle(f"{what}.median", distribution.median, distribution)
                 if self._mean == 0:
                     raise ValueError(f"{what}.median = {distribution.median!r} must be above 0")
                 if not 0 <= distribution.sigma <= 10:
                     raise ValueError(f"{what}.sigma = {distribution.sigma!r} must lie from 0 to 10")
+
+    def _middle(self, what: str, middle: object, bounds: Bounds) -> int:
+        """A mean or median: outside of the bounds, it would have most draws clipped to one and the same time."""
+        time = parse_time(what, middle)
+        if not self._low <= time <= self._high:
+            raise ValueError(f"{what} = {middle!r} must lie from min = {bounds.min!r} to max = {bounds.max!r}")
+        return time
 
     def draw(self, rng: np.random.Generator, n: int) -> Int64s:
         """n draws. A fixed quantity consumes no randomness."""

@@ -7,14 +7,16 @@ from typing import Literal, get_args
 
 import msgspec
 
-from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
-from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_size, parse_time, sampler
+from pinnerfs.kernel.stacks import symbol
+from pinnerfs.workload.expectations import Expectation
+from pinnerfs.workload.memory import Memory
+from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_time, sampler
+from pinnerfs.workload.tables import Table, Time, no_twins
 
-__all__ = ["CHOICES", "Memory", "Phase", "Region", "Scenario", "Stack", "Task"]
+__all__ = ["CHOICES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
 
-Time = str | int | float
 Via = Literal["slow", "fast"]
-Foll = Literal["FOLL_GET", "FOLL_PIN"]
+Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
 
@@ -28,69 +30,17 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
 }
 
+# What there may be several of, each a table of its own.
+TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
+
+# What ends a hold unless a task says otherwise. A reference that was taken without a FOLL flag is a plain one.
+RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
+
 MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
-MAX_MEMORY = 1 << 40  # beyond any Android device; the books' address space grows with it
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file. Every `__post_init__` raises ValueError; msgspec adds the path to it."""
-
-
-class Region(_Table, frozen=True):
-    name: str
-    size: Time
-    migratetype: str = "Movable"
-    flags: list[str] = []
-    zone: int = 0
-
-    def __post_init__(self) -> None:
-        if self.migratetype not in Migratetype.__members__:
-            wanted = ", ".join(Migratetype.__members__)
-            raise ValueError(f"migratetype = {self.migratetype!r} must be one of {wanted}")
-        for flag in self.flags:
-            if flag not in PAGE_FLAG_BITS:
-                raise ValueError(f"flags has {flag!r}, which must be one of {', '.join(PAGE_FLAG_BITS)}")
-        if not 0 <= self.zone <= 3:
-            raise ValueError(f"zone = {self.zone} must lie from 0 to 3")
-
-    @property
-    def frames(self) -> int:
-        return parse_size("size", self.size) // PAGE_SIZE
-
-
-class Memory(_Table, frozen=True):
-    size: Time
-    region: list[Region]
-    base_pfn: int = 0
-    pageblock_order: int = 10
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.pageblock_order <= 18:
-            raise ValueError(f"pageblock_order = {self.pageblock_order} must lie from 0 to 18")
-        block = 1 << self.pageblock_order
-        if self.base_pfn < 0 or self.base_pfn % block or self.base_pfn >= 1 << 40:
-            raise ValueError(f"base_pfn = {self.base_pfn} must be a multiple of {block}, the frames of a pageblock")
-        for what, size in [
-            ("size", self.size),
-            *((f"size of region {r.name!r}", r.size) for r in self.region),
-        ]:
-            length = parse_size(what, size)
-            if not length or length % (block * PAGE_SIZE):
-                raise ValueError(f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB")
-        _no_twins("region", [region.name for region in self.region])
-        if self.frames * PAGE_SIZE > MAX_MEMORY:
-            raise ValueError(f"size = {self.size!r} must be at most {MAX_MEMORY >> 40}TiB")
-        total = sum(region.frames for region in self.region)
-        if total > self.frames:
-            raise ValueError(f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}")
-
-    @property
-    def frames(self) -> int:
-        return parse_size("size", self.size) // PAGE_SIZE
-
-
-class Stack(_Table, frozen=True):
+class Stack(Table, frozen=True):
     frames: list[str]
     via: Via | None = None
     syscall: str | None = None
@@ -103,7 +53,7 @@ class Stack(_Table, frozen=True):
             raise ValueError(f"syscall = {self.syscall!r} must be the name of a system call, such as 'ioctl'")
 
 
-class Phase(_Table, frozen=True, rename={"lasts": "for"}):
+class Phase(Table, frozen=True, rename={"lasts": "for"}):
     lasts: Quantity | None = None
     repeat: int | None = None
     every: Time | None = None
@@ -137,7 +87,7 @@ class Phase(_Table, frozen=True, rename={"lasts": "for"}):
         return self.every is None and self.gap is None and self.rate is None
 
 
-class Task(_Table, frozen=True):
+class Task(Table, frozen=True):
     name: str
     stack: str
     phase: list[Phase]
@@ -173,20 +123,28 @@ class Task(_Table, frozen=True):
                 wanted = "no `hold`: its pins are never released" if self.release == "never" else "a `hold`"
                 raise ValueError(f"phase[{number}] must have {wanted}")
 
+    @property
+    def ends_by(self) -> Release:
+        """What ends a hold: `release`, or what goes with `foll`."""
+        return self.release or RELEASE_OF[self.foll]
 
-class Scenario(_Table, frozen=True):
+
+class Scenario(Table, frozen=True):
     format: Literal[1]
     name: str
     description: str
     memory: Memory
     stack: dict[str, Stack]
     task: list[Task]
+    expect: list[Expectation] = msgspec.field(default_factory=list)
     seed: int = 0
     duration: Time | None = None
     threshold: Time = "300ms"
     race: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name is empty")
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed = {self.seed} must be a number of 64 bits")
         if self.duration is not None and not parse_time("duration", self.duration):
@@ -194,7 +152,7 @@ class Scenario(_Table, frozen=True):
         parse_time("threshold", self.threshold)
         if not 0 <= self.race <= 1:
             raise ValueError(f"race = {self.race} must lie from 0 to 1")
-        _no_twins("task", [task.name for task in self.task])
+        no_twins("task", [task.name for task in self.task])
         tasks = {task.name: task for task in self.task}
         for number, task in enumerate(self.task):
             where = f"task[{number}] {task.name!r}:"
@@ -208,6 +166,13 @@ class Scenario(_Table, frozen=True):
             elif tasks[task.share].share is not None:
                 raise ValueError(f"{where} share = {task.share!r} must name a task with pages of its own")
 
+        # A misspelt one would never be found, and an expectation of none of its records always hold.
+        known = {symbol(frame) for stack in self.stack.values() for frame in stack.frames}
+        for number, expectation in enumerate(self.expect):
+            if expectation.call_site is not None and expectation.call_site not in known:
+                where = f"expect[{number}]: call_site = {expectation.call_site!r}"
+                raise ValueError(f"{where} must be a symbol of the stacks' frames, without offset and module")
+
     def _check_room(self, where: str, task: Task) -> None:
         regions = {region.name: region for region in self.memory.region}
         if task.region not in regions:
@@ -218,12 +183,6 @@ class Scenario(_Table, frozen=True):
         needed, there = (task.pages or 1) << order, regions[task.region].frames
         if needed > there:
             raise ValueError(f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})")
-
-
-def _no_twins(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two of {what} have the name {name!r}")
 
 
 def _names(names: object) -> str:

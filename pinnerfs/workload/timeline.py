@@ -24,6 +24,8 @@ from pinnerfs.workload.tasks import NEVER, HoldBlock, hold_blocks, random_stream
 
 __all__ = ["Timeline"]
 
+PIN_OF = {"FOLL_GET": Event.get_user_pages, "FOLL_PIN": Event.pin_user_pages, "none": Event.get_page}
+
 # A window grows while it holds fewer events than this, and shrinks when it holds four times as many.
 WINDOW_EVENTS = 8192
 FIRST_WINDOW = 100_000  # µs
@@ -80,10 +82,8 @@ class _Instance:
         self._handle = handle
         self._order = owner.order or 0
         self._pages = owner.pages or 1
-        get = task.foll == "FOLL_GET"
-        self._pin = Event.get_user_pages if get else Event.pin_user_pages
-        release = task.release or ("put_user_page" if get else "unpin_user_page")
-        self._release = None if release == "never" else Event[release]
+        self._pin = PIN_OF[task.foll]
+        self._release = None if task.ends_by == "never" else Event[task.ends_by]
         self.open: _OpenHolds | None = None  # kept where another task shares these pages
 
     @property

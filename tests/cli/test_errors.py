@@ -59,7 +59,7 @@ ERRORS = {
     "too many arguments": (["list", "more"], 2, "unexpected extra argument"),
     "check without arguments": (["check"], 2, "Missing argument 'SCENARIO...'"),
     "show without arguments": (["show"], 2, "Missing argument 'SCENARIO'"),
-    "show of nothing": (["show", "nonsense"], 1, "no scenario 'nonsense' in the gallery: wanted one of camera-stall"),
+    "show of nothing": (["show", "nonsense"], 1, "no scenario 'nonsense' in the gallery: wanted one of blind-spot"),
     "show of an empty name": (["show", ""], 1, "no scenario '' in the gallery"),
     "show of no file": (["show", "./no.toml"], 1, "cannot read scenario './no.toml': No such file or directory"),
     "show of a folder": (["show", "folder.toml"], 1, "not a regular file"),

@@ -16,6 +16,7 @@ __all__ = [
     "FREE",
     "GET",
     "PIN",
+    "PLAIN_GET",
     "PLAIN_PUT",
     "PUT",
     "UNPIN",
@@ -34,7 +35,7 @@ Row = tuple[int, Event, int, int, int]
 
 GET, PIN = Event.get_user_pages, Event.pin_user_pages
 PUT, UNPIN = Event.put_user_page, Event.unpin_user_page
-PLAIN_PUT, FREE = Event.put_page, Event.free
+PLAIN_GET, PLAIN_PUT, FREE = Event.get_page, Event.put_page, Event.free
 
 BASE_PFN = 4096
 MEMORY = """

@@ -183,7 +183,7 @@ def test_draws_are_never_negative() -> None:
 
 def test_the_largest_draws_fit() -> None:
     """A draw beyond 64 bits is clipped to 100 hours, and not wrapped around."""
-    found = draws({"dist": "lognormal", "median": "8784h", "sigma": 10})
+    found = draws({"dist": "lognormal", "median": "100h", "sigma": 10})
     assert max(found) == 100 * 3600 * 10**6
     assert min(found) >= 0
 
@@ -196,6 +196,12 @@ def test_the_largest_draws_fit() -> None:
         ({"dist": "exponential", "mean": 5}, r"hold.mean = 5 has no unit"),
         ({"dist": "normal", "mean": "5us", "sd": 1.5}, r"hold.sd = 1.5 has no unit"),
         ({"dist": "lognormal", "median": "0us", "sigma": 1}, r"hold.median = '0us' must be above 0"),
+        (
+            {"dist": "exponential", "mean": "5ms", "min": "6ms"},
+            r"^hold.mean = '5ms' must lie from min = '6ms' to max = '100h'$",
+        ),
+        ({"dist": "normal", "mean": "5ms", "sd": "1ms", "max": "4999us"}, r"^hold.mean = '5ms' must lie from min = "),
+        ({"dist": "lognormal", "median": "101h", "sigma": 1}, r"^hold.median = '101h' must lie .* to max = '100h'$"),
         ({"dist": "lognormal", "median": "5us", "sigma": 11}, r"hold.sigma = 11.0 must lie from 0 to 10"),
         ({"dist": "lognormal", "median": "5us", "sigma": -1}, r"hold.sigma = -1.0 must lie from 0 to 10"),
         ({"dist": "lognormal", "median": "5us", "sigma": float("nan")}, r"hold.sigma = nan must lie from 0 to 10"),

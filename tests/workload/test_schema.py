@@ -35,6 +35,7 @@ def test_defaults() -> None:
         ("format = 1", "format = 2", r"format = 2 must be one of 1 - at `\$\.format`"),
         ("format = 1", "", r"missing required field `format`"),
         ('name = "story"', "", r"missing required field `name`"),
+        ('name = "story"', 'name = ""', r": name is empty$"),
         ("format = 1", "format = 1\nsede = 4", r"unknown field `sede`"),
         ("format = 1", "format = 1\nseed = -1", r"seed = -1 must be a number of 64 bits"),
         ("format = 1", "format = 1\nseed = 18446744073709551616", r"must be a number of 64 bits"),
@@ -129,6 +130,39 @@ def test_refusals(old: str, new: str, words: str) -> None:
     text = source(task("a", PHASE))
     assert text.count(old) == 1
     assert re.search(words, refusal(text.replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[[task]]", "[task]", r"got `table` - at `\$\.task`: write \[\[task\]\] instead of \[task\]$"),
+        (
+            f"[{{ {PHASE} }}]",
+            f"{{ {PHASE} }}",
+            r"- at `\$\.task\[0\]\.phase`: write \[\[task\.phase\]\] instead of \[task\.phase\]$",
+        ),
+        ('flags = ["uptodate", "lru"]', "flags = {}", r"got `table` - at `\$\.memory\.region\[0\]\.flags`$"),
+    ],
+)
+def test_one_table_where_several_may_be(old: str, new: str, words: str) -> None:
+    """Where one table stands for a list of tables, the refusal says how to write it; of other lists it does not."""
+    assert re.search(words, refusal(source(task("a", PHASE)).replace(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("stack", "words"),
+    [
+        ('frames = [""]', r"frames has '', .* - at `\$\.stack\['s'\]`$"),
+        ('frames = "who"', r"Expected `array`, got `str` - at `\$\.stack\['s'\]\.frames`$"),
+        ("", r"missing required field `frames` - at `\$\.stack\['s'\]`$"),
+        ('frames = ["who"]\nvia = "v"', r"via = 'v' must be one of 'slow', 'fast' - at `\$\.stack\['s'\]\.via`$"),
+    ],
+)
+def test_a_refused_stack_has_its_name(stack: str, words: str) -> None:
+    """What is wrong with a stack is said of that stack, whichever others there are."""
+    first = '[stack.a]\nframes = ["who"]\n'
+    text = source(task("a", PHASE), stack=stack).replace("[stack.s]", f"{first}[stack.s]")
+    assert re.search(words, refusal(text + '[stack.z]\nframes = ["who"]\n'))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.workload.stories import (
     FREE,
     GET,
     PIN,
+    PLAIN_GET,
     PLAIN_PUT,
     PUT,
     UNPIN,
@@ -52,10 +53,12 @@ def short(found: list[Row]) -> list[tuple[int, str]]:
         ({"release": "unpin_user_page"}, GET, UNPIN),
         ({"release": "put_page"}, GET, PLAIN_PUT),
         ({"release": "free"}, GET, FREE),
+        ({"foll": "none"}, PLAIN_GET, PLAIN_PUT),
+        ({"foll": "none", "release": "put_user_page"}, PLAIN_GET, PUT),
     ],
 )
 def test_a_hold_is_a_pin_and_a_release(keys: dict[str, object], pin: object, release: object) -> None:
-    """FOLL_GET and FOLL_PIN have calls of their own to pin, and to release unless the task says how."""
+    """FOLL_GET, FOLL_PIN and a plain reference have calls of their own, and to release unless the task says how."""
     found = events(timeline(story(task("a", ONCE, **keys))), SECOND)
     assert [(row[0], row[1]) for row in found] == [(0, pin), (5, release)]
 

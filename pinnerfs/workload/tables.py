@@ -1,0 +1,21 @@
+"""What all tables of a scenario file have in common."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Table", "Time", "no_twins"]
+
+# A quantity as it stands in the file; a number is let through to the parser, whose refusal says what is missing.
+Time = str | int | float
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file. Every `__post_init__` raises ValueError; msgspec adds the path to it."""
+
+
+def no_twins(what: str, names: list[str]) -> None:
+    """Refuse a name that stands twice in a list of tables."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two of {what} have the name {name!r}")
