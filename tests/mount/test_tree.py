@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,7 @@ RECORDED: Answers = {
     "chdir into a file": -errno.ENOTDIR,
     "statvfs": (4096, 4096, 0, 0, 0, 0, 0, 255),
     "stat": (1, 0, 0, 4096),
+    "statx": (0x7FF, 4096, 0, 1, 0, 0, 0, 0),
 }
 
 
@@ -139,6 +141,15 @@ def _fallocate(file: Path, flags: int) -> Any:
 def _statvfs(folder: Path) -> tuple[int, ...]:
     s = os.statvfs(folder)
     return s.f_bsize, s.f_frsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_namemax
+
+
+def _statx(file: Path) -> tuple[int, ...]:
+    """What statx tells beyond mode and times: basic mask, block size, attributes, links, owner, group, size, blocks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    seen = ctypes.create_string_buffer(256)
+    assert libc.statx(-100, os.fsencode(file), 0, 0x7FF, seen) == 0
+    mask, block, attributes, links, uid, gid, _, _, size, blocks = struct.unpack_from("IIQIIIIQQQ", seen)
+    return mask & 0x7FF, block, attributes, links, uid, gid, size, blocks
 
 
 def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
@@ -212,6 +223,7 @@ def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
         "chdir into a file": lambda: os.chdir(file),
         "statvfs": lambda: _statvfs(root),
         "stat": lambda: _then(lambda: None, lambda s: (s.st_nlink, s.st_size, s.st_blocks, s.st_blksize), file),
+        "statx": lambda: _statx(file),
     }
     assert calls.keys() == RECORDED.keys()
     return {name: outcome(call) for name, call in calls.items()}
