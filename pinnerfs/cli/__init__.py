@@ -14,6 +14,7 @@ from pinnerfs.cli.ctl import ctl
 from pinnerfs.cli.dump import dump
 from pinnerfs.cli.list import list_
 from pinnerfs.cli.mount import mount
+from pinnerfs.cli.run import run
 from pinnerfs.cli.show import show
 from pinnerfs.cli.umount import umount
 from pinnerfs.errors import PinnerfsError
@@ -35,7 +36,7 @@ def _cli() -> None:
     """
 
 
-for _command in (mount, umount, ctl, dump, check, list_, show):
+for _command in (mount, umount, run, ctl, dump, check, list_, show):
     _cli.add_command(_command)
 
 
