@@ -214,20 +214,20 @@ def test_the_daemon_dies_under_the_command(folder: Path) -> None:
 
 def test_a_process_is_left_behind(folder: Path) -> None:
     """`run` ends with its command; what that left in the background lives on, without daemon and mount."""
-    os.mkfifo(folder / "go")
-    os.mkfifo(folder / "said")
+    for name in ("began", "go", "said"):
+        os.mkfifo(folder / name)
     behind = (
-        'exec 3< debug/page_pinner/threshold; echo ready; read x < go; cat <&3; grep -c "fuse.pinnerfs" /proc/mounts'
+        "exec 3< debug/page_pinner/threshold; echo > began; read go < go; "
+        "{ cat <&3; ls debug; grep -c fuse.pinnerfs /proc/mounts; } > said 2>&1"
     )
-    # The shell has run its first `echo` when the command ends: then the file is open.
-    script = f"cat debug/.pinnerfs/pid; ({behind}) 2>&1 > said & read ready < said"
-    done = _run(folder, "sh", "-c", script, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, capture_output=False)
-    assert done.returncode == 0
+    done = _run(folder, "sh", "-c", f"cat debug/.pinnerfs/pid; ({behind}) > log 2>&1 & read began < began")
+    assert (done.returncode, done.stderr) == (0, "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
     (folder / "go").write_text("go\n")
     said = subprocess.run(["cat", folder / "said"], capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert said.stdout == "0\n"
+    assert said.stdout.splitlines()[1:] == ["something", "0"]
+    assert said.stdout.startswith("cat: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

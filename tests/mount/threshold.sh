@@ -7,10 +7,11 @@ fail() {
 }
 set_to() { echo "$1" > $pinner/threshold; }
 is() { [ "$(cat $pinner/threshold)" = "$1" ] || fail "threshold is $(cat $pinner/threshold), not $1"; }
-shortest() { awk '/^Page pinned/ { print $4 }' $pinner/longterm_pinner | sort -n | head -n 1; }
+records() { cat $pinner/longterm_pinner; } # a small reader, such as busybox's awk, has no room for a record
+shortest() { records | awk '/^Page pinned/ { print $4 }' | sort -n | head -n 1; }
 wait_for_records() {
     tries=0
-    until grep -q '^Page pinned' $pinner/longterm_pinner; do
+    until records | grep '^Page pinned' > /dev/null; do
         tries=$((tries + 1))
         [ $tries -lt 200 ] || fail "no records with a threshold of $1 us"
         sleep 0.1
@@ -29,7 +30,7 @@ for bad in abc -1 '' '5 ' 1.5 99999999999999999999; do
     (set_to "$bad") 2>/dev/null && fail "'$bad' was accepted"
     is 256
 done
-sites=$(cat $pinner/longterm_pinner | awk '
+sites=$(records | awk '
     /^Page pinned/ { frame = 0; next }
     /^ / { if (++frame == 8) { sub(/\+.*/, ""); sites[$1]++ } }
     END { for (site in sites) print sites[site], site }' | sort -rn)
