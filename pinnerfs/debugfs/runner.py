@@ -94,9 +94,10 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
         refusal, namespaces, _, _ = socket.recv_fds(ours, 4096, 2)
         if namespaces:
             served = daemon.start(partial(_attend, ours, namespaces, this_process, command_process))
-            with suppress(BrokenPipeError):
+            # A command that was killed meanwhile breaks the connection, and refuses nothing.
+            refusal = b""
+            with suppress(BrokenPipeError, ConnectionResetError):
                 ours.send(_GO)
-            with suppress(ConnectionResetError):
                 refusal = ours.recv(4096)
         ours.close()
         status = os.waitpid(child, 0)[1]

@@ -66,7 +66,6 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     dice = random.Random(SEED)
     (tmp_path / "debug").mkdir()
     source = scenario(tmp_path)
-    mounts = mount_table()
     begun = dict.fromkeys(VICTIMS, 0)
     for number in range(ROUNDS):
         victim, deadly = dice.choice(VICTIMS), dice.choice(SIGNALS)
@@ -96,7 +95,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
                 assert "Traceback" not in said or "KeyboardInterrupt" in said, f"{what}: {said}"
                 left = [one for one in _family(mark) if not _ended(one, DEADLINE)]
                 assert left == [], f"{what}: processes are left"
-                assert mount_table() == mounts, f"{what}: a mount is left"
+                assert not any(str(tmp_path) in line for line in mount_table()), f"{what}: a mount is left"
             finally:
                 for one in (process.pid, *_family(mark)):
                     if not _ended(one, 0):
