@@ -71,7 +71,7 @@ class _Signals:
 
 
 def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
-    """Run a command that sees the daemon's mount, to its end and the mount's.
+    """Run a command that sees the daemon's mount, to its end and the mount's. Signals stay as they were meanwhile.
 
     Returns the command's wait status, and a word where the daemon did not live as long. PinnerfsError where it cannot
     be run, by its exit status a shell's (126, 127), or nothing can be mounted for it.
