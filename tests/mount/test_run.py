@@ -396,7 +396,8 @@ def test_a_user_without_namespaces(folder: Path) -> None:
 def test_a_log(folder: Path) -> None:
     """--log takes what the daemon has to say."""
     log = folder / "log"
-    script = "exec 3< debug/page_pinner/longterm_pinner"
+    # The closing reaches the daemon before the next reader does.
+    script = "exec 3< debug/page_pinner/longterm_pinner; exec 3<&-; cat debug/page_pinner/threshold"
     done = pinnerfs(*_arguments(folder, "sh", "-c", script, options=("--log", str(log))), cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "closed unread" in log.read_text()
