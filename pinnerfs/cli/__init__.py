@@ -14,11 +14,12 @@ from pinnerfs.cli.ctl import ctl
 from pinnerfs.cli.dump import dump
 from pinnerfs.cli.list import list_
 from pinnerfs.cli.mount import mount
+from pinnerfs.cli.run import run
 from pinnerfs.cli.show import show
 from pinnerfs.cli.umount import umount
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["main"]
+__all__ = ["launch", "main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -35,7 +36,7 @@ def _cli() -> None:
     """
 
 
-for _command in (mount, umount, ctl, dump, check, list_, show):
+for _command in (mount, umount, run, ctl, dump, check, list_, show):
     _cli.add_command(_command)
 
 
@@ -46,13 +47,13 @@ def _open_standard_files() -> None:
     os.close(descriptor)
 
 
-def main() -> None:
-    """Run a command. An expected error is one line on stderr, and exits non-zero."""
+def launch(command: click.Command, name: str) -> None:
+    """Run a command as a program. An expected error is one line on stderr, and exits non-zero."""
     _open_standard_files()
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        _cli.main(prog_name="pinnerfs", standalone_mode=False)
+        command.main(prog_name=name, standalone_mode=False)
     except PinnerfsError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_status)
@@ -65,3 +66,8 @@ def main() -> None:
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+def main() -> None:
+    """The program `pinnerfs`."""
+    launch(_cli, "pinnerfs")

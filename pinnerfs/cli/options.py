@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
 
+from pinnerfs.clock import Clock, ManualClock, RealClock
+from pinnerfs.debugfs.daemon import Daemon
+from pinnerfs.debugfs.device import Device
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
+from pinnerfs.simulation import Simulation
+from pinnerfs.workload.gallery import load
 from pinnerfs.workload.quantities import parse_time
 
-__all__ = ["TIME", "kernel", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "DeviceOptions", "device", "kernel", "scenario", "seed", "threshold"]
 
 
 class _Time(click.ParamType[int]):
@@ -67,3 +78,82 @@ kernel = click.option(
     show_default=True,
     help="Which kernel's page_pinner to imitate.",
 )
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What a fake device is to be like, as `mount` and `run` are told; a field for each option of `device`."""
+
+    clock_name: str
+    speed: float | None
+    start: int
+    seed: int | None
+    threshold: int | None
+    kernel: str
+    sendfile: bool
+    log_file: str | None
+
+    def simulation(self, scenario: str) -> Simulation:
+        """The scenario at time 0. PinnerfsError where it cannot be played, or the options do not go together."""
+        if self.speed is not None and math.isnan(self.speed):
+            # FloatRange lets it through: it lies on no side of any bound.
+            raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
+        if self.speed is not None and self.clock_name == "manual":
+            raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
+        return Simulation(load(scenario), seed=self.seed, threshold=self.threshold, kernel=self.kernel)
+
+    def daemon(
+        self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
+    ) -> Daemon:
+        """What mounts it, at the time of --start."""
+        simulation.advance_to(self.start)
+        manual = self.clock_name == "manual"
+        clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
+        return Daemon(
+            Device(simulation, clock),
+            simulation.generation,
+            mountpoint,
+            allow_other=allow_other,
+            cover=cover,
+            sendfile=self.sendfile,
+            log_file=None if self.log_file is None else os.path.abspath(self.log_file),
+        )
+
+
+_DEVICE = (
+    click.option(
+        "--clock",
+        "clock_name",
+        type=click.Choice(["real", "manual"]),
+        default="real",
+        show_default=True,
+        help="Whether time passes by itself, or only when `pinnerfs ctl MOUNTPOINT advance` says so.",
+    ),
+    click.option(
+        "--speed",
+        type=click.FloatRange(0, 1000, min_open=True),
+        metavar="X",
+        help="Let a real clock run X times as fast.",
+    ),
+    click.option("--start", type=TIME, default=0, metavar="TIME", help="Run the workload this far before mounting."),
+    seed,
+    threshold,
+    kernel,
+    click.option(
+        "--sendfile",
+        is_flag=True,
+        help="Show sizes as 1, for readers that begin with sendfile (a static busybox's cat).",
+    ),
+    click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
+)
+
+
+def device(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a fake device; it gets them as one argument `device`."""
+
+    @functools.wraps(command)
+    def gather(**values: Any) -> None:
+        chosen = DeviceOptions(**{field.name: values.pop(field.name) for field in fields(DeviceOptions)})
+        command(device=chosen, **values)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_DEVICE), gather)

@@ -21,7 +21,10 @@ READY = b"ready"
 
 
 class Daemon:
-    """What to mount and how. `mountpoint` is absolute; `log_file` None means stderr, while there is one."""
+    """What to mount and how. `mountpoint` is absolute; `log_file` None means stderr, while there is one.
+
+    With `cover` the mount hides what lies in the folder.
+    """
 
     def __init__(
         self,
@@ -30,16 +33,17 @@ class Daemon:
         mountpoint: str,
         *,
         allow_other: bool = False,
+        cover: bool = False,
         sendfile: bool = False,
         log_file: str | None = None,
     ) -> None:
         check_binding()
         self._device = device
+        self._generation = generation
         self._mountpoint = mountpoint
-        # Other users get in where root mounts; the modes then decide, as on a debugfs.
-        self._allow_other = allow_other or os.geteuid() == 0
+        self._allow_other = allow_other
+        self._cover = cover
         self._sendfile = sendfile
-        self._tree = Tree(device, generation, os.geteuid(), os.getegid())
         handler: logging.Handler
         try:
             handler = logging.StreamHandler() if log_file is None else logging.FileHandler(log_file)
@@ -54,13 +58,20 @@ class Daemon:
         old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         behind.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        # Only now is it certain who mounts: `start` may have entered a user namespace.
+        tree = Tree(self._device, self._generation, os.geteuid(), os.getegid())
+        # Other users get in where root mounts; the modes then decide, as on a debugfs.
+        allow_other = self._allow_other or os.geteuid() == 0
         try:
-            serve(self._tree, self._mountpoint, ready, self._allow_other, self._sendfile)
+            serve(tree, self._mountpoint, ready, allow_other, self._cover, self._sendfile)
         finally:
             self._device.stop()
 
-    def detach(self) -> None:
-        """Run in a process of its own, and return when the mount answers. PinnerfsError where it never will."""
+    def start(self, before: Callable[[], None] = lambda: None) -> int:
+        """Run in a process of its own, and return its number when the mount answers. `before` is called there first.
+
+        PinnerfsError where it never will.
+        """
         reader, writer = os.pipe()
         child = os.fork()
         if child:
@@ -71,12 +82,13 @@ class Daemon:
                 os.waitpid(child, 0)
                 reason = said.decode(errors="surrogateescape")
                 raise PinnerfsError(reason or f"cannot mount on {self._mountpoint}: the daemon died at once")
-            return
+            return child
         os.close(reader)
         status = 1
         try:
             os.setsid()
             os.chdir("/")
+            before()
             self.run(lambda: self._settle(writer))
             status = 0
         except PinnerfsError as error:

@@ -207,14 +207,19 @@ class _Operations:
         self._tree.rearrange(path)
 
 
-def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, sendfile: bool) -> None:
+def serve(
+    tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool, sendfile: bool
+) -> None:
     """Mount the tree and answer until it is unmounted, or SIGINT, SIGTERM or SIGHUP asks for that.
 
-    `ready` is called once the mount answers. PinnerfsError where mounting fails; libfuse has then said why on stderr.
+    With `cover` it is mounted over whatever lies there; only root's mounts can do that. `ready` is called once the
+    mount answers. PinnerfsError where mounting fails; libfuse has then said why on stderr.
     """
     import fuse
 
-    root = {"dev": True, "suid": True} if os.geteuid() == 0 else {}
+    more = {"dev": True, "suid": True} if os.geteuid() == 0 else {}
+    if cover:
+        more["nonempty"] = True
     try:
         fuse.FUSE(
             _Operations(tree, ready, sendfile),
@@ -236,7 +241,7 @@ def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: b
             hard_remove=True,
             attr_timeout=TIMEOUT,
             entry_timeout=TIMEOUT,
-            **root,
+            **more,
         )
     except RuntimeError:
         raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up, for the reason above") from None

@@ -7,13 +7,14 @@ import os
 import re
 import select
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
 from pinnerfs.debugfs.control import CONTROL_FOLDER
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["prepare", "unmount"]
+__all__ = ["prepare", "prepare_to_cover", "unmount"]
 
 FSTYPE = "fuse.pinnerfs"
 UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
@@ -54,6 +55,17 @@ def _is_dead(path: str) -> bool:
     return False
 
 
+def _check_device() -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        there = os.path.exists("/dev/fuse")
+        why = "Permission denied" if there else "No such file or directory"
+        remedy = "chmod 666 /dev/fuse" if there else "modprobe fuse"
+        raise PinnerfsError(
+            f"cannot open /dev/fuse: {why}; mounting needs to read and write it (root can help: {remedy}; "
+            "for a container: --device /dev/fuse)"
+        )
+
+
 def prepare(mountpoint: str) -> tuple[str, str | None]:
     """Check that something can be mounted here. Returns the absolute path, and a word about what was cleared away.
 
@@ -84,12 +96,28 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
         )
     if entries:
         raise PinnerfsError(f"cannot mount on {mountpoint}: the folder is not empty ({entries[0]!r} is in it)")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        why = "Permission denied" if os.path.exists("/dev/fuse") else "No such file or directory"
-        raise PinnerfsError(f"cannot open /dev/fuse: {why}; mounting needs to read and write it")
+    _check_device()
     if os.geteuid() != 0:
         _fusermount()
     return path, word
+
+
+def prepare_to_cover(mountpoint: str) -> str:
+    """Check that something can be mounted over what lies here. Returns the absolute path. PinnerfsError as `prepare`.
+
+    In a mount namespace of one's own, which goes with whatever is mounted in it: so anything but a folder is refused,
+    and nothing is cleared away.
+    """
+    path = os.path.realpath(mountpoint)
+    try:
+        # An empty name, which stat refuses, is what an unset variable of a script comes to.
+        is_folder = stat.S_ISDIR(os.stat(mountpoint).st_mode)
+    except OSError as error:
+        raise PinnerfsError(f"cannot mount over {mountpoint or repr('')}: {error.strerror}; wanted a folder") from None
+    if not is_folder:
+        raise PinnerfsError(f"cannot mount over {mountpoint}: Not a directory; wanted a folder")
+    _check_device()
+    return path
 
 
 def _open_daemon(path: str) -> int | None:

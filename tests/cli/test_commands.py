@@ -16,7 +16,7 @@ import pinnerfs
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["mount", "umount", "ctl", "dump", "check", "list", "show"]
+COMMANDS = ["mount", "umount", "run", "ctl", "dump", "check", "list", "show"]
 HELPS = [
     [],
     *([command] for command in COMMANDS),

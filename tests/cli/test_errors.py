@@ -124,6 +124,50 @@ ERRORS = {
     "mount on an empty name": (["mount", "camera-stall", ""], 1, "cannot mount on '': No such file or directory"),
     "mount on a file": (["mount", "camera-stall", "good.toml"], 1, "cannot mount on good.toml: Not a directory"),
     "mount on a full folder": (["mount", "camera-stall", "."], 1, "the folder is not empty"),
+    "run without arguments": (["run"], 2, "Missing argument 'SCENARIO'"),
+    "run without command": (["run", "camera-stall", "--"], 2, "Missing argument '-- COMMAND...'"),
+    "run of nothing": (["run", "nonsense", "--", "true"], 1, "no scenario 'nonsense' in the gallery"),
+    "run of a bad scenario": (["run", "unknown.toml", "--", "true"], 1, "unknown field `rat`"),
+    "run over nothing": (
+        ["run", "camera-stall", "--mountpoint", "missing", "--", "true"],
+        1,
+        "cannot mount over missing: No such file or directory; wanted a folder",
+    ),
+    "run over an empty name": (
+        ["run", "camera-stall", "--mountpoint", "", "--", "true"],
+        1,
+        "cannot mount over '': No such file or directory",
+    ),
+    "run over a file": (
+        ["run", "camera-stall", "--mountpoint", "good.toml", "--", "true"],
+        1,
+        "cannot mount over good.toml: Not a directory; wanted a folder",
+    ),
+    "run over a loop": (
+        ["run", "camera-stall", "--mountpoint", "loop.toml", "--", "true"],
+        1,
+        "Too many levels of symbolic links",
+    ),
+    "run with speed and a manual clock": (
+        ["run", "camera-stall", "--clock", "manual", "--speed", "2", "--", "true"],
+        2,
+        "--speed 'X' goes with --clock real",
+    ),
+    "run of no command": (
+        ["run", "camera-stall", "--mountpoint", "m", "--", "no-such-command"],
+        127,
+        "cannot run no-such-command: No such file or directory",
+    ),
+    "run of no program": (
+        ["run", "camera-stall", "--mountpoint", "m", "--", "./good.toml"],
+        126,
+        "cannot run ./good.toml: Permission denied",
+    ),
+    "run with a log that cannot be": (
+        ["run", "camera-stall", "--mountpoint", "m", "--log", "no/log", "--", "true"],
+        1,
+        "cannot open log file",
+    ),
     "umount without arguments": (["umount"], 2, "Missing argument 'MOUNTPOINT'"),
     "umount of a folder": (
         ["umount", "m"],
@@ -161,8 +205,8 @@ def _in_a_process(folder: Path, arguments: list[str]) -> Result:
 def test_errors(folder: Path, run: Run, name: str) -> None:
     """An error is said in words, with a status of its own, and stdout stays empty."""
     arguments, status, words = ERRORS[name]
-    # A mount that succeeds after all must not leave this process behind as its daemon.
-    result = _in_a_process(folder, arguments) if arguments[0] == "mount" else run(*arguments)
+    # A mount that succeeds after all must not leave this process behind as its daemon; and `run` changes signals.
+    result = _in_a_process(folder, arguments) if arguments[0] in ("mount", "run") else run(*arguments)
     assert (result.status, result.out) == (status, "")
     assert words in result.err
     assert "Traceback" not in result.err

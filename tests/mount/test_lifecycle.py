@@ -354,7 +354,10 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
         return "accepted"
 
     refused = as_user(work)
-    assert refused == "PinnerfsError: cannot open /dev/fuse: Permission denied; mounting needs to read and write it"
+    assert refused == (
+        "PinnerfsError: cannot open /dev/fuse: Permission denied; mounting needs to read and write it (root can help: "
+        "chmod 666 /dev/fuse; for a container: --device /dev/fuse)"
+    )
 
 
 def test_many_mounts_at_once(mount: Mounts) -> None:

@@ -1,0 +1,90 @@
+"""Mount namespaces of one's own, and what else it takes of the system calls that Python 3.11 does not offer."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Sequence
+
+from pinnerfs.errors import PinnerfsError
+
+__all__ = ["die_with_parent", "dump_no_core", "enter", "execute", "isolate", "set_read_only"]
+
+# From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def isolate() -> list[int]:
+    """Give this process, which has one thread, mounts that nobody else sees. Returns descriptors for `enter`.
+
+    Who may not do that gets a user namespace around it, and is uid 0 there. PinnerfsError says what is missing.
+    """
+    user, group = os.geteuid(), os.getegid()
+    names = ["mnt"]
+    try:
+        if _libc.unshare(CLONE_NEWNS) < 0:
+            if ctypes.get_errno() != errno.EPERM:
+                _check(-1)
+            names = ["user", "mnt"]
+            _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
+            for file, text in ("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1"):
+                with open(f"/proc/self/{file}", "w") as stream:
+                    stream.write(text)
+        # Before anything is mounted: else it would show up wherever the old mounts are shared.
+        _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None))
+    except OSError as error:
+        raise PinnerfsError(
+            f"cannot make a private mount namespace: {error.strerror}; wanted root (in a container: CAP_SYS_ADMIN), or "
+            "user namespaces that are open to you (sysctl: user.max_user_namespaces above 0, "
+            "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu)"
+        ) from None
+    return [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in names]
+
+
+def enter(namespaces: Sequence[int]) -> None:
+    """Move this process, which has one thread, into the namespaces that another's `isolate` returned."""
+    for descriptor in namespaces:
+        try:
+            _check(_libc.setns(descriptor, 0))
+        except OSError as error:
+            raise PinnerfsError(f"cannot enter the command's mount namespace: {error.strerror}") from None
+        os.close(descriptor)
+
+
+def die_with_parent(number: int, parent: int) -> None:
+    """Let this process get a signal when its parent dies; at once where it is dead already."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def dump_no_core() -> None:
+    """Let this process die without a core file, whatever it dies of."""
+    _check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
+def set_read_only(mountpoint: str, read_only: bool) -> None:
+    """Make a mount read-only, or writable again."""
+    flags = MS_REMOUNT | MS_BIND | (MS_RDONLY if read_only else 0)
+    _check(_libc.mount(None, os.fsencode(mountpoint), None, flags, None))
+
+
+def execute(command: Sequence[str]) -> None:
+    """Become a command, found as a shell finds it. Returns only by PinnerfsError, with a shell's exit status."""
+    words = [os.fsencode(word) for word in command]
+    # Not os.execvp, which cannot run a script that has no #! line.
+    _libc.execvp(words[0], (ctypes.c_char_p * (len(words) + 1))(*words, None))
+    number = ctypes.get_errno()
+    status = 127 if number == errno.ENOENT else 126
+    raise PinnerfsError(f"cannot run {command[0]}: {os.strerror(number)}", exit_status=status)
