@@ -6,45 +6,94 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+from tests.mount.support import DEADLINE, OWN_SBIN, why_no_mount
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PATIENCE = 120  # seconds for a whole block
+
+# Nothing of what root does here is seen outside: /mnt, /sbin and fstab are of the namespace alone.
+AS_ROOT = f"""
+set -e
+mount -t tmpfs none /mnt
+mkdir layer
+{OWN_SBIN}
+cp /etc/fstab fstab
+mount --bind fstab /etc/fstab
+trap 'umount -l /mnt/debug 2>/dev/null || true' EXIT
+"""
 
 
 def _blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.mount
-def test_the_shell_blocks_run_from_top_to_bottom(tmp_path: Path) -> None:
-    """Pasted into one shell in an empty folder, the README's commands succeed and print what their comments say."""
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """An empty folder, and an environment in which the README's programs are found."""
+    if (reason := why_no_mount(tmp_path)) is not None:
         if os.environ.get("PINNERFS_REQUIRE_FUSE") == "1":
-            pytest.fail("this machine cannot mount: /dev/fuse is out of reach")
-        pytest.skip("this machine cannot mount: /dev/fuse is out of reach")
+            pytest.fail(f"this machine cannot mount: {reason}")
+        pytest.skip(f"this machine cannot mount: {reason}")
     binaries = tmp_path / "bin"
     binaries.mkdir()
-    program = binaries / "pinnerfs"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pinnerfs "$@"\n')
-    program.chmod(0o755)
-    path = f"{binaries}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(README.parent)}
-    work = tmp_path / "work"
-    work.mkdir()
+    for name, module in ("pinnerfs", "pinnerfs.cli"), ("mount.fuse.pinnerfs", "pinnerfs.cli.mount_helper"):
+        program = binaries / name
+        call = f"from {module} import main; main()"
+        program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -c "{call}" "$@"\n')
+        program.chmod(0o755)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    yield folder, os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"}
+    subprocess.run(["fusermount", "-uz", str(folder / "device")], capture_output=True, check=False, timeout=DEADLINE)
+
+
+@pytest.mark.mount
+def test_the_shell_blocks_run_from_top_to_bottom(work: tuple[Path, dict[str, str]]) -> None:
+    """Pasted into one shell in an empty folder, the README's commands succeed and print what their comments say."""
     script = "set -e\n" + "\n".join(_blocks("sh"))
-    try:
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=work, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-    finally:
-        subprocess.run(["fusermount", "-uz", str(work / "device")], capture_output=True, check=False, timeout=30)
+    done = _run(["bash", "-c", script], *work)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "300000" in lines and "0" in lines and "./leak.toml: ok" in lines
     above = [int(line) for line in lines if line.isdecimal() and int(line) > 1_000_000]
     assert len(above) >= 3
+    # The last two are what the commands under `pinnerfs run` have counted.
+    assert all(int(line) > 0 for line in lines[-2:])
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount(8) is root's")
+def test_what_root_types(work: tuple[Path, dict[str, str]]) -> None:
+    """The lines behind `# ` work as root."""
+    lines = [line for block in _blocks("console") for line in block.splitlines() if line.startswith("# ")]
+    assert any(line.startswith("# mount -t fuse.pinnerfs") for line in lines)
+    script = AS_ROOT + "\n".join(line.removeprefix("# ") for line in lines)
+    done = _run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], *work)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.mount
+def test_the_demo(work: tuple[Path, dict[str, str]]) -> None:
+    """`make demo`, the first command of all, in the environment that `make` has made; `make test` is what runs here."""
+    block = next(block for block in _blocks("console") if block.startswith("$ "))
+    assert re.findall(r"^\$ (make \w+)", block, re.MULTILINE) == ["make demo", "make test"]
+    if not (ROOT / ".venv" / ".stamp").exists():
+        pytest.skip("nobody has called make here")
+    done = _run(["make", "-s", "demo"], ROOT, work[1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rmdir" in done.stdout.splitlines()[-1]
 
 
 def test_the_python_blocks_run() -> None:
@@ -52,13 +101,6 @@ def test_the_python_blocks_run() -> None:
     blocks = _blocks("python")
     assert blocks
     for block in blocks:
-        done = subprocess.run(
-            [sys.executable, "-c", block],
-            env=os.environ | {"PYTHONPATH": str(README.parent)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = _run([sys.executable, "-c", block], ROOT, os.environ | {"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
         assert "us was the longest pin" in done.stdout

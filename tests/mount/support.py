@@ -55,6 +55,14 @@ hold = "{hold}"
 FRAMES = ("pin_it+0x10/0x20", "drv_map+0x4/0x8 [drv]", "drv_ioctl+0x100/0x200")
 LONG_FRAMES = tuple(f"{'a_function_with_a_very_long_name_' * 3}{number:02}+0x10/0x20" for number in range(16))
 
+# In a mount namespace: /sbin as it is outside, but what is written to it goes to a tmpfs on the folder `layer`.
+OWN_SBIN = """
+mount -t tmpfs none layer
+mkdir layer/upper layer/work
+sbin=$(readlink -f /sbin)
+mount -t overlay overlay -o lowerdir="$sbin",upperdir=layer/upper,workdir=layer/work "$sbin"
+"""
+
 
 def scenario(folder: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
     """A scenario that pins one page after the other, one each `every`, wrapping at the end of the memory."""

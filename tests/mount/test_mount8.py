@@ -9,22 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import DEADLINE, ROOT, environment, newest_first, scenario
+from tests.mount.support import DEADLINE, OWN_SBIN, ROOT, environment, newest_first, scenario
 
 # The helper as a wheel installs it: a program that imports one function and calls it.
 HELPER = f"""#!/bin/sh
 PYTHONPATH={ROOT} exec {sys.executable} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
 """
 
-# /sbin itself is as it was outside; what is written to it here goes to a tmpfs.
-INSIDE = """
+INSIDE = f"""
 set -e
 cd "$1"
 mkdir -p layer
-mount -t tmpfs none layer
-mkdir layer/upper layer/work
-sbin=$(readlink -f /sbin)
-mount -t overlay overlay -o lowerdir="$sbin",upperdir=layer/upper,workdir=layer/work "$sbin"
+{OWN_SBIN}
 cp helper /sbin/mount.fuse.pinnerfs
 mount --bind fstab /etc/fstab
 set +e
