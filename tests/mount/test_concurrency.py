@@ -71,6 +71,7 @@ def test_two_writers_and_a_reader_at_once(mount: Mounts) -> None:
     finally:
         codes = [writer.wait(DEADLINE) for writer in writers]
     assert codes == [0, 0]
+    assert seen
     assert seen <= {f"{value}\n" for value in values}
 
 

@@ -58,7 +58,7 @@ class Calls:
     def __init__(self, world: World, case: Case) -> None:
         self.world = world
         self.case = case
-        self._path = f"{DEBUGFS}/page_pinner/{FILES.get(case.family, 'threshold')}"
+        self._path = f"{DEBUGFS}/page_pinner/{FILES.get(case.family, '')}"
         self._flags = os.O_RDONLY
         self.fd = -1
 
@@ -69,6 +69,8 @@ class Calls:
             if match:
                 function: Callable[..., Op] = getattr(self, f"_{name}")
                 if name not in ("open", "close") and self.fd < 0:
+                    if self._path.endswith("/"):
+                        raise Unknown(call)  # nothing says of which file
                     # A list that begins with a read, or reads on after a close, has opened the file just before.
                     self.fd = os.open(
                         self._path, self._flags if name in ("read", "pread", "lseek", "read_into") else os.O_WRONLY
@@ -83,6 +85,9 @@ class Calls:
             return call()
         except OSError as error:
             return {"ret": -1, "errno": error_name(error)}
+        except (AttributeError, SyntaxError, ValueError) as error:
+            # A flag, a whence or a literal that means nothing here.
+            raise Unknown(str(error)) from None
 
     def _open(self, path: str, flags: str) -> Op:
         self._path = path

@@ -26,7 +26,7 @@ _IN_OTHER_WRITINGS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 203
 
 @dataclass(frozen=True)
 class Case:
-    """One recorded case. `shell` is None for a case of system calls."""
+    """One recorded case. `shell` is None for a case of system calls; `problem` says why a line could not be read."""
 
     name: str
     auto: bool
@@ -42,6 +42,8 @@ class Case:
     hold_ms: int
     note: str
     boot: str
+    further: bool = False  # of a file that is not in the repository
+    problem: str | None = None
 
     @property
     def family(self) -> str:
@@ -49,19 +51,39 @@ class Case:
         return self.name.split(".")[0]
 
 
-def _case(raw: dict[str, Any]) -> Case:
+def _must(found: bool, reason: str) -> None:
+    if not found:
+        raise ValueError(reason)
+
+
+def _case(raw: Any) -> Case:
+    """A line's case. Raises ValueError where it does not say all that a replay needs."""
+    _must(isinstance(raw, dict) and isinstance(raw.get("case"), str), "no object with a `case`")
     setup = raw.get("setup") or {}
+    ops = raw.get("ops", [])
+    _must(isinstance(setup, dict), "`setup` is no object")
+    if raw.get("kind") == "shell":
+        for key in ("shell", "script", "stdout", "stderr"):
+            _must(isinstance(raw.get(key), str), f"no text `{key}`")
+        _must(isinstance(raw.get("exit"), int | str), "no `exit`")
+    else:
+        _must(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither shell nor sys")
+        fine = isinstance(ops, list) and all(isinstance(op, dict) and isinstance(op.get("call"), str) for op in ops)
+        _must(fine and any(len(op) > 1 for op in ops), "no `ops` with a `call` and its answer")
+    if raw.get("auto"):
+        _must(isinstance(setup.get("threshold"), str | int), "no threshold in `setup`")
+        _must(isinstance(setup.get("long_pins", 0), int), "`long_pins` is no number")
     return Case(
         name=raw["case"],
-        auto=raw["auto"],
+        auto=bool(raw.get("auto")),
         shell=raw["shell"] if raw["kind"] == "shell" else None,
         script=raw.get("script", ""),
-        uid=raw.get("uid", 0),
+        uid=raw.get("uid") or (1000 if ".uid1000" in raw["case"] else 0),
         exit=raw.get("exit", 0),
         stdout=raw.get("stdout", ""),
         stderr=raw.get("stderr", ""),
-        ops=tuple(raw.get("ops", ())),
-        threshold=setup.get("threshold"),
+        ops=tuple(ops),
+        threshold=str(setup["threshold"]) if "threshold" in setup else None,
         long_pins=setup.get("long_pins", 0),
         hold_ms=setup.get("hold_ms", 5),
         note=f"{raw.get('note', '')} {raw.get('cut', '')}".strip(),
@@ -70,24 +92,33 @@ def _case(raw: dict[str, Any]) -> Case:
 
 
 def load(path: Path) -> Iterator[Case]:
-    """The cases of a file, or of every .jsonl file of a folder."""
+    """The cases of a file, or of every .jsonl file of a folder. A line that is none becomes one with a `problem`."""
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
-        for line in file.read_text().splitlines():
+        for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
             if line.strip():
-                yield _case(json.loads(line))
+                try:
+                    yield _case(json.loads(line))
+                except ValueError as error:
+                    yield _unreadable(f"{file.name}:{number}", str(error))
+
+
+def _unreadable(name: str, reason: str) -> Case:
+    problem = f"not readable, {reason.replace(': ', ', ')}"
+    return Case(name, True, None, "", 0, 0, "", "", (), None, 0, 0, "", "", problem=problem)
 
 
 def load_all(further: Path | None) -> list[Case]:
-    """The cases of the repository, then those of a further file or folder that do not stand among them."""
+    """The cases of the repository, then those of a further file or folder that do not stand among them.
+
+    Raises OSError where there is no such file, and ValueError where there is no case in it.
+    """
     cases = list(load(RECORDED))
     if further is not None:
-        names = {case.name for case in cases}
-        for case in load(further):
-            if case not in cases:
-                again = case.name in names
-                cases.append(replace(case, name=f"further:{case.name}") if again else case)
-                names.add(case.name)
+        more = list(load(further))
+        _must(bool(more), f"there is no case in {further}")
+        known = set(map(repr, cases))
+        cases += [replace(case, further=True) for case in more if repr(case) not in known]
     return cases
 
 

@@ -30,7 +30,7 @@ class Caveat:
     def covers(self, case: str, answer: Answered) -> bool:
         """Whether an answer of a case is among those that it speaks of."""
         return (
-            re.fullmatch(self.case, case.removeprefix("further:")) is not None
+            re.fullmatch(self.case, case) is not None
             and re.fullmatch(self.answer, answer.name, re.DOTALL) is not None
             and re.search(self.recorded, answer.recorded) is not None
         )

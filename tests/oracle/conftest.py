@@ -8,12 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.oracle.cases import load_all
 from tests.oracle.replay import Worlds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Further cases to replay."""
     parser.addoption("--oracle", metavar="PATH", type=Path, help="replay the cases of this file or folder, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say at once where there is nothing to replay."""
+    try:
+        load_all(config.getoption("--oracle", default=None))
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"--oracle: {error}") from None
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +38,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many cases of which kernel came to which state."""
     states: dict[str, Counter[str]] = {}
+    helped: Counter[str] = Counter()
     for category, reports in terminalreporter.stats.items():
         for report in reports:
             if getattr(report, "when", "") == "call" and (kernel := dict(report.user_properties).get("kernel")):
@@ -37,8 +47,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     # "Skipped: waiting for CMA: cma.ls.anon"
                     state = str(report.longrepr[2]).split(": ")[1]
                 states.setdefault(str(kernel), Counter())[state] += 1
+                helped[str(kernel)] += "sendfile" in dict(report.user_properties)
     if states:
         terminalreporter.section("recorded cases")
     for kernel, counted in sorted(states.items()):
         words = ", ".join(f"{count} {state}" for state, count in counted.most_common())
-        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words}")
+        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words} ({helped[kernel]} with --sendfile)")

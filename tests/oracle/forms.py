@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pinnerfs.kernel.pages import PAGE_FLAG_BITS
 from tests.oracle.cases import DEBUGFS, Case
 from tests.oracle.scenarios import recorded_pins
 
@@ -19,11 +20,25 @@ __all__ = ["RULES", "Answered", "canonical", "canonical_op", "same"]
 
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
+Form = str | Callable[[re.Match[str]], str]
+
+
+def _place(match: re.Match[str]) -> str:
+    """A PFN and its block, if they belong together."""
+    return "PFN N Block N " if int(match[1]) >> 10 == int(match[2]) else match[0]
+
+
+def _flags(match: re.Match[str]) -> str:
+    """Flags, if their names are those of the bits (the zone's have none)."""
+    bits = sum(1 << PAGE_FLAG_BITS[name] for name in match[2].split("|") if name)
+    return "Flags FLAGS" if int(match[1], 16) % (1 << 62) == bits else match[0]
+
+
 # field -> (pattern, what it becomes). `\1` and the like keep a part.
-RULES: dict[str, tuple[str, str]] = {
+RULES: dict[str, tuple[str, Form]] = {
     "duration of a pin": (r"(?<=pinned ts )\d+(?= us)", "DURATION"),
-    "PFN and block": (r"\bPFN \d+ Block \d+ ", "PFN N Block N "),
-    "page flags": (r"Flags 0x[0-9a-f]+\([a-z0-9_|]*\)", "Flags FLAGS"),
+    "PFN and block": (r"PFN (\d+) Block (\d+) ", _place),
+    "page flags": (r"Flags (0x[0-9a-f]+)\(([a-z0-9_|]*)\)", _flags),
     "symbol offsets": (r"(?<=[\w.])\+0x[0-9a-f]+/0x[0-9a-f]+", "+OFFSET/SIZE"),
     "date of ls": (rf"\b(?:{MONTHS}) [ \d]\d (?:\d\d:\d\d| \d{{4}})", "DATE"),
     "date of stat": (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9} \+0000", "DATE"),
@@ -38,7 +53,7 @@ RULES: dict[str, tuple[str, str]] = {
     "size of dd in larger units": (r"(?<= bytes) \([\d.]+ \w?B(?:, [\d.]+ \w+)?\)(?= copied)", ""),
     "seconds of time": (r"^(real|user|sys)\t\d+m[\d.]+s$", r"\1 SECONDS"),
     "how far head wanted to seek back, from some place in a record": (r"(?<=relative offset )-[1-9]\d*", "-BYTES"),
-    "digest of records": (r"\b[0-9a-f]{32,128}(?=  \S*(?:longterm_pinner|/lt\w+|/tb\d*)$)", "DIGEST"),
+    "digest of records": (r"\b[0-9a-f]{32,128}(?=  (?:-|\S*(?:longterm_pinner|/lt\w+|/tb\d*))$)", "DIGEST"),
     "PFN in a record that was cut off": (r"^PFN \d+$", "PFN N"),
     "st_dev": (r"'st_dev': \d+", "'st_dev': N"),
 }
@@ -51,21 +66,28 @@ RECORD_LENGTH, SLACK = 402, 10
 
 
 def _by_errno(line: str) -> str:
-    """A message that ends in an error's words: who says it, and which errno it is."""
+    """A message that ends in an error's words: who says it, of which files, and which errno it is."""
     for words, name in ERRNOS:
         if line.endswith(words) or f"{words};" in line:
             tool = re.match(r"(?:E: )?([^ :]+):", line)
-            return f"{os.path.basename(tool[1]) if tool else ''}: {name}"
+            what = ["write error"] if "write error" in line else []
+            files = re.findall(r"/[^\s:'\u2018\u2019]+", line[tool.end() :] if tool else line)
+            return ": ".join([os.path.basename(tool[1]) if tool else "", *what, *files, name])
     return line
 
 
-def _counts(pins: int) -> Callable[[re.Match[str]], str]:
+def _counts(case: Case) -> Callable[[re.Match[str]], str]:
     """Numbers of bytes that follow from the lengths of records; each must be that of a whole number of them."""
+    # What somebody wrote is no count.
+    written = {case.threshold, *re.findall(r"\d+", case.script)}
 
     def count(match: re.Match[str]) -> str:
         number = int(match[0])
-        records = min(pins, number // (RECORD_LENGTH - SLACK))
-        if records and abs(number - RECORD_LENGTH * records) <= SLACK * records:
+        # Of many records only all together have a length that tells how many they are.
+        whole = abs(number - RECORD_LENGTH * case.long_pins) <= SLACK * case.long_pins
+        records = case.long_pins if whole else round(number / RECORD_LENGTH)
+        near = whole or abs(number - RECORD_LENGTH * records) <= min(SLACK * records, RECORD_LENGTH // 3)
+        if match[0] not in written and 0 < records <= case.long_pins and near:
             return f"BYTES OF {records}"
         return match[0]
 
@@ -73,14 +95,16 @@ def _counts(pins: int) -> Callable[[re.Match[str]], str]:
 
 
 # Of a compound page one record is written after the other: their durations differ by some µs.
-WHILE_TIME_GOES_ON = ("lt.thp", "further:lt.thp")
+WHILE_TIME_GOES_ON = "lt.thp"
 # Newer kernels tell of an opening before they tell of its truncation.
 WITHOUT_ORDER = ("inotify after open(O_TRUNC),write ok,write fail,close",)
 # The widths of the columns of `ls -l` hang on its widest numbers.
 LS_LINE = re.compile(r"[-dl][rwxsStT-]{9} ")
-# The other entries of the root of the debugfs that answered, and what `file` said there of its own data.
+# What `file` said of its own data on the machine that answered.
+OF_THE_MACHINE = re.compile("Warning: using regular magic file .*")
+# The other entries of the root of the debugfs there, and who lists them.
+LISTS = re.compile(r"\b(ls|find|tree|du)\b|debug/\*")
 OTHER_ENTRIES = re.compile(
-    "Warning: using regular magic file .*|"
     "acpi|bdi|clear_warn_once|cma|device_component|devices_deferred|extfrag|fault_around_bytes|gup_test|hid|pp_hold|sched"
     "|sleep_time|split_huge_pages|swiotlb|virtio-ports|x86"
 )
@@ -101,7 +125,7 @@ def canonical(text: str, case: Case) -> list[str]:
     at_root = False
     for line in text.split("\n"):
         entry = line.split(" ")[-1] if LS_LINE.match(line) else line
-        if OTHER_ENTRIES.fullmatch(entry):
+        if OF_THE_MACHINE.fullmatch(line) or (LISTS.search(case.script) and OTHER_ENTRIES.fullmatch(entry)):
             continue
         changed = _line(line)
         if changed == line and line != line[::-1]:
@@ -112,7 +136,7 @@ def canonical(text: str, case: Case) -> list[str]:
         if at_root:
             changed = re.sub(r"Links: \d+", "Links: LINKS", changed)
         if case.long_pins:
-            changed = re.sub(r"(?<![\d.x])\d{3,7}(?![\d.])", _counts(case.long_pins), changed)
+            changed = re.sub(r"(?<![\d.x])\d{3,7}(?![\d.])", _counts(case), changed)
             # wc and the like fill up with blanks to a width that hangs on the numbers.
             changed = re.sub(r" +(?=BYTES OF)", " ", changed)
         if "| head" in case.script:

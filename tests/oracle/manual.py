@@ -11,6 +11,7 @@ from tests.oracle.calls import Calls
 from tests.oracle.cases import RECORDED_BY, Case
 from tests.oracle.prose import Prose
 from tests.oracle.scenarios import recorded_pins
+from tests.oracle.shells import SHELLS
 from tests.oracle.system import System
 from tests.oracle.told import TOLD
 from tests.oracle.world import World
@@ -135,16 +136,20 @@ def completed(case: Case) -> Case:
 
 
 def _step(case: Case) -> Step | None:
-    name = case.name.removeprefix("further:")
+    name = case.name
     return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
 
 
 def state(case: Case, kernel: str) -> str | None:
-    """Why a case cannot be replayed yet; None where it can."""
-    if case.auto:
-        return None
+    """Why a case cannot be replayed; None where it can."""
+    if case.problem is not None:
+        return case.problem
     if re.fullmatch(WAITING, case.name):
         return "waiting for CMA"
+    if case.shell is not None and case.shell not in SHELLS:
+        return f"of a shell that nobody knows here, {case.shell!r}"
+    if case.auto:
+        return None
     if case.family == "lt" and (other := _other_kernel(case, kernel)):
         return other
     return None if _step(case) is not None or told(case) else "not yet written out"
@@ -162,7 +167,7 @@ def _other_kernel(case: Case, kernel: str) -> str | None:
 
 def told(case: Case) -> bool:
     """Whether the case is played by a scenario of its own."""
-    return case.name.removeprefix("further:") in TOLD
+    return case.name in TOLD
 
 
 def prepare(world: World, case: Case) -> dict[str, str]:

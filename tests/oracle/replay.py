@@ -71,7 +71,7 @@ def set_up(world: World, case: Case) -> None:
 
 def replay_shell(world: World, case: Case, left: dict[str, str]) -> list[Answered]:
     """Run the script: its exit status, stdout and stderr."""
-    name = case.name.removeprefix("further:")
+    name = case.name
     answer = run_shell(world, replace(case, exit=0) if name in CUT else case, left)
     if name in CUT:
         # It must begin as recorded, and may go on.
@@ -108,7 +108,7 @@ def _perform(world: World, case: Case) -> list[Op] | Unknown:
 
 def replay_calls(world: World, case: Case) -> list[Answered]:
     """Make the calls. Raises Unknown where one of them is told in words that this harness does not know."""
-    answers = world.inside(_perform, world, case, uid=1000 if ".uid1000" in case.name else 0, deadline=DEADLINE)
+    answers = world.inside(_perform, world, case, uid=case.uid, deadline=DEADLINE)
     if isinstance(answers, Unknown):
         raise answers
     return compare_calls(case, answers)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import count
 from typing import Any
 
 from tests.oracle.cases import RECORDED, Case, load
+from tests.oracle.hints import hints
 
 __all__ = ["SLOT", "Layout", "Pin", "pins_of", "pins_shown", "recorded_pins", "scenario"]
 
@@ -31,21 +34,21 @@ FRAMES = (
 )
 FLAGS = ("referenced", "uptodate", "mappedtodisk", "swapbacked")
 # The first pageblock of frames whose numbers have so many digits, and their blocks' numbers three fewer.
-FIRST_BLOCK = {4: 4, 5: 20, 6: 187}
+FIRST_BLOCK = {4: 4, 5: 60, 6: 300}
 BLOCKS = 400
-# What xxd and hexdump show of the newest record's hold.
-HOLDS = {"lt.tool.47": 5288, "lt.tool.57": 6010}
+FRAMES_OF_BLOCK = 1024
 MADE_UP = 8  # pins that are made up, over and over
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin of one page: how long in µs, on a page whose number has so many digits, with which flags and stack."""
+    """A pin of one page: how long in µs, on which page or one whose number has so many digits, its flags and stack."""
 
     hold: int
     digits: int = 6
     flags: tuple[str, ...] = FLAGS
     frames: tuple[str, ...] = FRAMES
+    pfn: int | None = None
 
 
 def _texts(value: Any) -> list[str]:
@@ -72,7 +75,7 @@ def pins_shown(*values: Any) -> list[Pin]:
             hold, pfn, _, flags, frames = match.groups()
             key = f"{hold} {pfn} {flags}"
             symbols = tuple(line[1:] for line in frames.splitlines())
-            seen.setdefault(key, Pin(int(hold), len(pfn), tuple(flags.split("|")), symbols))
+            seen.setdefault(key, Pin(int(hold), len(pfn), tuple(flags.split("|")), symbols, int(pfn)))
     return list(reversed(seen.values()))
 
 
@@ -82,35 +85,73 @@ def _deep() -> Case:
 
 
 def pins_of(case: Case) -> tuple[Pin, ...]:
-    """The pins of the setup, oldest first. Where not every record is shown they are made up, all alike."""
-    name = case.name.removeprefix("further:")
-    if name in HOLDS:
-        return (Pin(HOLDS[name]),)
-    shown = recorded_pins(_deep() if name.startswith("lt.deep.") else case)
-    if case.auto and case.shell is not None and len(shown) != case.long_pins:
-        shown = []
-    if shown and len(shown) >= case.long_pins:
+    """The pins of the setup, oldest first. Where not every record is shown the rest is made up, all alike."""
+    shown = recorded_pins(_deep() if case.name.startswith("lt.deep.") else case)
+    whole = shown and len(shown) >= case.long_pins
+    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= MADE_UP):
+        shown = list(reversed(_hinted(case)))
+    elif whole:
         return tuple(shown)
-    made_up = [
-        Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(MADE_UP, case.long_pins - len(shown)))
-    ]
-    return (*made_up[: case.long_pins - len(shown)], *shown) if shown else tuple(made_up[:MADE_UP])
+    left = case.long_pins - len(shown)
+    made_up = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(MADE_UP, left))]
+    return (*made_up[:left], *shown) if shown else tuple(made_up[:MADE_UP])
+
+
+def _hinted(case: Case) -> list[Pin]:
+    """The newest pins as far as the answer lets them be known, the newest first."""
+    known = hints(case)
+    pins = []
+    for number in range(min(case.long_pins, MADE_UP, max(len(known.holds), len(known.pfns)))):
+        pin = Pin(case.hold_ms * 1000 + 200 + 7 * number)
+        if number < len(known.holds):
+            pin = replace(pin, hold=known.holds[number])
+        if number < len(known.pfns):
+            pin = replace(pin, pfn=known.pfns[number], digits=len(str(known.pfns[number])))
+        if number < len(known.flags):
+            pin = replace(pin, flags=tuple(flag for flag in known.flags[number] if flag))
+        pins.append(pin)
+    return pins
+
+
+def first_page(task: str) -> int:
+    """Which page of its pageblock a task of single pages begins with."""
+    return int.from_bytes(sha256(task.encode()).digest()[:8]) % FRAMES_OF_BLOCK
+
+
+def _offset(pin: Pin) -> int:
+    return (pin.pfn or 0) % FRAMES_OF_BLOCK
 
 
 class Layout:
     """The memory and the stacks that pins need: a pageblock for each kind of page, a stack for each call chain."""
 
     def __init__(self, pins: Iterable[Pin]) -> None:
-        self._regions: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._flags: dict[int, tuple[str, ...]] = {}  # by block
+        self._others: dict[tuple[int, tuple[str, ...]], int] = {}  # the block of such digits and flags
         self._stacks: list[tuple[str, ...]] = []
-        used = dict(FIRST_BLOCK)
         for pin in pins:
-            kind = (pin.digits, pin.flags)
-            if kind not in self._regions:
-                self._regions[kind] = used[pin.digits]
-                used[pin.digits] += 1
+            self._place(pin)
             if pin.frames not in self._stacks:
                 self._stacks.append(pin.frames)
+
+    def _place(self, pin: Pin) -> None:
+        """See to a block for a pin: its own page's, unless pages of other flags have that one."""
+        if pin.pfn is not None and self._flags.setdefault(pin.pfn // FRAMES_OF_BLOCK, pin.flags) == pin.flags:
+            return
+        if (pin.digits, pin.flags) not in self._others:
+            block = FIRST_BLOCK[pin.digits]
+            while block in self._flags:
+                block += 1
+            self._others[pin.digits, pin.flags] = block
+            self._flags[block] = pin.flags
+
+    def _has_own(self, pin: Pin) -> bool:
+        return pin.pfn is not None and self._flags.get(pin.pfn // FRAMES_OF_BLOCK) == pin.flags
+
+    def name(self, pin: Pin, number: int) -> str:
+        """A name for its task: one that lets it begin at its own page, as a task's name decides that."""
+        names = (f"pin{number}-{attempt}" for attempt in count())
+        return next(name for name in names if not self._has_own(pin) or first_page(name) == _offset(pin))
 
     def stack(self, pin: Pin) -> str:
         """The key of a task that does this pin."""
@@ -118,7 +159,9 @@ class Layout:
 
     def region(self, pin: Pin) -> str:
         """The key that says where its pages lie."""
-        return f'region = "r{self._regions[pin.digits, pin.flags]}"'
+        if self._has_own(pin):
+            return f'region = "r{(pin.pfn or 0) // FRAMES_OF_BLOCK}"'
+        return f'region = "r{self._others[pin.digits, pin.flags]}"'
 
     def tables(self) -> list[str]:
         """What comes before the tasks."""
@@ -127,7 +170,7 @@ class Layout:
             f'[memory]\nsize = "{BLOCKS * 4}MiB"',
         ]
         at = 0
-        for number, ((_, flags), block) in enumerate(sorted(self._regions.items(), key=lambda item: item[1])):
+        for number, (block, flags) in enumerate(sorted(self._flags.items())):
             if block > at:
                 tables.append(f'[[memory.region]]\nname = "between{number}"\nsize = "{(block - at) * 4}MiB"')
             tables.append(f'[[memory.region]]\nname = "r{block}"\nsize = "4MiB"\nflags = {_strings(flags)}')
@@ -139,7 +182,8 @@ def scenario(pins: tuple[Pin, ...]) -> str:
     """A scenario in which these pins happen one a `SLOT`, over and over: pin number n % len(pins) in slot n."""
     layout = Layout(pins)
     tasks = [
-        f'[[task]]\nname = "pin{number}"\n{layout.stack(pin)}\n{layout.region(pin)}\nstart = "{number * SLOT}s"\n'
+        f'[[task]]\nname = "{layout.name(pin, number)}"\n{layout.stack(pin)}\n{layout.region(pin)}\n'
+        f'start = "{number * SLOT}s"\n'
         f'[[task.phase]]\nrepeat = 1000000000\nevery = "{len(pins) * SLOT}s"\nhold = "{pin.hold}us"'
         for number, pin in enumerate(pins)
     ]

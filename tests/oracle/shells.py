@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tests.oracle.cases import Case
 from tests.oracle.world import World
 
-__all__ = ["Answer", "begins_with_sendfile", "missing_tools", "run_shell"]
+__all__ = ["SHELLS", "Answer", "begins_with_sendfile", "missing_tools", "run_shell"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
