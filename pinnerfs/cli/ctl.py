@@ -59,8 +59,22 @@ def advance(folder: Path, time: str) -> None:
     Example:
       pinnerfs ctl /tmp/d advance 5s
     """
-    with _refusals(folder, "cannot advance the clock"), open(folder / "advance", "wb", buffering=0) as file:
-        file.write(time.encode(errors="surrogateescape") or b"\n")
+    with _refusals(folder, "cannot advance the clock"):
+        _write(folder / "advance", time)
+
+
+@ctl.command()
+@click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
+@click.pass_obj
+def do(folder: Path, actions: tuple[str, ...]) -> None:
+    """Pin, release and free pages now: all the ACTIONs, or none.
+
+    \b
+    Example:
+      pinnerfs ctl /tmp/d do 'pin task=camera pages=64 hold=500ms'
+    """
+    with _refusals(folder, "cannot do it"):
+        _write(folder / "do", "\n".join(actions))
 
 
 @ctl.command()
@@ -85,6 +99,12 @@ def stats(folder: Path) -> None:
       pinnerfs ctl /tmp/d stats
     """
     _print(folder, "stats")
+
+
+def _write(file: Path, text: str) -> None:
+    """One write, of a byte at least: one of none would not reach the daemon."""
+    with open(file, "wb", buffering=0) as opened:
+        opened.write(text.encode(errors="surrogateescape") or b"\n")
 
 
 def _print(folder: Path, name: str) -> None:

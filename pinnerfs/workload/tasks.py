@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time, sampler
 from pinnerfs.workload.schema import Phase, Task
 
-__all__ = ["NEVER", "HoldBlock", "hold_blocks", "random_streams"]
+__all__ = ["NEVER", "HoldBlock", "hold_blocks", "pin_call", "random_streams", "release_call"]
 
 NEVER = 1 << 62  # the release time of a pin that is never released
 
@@ -27,6 +28,18 @@ FIRST_BLOCK = 16
 # instance keeps a block at hand: TASK_ROWS is the most for all instances of a task together.
 BLOCK_ROWS = 8192
 TASK_ROWS = 1 << 20
+
+
+def pin_call(task: Task) -> Event:
+    """The call that pins a task's pages."""
+    return Event.get_user_pages if task.foll == "FOLL_GET" else Event.pin_user_pages
+
+
+def release_call(task: Task) -> Event | None:
+    """The call that ends a task's holds: its own, or the one that goes with its pins; None where nothing ever does."""
+    if task.release == "never":
+        return None
+    return Event[task.release or ("put_user_page" if task.foll == "FOLL_GET" else "unpin_user_page")]
 
 
 @dataclass(frozen=True)
