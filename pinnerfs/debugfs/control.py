@@ -73,7 +73,7 @@ class Control:
         """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
             if len(data) > MAX_ACTIONS:
-                raise ValueError(f"actions of {len(data)} bytes in one write: wanted at most {MAX_ACTIONS}")
+                raise ValueError(f"more than {MAX_ACTIONS} bytes of actions in one write")
             self._device.do(data.decode())
 
     @contextmanager
