@@ -137,6 +137,7 @@ ERRORS = {
     "ctl on nothing": (["ctl", "missing", "clock"], 1, "cannot steer missing: "),
     "ctl on a file": (["ctl", "good.toml", "clock"], 1, "cannot steer good.toml: Not a directory"),
     "ctl with an unknown command": (["ctl", "m", "nonsense"], 2, "No such command 'nonsense'"),
+    "do on a folder": (["ctl", "m", "do", "pin task=t"], 1, "cannot steer m: wanted a pinnerfs mount"),
     "advance by nothing": (["ctl", "m", "advance"], 1, "cannot steer m"),
 }
 
