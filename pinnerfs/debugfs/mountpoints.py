@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from pinnerfs.debugfs.control import CONTROL_FOLDER
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import NO_FUSE, PinnerfsError
 
 __all__ = ["prepare", "unmount"]
 
@@ -41,7 +41,7 @@ def _absolute(mountpoint: str) -> str:
 def _fusermount() -> str:
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
-        raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)")
+        raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)", NO_FUSE)
     return program
 
 
@@ -86,7 +86,7 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
         raise PinnerfsError(f"cannot mount on {mountpoint}: the folder is not empty ({entries[0]!r} is in it)")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         why = "Permission denied" if os.path.exists("/dev/fuse") else "No such file or directory"
-        raise PinnerfsError(f"cannot open /dev/fuse: {why}; mounting needs to read and write it")
+        raise PinnerfsError(f"cannot open /dev/fuse: {why}; mounting needs to read and write it", NO_FUSE)
     if os.geteuid() != 0:
         _fusermount()
     return path, word
