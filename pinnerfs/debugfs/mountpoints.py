@@ -13,7 +13,7 @@ from pathlib import Path
 from pinnerfs.debugfs.control import CONTROL_FOLDER
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
-__all__ = ["prepare", "unmount"]
+__all__ = ["prepare", "unmount", "unmount_lazily"]
 
 FSTYPE = "fuse.pinnerfs"
 UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
@@ -69,7 +69,7 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
         kind = _mounted(path)
         if kind != FSTYPE:
             raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount ({kind}) that is not ours lies there")
-        subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
+        unmount_lazily(path)
         if _is_dead(path):
             raise PinnerfsError(f"{mountpoint} is a dead mount that cannot be taken down: unmount it first")
         word = f"{mountpoint}: replaced a dead mount that an earlier daemon left"
@@ -90,6 +90,11 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
     if os.geteuid() != 0:
         _fusermount()
     return path, word
+
+
+def unmount_lazily(path: str) -> None:
+    """Take a mount out of sight at once, dead or in use as it may be; where there is none, nothing happens."""
+    subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
 
 
 def _open_daemon(path: str) -> int | None:
