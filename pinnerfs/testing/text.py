@@ -11,7 +11,7 @@ __all__ = ["parse_records"]
 
 _HEAD = re.compile(
     r"Page pinned ts (?P<ts>-?[0-9]+) us count (?P<count>-?[0-9]+)\n"
-    r"PFN (?P<pfn>[0-9]+) Block (?P<block>[0-9]+) type (?P<migratetype>\w+) Flags (?P<flags>0x[0-9a-f]+|0)\([\w|]*\)"
+    r"PFN (?P<pfn>[0-9]+) Block (?P<block>[0-9]+) type (?P<migratetype>\w+) Flags (?P<flags>0x[0-9a-f]+)\([\w|]*\)"
 )
 
 
