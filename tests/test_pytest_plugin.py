@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.testing.folders import sweep
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE, ROOT, is_mounted, mount_table, scenario
 
@@ -29,12 +31,14 @@ OPTIONS = [*LOAD, "--strict-markers", "-W", "error", "-p", "no:cacheprovider"]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Runs use this checkout and a temporary folder of their own, in which nothing is left behind."""
+def elsewhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Runs use this checkout and a temporary folder of their own, which is swept, whatever a test left there."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     monkeypatch.delenv("PINNERFS_REQUIRE_FUSE", raising=False)
-    return pytester.path / "temporary"
+    yield pytester.path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(pytester.path / "temporary"))
+    sweep()
 
 
 def left_over(temporary: Path) -> list[str]:
