@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pinnerfs
 from pinnerfs.debugfs.steering import Steering
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.records import Record
@@ -30,16 +29,13 @@ class PagePinner:
         self.root.mkdir(parents=True)
         # A daemon of its own, as in use: a file system in this very process would wait for itself.
         command = [sys.executable, "-m", "pinnerfs", "mount", scenario, str(self.root), "--clock", "manual", *options]
-        here = str(Path(pinnerfs.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
             [*command, "--log", str(place / "log")],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
-            cwd=place,
-            env=os.environ | {"PYTHONPATH": path},
+            cwd=place,  # python -m looks for modules there first: where a test is, anything may lie
             timeout=DEADLINE,
             check=False,
         )
