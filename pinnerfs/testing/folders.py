@@ -99,11 +99,14 @@ def end_mount(place: Path) -> None:
 
 def _end(process: str) -> None:
     """Wait for a daemon to end, which it does without its mount, unless somebody has a file of it open."""
+    if not is_alive(process):
+        return
     try:
         descriptor = os.pidfd_open(int(process.partition("-")[0]))
     except ProcessLookupError:
         return
     try:
+        # Looked at again: only now is it sure to be the same process.
         for last_word in (signal.SIGTERM, signal.SIGKILL):
             if not is_alive(process) or select.select([descriptor], [], [], PATIENCE)[0]:
                 return

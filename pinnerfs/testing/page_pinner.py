@@ -29,16 +29,20 @@ class PagePinner:
         self.root.mkdir(parents=True)
         # A daemon of its own, as in use: a file system in this very process would wait for itself.
         command = [sys.executable, "-m", "pinnerfs", "mount", scenario, str(self.root), "--clock", "manual", *options]
-        done = subprocess.run(
-            [*command, "--log", str(place / "log")],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=place,  # python -m looks for modules there first: where a test is, anything may lie
-            timeout=DEADLINE,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "--log", str(place / "log")],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                cwd=place,  # python -m looks for modules there first: where a test is, anything may lie
+                timeout=DEADLINE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            end_mount(place)
+            raise PinnerfsError(f"{' '.join(command)} has not mounted within {DEADLINE} s") from None
         if done.returncode:
             lines = done.stderr.splitlines()
             # Of a wrong option the usage comes first; of a mount that fails libfuse's own words.

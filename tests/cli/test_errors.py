@@ -204,3 +204,11 @@ def test_exit_codes_of_a_process() -> None:
         )
         assert done.returncode == status
         assert "Traceback" not in done.stderr
+
+
+def test_the_status_of_a_machine_without_fuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be mounted whatever one asks for, the status says so: 69, EX_UNAVAILABLE."""
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
+    result = _in_a_process(folder, ["mount", "camera-stall", "m"])
+    assert (result.status, result.out) == (69, "")
+    assert result.err.startswith("Error: cannot load libfuse 2: /nowhere/libfuse.so: ")

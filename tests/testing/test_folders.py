@@ -41,7 +41,9 @@ def test_only_dead_runs_are_swept(temporary: Path) -> None:
         (folder / "0" / "mnt").mkdir(parents=True)
     (gone[0] / "0" / "log").write_text("")
     (gone[0] / "0" / "daemon").write_text(dead)
+    # Killed before it had a mount point, and while it wrote down its daemon.
     (gone[1] / "1").mkdir()
+    (gone[1] / "1" / "daemon").write_text("")
     folders.sweep()
     assert sorted(temporary.iterdir()) == sorted(kept)
     folders.sweep()
