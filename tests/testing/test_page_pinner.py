@@ -14,6 +14,6 @@ from pinnerfs.testing.page_pinner import PagePinner
 def test_a_mount_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the deadline mounting is given up, in words, and nothing is left of it."""
     monkeypatch.setattr(page_pinner, "DEADLINE", 0)
-    with pytest.raises(PinnerfsError, match="pinnerfs mount camera-stall .* has not mounted within 0 s"):
+    with pytest.raises(PinnerfsError, match=r"pinnerfs mount camera-stall .* has not mounted within 0 s"):
         PagePinner(tmp_path / "place", "camera-stall")
     assert list(tmp_path.iterdir()) == []
