@@ -33,9 +33,10 @@ _HOMES = {
     "parse": "pinnerfs.workload.gallery",
 }
 
+if not TYPE_CHECKING:  # a type checker shall still know a wrong name
 
-def __getattr__(name: str) -> object:
-    """Imported when first asked for: every run of pytest imports this package for its plugin, most for no more."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        """Imported when first asked for: every run of pytest imports this package for its plugin, most for no more."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
