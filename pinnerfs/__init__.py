@@ -7,12 +7,36 @@ For tests in Python, without a mount:
     print(simulation.longterm_pinner())
 """
 
-from pinnerfs.errors import PinnerfsError
-from pinnerfs.kernel.records import Record
-from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import gallery, load, parse
-from pinnerfs.workload.schema import Scenario
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pinnerfs.errors import PinnerfsError
+    from pinnerfs.kernel.records import Record
+    from pinnerfs.simulation import Simulation
+    from pinnerfs.workload.gallery import gallery, load, parse
+    from pinnerfs.workload.schema import Scenario
 
 __all__ = ["PinnerfsError", "Record", "Scenario", "Simulation", "gallery", "load", "parse"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "PinnerfsError": "pinnerfs.errors",
+    "Record": "pinnerfs.kernel.records",
+    "Scenario": "pinnerfs.workload.schema",
+    "Simulation": "pinnerfs.simulation",
+    "gallery": "pinnerfs.workload.gallery",
+    "load": "pinnerfs.workload.gallery",
+    "parse": "pinnerfs.workload.gallery",
+}
+
+if not TYPE_CHECKING:  # a type checker shall still know a wrong name
+
+    def __getattr__(name: str) -> object:
+        """Imported when first asked for: every run of pytest imports this package for its plugin, most for no more."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)

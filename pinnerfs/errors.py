@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["PinnerfsError"]
+import os
+
+__all__ = ["NO_FUSE", "PinnerfsError"]
+
+NO_FUSE = os.EX_UNAVAILABLE  # the exit status where this machine cannot mount through FUSE, whatever one asks for
 
 
 class PinnerfsError(Exception):

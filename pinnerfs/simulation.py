@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region, page_flags
 from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.kernel.records import Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.live import Live
 from pinnerfs.workload.memory import Memory
 from pinnerfs.workload.quantities import parse_time
 from pinnerfs.workload.schema import Scenario
@@ -56,6 +58,7 @@ class Simulation:
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
         chosen = scenario.seed if seed is None else seed
         self._timeline = Timeline(scenario, chosen, self.memory, self.generation, self._depot)
+        self._live = Live(scenario, chosen, self.memory, self.generation, self._depot)
         self._now = 0
 
     @property
@@ -74,15 +77,38 @@ class Simulation:
 
     def steps_to(self, moment: int) -> Iterator[int]:
         """As `advance_to`, a bounded piece of work at a time: yields how far it has come (µs)."""
-        while self._now < moment or self._timeline.next_event() == moment:
-            batch = self._timeline.take(moment, STEP_FRAMES)
+        while self._now < moment or self.next_event() == moment:
+            batch = self._take(moment)
             self._pinner.apply(batch)
             self._now = int(batch.time[-1]) if len(batch) else moment
             yield self._now
 
+    def _take(self, moment: int) -> EventBatch:
+        """The next events: the scenario's, and at each moment behind them what is done live."""
+        live, own = self._live.next_event(), self._timeline.next_event()
+        if live is None or live > moment:
+            return self._timeline.take(moment, STEP_FRAMES)
+        if own is not None and own <= live and len(batch := self._timeline.take(live, STEP_FRAMES)):
+            return batch
+        return self._live.take(live, STEP_FRAMES)
+
+    def do(self, actions: str) -> None:
+        """Pin, release and free pages now, one action a line: "pin task=camera pages=64 hold=500ms".
+
+        They happen behind all that the scenario does at this moment; all of them, or none: PinnerfsError says in which
+        line what is wrong.
+        """
+        self.advance_to(self._now)
+        try:
+            self._live.do(actions, self._now)
+        except ValueError as error:
+            raise PinnerfsError(str(error)) from None
+        self.advance_to(self._now)
+
     def next_event(self) -> int | None:
         """When something next happens, in µs; None if nothing ever does again."""
-        return self._timeline.next_event()
+        due = [at for at in (self._timeline.next_event(), self._live.next_event()) if at is not None]
+        return min(due, default=None)
 
     @property
     def threshold(self) -> int:

@@ -306,3 +306,60 @@ def test_a_step_needs_its_unit() -> None:
     """A step that is written out without a unit is refused."""
     with pytest.raises(ValueError, match="step = '5' must be a number and a unit"):
         held("1s").advance("5")
+
+
+def test_a_live_pin() -> None:
+    """A pin made by hand is recorded, and counted, as one of its task, and known before it ends."""
+    simulation = Simulation(story(task("quiet", 'for = "8000h", every = "8000h", hold = "1us"', start="1000h")))
+    simulation.advance("2s")
+    simulation.do("pin task=quiet pages=3 hold=500ms")
+    assert (simulation.next_event(), simulation.stats()["pinned_now"]) == (2_500_000, 3)
+    simulation.advance("1s")
+    assert [(record.ts, record.stack[0].partition("+")[0]) for record in simulation.records()] == [(500_000, "who")] * 3
+    assert (simulation.stats()["pins"], simulation.stats()["releases"]) == (3, 3)
+    assert simulation.next_event() == 1000 * 3600 * SECOND
+
+
+def test_live_pins_are_reproducible() -> None:
+    """The same actions at the same times give the same bytes, whatever the steps between; another seed, others."""
+
+    def text(*steps: str, seed: int = 1) -> str:
+        scattered = 'repeat = 1, every = "8000h", hold = "1s"'
+        scenario = story(task("a", 'for = "8000h", every = "7ms", hold = "1s"'), task("b", scattered, pick="scattered"))
+        simulation = Simulation(scenario, seed=seed)
+        for step in steps:
+            simulation.advance(step)
+        simulation.do("pin task=b pages=5 hold=700ms\npin task=a pages=2")
+        simulation.advance("2s")
+        simulation.do("release task=a")
+        return simulation.longterm_pinner()
+
+    assert text("3s") == text("1s", "1ms", "1999ms") != text("3s", seed=2)
+
+
+def test_a_refused_action() -> None:
+    """An action that cannot be carried out is a PinnerfsError, and the books stay as they are."""
+    simulation = held("1s")
+    simulation.advance("500ms")
+    before = simulation.stats()
+    with pytest.raises(PinnerfsError, match="line 2: task = 'b' must be one of 'a'"):
+        simulation.do("pin task=a\nfree task=b")
+    assert simulation.stats() == before
+
+
+def test_the_false_positive_by_hand() -> None:
+    """The spec's story can be told live: the GPU shares the camera's pages, lets go by put_page, and is blamed."""
+    once = 'repeat = 1, every = "8000h", hold = "1s"'
+    text = source(
+        '[stack.gpu]\nframes = ["kbase_jd_user_buf_pin_pages"]\n',
+        task("camera", once, start="8000h"),
+        task("gpu", once, start="8000h", share="camera", release="put_page").replace('stack = "s"', 'stack = "gpu"'),
+    )
+    simulation = Simulation(parse(text))
+    simulation.do("pin task=camera hold=500ms")
+    simulation.advance("10ms")
+    simulation.do("pin task=gpu hold=1ms")
+    simulation.advance("1s")
+    assert [(one.ts, one.count, one.stack[0].partition("+")[0]) for one in simulation.records()] == [
+        (490_000, 2, "kbase_jd_user_buf_pin_pages")
+    ]

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import click
 
-from pinnerfs.debugfs.control import CONTROL_FOLDER
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.debugfs.steering import Steering
 
 __all__ = ["ctl"]
-
-
-@contextmanager
-def _refusals(folder: Path, what: str) -> Iterator[None]:
-    """An errno in words: the daemon's own, where it left some."""
-    try:
-        yield
-    except OSError as error:
-        try:
-            reason = (folder / "error").read_text().strip()
-        except OSError:
-            reason = ""
-        raise PinnerfsError(f"{what}: {reason or error.strerror}") from None
 
 
 @click.group()
@@ -39,55 +20,54 @@ def ctl(context: click.Context, mountpoint: str) -> None:
       pinnerfs ctl /tmp/d advance 5s
       pinnerfs ctl /tmp/d stats
     """
-    folder = Path(mountpoint, CONTROL_FOLDER)
-    try:
-        os.stat(folder)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "wanted a pinnerfs mount, but none is there" if missing else error.strerror
-        raise PinnerfsError(f"cannot steer {mountpoint}: {reason}") from None
-    context.obj = folder
+    context.obj = Steering(mountpoint)
 
 
 @ctl.command()
 @click.argument("time", metavar="TIME")
 @click.pass_obj
-def advance(folder: Path, time: str) -> None:
+def advance(steering: Steering, time: str) -> None:
     """Let a manual clock go on by TIME; returns when the books are up to then.
 
     \b
     Example:
       pinnerfs ctl /tmp/d advance 5s
     """
-    with _refusals(folder, "cannot advance the clock"), open(folder / "advance", "wb", buffering=0) as file:
-        file.write(time.encode(errors="surrogateescape") or b"\n")
+    steering.advance(time)
+
+
+@ctl.command()
+@click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
+@click.pass_obj
+def do(steering: Steering, actions: tuple[str, ...]) -> None:
+    """Pin, release and free pages now: all the ACTIONs, or none.
+
+    \b
+    Example:
+      pinnerfs ctl /tmp/d do 'pin task=camera pages=64 hold=500ms'
+    """
+    steering.do("\n".join(actions))
 
 
 @ctl.command()
 @click.pass_obj
-def clock(folder: Path) -> None:
+def clock(steering: Steering) -> None:
     """Print the device's boot time in µs.
 
     \b
     Example:
       pinnerfs ctl /tmp/d clock
     """
-    _print(folder, "clock")
+    click.echo(steering.read("clock"), nl=False)
 
 
 @ctl.command()
 @click.pass_obj
-def stats(folder: Path) -> None:
+def stats(steering: Steering) -> None:
     """Print what the books have counted, one `name value` a line.
 
     \b
     Example:
       pinnerfs ctl /tmp/d stats
     """
-    _print(folder, "stats")
-
-
-def _print(folder: Path, name: str) -> None:
-    with _refusals(folder, f"cannot read {name}"):
-        text = (folder / name).read_text()
-    click.echo(text, nl=False)
+    click.echo(steering.read("stats"), nl=False)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.files import OpenFile
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["CONTROL_FOLDER", "Control"]
 
 CONTROL_FOLDER = ".pinnerfs"
+
+# FUSE cuts a write of 128 KiB or so into pieces; a part of the actions would be carried out without the rest.
+MAX_ACTIONS = 1 << 16
 
 
 class _OpenText:
@@ -29,17 +34,17 @@ class _OpenText:
         raise OSError(errno.EINVAL, "this file is for reading")
 
 
-class _OpenAdvance:
-    """`advance`: a time written to it passes before the write returns."""
+class _OpenOrder:
+    """A file that takes an order: it has been carried out, or refused, before the write returns."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, order: Callable[[bytes], None]) -> None:
+        self._order = order
 
     def read(self, size: int) -> bytes:
         raise OSError(errno.EINVAL, "this file is for writing")
 
     def write(self, data: bytes) -> None:
-        self._control.advance(data)
+        self._order(data)
 
 
 class Control:
@@ -49,8 +54,9 @@ class Control:
         self._device = device
         self._error = ""
         self.files: dict[str, tuple[int, Callable[[], OpenFile]]] = {
-            "advance": (0o200, lambda: _OpenAdvance(self)),
+            "advance": (0o200, lambda: _OpenOrder(self.advance)),
             "clock": (0o400, lambda: _OpenText(f"{device.clock.now()}\n")),
+            "do": (0o200, lambda: _OpenOrder(self.do)),
             "error": (0o400, lambda: _OpenText(self._error)),
             "pid": (0o400, lambda: _OpenText(f"{os.getpid()}\n")),
             "stats": (0o400, lambda: _OpenText(self._stats())),
@@ -58,17 +64,30 @@ class Control:
 
     def advance(self, data: bytes) -> None:
         """Let a manual clock go on; OSError EINVAL or EPERM, with the reason in `error`."""
+        with self._refusals():
+            self._device.clock.advance(parse_time("advance", data.decode().strip()))
+            with self._device.up_to_now():
+                pass
+
+    def do(self, data: bytes) -> None:
+        """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
+        with self._refusals():
+            if len(data) > MAX_ACTIONS:
+                raise ValueError(f"more than {MAX_ACTIONS} bytes of actions in one write")
+            self._device.do(data.decode())
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Keeps the reason for which a write is refused, until one is not."""
         try:
-            try:
-                step = parse_time("advance", data.decode().strip())
-            except ValueError as error:
-                raise OSError(errno.EINVAL, str(error)) from None
-            self._device.clock.advance(step)
+            yield
+        except (PinnerfsError, ValueError) as error:
+            self._error = f"{error}\n"
+            raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
             self._error = f"{error.strerror}\n"
             raise
-        with self._device.up_to_now():
-            self._error = ""
+        self._error = ""
 
     def _stats(self) -> str:
         with self._device.up_to_now() as simulation:

@@ -79,9 +79,11 @@ class Daemon:
             with os.fdopen(reader, "rb") as pipe:
                 said = pipe.read()
             if said != READY:
-                os.waitpid(child, 0)
+                ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 reason = said.decode(errors="surrogateescape")
-                raise PinnerfsError(reason or f"cannot mount on {self._mountpoint}: the daemon died at once")
+                if not reason:
+                    raise PinnerfsError(f"cannot mount on {self._mountpoint}: the daemon died at once")
+                raise PinnerfsError(reason, exit_status=ended)
             return child
         os.close(reader)
         status = 1
@@ -93,6 +95,7 @@ class Daemon:
             status = 0
         except PinnerfsError as error:
             os.write(writer, str(error).encode(errors="surrogateescape"))
+            status = error.exit_status
         except Exception:
             logging.exception("the daemon failed")
         finally:

@@ -22,7 +22,8 @@ class Device:
         self.clock = clock
         self._simulation = simulation
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stopped = False
+        self._wake = threading.Event()
 
     @contextmanager
     def up_to_now(self) -> Iterator[Simulation]:
@@ -31,20 +32,29 @@ class Device:
             self._simulation.advance_to(self.clock.now())
             yield self._simulation
 
+    def do(self, actions: str) -> None:
+        """Pin, release and free pages at this moment. PinnerfsError says what is wrong with the actions."""
+        with self.up_to_now() as simulation:
+            simulation.do(actions)
+        # What was due next may now be due sooner.
+        self._wake.set()
+
     def keep_up(self) -> None:
         """Keep the books up to date until `stop`, so that no reader finds much to catch up with.
 
         Sleeps while nothing is due, for ever if nothing ever is.
         """
-        while not self._stop.is_set():
+        while not self._stopped:
             with self._lock:
                 # One bounded piece of work at a time: a reader shall not wait for all of it.
                 next(self._simulation.steps_to(self.clock.now()), None)
                 due = self._simulation.next_event()
             wait = None if due is None else self.clock.wait_for(due)
             behind = wait is not None and wait <= 0
-            self._stop.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
+            self._wake.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
+            self._wake.clear()
 
     def stop(self) -> None:
         """Let `keep_up` return."""
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()

@@ -15,7 +15,7 @@ from typing import Any
 
 from pinnerfs.debugfs.files import OpenFile
 from pinnerfs.debugfs.tree import Node, Tree
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import NO_FUSE, PinnerfsError
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
 
@@ -40,13 +40,15 @@ def check_binding() -> None:
         import fuse
     except OSError as error:
         raise PinnerfsError(
-            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)"
+            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
+            NO_FUSE,
         ) from None
     version = fuse._libfuse.fuse_version()
     if version // 10 != 2:
         raise PinnerfsError(
             f"the libfuse that was found has version {version // 10}.{version % 10}: wanted 2 "
-            "(Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)"
+            "(Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
+            NO_FUSE,
         )
 
 
@@ -244,4 +246,4 @@ def serve(
             **more,
         )
     except RuntimeError:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up, for the reason above") from None
+        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up, for the reason above", NO_FUSE) from None

@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 from pinnerfs.debugfs.control import CONTROL_FOLDER
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import NO_FUSE, PinnerfsError
 
-__all__ = ["prepare", "prepare_to_cover", "unmount"]
+__all__ = ["prepare", "prepare_to_cover", "unmount", "unmount_lazily"]
 
 FSTYPE = "fuse.pinnerfs"
 UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
@@ -42,7 +42,7 @@ def _absolute(mountpoint: str) -> str:
 def _fusermount() -> str:
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
-        raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)")
+        raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)", NO_FUSE)
     return program
 
 
@@ -62,7 +62,8 @@ def _check_device() -> None:
         remedy = "chmod 666 /dev/fuse" if there else "modprobe fuse"
         raise PinnerfsError(
             f"cannot open /dev/fuse: {why}; mounting needs to read and write it (root can help: {remedy}; "
-            "for a container: --device /dev/fuse)"
+            "for a container: --device /dev/fuse)",
+            NO_FUSE,
         )
 
 
@@ -81,7 +82,7 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
         kind = _mounted(path)
         if kind != FSTYPE:
             raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount ({kind}) that is not ours lies there")
-        subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
+        unmount_lazily(path)
         if _is_dead(path):
             raise PinnerfsError(f"{mountpoint} is a dead mount that cannot be taken down: unmount it first")
         word = f"{mountpoint}: replaced a dead mount that an earlier daemon left"
@@ -118,6 +119,11 @@ def prepare_to_cover(mountpoint: str) -> str:
         raise PinnerfsError(f"cannot mount over {mountpoint}: Not a directory; wanted a folder")
     _check_device()
     return path
+
+
+def unmount_lazily(path: str) -> None:
+    """Take a mount out of sight at once, dead or in use as it may be; where there is none, nothing happens."""
+    subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
 
 
 def _open_daemon(path: str) -> int | None:

@@ -53,6 +53,11 @@ class EventBatch:
     def __getitem__(self, rows: slice | npt.NDArray[np.generic]) -> EventBatch:
         return EventBatch(self.time[rows], self.kind[rows], self.pfn[rows], self.order[rows], self.handle[rows])
 
+    def rows_within(self, frames: int) -> int:
+        """How many of the first rows touch at most so many frames together; at least 1."""
+        touched = np.cumsum(np.left_shift(1, self.order[:frames].astype(np.int64)))
+        return max(1, int(np.searchsorted(touched, frames, side="right")))
+
     @classmethod
     def concatenate(cls, batches: Sequence[EventBatch]) -> EventBatch:
         """One batch of all rows, in the order given; an empty one of none."""

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time, sampler
 from pinnerfs.workload.schema import Phase, Task
 
-__all__ = ["NEVER", "HoldBlock", "hold_blocks", "random_streams"]
+__all__ = ["NEVER", "HoldBlock", "hold_blocks", "pin_call", "random_streams", "release_call"]
+
+PIN_OF = {"FOLL_GET": Event.get_user_pages, "FOLL_PIN": Event.pin_user_pages, "none": Event.get_page}
 
 NEVER = 1 << 62  # the release time of a pin that is never released
 
@@ -27,6 +30,16 @@ FIRST_BLOCK = 16
 # instance keeps a block at hand: TASK_ROWS is the most for all instances of a task together.
 BLOCK_ROWS = 8192
 TASK_ROWS = 1 << 20
+
+
+def pin_call(task: Task) -> Event:
+    """The call that pins a task's pages."""
+    return PIN_OF[task.foll]
+
+
+def release_call(task: Task) -> Event | None:
+    """The call that ends a task's holds: its own, or the one that goes with its pins; None where nothing ever does."""
+    return None if task.ends_by == "never" else Event[task.ends_by]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pinnerfs.kernel.events import Event, EventBatch
+from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
@@ -20,11 +20,9 @@ from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.quantities import parse_time
 from pinnerfs.workload.races import race
 from pinnerfs.workload.schema import Scenario, Task
-from pinnerfs.workload.tasks import NEVER, HoldBlock, hold_blocks, random_streams
+from pinnerfs.workload.tasks import NEVER, HoldBlock, hold_blocks, pin_call, random_streams, release_call
 
 __all__ = ["Timeline"]
-
-PIN_OF = {"FOLL_GET": Event.get_user_pages, "FOLL_PIN": Event.pin_user_pages, "none": Event.get_page}
 
 # A window grows while it holds fewer events than this, and shrinks when it holds four times as many.
 WINDOW_EVENTS = 8192
@@ -82,8 +80,8 @@ class _Instance:
         self._handle = handle
         self._order = owner.order or 0
         self._pages = owner.pages or 1
-        self._pin = PIN_OF[task.foll]
-        self._release = None if task.ends_by == "never" else Event[task.ends_by]
+        self._pin = pin_call(task)
+        self._release = release_call(task)
         self.open: _OpenHolds | None = None  # kept where another task shares these pages
 
     @property
@@ -211,9 +209,7 @@ class Timeline:
     def take(self, until: int, most: int) -> EventBatch:
         """The next events up to and at `until`, on at most `most` frames (or a single one); empty at the end."""
         self._fill(until)
-        stop = min(int(np.searchsorted(self._ready.time, until, side="right")), most)
-        frames = np.cumsum(np.left_shift(1, self._ready.order[:stop].astype(np.int64)))
-        stop = min(stop, max(1, int(np.searchsorted(frames, most, side="right"))))
+        stop = min(int(np.searchsorted(self._ready.time, until, side="right")), self._ready.rows_within(most))
         taken, self._ready = self._ready[:stop], self._ready[stop:]
         return taken
 

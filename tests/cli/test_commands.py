@@ -20,7 +20,7 @@ COMMANDS = ["mount", "umount", "run", "ctl", "dump", "check", "list", "show"]
 HELPS = [
     [],
     *([command] for command in COMMANDS),
-    *(["ctl", "m", command] for command in ("advance", "clock", "stats")),
+    *(["ctl", "m", command] for command in ("advance", "clock", "do", "stats")),
 ]
 
 

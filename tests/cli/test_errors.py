@@ -181,6 +181,7 @@ ERRORS = {
     "ctl on nothing": (["ctl", "missing", "clock"], 1, "cannot steer missing: "),
     "ctl on a file": (["ctl", "good.toml", "clock"], 1, "cannot steer good.toml: Not a directory"),
     "ctl with an unknown command": (["ctl", "m", "nonsense"], 2, "No such command 'nonsense'"),
+    "do on a folder": (["ctl", "m", "do", "pin task=t"], 1, "cannot steer m: wanted a pinnerfs mount"),
     "advance by nothing": (["ctl", "m", "advance"], 1, "cannot steer m"),
 }
 
@@ -247,3 +248,11 @@ def test_exit_codes_of_a_process() -> None:
         )
         assert done.returncode == status
         assert "Traceback" not in done.stderr
+
+
+def test_the_status_of_a_machine_without_fuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be mounted whatever one asks for, the status says so: 69, EX_UNAVAILABLE."""
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
+    result = _in_a_process(folder, ["mount", "camera-stall", "m"])
+    assert (result.status, result.out) == (69, "")
+    assert result.err.startswith("Error: cannot load libfuse 2: /nowhere/libfuse.so: ")

@@ -49,3 +49,26 @@ def test_keep_up_sleeps_beside_a_manual_clock(tmp_path: Path) -> None:
     thread.join(DEADLINE)
     assert not thread.is_alive()
     assert simulation.now == 0
+
+
+def test_a_live_pin_wakes_it(tmp_path: Path) -> None:
+    """While nothing is due for hours keep_up sleeps; the release of a live pin is played in its time, unasked."""
+    simulation = Simulation(load(scenario(tmp_path, every="1000h", hold="1us")))
+    device = Device(simulation, RealClock(start=1_000_000))
+    thread = threading.Thread(target=device.keep_up, daemon=True)
+    thread.start()
+    pause = threading.Event()
+    for _ in range(DEADLINE * 100):
+        if simulation.now:
+            break
+        pause.wait(0.01)
+    pause.wait(0.2)  # it has most likely gone to sleep by now; if it has not, the test is only easier to pass
+    device.do("pin task=driver pages=2 hold=1ms")
+    for _ in range(DEADLINE * 100):
+        if simulation.stats()["releases"] == 3:
+            break
+        pause.wait(0.01)
+    device.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    assert (simulation.stats()["releases"], simulation.stats()["pinned_now"]) == (3, 0)

@@ -115,9 +115,23 @@ def test_advance_of_a_real_clock(tmp_path: Path) -> None:
     assert b"--clock manual" in control.files["error"][1]().read(1000)
 
 
-def test_control_files_go_one_way(device: Device) -> None:
-    """advance is for writing alone, the others are for reading alone."""
+def test_live_actions(device: Device) -> None:
+    """do pins and releases at the clock's own time; what it refuses is EINVAL, with the reason in `error`."""
     files = Control(device).files
-    assert outcome(lambda: files["advance"][1]().read(10)) == -errno.EINVAL
+    show = {name: opener for name, (_, opener) in files.items()}
+    show["do"]().write(b"pin task=driver hold=1s\n")
+    device.clock.advance(1_000_000)
+    assert _open(device, "longterm_pinner").read(4096).startswith(b"Page pinned ts 1000000 us count 1\n")
+    assert outcome(lambda: show["do"]().write(b"pin task=nobody")) == -errno.EINVAL
+    assert show["error"]().read(1000) == b"line 1: task = 'nobody' must be one of 'driver'\n"
+    show["do"]().write(b"pin task=driver")
+    assert show["error"]().read(1000) == b""
+
+
+def test_control_files_go_one_way(device: Device) -> None:
+    """advance and do are for writing alone, the others are for reading alone."""
+    files = Control(device).files
+    for name in ("advance", "do"):
+        assert outcome(lambda name=name: files[name][1]().read(10)) == -errno.EINVAL  # type: ignore[misc]
     for name in ("clock", "error", "pid", "stats"):
         assert outcome(lambda name=name: files[name][1]().write(b"1")) == -errno.EINVAL  # type: ignore[misc]

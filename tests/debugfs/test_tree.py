@@ -38,6 +38,7 @@ def test_modes_owners_links(tree: Tree) -> None:
         "/page_pinner/alloc_contig_failed": "-r--r--r-- 1",
         "/.pinnerfs": "drwx------ 2",
         "/.pinnerfs/advance": "--w------- 1",
+        "/.pinnerfs/do": "--w------- 1",
     }
     nodes = {path: tree.node(path) for path in expected}
     assert {path: f"{stat.filemode(node.mode)} {node.nlink}" for path, node in nodes.items()} == expected

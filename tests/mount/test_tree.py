@@ -310,6 +310,7 @@ def test_the_hidden_folder(mount: Mounts) -> None:
     assert modes == {
         "advance": "--w-------",
         "clock": "-r--------",
+        "do": "--w-------",
         "error": "-r--------",
         "pid": "-r--------",
         "stats": "-r--------",

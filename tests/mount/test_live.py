@@ -1,0 +1,130 @@
+"""Live scripting through a mount: a shell script causes the very pin that it then looks for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import pytest
+
+from tests.mount.support import (
+    DEADLINE,
+    Mounts,
+    outcome,
+    pinnerfs,
+    scenario,
+)
+
+# As a kernel engineer would write it, with echo alone.
+SCRIPT = """
+set -eu
+cd ..
+record() { cat page_pinner/longterm_pinner; }
+echo 200000 > page_pinner/threshold
+echo pin task=driver pages=64 hold=500ms > .pinnerfs/do
+echo 400ms > .pinnerfs/advance
+test "$(record | grep -c pinned)" = 0
+echo 100ms > .pinnerfs/advance
+test "$(record | awk '/^Page pinned ts 500000 us count 1$/' | wc -l)" = 64
+test "$(record | grep -c drv_map)" = 64
+echo 200000 > page_pinner/threshold
+printf 'pin task=driver pages=2\\npin task=driver pages=3\\n' > .pinnerfs/do
+echo 1s > .pinnerfs/advance
+echo release task=driver pages=3 > .pinnerfs/do
+echo 'free task=driver' > .pinnerfs/do
+test "$(record | grep -c 'ts 1000000 us')" = 3
+if echo pin task=drivr > .pinnerfs/do; then exit 9; fi
+cat .pinnerfs/error
+"""
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_script(mount: Mounts, shell: str) -> None:
+    """echo pins, advance lets time pass, awk finds the records; a typing error fails, and the reason can be read."""
+    device = mount(scenario(mount.folder, every="1000h", hold="1us"), "--start", "1s")
+    done = device.shell(SCRIPT, shell)
+    assert (done.returncode, done.stdout) == (0, "line 1: task = 'drivr' must be one of 'driver'\n"), done.stderr
+    assert ("Invalid argument" if shell == "bash" else "I/O error") in done.stderr  # what dash says for any errno
+    stats = device.stats()
+    assert (stats["pins"], stats["releases"], stats["pinned_now"]) == (1 + 64 + 5, 1 + 64 + 3, 0)
+
+
+def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
+    """Two mounts that are told the same at the same times show the same."""
+
+    def told(name: str) -> list[bytes]:
+        device = mount(name=name)
+        for step, actions in (("1s", "pin task=driver pages=4 hold=600ms"), ("2500ms", "pin task=driver hold=400ms")):
+            device.advance(step)
+            (device.path / ".pinnerfs" / "do").write_text(actions)
+        device.advance("10s")
+        return device.read_all()
+
+    first = told("first")
+    assert first == told("second")
+    assert sum(b"ts 600000 us" in record for record in first) == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (b"\n", "no action: wanted one of pin, release, free\n"),
+        (b"pin task=driver\nrelease task=driver pages=2", "line 2: pages = 2 is more than the 1 that are pinned live"),
+        (b"\xff\xfe", "can't decode"),
+        (b"pin task=driver\n" * 8192, "more than 65536 bytes of actions in one write\n"),
+        (b"pin task=driver\n" * 20000, "more than 65536 bytes of actions in one write\n"),
+        (b"\0", "line 1: no action '\\x00': wanted one of"),
+    ],
+)
+def test_refused_actions(mount: Mounts, written: bytes, reason: str) -> None:
+    """What cannot be carried out is EINVAL whole, with one line in .pinnerfs/error, until the next success."""
+    device = mount()
+    before = device.stats()
+    with open(device.path / ".pinnerfs" / "do", "wb", buffering=0) as file:
+        assert outcome(lambda: file.write(written)) == -errno.EINVAL
+    assert reason in device.control("error")
+    assert device.control("error").count("\n") == 1
+    assert device.stats() == before
+    (device.path / ".pinnerfs" / "do").write_text("pin task=driver\n\n")
+    assert device.control("error") == ""
+    assert device.stats()["pins"] == before["pins"] + 1
+
+
+def test_do_is_for_writing(mount: Mounts) -> None:
+    """The file is write-only, for whoever mounted, and is as hidden as the others."""
+    path = mount().path / ".pinnerfs" / "do"
+    assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o200, os.geteuid())
+    with open(path, "rb", buffering=0) as file:
+        assert outcome(lambda: file.read(100)) == -errno.EINVAL
+
+
+def test_ctl_do(mount: Mounts) -> None:
+    """`pinnerfs ctl MOUNTPOINT do` carries out all of its actions, or says why none was."""
+    device = mount(scenario(mount.folder, every="1000h", hold="1us"), "--start", "1s")
+    done = pinnerfs("ctl", device.path, "do", "pin task=driver pages=64 hold=500ms", "pin task=driver")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert device.stats()["pinned_now"] == 65
+    done = pinnerfs("ctl", device.path, "do", "free task=driver", "free task=driver")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: cannot do it: line 2: nothing is pinned live for task 'driver': wanted a `pin task=driver` before\n"
+    )
+    assert device.stats()["pinned_now"] == 65
+    done = pinnerfs("ctl", device.path, "do", "")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: cannot do it: no action: wanted one of pin, release, free\n",
+    )
+
+
+def test_a_real_clock_wakes_for_a_release(mount: Mounts) -> None:
+    """On a real clock a hold ends by itself: nobody has asked, and yet the record is there with its own time."""
+    device = mount(scenario(mount.folder, every="1000h", hold="1us"), manual=False)
+    (device.path / ".pinnerfs" / "do").write_text("pin task=driver hold=310ms")
+    began = time.monotonic()
+    while not device.stats()["longterm_records"]:
+        assert time.monotonic() - began < DEADLINE
+        time.sleep(0.02)
+    (text,) = device.read_all()
+    assert text.startswith(b"Page pinned ts 310000 us count 1\n")

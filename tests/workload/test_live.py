@@ -1,0 +1,340 @@
+"""Live actions: what they are read as, what they are refused for, and the events that they make."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.events import PINS, Event, EventBatch
+from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.simulation import Simulation
+from pinnerfs.workload.actions import parse_actions
+from pinnerfs.workload.gallery import parse
+from pinnerfs.workload.live import Live
+from pinnerfs.workload.timeline import Timeline
+from tests.kernel.model import Model
+from tests.workload.stories import FREE, GET, PIN, PLAIN_PUT, PUT, UNPIN, Row, events, rows, source, task
+
+NEVER_COMES = 'repeat = 1, every = "8000h", hold = "1s"'
+# 64 frames; the scenario's own holds and the live ones meet on them.
+MEMORY = """
+[memory]
+size = "256KiB"
+base_pfn = 96
+pageblock_order = 3
+region = [
+    { name = "normal", size = "128KiB", flags = ["uptodate", "lru"] },
+    { name = "cma", size = "64KiB", migratetype = "CMA" },
+]
+"""
+SCENARIO = parse(
+    source(
+        task("busy", 'for = "8000h", every = "700us", hold = "1ms"', pages=8, pick="scattered"),
+        task("quiet", NEVER_COMES, start="8000h", pages=3),
+        task("huge", NEVER_COMES, start="8000h", region="cma", order=2, foll="FOLL_PIN"),
+        task("guest", NEVER_COMES, start="8000h", share="quiet", release="put_page"),
+        task("leak", 'repeat = 1, every = "8000h"', start="8000h", release="never", pick="scattered"),
+        task("two words", NEVER_COMES, start="8000h", release="free"),
+        memory=MEMORY,
+    )
+)
+
+
+@pytest.fixture
+def live() -> Live:
+    simulation = Simulation(SCENARIO)
+    return simulation._live
+
+
+def done(live: Live, text: str, now: int = 0) -> list[Row]:
+    """The events that a text makes at once."""
+    live.do(text, now)
+    return taken(live, now)
+
+
+def taken(live: Live, until: int, most: int = 1 << 16) -> list[Row]:
+    """The events up to a moment."""
+    found: list[Row] = []
+    while len(batch := live.take(until, most)):
+        found += rows(batch)
+    return found
+
+
+def test_a_pin_and_its_release(live: Live) -> None:
+    """A pin takes the task's number of pages in a run of its region; its release comes by itself when the hold ends."""
+    pinned = done(live, "pin task=quiet hold=5us", 10)
+    assert [(time, kind) for time, kind, *_ in pinned] == [(10, GET)] * 3
+    pages = [pfn for _, _, pfn, _, _ in pinned]
+    assert pages == list(range(pages[0], pages[0] + 3)) and (pages[0] - 96) % 3 == 0 and pages[-1] < 128
+    assert live.next_event() == 15
+    assert taken(live, 14) == []
+    assert [(time, kind, pfn) for time, kind, pfn, *_ in taken(live, 15)] == [(15, PUT, pfn) for pfn in pages]
+    assert live.next_event() is None
+
+
+def test_the_task_says_how(live: Live) -> None:
+    """Flag, region, order and release are those of the task of the scenario."""
+    (pin,) = done(live, "pin task=huge")
+    assert (pin[1], pin[3]) == (PIN, 2) and 128 <= pin[2] < 144 and pin[2] % 4 == 0
+    assert done(live, "release task=huge", 7) == [(7, UNPIN, *pin[2:])]
+    (freed,) = done(live, "pin task='two words' hold=0s")[1:]
+    assert freed[1] == FREE
+
+
+def test_each_pin_takes_other_pages(live: Live) -> None:
+    """One pin after the other takes the next run, those of one number of pages each by themselves."""
+    first, second = (done(live, "pin task=quiet pages=4")[0][2] for _ in range(2))
+    assert second == first + 4 or (first, second) == (124, 96)
+    scattered = [pfn for _, _, pfn, _, _ in done(live, "pin task=leak pages=20")]
+    assert len(set(scattered)) == 20 and scattered != sorted(scattered)
+
+
+def test_releases_are_oldest_first(live: Live) -> None:
+    """A release of some pages begins with the oldest pin, also in its middle; a hold that is released early is over."""
+    pages = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet hold=9us\npin task=quiet\npin task=huge")]
+    assert [pfn for _, _, pfn, _, _ in done(live, "release task=quiet pages=1", 1)] == pages[:1]
+    assert [pfn for _, _, pfn, _, _ in done(live, "release task=quiet pages=3", 2)] == pages[1:4]
+    assert live.next_event() is None
+    assert [pfn for _, _, pfn, _, _ in done(live, "release task=quiet", 3)] == pages[4:6]
+    with pytest.raises(ValueError, match="nothing is pinned live for task 'quiet'"):
+        live.do("release task=quiet", 3)
+
+
+def test_the_rest_of_a_hold_ends_in_its_time(live: Live) -> None:
+    """Of a hold that was released in part the rest is released by itself."""
+    pages = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet hold=9us")]
+    done(live, "free task=quiet pages=2", 1)
+    assert [(time, pfn) for time, _, pfn, _, _ in taken(live, 9)] == [(9, pages[2])]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("release task=leak by=put_page", PLAIN_PUT),
+        ("release task=leak by=unpin_user_page", UNPIN),
+        ("release task=leak by=put_user_page", PUT),
+        ("free task=leak", FREE),
+    ],
+)
+def test_another_call(live: Live, text: str, kind: Event) -> None:
+    """A release may go by another call than the task's own, and a page may be freed."""
+    (pin,) = done(live, "pin task=leak")
+    assert done(live, text, 4) == [(4, kind, *pin[2:])]
+
+
+def test_sharing(live: Live) -> None:
+    """A task that shares pins the pages of the other task's latest live pin, what is left of them."""
+    done(live, "pin task=quiet")
+    owner = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet pages=5\nrelease task=quiet pages=4")][:5]
+    guest = done(live, "pin task=guest hold=1us")
+    assert [(kind, pfn) for _, kind, pfn, _, _ in guest] == [(GET, pfn) for pfn in owner[1:]]
+    assert {kind for _, kind, *_ in taken(live, 1)} == {PLAIN_PUT}
+
+
+def test_ties(live: Live) -> None:
+    """Holds that end together are released in the order of their pins, and one of no time before the next action."""
+    found = done(live, "pin task=quiet pages=1 hold=5us\npin task=leak\npin task=huge hold=5us")
+    assert [kind for _, kind, *_ in found] == [GET, GET, PIN]
+    assert [kind for _, kind, *_ in taken(live, 5)] == [PUT, UNPIN]
+    found = done(live, "pin task=quiet pages=1 hold=0us\npin task=huge", 5)
+    assert [kind for _, kind, *_ in found] == [GET, PUT, PIN]
+
+
+def test_bounded_pieces(live: Live) -> None:
+    """No more frames are taken at once than asked for, but for a single page."""
+    live.do("pin task=huge pages=3 hold=1us", 0)
+    assert [len(live.take(0, 8)) for _ in range(3)] == [2, 1, 0]
+    assert [len(live.take(1, 1)) for _ in range(4)] == [1, 1, 1, 0]
+
+
+ROOM = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words'"
+REFUSED = {
+    "": "no action: wanted one of pin, release, free",
+    " \n\n": "no action: wanted one of pin, release, free",
+    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free",
+    "\npin": f"line 2: pin has no task: wanted task=..., one of {ROOM}",
+    "pin task=camera": f"line 1: task = 'camera' must be one of {ROOM}",
+    "pin task=two words": "line 1: pin has 'words': wanted task=..., pages=..., hold=...",
+    "pin task='quiet": 'line 1: "pin task=\'quiet" is quoted wrongly: No closing quotation',
+    "pin task=quiet order=2": "line 1: pin has 'order=2': wanted task=..., pages=..., hold=...",
+    "free task=quiet by=put_page": "line 1: free has 'by=put_page': wanted task=..., pages=...",
+    "pin task=quiet task=huge": "line 1: task is there twice: 'quiet' and 'huge'",
+    "pin task=quiet pages=": "line 1: pages = '' must be a number from 1 to 262144",
+    "pin task=quiet pages=0": "line 1: pages = '0' must be a number from 1 to 262144",
+    "pin task=quiet pages=-1": "line 1: pages = '-1' must be",
+    "pin task=quiet pages=٣": "line 1: pages = '٣' must be",
+    f"pin task=quiet pages={'9' * 5000}": "must be a number from 1 to 262144",
+    "pin task=quiet pages=262145": "line 1: pages = '262145' must be",
+    "pin task=quiet pages=33": "line 1: pages = 33 is more than region 'normal' has room for (32)",
+    "pin task=huge pages=5": "line 1: pages = 5 is more than region 'cma' has room for (4)",
+    "pin task=quiet hold=5": "line 1: hold = '5' must be a number and a unit (us, ms, s, min, h), such as '300ms'",
+    "pin task=leak hold=5s": "line 1: hold goes with a task that releases its pages, and task 'leak' never does",
+    "pin task=quiet\npin task=guest pages=3": "line 2: task 'guest' shares the pages of task 'quiet': leave out pages",
+    "pin task=guest": "for which nothing is pinned live: wanted a `pin task=quiet` before",
+    "release task=quiet": "line 1: nothing is pinned live for task 'quiet': wanted a `pin task=quiet` before",
+    "pin task=quiet\nrelease task=quiet pages=4": "line 2: pages = 4 is more than the 3 that are pinned live for",
+    "pin task=quiet\nrelease task=quiet by=never": "line 2: by = 'never' must be one of 'put_user_page', ",
+    "pin task=leak\nrelease task=leak": "line 2: task 'leak' never releases its pages: wanted by=..., such as",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_refusals(live: Live, text: str) -> None:
+    """What cannot be carried out is refused whole, and says in which line what was wanted and what came."""
+    first = "pin task=huge\npin task=quiet\nfree task=quiet\npin task=leak\nfree task=leak"
+    before = done(live, first)
+    with pytest.raises(ValueError) as refused:
+        live.do(text, 0)
+    assert REFUSED[text] in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert live.next_event() is None and taken(live, 10**12) == []
+    # Not even the choice of pages goes on.
+    untouched = Simulation(SCENARIO)._live
+    assert before == done(untouched, first)
+    for more in ("pin task=quiet", "pin task=leak", "pin task=leak pages=7"):
+        assert done(live, more) == done(untouched, more)
+
+
+def test_words_are_those_of_a_scenario() -> None:
+    """Times are spelled as in a scenario, words are quoted as in a shell, and empty lines count as lines."""
+    actions = parse_actions("\npin  task='two words' 'hold=1.5 ms'\r\n\n release task=quiet pages=007\n", SCENARIO)
+    assert [(one.line, one.verb, one.task.name, one.pages, one.hold, one.by) for one in actions] == [
+        (2, "pin", "two words", None, 1500, None),
+        (4, "release", "quiet", 7, None, None),
+    ]
+
+
+# Of a task: how many pages it pins, by which call, and what releases them.
+OWN = {"quiet": (3, GET, PUT), "huge": (1, PIN, UNPIN), "guest": (0, GET, PLAIN_PUT), "leak": (1, GET, None)}
+
+
+@dataclass
+class Reference:
+    """What the live actions must make of the pages that were seen to be pinned: in plain Python, one page at a time."""
+
+    pinned: list[tuple[str, int | None, list[int]]] = field(default_factory=list)  # task, end, pages
+
+    def do(self, now: int, verb: str, name: str, keys: dict[str, Any], picked: Iterator[int]) -> list[tuple[Any, ...]]:
+        """(time, kind, pfn) of each event. KeyError where that cannot be done; `picked` are the pages seen pinned."""
+        pages, own_pin, own_release = OWN[name]
+        made: list[tuple[Any, ...]] = []
+        if verb == "pin":
+            latest = [held for task, _, held in self.pinned if task == "quiet"]
+            if ("hold" in keys and own_release is None) or (name == "guest" and ("pages" in keys or not latest)):
+                raise KeyError(name)
+            count = len(latest[-1]) if name == "guest" else keys.get("pages", pages)
+            held = [next(picked, 0) for _ in range(count)]
+            if name == "guest":
+                held = list(latest[-1])
+            self.pinned.append((name, now + keys["hold"] if "hold" in keys else None, held))
+            made = [(now, own_pin, pfn) for pfn in held]
+        else:
+            there = [(held, pfn) for task, _, held in self.pinned if task == name for pfn in held]
+            call = FREE if verb == "free" else Event[keys["by"]] if "by" in keys else own_release
+            if not there or keys.get("pages", 1) > len(there) or call is None:
+                raise KeyError(name)
+            for held, pfn in there[: keys.get("pages")]:
+                held.remove(pfn)
+                made.append((now, call, pfn))
+            self.pinned = [one for one in self.pinned if one[2]]
+        return made + self.ends(now)
+
+    def ends(self, moment: int) -> list[tuple[Any, ...]]:
+        """(time, kind, pfn) of the releases up to a moment."""
+        over = [one for one in self.pinned if one[1] is not None and one[1] <= moment]
+        self.pinned = [one for one in self.pinned if one not in over]
+        return [
+            (end, OWN[name][2], pfn) for name, end, held in sorted(over, key=lambda one: one[1] or 0) for pfn in held
+        ]
+
+
+# Much of it at the very moments of the scenario's own events.
+TIMES = st.integers(0, 30).map(lambda tenths: 100 * tenths)
+
+
+@st.composite
+def action(draw: st.DrawFn) -> tuple[str, str, dict[str, Any]]:
+    """A verb, a task and keys; some of them cannot be carried out."""
+    verb = draw(st.sampled_from(["pin", "pin", "pin", "release", "free"]))
+    keys: dict[str, Any] = {}
+    if draw(st.booleans()):
+        keys["pages"] = draw(st.integers(1, 4))
+    if verb == "pin" and draw(st.booleans()):
+        keys["hold"] = draw(TIMES)
+    if verb == "release" and draw(st.booleans()):
+        keys["by"] = draw(st.sampled_from(["put_page", "put_user_page"]))
+    return verb, draw(st.sampled_from(sorted(OWN))), keys
+
+
+def text_of(verb: str, name: str, keys: dict[str, Any]) -> str:
+    """An action as it is written."""
+    words = [f"{key}={value}us" if key == "hold" else f"{key}={value}" for key, value in keys.items()]
+    return " ".join([verb, f"task={name}", *words])
+
+
+class Spied(Simulation):
+    """Writes down what the books are told."""
+
+    def __init__(self, threshold: int) -> None:
+        super().__init__(SCENARIO, threshold=threshold)
+        self.rows: list[Row] = []
+        apply = self._pinner.apply
+
+        def spy(batch: EventBatch) -> None:
+            self.rows += rows(batch)
+            apply(batch)
+
+        self._pinner.apply = spy  # type: ignore[method-assign]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(TIMES | st.lists(action(), min_size=1, max_size=3), max_size=12),
+    threshold=st.sampled_from([-1, 0, 500, 999, 1000]),
+)
+def test_live_actions_between_advances_against_the_model(
+    steps: list[int | list[tuple[str, str, dict[str, Any]]]], threshold: int
+) -> None:
+    """Actions between advances give a plain reference's events, behind the scenario's own, and the model's records."""
+    simulation, reference = Spied(threshold), Reference()
+    simulation.advance(0)
+    live: list[tuple[Any, ...]] = []
+    for step in steps:
+        if isinstance(step, int):
+            simulation.advance(step)
+            live += reference.ends(simulation.now)
+            continue
+        seen = len(simulation.rows)
+        try:
+            simulation.do("\n".join(text_of(*one) for one in step))
+            refused = False
+        except PinnerfsError:
+            refused = True
+        picked = iter([pfn for _, kind, pfn, _, _ in simulation.rows[seen:] if kind in PINS])
+        before = copy.deepcopy(reference)
+        try:
+            made = [row for one in step for row in reference.do(simulation.now, *one, picked)]
+            assert not refused
+            live += made
+        except KeyError:
+            assert refused
+            reference = before
+    own = events(Timeline(SCENARIO, 0, simulation.memory, INTRODUCED, StackDepot()), simulation.now)
+    merged = sorted([*((time, kind, pfn) for time, kind, pfn, *_ in own), *live], key=lambda row: row[0])
+    assert [(time, kind, pfn) for time, kind, pfn, *_ in simulation.rows] == merged
+    model = Model(96, 64, list(simulation.memory.regions.values()), INTRODUCED, threshold)
+    model.apply(simulation.rows)
+    assert [(one.ts, one.count, one.pfn, one.flags, one.migratetype) for one in simulation.records()] == [
+        (elapsed, count, *page) for elapsed, count, _, *page in reversed(model.ring)
+    ]
+    stats = simulation.stats()
+    assert (stats["pins"], stats["releases"], stats["longterm_records"]) == (model.pins, model.releases, model.records)
+    assert (stats["pinned_now"], stats["pinned_now_in_cma"]) == model.pinned()
