@@ -162,7 +162,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
             "*@pytest.mark.page_pinner: too many positional arguments: wanted page_pinner(scenario=*",
         ),
         ("7", "*@pytest.mark.page_pinner: expected str, bytes or os.PathLike object, not int: wanted page_pinner(*"),
-        ("'camera'", "*page_pinner: no scenario 'camera' in the gallery: wanted one of camera-stall, *"),
+        ("'camera'", "*page_pinner: no scenario 'camera' in the gallery: wanted one of blind-spot, *"),
         ("'./missing.toml'", "*page_pinner: cannot read scenario '*/missing.toml': No such file or directory*"),
         ("seed='x'", "*page_pinner: Invalid value for '--seed': 'x' is not a valid integer range.*"),
         ("threshold='1s'", "*page_pinner: Invalid value for '--threshold': '1s' is something stands behind*"),

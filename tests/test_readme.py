@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,19 @@ def work(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 @pytest.mark.mount
 def test_the_shell_blocks_run_from_top_to_bottom(work: tuple[Path, dict[str, str]]) -> None:
     """Pasted into one shell in an empty folder, the README's commands succeed and print what their comments say."""
-    script = "set -e\n" + "\n".join(_blocks("sh"))
+    blocks = _blocks("sh")
+    script = "set -e\n" + "\necho END OF BLOCK\n".join(blocks)
     done = _run(["bash", "-c", script], *work)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert "300000" in lines and "0" in lines and "./leak.toml: ok" in lines
-    above = [int(line) for line in lines if line.isdecimal() and int(line) > 1_000_000]
-    assert len(above) >= 3
-    # The last two are what the commands under `pinnerfs run` have counted.
-    assert all(int(line) > 0 for line in lines[-2:])
+    printed = [text.splitlines() for text in done.stdout.split("END OF BLOCK\n")]
+    said = {block.splitlines()[0]: lines for block, lines in zip(blocks, printed, strict=True)}
+    assert "300000" in said["pinnerfs list"]
+    above = [int(line) for line in said[next(first for first in said if "1000000 >" in first)] if line.isdecimal()]
+    assert above[0] == 0 and len(above) >= 4 and all(ts > 1_000_000 for ts in above[1:4])
+    assert "64" in said["mkdir live"]
+    assert "line 1: task = 'nobody' must be one of 'camera'" in said["mkdir live"]
+    assert all(int(line) > 0 for line in said[next(first for first in said if first.startswith("pinnerfs run"))])
+    assert "./leak.toml: ok" in said["cat > leak.toml <<'TOML'"]
 
 
 @pytest.mark.mount
@@ -98,9 +103,26 @@ def test_the_demo(work: tuple[Path, dict[str, str]]) -> None:
 
 def test_the_python_blocks_run() -> None:
     """The README's Python example runs and prints the longest pin."""
-    blocks = _blocks("python")
+    blocks = [block for block in _blocks("python") if "def test_" not in block]
     assert blocks
     for block in blocks:
         done = _run([sys.executable, "-c", block], ROOT, os.environ | {"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
         assert "us was the longest pin" in done.stdout
+
+
+@pytest.mark.mount
+def test_the_tests_for_pytest_run(work: tuple[Path, dict[str, str]]) -> None:
+    """Those for pytest pass, in a folder of their own."""
+    folder, environment = work
+    blocks = [block for block in _blocks("python") if "def test_" in block]
+    (folder / "test_blocks.py").write_text("\n".join(blocks))
+    plugin = (
+        []
+        if "pinnerfs" in (point.name for point in entry_points(group="pytest11"))
+        else ["-p", "pinnerfs.pytest_plugin"]
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_blocks.py"]
+    done = _run(command, folder, environment | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout
+    assert f"{len(blocks)} passed" in done.stdout

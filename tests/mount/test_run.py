@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pinnerfs.errors import NO_FUSE
 from tests.mount.support import (
     DEADLINE,
     Mounts,
@@ -367,7 +368,7 @@ def test_an_ordinary_user(users_folder: Path) -> None:
 def test_a_user_without_the_device(users_folder: Path) -> None:
     """With a closed /dev/fuse an ordinary user is told what is missing, in one line."""
     done = _as_user(users_folder, "600", ["true"])
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot open /dev/fuse: Permission denied; mounting needs to read and write it (root can help: "
         "chmod 666 /dev/fuse; for a container: --device /dev/fuse)\n"
