@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.pages import Int64s
 
-__all__ = ["PINS", "RELEASES", "Event", "EventBatch"]
+__all__ = ["IS_PIN", "IS_RELEASE", "PINS", "RELEASES", "Event", "EventBatch"]
 
 
 class Event(IntEnum):
@@ -31,6 +31,10 @@ class Event(IntEnum):
 
 PINS = (Event.get_user_pages, Event.pin_user_pages)
 RELEASES = (Event.put_user_page, Event.unpin_user_page)
+
+# The same to look up whole columns.
+IS_PIN = np.array([kind in PINS for kind in Event])
+IS_RELEASE = np.array([kind in RELEASES for kind in Event])
 
 
 @dataclass(frozen=True)

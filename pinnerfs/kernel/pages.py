@@ -125,6 +125,13 @@ class MemoryMap:
         """`page->flags` of each frame."""
         return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
 
+    def ranges_of(self, migratetype: Migratetype) -> list[tuple[int, int]]:
+        """The runs of frames of one type, as first and one behind the last, counted from the base PFN."""
+        first = self._starts - self.base_pfn
+        stop = np.append(first[1:], self.frames)
+        ours = self._types == migratetype
+        return [(int(start), int(end)) for start, end in zip(first[ours], stop[ours], strict=True) if start < end]
+
 
 def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
     """Zeroed frames that cost memory only where they are touched, 4 KiB at a time.

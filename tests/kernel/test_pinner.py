@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -87,14 +88,25 @@ def batches(draw: st.DrawFn, frames: int = FRAMES, orders: int = 4, size: int = 
         time += draw(st.integers(0, 4))
         order = draw(st.integers(0, orders))
         head = BASE + (draw(st.integers(0, few - 1)) >> order << order)
-        rows.append((time, draw(st.sampled_from(Event)), head, order, draw(st.integers(1, 5))))
+        kind, handle = draw(st.sampled_from(Event)), draw(st.integers(1, 5))
+        # As drivers do: the same call for pages side by side.
+        pages = min(draw(st.integers(1, 6)), (BASE + frames - head) >> order)
+        rows += [(time, kind, head + (page << order), order, handle) for page in range(pages)]
     return rows
+
+
+@pytest.fixture(params=[0, 1 << 40], ids=["by runs", "by frames"], scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to apply a batch, whatever the batch is like."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnerfs.kernel.pinner.MEAN_RUN", request.param)
+        yield
 
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_batches_give_what_one_event_at_a_time_gives(generation: Generation, data: st.DataObject) -> None:
+def test_batches_give_what_one_event_at_a_time_gives(way: None, generation: Generation, data: st.DataObject) -> None:
     """Any batches, with thresholds written between them, leave the state, ring and counters of the model."""
     threshold = data.draw(THRESHOLDS)
     books = Pinner(memory_map(), generation, threshold)
@@ -111,9 +123,9 @@ def test_batches_give_what_one_event_at_a_time_gives(generation: Generation, dat
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=batches(), cuts=st.sets(st.integers(0, 40)), threshold=THRESHOLDS)
+@given(rows=batches(), cuts=st.sets(st.integers(0, 240)), threshold=THRESHOLDS)
 def test_where_batches_are_cut_makes_no_difference(
-    generation: Generation, rows: list[Row], cuts: set[int], threshold: int
+    way: None, generation: Generation, rows: list[Row], cuts: set[int], threshold: int
 ) -> None:
     """The same events cut into batches at any places leave the model's state, ring and counters."""
     books = Pinner(memory_map(), generation, threshold)
@@ -127,7 +139,7 @@ def test_where_batches_are_cut_makes_no_difference(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(batches(frames=8192, orders=12, size=12), max_size=4))
-def test_large_pages_overflow_the_ring_as_in_the_model(steps: list[list[Row]]) -> None:
+def test_large_pages_overflow_the_ring_as_in_the_model(way: None, steps: list[list[Row]]) -> None:
     """Batches that write more records than the ring holds leave the model's newest 4096."""
     regions = [Region("cma", BASE + 512, 4096, Migratetype.CMA, UPTODATE_LRU)]
     books = Pinner(memory_map(frames=16384, regions=regions), INTRODUCED, -1)
