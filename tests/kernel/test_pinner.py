@@ -104,7 +104,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_batches_give_what_one_event_at_a_time_gives(way: None, generation: Generation, data: st.DataObject) -> None:
     """Any batches, with thresholds written between them, leave the state, ring and counters of the model."""
@@ -122,7 +122,7 @@ def test_batches_give_what_one_event_at_a_time_gives(way: None, generation: Gene
 
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=batches(), cuts=st.sets(st.integers(0, 240)), threshold=THRESHOLDS)
 def test_where_batches_are_cut_makes_no_difference(
     way: None, generation: Generation, rows: list[Row], cuts: set[int], threshold: int
