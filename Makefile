@@ -27,7 +27,7 @@ lint: .venv/.stamp
 # What cannot be installed cannot be measured; the table says so.
 bench: .venv/.stamp
 	-@.ci/setup bench
-	$(PY) -m tests.bench
+	-$(PY) -m tests.bench
 
 clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pinnerfs.errors import PinnerfsError
+from tests.bench.table import Group, Row
+
 __all__ = [
     "BUSY",
     "DEADLINE",
@@ -20,6 +23,7 @@ __all__ = [
     "fuse_flags",
     "in_turn",
     "libfuse_versions",
+    "measured",
     "python",
     "ratios",
     "seconds",
@@ -53,16 +57,29 @@ def ratios(one: Callable[[], float], other: Callable[[], float], repeats: int = 
     return [ours / theirs for ours, theirs in zip(*in_turn([one, other], repeats), strict=True)]
 
 
+def measured(group: Group) -> list[Row]:
+    """What came of a group; whatever stands in the way is told in the table."""
+    try:
+        figures = group.measure()
+    except (NotMeasured, PinnerfsError, OSError, subprocess.SubprocessError) as error:
+        return [Row(target, why_not=str(error)) for target in group.targets]
+    return [Row(target, some) for target, some in zip(group.targets, figures, strict=True)]
+
+
 def python(*arguments: str) -> None:
     """Run this Python on this checkout to its end, for nothing but the time."""
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, *arguments],
         cwd=HERE.parents[1],
         env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         timeout=DEADLINE,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise NotMeasured(f"`python {' '.join(arguments)}` fails: {done.stderr.strip()}")
 
 
 def build(source: str, folder: Path, *flags: str) -> Path:

@@ -15,8 +15,8 @@ from pinnerfs.kernel.generations import INTRODUCED
 from pinnerfs.kernel.pinner import Pinner
 from tests.bench import streams
 from tests.bench.books import books_in_c, told_by
-from tests.bench.measure import NotMeasured, build, in_turn, ratios
-from tests.bench.table import Row, Target, as_json, as_text, machine
+from tests.bench.measure import NotMeasured, build, in_turn, measured, python, ratios, seconds
+from tests.bench.table import Group, Row, Target, as_json, as_text, machine
 
 FRAMES = 4096
 
@@ -76,6 +76,20 @@ def test_what_does_not_compile_is_not_measured(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotMeasured, match="gcc is missing"):
         build("client.c", tmp_path)
+
+
+def test_a_group_that_cannot_be_measured_says_why() -> None:
+    """Each of its rows tells the reason, in place of figures."""
+
+    def measure() -> list[list[float]]:
+        return [[seconds(lambda: python("-c", "import sys; sys.exit('no such device')"))]]
+
+    target = Target("mounts", 2.0)
+    (row,) = measured(Group([target], measure))
+    assert (row.target, row.figures) == (target, ())
+    assert row.verdict.startswith("not measured: `python -c import sys")
+    assert row.verdict.endswith(" fails: no such device")
+    assert measured(Group([target], lambda: [[1.0]])) == [Row(target, [1.0])]
 
 
 def test_things_are_asked_in_turn() -> None:
