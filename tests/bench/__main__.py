@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from tests.bench import daemon, engine, files, work
-from tests.bench.measure import REPEATS, libfuse_versions, measured
+from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
 from tests.bench.table import as_json, as_text, machine
 
 
@@ -28,7 +28,7 @@ from tests.bench.table import as_json, as_text, machine
 def main(file: TextIO, long: bool) -> None:
     """Measure what pinnerfs costs, and print a table."""
     began = time.monotonic()
-    facts = machine() | {"libfuse": libfuse_versions(), "repeats": REPEATS}
+    facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, of what takes long {FEW_REPEATS}"}
     rows = []
     for group in [*files.groups(), *daemon.groups(), *engine.groups(), *work.groups(long)]:
         click.echo(f"measuring: {group.targets[0].what}", err=True)

@@ -17,7 +17,7 @@ from pinnerfs.simulation import STEP_FRAMES, Simulation
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.timeline import Timeline
 from tests.bench.books import books_in_c, told_by
-from tests.bench.measure import BUSY, NotMeasured, python, ratios, seconds
+from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
 from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
 from tests.bench.table import Group, Target
 from tests.kernel.model import Model
@@ -27,7 +27,6 @@ __all__ = ["groups"]
 EVENTS = 1_000_000
 EVENTS_OF_PYTHON = 100_000
 DUMPED = 30  # seconds of the busy scenario: some six million events
-DUMPS = 3
 
 PYTHON = Target("engine, random pages of 4 GiB, exact, generation excluded : sequential Python's rate", 10, 20, True)
 RANDOM = Target("the same : the C loop's rate", 0.08, 0.2, True)
@@ -108,7 +107,7 @@ def _dump() -> list[list[float]]:
         return events / seconds(partial(python, "-m", "pinnerfs", "dump", str(BUSY), "--at", f"{DUMPED}s"))
 
     # Holds in progress at the end make no difference to how long it takes, and new books are made each time.
-    return [ratios(dump, lambda: _rate(Pinner(simulation.memory, INTRODUCED), batches), DUMPS)]
+    return [ratios(dump, lambda: _rate(Pinner(simulation.memory, INTRODUCED), batches), FEW_REPEATS)]
 
 
 def _state() -> list[list[float]]:

@@ -16,6 +16,7 @@ from tests.bench.table import Group, Row
 __all__ = [
     "BUSY",
     "DEADLINE",
+    "FEW_REPEATS",
     "HERE",
     "REPEATS",
     "NotMeasured",
@@ -32,6 +33,7 @@ __all__ = [
 HERE = Path(__file__).parent
 BUSY = HERE / "busy.toml"
 REPEATS = 7
+FEW_REPEATS = 3  # of what takes long
 DEADLINE = 120  # seconds for any program that is waited for
 
 

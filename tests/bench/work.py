@@ -12,7 +12,7 @@ from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.schema import Scenario
-from tests.bench.measure import BUSY, in_turn, seconds
+from tests.bench.measure import BUSY, FEW_REPEATS, in_turn, seconds
 from tests.bench.streams import FRAMES as SOME_FRAMES
 from tests.bench.streams import chunks, memory, scattered
 from tests.bench.table import Group, Target
@@ -24,7 +24,6 @@ MANY_EVENTS = 10**8  # takes minutes
 FRAMES = [10**5, 10**6, 10**7]
 TASKS = [1, 10, 100, 1000, 10**4]
 STACKS = [1, 100, 10**5]
-REPEATS = 3
 
 STREAM = 10**6  # events where their number does not change
 STREAM_OF_TASKS = 2 * 10**5
@@ -49,7 +48,7 @@ def _group(of_what: str, sizes: Sequence[int], cost: Callable[[int], float]) -> 
     targets = [Target(f"cost an event: {size:,} {of_what} : {smallest:,}") for size in larger]
 
     def measure() -> list[list[float]]:
-        least, *costs = in_turn([partial(cost, size) for size in sizes], REPEATS)
+        least, *costs = in_turn([partial(cost, size) for size in sizes], FEW_REPEATS)
         return [[one / other for one, other in zip(some, least, strict=True)] for some in costs]
 
     return Group(targets, measure)
