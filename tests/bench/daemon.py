@@ -12,7 +12,7 @@ from tests.bench.files import pinnerfs_mount
 from tests.bench.measure import BUSY, in_turn, python, seconds
 from tests.bench.table import Group, Target
 
-__all__ = ["groups"]
+__all__ = ["IDLE", "groups"]
 
 WATCHED = 10  # seconds
 WARM = "60s"  # the busy scenario has been nearly everywhere by then

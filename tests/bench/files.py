@@ -20,8 +20,8 @@ __all__ = ["groups", "pinnerfs_mount"]
 RECORDS = 4096
 SCENARIO = "ring-overflow"  # the ring is full after a minute
 
-# What the client does, with which file, how often: some tenths of a second.
-WAYS = [("read", "longterm_pinner", 3), ("once", "threshold", 3000), ("write", "threshold", 2000)]
+# What the client does, with which file, how often: a tenth of a second or so.
+WAYS = [("read", "longterm_pinner", 1), ("once", "threshold", 1500), ("write", "threshold", 1000)]
 TARGETS = [
     Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.35, 1.25),
     Target("open + read + close of threshold, pinnerfs : C libfuse", 1.4, 1.2),

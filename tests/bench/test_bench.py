@@ -13,9 +13,12 @@ import pytest
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.generations import INTRODUCED
 from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.simulation import Simulation
+from pinnerfs.workload.gallery import load
 from tests.bench import streams
 from tests.bench.books import books_in_c, told_by
-from tests.bench.measure import NotMeasured, build, in_turn, measured, python, ratios, seconds
+from tests.bench.daemon import IDLE
+from tests.bench.measure import BUSY, NotMeasured, build, in_turn, measured, python, ratios, seconds
 from tests.bench.table import Group, Row, Target, as_json, as_text, machine
 
 FRAMES = 4096
@@ -69,6 +72,21 @@ def test_a_stream_ends_as_it_began(stream: Callable[[int, int], EventBatch]) -> 
         engine.apply(batch)
     assert engine.counters.pins == engine.counters.releases == len(events) // 2
     assert engine.counters.pinned_now == 0
+
+
+def test_the_busy_scenario_is_as_busy_as_it_says() -> None:
+    """100,000 page pins a second, on 16 GiB."""
+    simulation = Simulation(load(str(BUSY)))
+    simulation.advance("5s")
+    assert simulation.stats()["pins"] == pytest.approx(500_000, rel=0.02)
+    assert simulation.memory.frames == 16 << 18
+
+
+def test_nothing_is_due_in_the_idle_scenario(tmp_path: Path) -> None:
+    """Its first event lies beyond any time that a measurement takes."""
+    path = tmp_path / "idle.toml"
+    path.write_text(IDLE)
+    assert Simulation(load(str(path))).next_event() == 3_600_000_000
 
 
 def test_what_does_not_compile_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
