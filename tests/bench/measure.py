@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -115,13 +117,9 @@ def fuse_flags() -> list[str]:
 
 def libfuse_versions() -> str:
     """Which libfuse pinnerfs loads, and which one the reference is built on."""
-    try:
-        import fuse
-
-        version = fuse._libfuse.fuse_version()
-        loaded = f"{version // 10}.{version % 10}"
-    except OSError:
-        loaded = "none"
+    library = ctypes.util.find_library("fuse")  # as fusepy does it
+    version = ctypes.CDLL(library).fuse_version() if library else 0
+    loaded = f"{version // 10}.{version % 10}" if version else "none"
     try:
         return f"{loaded} (pinnerfs), {_pkg_config('--modversion')} (reference)"
     except NotMeasured:
