@@ -1,99 +1,42 @@
-"""`make bench`: what pinnerfs costs, as ratios of two things measured side by side in one run.
+"""`make bench`: what pinnerfs costs, as ratios of things measured side by side in one run.
 
-Never a test: a ratio depends on the machine, and on what else it does meanwhile.
+Never a test: a ratio depends on the machine, and on what else it does meanwhile. So measure when nothing else runs.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import TextIO
 
-import pinnerfs
-from pinnerfs.debugfs.mountpoints import unmount
+import click
 
-ROUNDS = 7
-READS = 2000
-
-# A child that answers each byte with a record's worth of bytes: what a request between two processes costs at least.
-ECHO = "import os\nwhile os.read(0, 1): os.write(1, b'x' * 500)"
+from tests.bench import daemon, engine, files, work
+from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
+from tests.bench.table import as_json, as_text, machine
 
 
-def _compare(what: str, one: Callable[[], None], other: Callable[[], None]) -> None:
-    """Print how many times as long `one` takes as `other`: median, least and most of several rounds in turn."""
-    ratios = []
-    for _ in range(ROUNDS):
-        took = []
-        for work in (one, other):
-            began = time.perf_counter()
-            work()
-            took.append(time.perf_counter() - began)
-        ratios.append(took[0] / took[1])
-    print(f"{what}: {statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})")
+@click.command()
+@click.option(
+    "--json",
+    "file",
+    type=click.File("w"),
+    default="bench.json",
+    show_default=True,
+    help="Write the figures of every repeat here, too.",
+)
+@click.option("--long", is_flag=True, help="Play 100,000,000 events as well, which takes minutes.")
+def main(file: TextIO, long: bool) -> None:
+    """Measure what pinnerfs costs, and print a table."""
+    began = time.monotonic()
+    facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, of what takes long {FEW_REPEATS}"}
+    rows = []
+    for group in [*files.groups(), *daemon.groups(), *engine.groups(), *work.groups(long)]:
+        click.echo(f"measuring: {group.targets[0].what}", err=True)
+        rows += measured(group)
+    facts["seconds"] = round(time.monotonic() - began)
+    click.echo(as_text(rows, facts), nl=False)
+    file.write(as_json(rows, facts))
 
 
-def _play(chunk: int) -> Callable[[], None]:
-    """A minute of camera-stall, brought up to date every `chunk` µs."""
-    scenario = pinnerfs.load("camera-stall")
-
-    def work() -> None:
-        simulation = pinnerfs.Simulation(scenario)
-        while simulation.now < 60_000_000:
-            simulation.advance(chunk)
-
-    return work
-
-
-def _reads(mountpoint: Path) -> Callable[[], None]:
-    path = mountpoint / "page_pinner" / "longterm_pinner"
-
-    def work() -> None:
-        left = READS
-        while left > 0:
-            descriptor = os.open(path, os.O_RDONLY)
-            while left > 0 and os.read(descriptor, 4096):
-                left -= 1
-            os.close(descriptor)
-
-    return work
-
-
-def _round_trips(child: subprocess.Popen[bytes]) -> Callable[[], None]:
-    assert child.stdin is not None and child.stdout is not None
-    to, back = child.stdin.fileno(), child.stdout.fileno()
-
-    def work() -> None:
-        for _ in range(READS):
-            os.write(to, b"?")
-            os.read(back, 4096)
-
-    return work
-
-
-def main() -> None:
-    """Measure, and print a line a ratio."""
-    _compare("a minute in steps of 1 ms against one step", _play(1000), _play(60_000_000))
-    with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as folder:
-        command = [sys.executable, "-m", "pinnerfs", "mount", "camera-stall", folder, "--clock", "manual"]
-        subprocess.run([*command, "--start", "60s"], check=True)
-        with subprocess.Popen(
-            [sys.executable, "-c", ECHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        ) as child:
-            try:
-                _compare(
-                    "a record read through the mount against a pipe's round trip",
-                    _reads(Path(folder)),
-                    _round_trips(child),
-                )
-            finally:
-                assert child.stdin is not None
-                child.stdin.close()
-                unmount(folder)
-
-
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The engine, without anything that generates events: held against plain Python and against plain C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.pages import PinnerState
+from pinnerfs.kernel.pinner import DEFAULT_THRESHOLD, Pinner
+from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.simulation import STEP_FRAMES, Simulation
+from pinnerfs.workload.gallery import load
+from pinnerfs.workload.timeline import Timeline
+from tests.bench.books import books_in_c, told_by
+from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
+from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
+from tests.bench.table import Group, Target
+from tests.kernel.model import Model
+
+__all__ = ["groups"]
+
+EVENTS = 1_000_000
+EVENTS_OF_PYTHON = 100_000
+DUMPED = 30  # seconds of the busy scenario: some six million events
+
+PYTHON = Target("engine, random pages of 4 GiB, exact, generation excluded : sequential Python's rate", 10, 20, True)
+RANDOM = Target("the same : the C loop's rate", 0.08, 0.2, True)
+CONTIGUOUS = Target("engine, contiguous buffers (64 to 1024 pages a pin) : the C loop's rate", 0.15, 0.5, True)
+DUMP = Target("whole pipeline, `pinnerfs dump` of a busy scenario : the engine's rate", 0.4, 0.7, True)
+STATE = Target("pinner state a page frame, bytes", 24, 16)
+
+
+def groups() -> list[Group]:
+    """The engine's rates, and what it keeps of a frame."""
+    return [
+        Group([PYTHON], _against_python),
+        Group([RANDOM, CONTIGUOUS], _against_c),
+        Group([DUMP], _dump),
+        Group([STATE], _state),
+    ]
+
+
+class _Applies(Protocol):
+    def apply(self, batch: EventBatch, /) -> None: ...
+
+
+def _play(books: _Applies, batches: Sequence[EventBatch]) -> None:
+    for batch in batches:
+        books.apply(batch)
+
+
+def _rate(books: _Applies, batches: Sequence[EventBatch]) -> float:
+    """Events a second. Every hold of a stream is at an end when it ends, so that it can be played over and over."""
+    return sum(map(len, batches)) / seconds(partial(_play, books, batches))
+
+
+def _engine() -> Pinner:
+    return Pinner(memory(), INTRODUCED)
+
+
+def _against_python() -> list[list[float]]:
+    device = memory()
+    events = scattered(EVENTS_OF_PYTHON)
+    rows = as_rows(events)
+    model = Model(device.base_pfn, device.frames, list(device.regions.values()), INTRODUCED, DEFAULT_THRESHOLD)
+    model.apply(rows)
+    engine = _engine()
+    _play(engine, chunks(events))
+    counters = [model.pins, model.releases, model.records, model.overwritten, *model.pinned()]
+    if told_by(engine) != (counters, [list(record) for record in reversed(model.ring)]):
+        raise NotMeasured("sequential Python does not come to the engine's books")
+    batches = chunks(scattered(EVENTS))
+    return [
+        ratios(lambda: _rate(engine, batches), lambda: len(rows) / seconds(lambda: model.apply(rows))),
+    ]
+
+
+def _against_c() -> list[list[float]]:
+    figures = []
+    with books_in_c() as make:
+        for stream in scattered, contiguous:
+            batches = chunks(stream(EVENTS))
+            engine, reference = _engine(), make(memory(), DEFAULT_THRESHOLD)
+            _play(engine, batches)
+            _play(reference, batches)
+            if told_by(engine) != reference.told():
+                raise NotMeasured(f"the C loop does not come to the engine's books of {stream.__name__} pages")
+            figures.append(ratios(partial(_rate, engine, batches), partial(_rate, reference, batches)))
+    return figures
+
+
+def _dump() -> list[list[float]]:
+    scenario = load(str(BUSY))
+    simulation = Simulation(scenario)
+    timeline = Timeline(scenario, scenario.seed, simulation.memory, simulation.generation, StackDepot())
+    batches: list[EventBatch] = []
+    while len(batch := timeline.take(DUMPED * 1_000_000, STEP_FRAMES)):
+        batches.append(batch)
+    events = sum(map(len, batches))
+
+    def dump() -> float:
+        return events / seconds(partial(python, "-m", "pinnerfs", "dump", str(BUSY), "--at", f"{DUMPED}s"))
+
+    # Holds in progress at the end make no difference to how long it takes, and new books are made each time.
+    return [ratios(dump, lambda: _rate(Pinner(simulation.memory, INTRODUCED), batches), FEW_REPEATS)]
+
+
+def _state() -> list[list[float]]:
+    arrays = [kept for kept in vars(PinnerState(FRAMES)).values() if isinstance(kept, np.ndarray)]
+    return [[sum(array.nbytes for array in arrays) / FRAMES]]

@@ -1,0 +1,111 @@
+"""The files: a pinnerfs and a C program on libfuse 3, mounted side by side, and one client that asks both."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from pinnerfs.debugfs.mountpoints import unmount
+from tests.bench.measure import DEADLINE, NotMeasured, build, fuse_flags, python, ratios
+from tests.bench.table import Group, Target
+
+__all__ = ["groups", "pinnerfs_mount"]
+
+RECORDS = 4096
+SCENARIO = "ring-overflow"  # the ring is full after a minute
+
+# What the client does, with which file, how often: a tenth of a second or so.
+WAYS = [("read", "longterm_pinner", 1), ("once", "threshold", 1500), ("write", "threshold", 1000)]
+TARGETS = [
+    Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.35, 1.25),
+    Target("open + read + close of threshold, pinnerfs : C libfuse", 1.4, 1.2),
+    Target("echo N > threshold (open with truncate, write, close), pinnerfs : C libfuse", 1.8, 1.65),
+]
+
+
+def groups() -> list[Group]:
+    """Reads and writes through the mount."""
+    return [Group(TARGETS, _measure)]
+
+
+@contextmanager
+def pinnerfs_mount(folder: Path, scenario: str | Path, *options: str) -> Iterator[Path]:
+    """A folder in which pinnerfs is mounted."""
+    mountpoint = folder / "pinnerfs"
+    mountpoint.mkdir()
+    python("-m", "pinnerfs", "mount", str(scenario), str(mountpoint), *options)
+    try:
+        yield mountpoint
+    finally:
+        unmount(str(mountpoint))
+
+
+@contextmanager
+def _reference_mount(folder: Path, program: Path, records: bytes) -> Iterator[Path]:
+    """A folder in which the C program is mounted, with these records."""
+    mountpoint, text = folder / "reference", folder / "records"
+    mountpoint.mkdir()
+    text.write_bytes(records)
+    # In the foreground and in one loop, as pinnerfs has it.
+    command = [str(program), str(text), str(mountpoint), "-f", "-s", "-o", "default_permissions,fsname=reference"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            if not select.select([process.stdout], [], [], DEADLINE)[0]:
+                raise NotMeasured("the C program does not get ready")
+            if not process.stdout.readline():
+                raise NotMeasured(f"the C program cannot mount: {process.stderr.read().decode().strip()}")
+            yield mountpoint
+        finally:
+            # Ends with the mount that it serves; a SIGTERM takes that down.
+            process.terminate()
+            process.wait(DEADLINE)
+
+
+def _reads(mountpoint: Path) -> list[bytes]:
+    descriptor = os.open(mountpoint / "page_pinner" / "longterm_pinner", os.O_RDONLY)
+    try:
+        return list(iter(lambda: os.read(descriptor, 4096), b""))
+    finally:
+        os.close(descriptor)
+
+
+def _ask(client: Path, way: str, path: Path, rounds: int) -> float:
+    done = subprocess.run(
+        [client, way, path, str(rounds)], capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    if done.returncode:
+        raise NotMeasured(f"the client fails: {done.stderr.strip()}")
+    took, reads = done.stdout.split()
+    wanted = {"read": rounds * (RECORDS + 1), "once": rounds, "write": 0}[way]
+    if int(reads) != wanted:
+        raise NotMeasured(f"the client needed {reads} reads, and not {wanted}")
+    return float(took)
+
+
+def _measure() -> list[list[float]]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pinnerfs-bench-")))
+        program = build("reference_files.c", folder, *fuse_flags())
+        client = build("client.c", folder)
+        manual = ("--clock", "manual", "--start", "60s")
+        ours = stack.enter_context(pinnerfs_mount(folder, SCENARIO, *manual))
+        records = _reads(ours)
+        theirs = stack.enter_context(_reference_mount(folder, program, b"".join(records)))
+        if len(records) != RECORDS or _reads(theirs) != records:
+            raise NotMeasured("the C program does not serve the same records")
+        # The writes come last, as they clear the records.
+        return [_ratios(client, ours, theirs, *way) for way in WAYS]
+
+
+def _ratios(client: Path, ours: Path, theirs: Path, way: str, name: str, rounds: int) -> list[float]:
+    def took(mountpoint: Path) -> float:
+        return _ask(client, way, mountpoint / "page_pinner" / name, rounds)
+
+    return ratios(partial(took, ours), partial(took, theirs))

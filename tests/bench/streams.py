@@ -1,0 +1,77 @@
+"""Streams of ready events, so that the engine can be timed without whatever generates them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pinnerfs.kernel.events import Event, EventBatch
+from pinnerfs.kernel.pages import Int64s, MemoryMap, Migratetype, Region
+from pinnerfs.simulation import STEP_FRAMES
+from tests.kernel.model import Row
+
+__all__ = ["FRAMES", "as_rows", "chunks", "contiguous", "memory", "scattered"]
+
+FRAMES = 1 << 20  # 4 GiB
+BASE = 0x80000
+HELD = 100_000  # µs on average: one in twenty pins is long-term
+
+
+def memory(frames: int = FRAMES) -> MemoryMap:
+    """A device of which the upper quarter is CMA."""
+    lower = frames // 4 * 3
+    return MemoryMap(
+        BASE,
+        frames,
+        10,
+        [
+            Region("movable", BASE, lower, Migratetype.Movable, 0x80014),
+            Region("cma", BASE + lower, frames - lower, Migratetype.CMA, 0x80024),
+        ],
+    )
+
+
+def scattered(events: int, frames: int = FRAMES, stacks: int = 16) -> EventBatch:
+    """Pins of single random pages, 100,000 a second, and their releases, in order of time."""
+    rng = np.random.default_rng(1)
+    holds = events // 2
+    return _holds(
+        begin=rng.integers(0, 10 * holds, holds),
+        held=np.rint(rng.exponential(HELD, holds)).astype(np.int64),
+        pfn=BASE + rng.integers(0, frames, holds),
+        handle=rng.integers(1, stacks + 1, holds),
+    )
+
+
+def contiguous(events: int, frames: int = FRAMES) -> EventBatch:
+    """Pins of whole buffers, some 200 a second, and their releases, about so many events in all."""
+    rng = np.random.default_rng(2)
+    buffers = max(1, events // 2 // 544)
+    pages = rng.integers(64, 1025, buffers)
+    buffer = np.repeat(np.arange(buffers), pages)
+    offset = np.arange(len(buffer)) - np.repeat(np.cumsum(pages) - pages, pages)
+    return _holds(
+        begin=np.sort(rng.integers(0, 5_000 * buffers, buffers))[buffer],
+        held=np.rint(rng.exponential(HELD, buffers)).astype(np.int64)[buffer],
+        pfn=BASE + rng.integers(0, frames - 1024, buffers)[buffer] + offset,
+        handle=rng.integers(1, 17, buffers)[buffer],
+    )
+
+
+def _holds(begin: Int64s, held: Int64s, pfn: Int64s, handle: Int64s) -> EventBatch:
+    time = np.concatenate([begin, begin + held])
+    kind = np.repeat(np.array([Event.get_user_pages, Event.put_user_page], np.uint8), len(begin))
+    order = np.zeros(len(time), np.uint8)
+    both = EventBatch(time, kind, np.tile(pfn, 2), order, np.tile(handle, 2).astype(np.int32))
+    return both[np.argsort(time, kind="stable")]
+
+
+def chunks(events: EventBatch) -> list[EventBatch]:
+    """The events in pieces as a simulation hands them to the books."""
+    return [events[at : at + STEP_FRAMES] for at in range(0, len(events), STEP_FRAMES)]
+
+
+def as_rows(events: EventBatch) -> list[Row]:
+    """The same events as the model takes them."""
+    kinds = map(Event, events.kind.tolist())
+    columns = (events.time.tolist(), kinds, events.pfn.tolist(), events.order.tolist(), events.handle.tolist())
+    return list(zip(*columns, strict=True))

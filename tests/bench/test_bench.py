@@ -1,0 +1,191 @@
+"""What `make bench` stands on: the C loop keeps the same books, and the table says what was measured. No figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pinnerfs.kernel.events import Event, EventBatch
+from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.simulation import Simulation
+from pinnerfs.workload.gallery import load
+from tests.bench import streams
+from tests.bench.books import books_in_c, told_by
+from tests.bench.daemon import IDLE
+from tests.bench.measure import BUSY, NotMeasured, build, in_turn, measured, python, ratios, seconds
+from tests.bench.table import Group, Row, Target, as_json, as_text, machine
+
+FRAMES = 4096
+
+
+def every_kind() -> EventBatch:
+    """Events of all kinds and of orders 0 to 3, on so few frames that they meet."""
+    rng = np.random.default_rng(3)
+    events = 50_000
+    order = rng.integers(0, 4, events)
+    pfn = streams.memory(FRAMES).base_pfn + (rng.integers(0, FRAMES, events) >> order << order)
+    rows = zip(
+        np.sort(rng.integers(0, 10**9, events)),
+        rng.choice(len(Event), events, p=[0.25, 0.2, 0.25, 0.2, 0.03, 0.02, 0.05]),
+        pfn,
+        order,
+        rng.integers(1, 17, events),
+        strict=True,
+    )
+    return EventBatch.of(list(rows))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is missing")
+@pytest.mark.parametrize("threshold", [-1, 100_000])
+@pytest.mark.parametrize(
+    "events",
+    [every_kind(), streams.scattered(50_000, FRAMES), streams.contiguous(50_000, FRAMES)],
+    ids=["of every kind", "scattered", "contiguous"],
+)
+def test_the_c_loop_keeps_the_books_of_the_engine(events: EventBatch, threshold: int) -> None:
+    """Counters and records of the C loop are the engine's, after every chunk."""
+    device = streams.memory(FRAMES)
+    engine = Pinner(device, INTRODUCED, threshold)
+    with books_in_c() as make:
+        reference = make(device, threshold)
+        for at in range(0, len(events), 7_000):
+            engine.apply(events[at : at + 7_000])
+            reference.apply(events[at : at + 7_000])
+            assert reference.told() == told_by(engine)
+    assert engine.counters.longterm_records > 0
+
+
+@pytest.mark.parametrize("stream", [streams.scattered, streams.contiguous])
+def test_a_stream_ends_as_it_began(stream: Callable[[int, int], EventBatch]) -> None:
+    """About as many events as asked for, in order of time, and no page is pinned after them: it can be played again."""
+    events = stream(50_000, FRAMES)
+    assert 45_000 < len(events) < 55_000
+    assert (np.diff(events.time) >= 0).all()
+    engine = Pinner(streams.memory(FRAMES), INTRODUCED)
+    for batch in streams.chunks(events):
+        engine.apply(batch)
+    assert engine.counters.pins == engine.counters.releases == len(events) // 2
+    assert engine.counters.pinned_now == 0
+
+
+def test_the_busy_scenario_is_as_busy_as_it_says() -> None:
+    """100,000 page pins a second, on 16 GiB."""
+    simulation = Simulation(load(str(BUSY)))
+    simulation.advance("5s")
+    assert simulation.stats()["pins"] == pytest.approx(500_000, rel=0.02)
+    assert simulation.memory.frames == 16 << 18
+
+
+def test_nothing_is_due_in_the_idle_scenario(tmp_path: Path) -> None:
+    """Its first event lies beyond any time that a measurement takes."""
+    path = tmp_path / "idle.toml"
+    path.write_text(IDLE)
+    assert Simulation(load(str(path))).next_event() == 3_600_000_000
+
+
+def test_what_does_not_compile_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compiler the reason says so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotMeasured, match="gcc is missing"):
+        build("client.c", tmp_path)
+
+
+def test_a_group_that_cannot_be_measured_says_why() -> None:
+    """Each of its rows tells the reason, in place of figures."""
+
+    def measure() -> list[list[float]]:
+        return [[seconds(lambda: python("-c", "import sys; sys.exit('no such device')"))]]
+
+    target = Target("mounts", 2.0)
+    (row,) = measured(Group([target], measure))
+    assert (row.target, row.figures) == (target, ())
+    assert row.verdict.startswith("not measured: `python -c import sys")
+    assert row.verdict.endswith(" fails: no such device")
+    assert measured(Group([target], lambda: [[1.0]])) == [Row(target, [1.0])]
+
+
+def test_things_are_asked_in_turn() -> None:
+    """One after the other, over and over; the first round does not count, and ratios are of neighbours."""
+    asked: list[str] = []
+
+    def asking(name: str, first: float) -> float:
+        asked.append(name)
+        return first * len(asked)
+
+    assert in_turn([lambda: asking("one", 1), lambda: asking("other", 10)], 2) == [[3, 5], [40, 60]]
+    assert asked == ["one", "other"] * 3
+    asked.clear()
+    assert ratios(lambda: asking("one", 1), lambda: asking("other", 10), 1) == [3 / 40]
+
+
+@pytest.mark.parametrize(
+    ("figures", "more", "verdict"),
+    [
+        ((1.0, 1.2, 9.0), False, "aim met"),
+        ((1.3,), False, "reached"),
+        ((1.5,), False, "missed"),
+        ((1.5,), True, "aim met"),
+        ((1.4,), True, "aim met"),
+        ((1.1,), True, "missed"),
+        ((), False, "not measured: no compiler"),
+    ],
+)
+def test_the_verdict_is_the_medians(figures: tuple[float, ...], more: bool, verdict: str) -> None:
+    """A median that reaches the bound meets it, from below or, where more is better, from above."""
+    target = Target("a : b", 1.2, 1.4, True) if more else Target("a : b", 1.4, 1.2)
+    assert Row(target, figures, "no compiler").verdict == verdict
+
+
+def test_without_a_bound_there_is_no_verdict() -> None:
+    """A figure that has nothing to reach is told, and not judged."""
+    assert Row(Target("a : b"), (1.0,)).verdict == "-"
+
+
+ROWS = [
+    Row(Target("reads", 1.35, 1.25), (1.5, 1.25, 1.3)),
+    Row(Target("rate of all", 10, 20, more=True), (123.4, 5.0, 6.0)),
+    Row(Target("builds", 2.0), (), "gcc is missing"),
+]
+
+
+def test_the_table() -> None:
+    """A line a fact, then a line a row: median, least and most, what to reach, and the verdict."""
+    assert as_text(ROWS, {"kernel": "6.1", "cores": 2}) == (
+        "kernel: 6.1\n"
+        "cores: 2\n"
+        "\n"
+        "what         median       spread  must reach   aim  verdict\n"
+        "reads           1.3  1.25 to 1.5        1.35  1.25  reached\n"
+        "rate of all       6     5 to 123          10    20  missed\n"
+        "builds                                     2        not measured: gcc is missing\n"
+    )
+
+
+def test_the_json() -> None:
+    """The machine, and of each row every figure."""
+    told = json.loads(as_json(ROWS, {"kernel": "6.1"}))
+    assert told["machine"] == {"kernel": "6.1"}
+    assert told["rows"][0] == {
+        "what": "reads",
+        "median": 1.3,
+        "figures": [1.5, 1.25, 1.3],
+        "must": 1.35,
+        "aim": 1.25,
+        "more_is_better": False,
+        "verdict": "reached",
+    }
+    assert told["rows"][2]["median"] is None
+    assert told["rows"][2]["verdict"] == "not measured: gcc is missing"
+
+
+def test_the_machine_is_told() -> None:
+    """Kernel, processor and versions."""
+    facts = machine()
+    assert {"kernel", "cpu", "cores", "python", "numpy", "load"} == set(facts)
+    assert all(facts.values())

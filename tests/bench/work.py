@@ -1,0 +1,104 @@
+"""Cost against work: what an event costs as there are more of them, of frames, of tasks and of stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.simulation import Simulation
+from pinnerfs.workload.gallery import load
+from pinnerfs.workload.schema import Scenario
+from tests.bench.measure import BUSY, FEW_REPEATS, in_turn, seconds
+from tests.bench.streams import FRAMES as SOME_FRAMES
+from tests.bench.streams import chunks, memory, scattered
+from tests.bench.table import Group, Target
+
+__all__ = ["groups"]
+
+EVENTS = [10**5, 10**6, 10**7]
+MANY_EVENTS = 10**8  # takes minutes
+FRAMES = [10**5, 10**6, 10**7]
+TASKS = [1, 10, 100, 1000, 10**4]
+STACKS = [1, 100, 10**5]
+
+STREAM = 10**6  # events where their number does not change
+STREAM_OF_TASKS = 2 * 10**5
+MOST_INSTANCES = 2500  # a task has 4096 at most; these divide all of TASKS
+RATE = 100_000  # pins a second, in the busy scenario and in those made of it
+
+
+def groups(long: bool) -> list[Group]:
+    """Each kind of work by itself; `long` takes the largest number of events, too."""
+    events = [*EVENTS, MANY_EVENTS] if long else EVENTS
+    return [
+        _group("events, whole pipeline", events, _events),
+        _group("frames, engine", FRAMES, _frames),
+        _group("instances of tasks, whole pipeline", TASKS, _tasks),
+        _group("stacks, engine", STACKS, _stacks),
+    ]
+
+
+def _group(of_what: str, sizes: Sequence[int], cost: Callable[[int], float]) -> Group:
+    """The cost of an event at each size : that at the smallest."""
+    smallest, *larger = sizes
+    targets = [Target(f"cost an event: {size:,} {of_what} : {smallest:,}") for size in larger]
+
+    def measure() -> list[list[float]]:
+        least, *costs = in_turn([partial(cost, size) for size in sizes], FEW_REPEATS)
+        return [[one / other for one, other in zip(some, least, strict=True)] for some in costs]
+
+    return Group(targets, measure)
+
+
+def _busy() -> Scenario:
+    return load(str(BUSY))
+
+
+def _of_scenario(scenario: Scenario, events: int) -> float:
+    """Seconds an event, from generation to the books. What is made once at the start is not counted."""
+    simulation = Simulation(scenario)
+    took = seconds(partial(simulation.advance_to, events * 1_000_000 // (2 * RATE)))
+    counted = simulation.stats()
+    return took / (counted["pins"] + counted["releases"])
+
+
+def _of_stream(frames: int, stacks: int) -> float:
+    """Seconds an event of a stream that the engine plays for the second time."""
+    batches = chunks(scattered(STREAM, frames, stacks))
+    engine = Pinner(memory(frames), INTRODUCED)
+
+    def play() -> None:
+        for batch in batches:
+            engine.apply(batch)
+
+    play()
+    return seconds(play) / STREAM
+
+
+def _events(events: int) -> float:
+    return _of_scenario(_busy(), events)
+
+
+def _frames(frames: int) -> float:
+    return _of_stream(frames, 1)
+
+
+def _tasks(instances: int) -> float:
+    """The same pins by so many hands."""
+    scenario = _busy()
+    pattern = scenario.task[0]
+    phase = [msgspec.structs.replace(pattern.phase[0], rate=f"{RATE / instances}/s")]
+    each = min(instances, MOST_INSTANCES)
+    tasks = [
+        msgspec.structs.replace(pattern, name=f"task-{number}", instances=each, phase=phase)
+        for number in range(instances // each)
+    ]
+    return _of_scenario(msgspec.structs.replace(scenario, task=tasks), STREAM_OF_TASKS)
+
+
+def _stacks(stacks: int) -> float:
+    return _of_stream(SOME_FRAMES, stacks)
