@@ -12,7 +12,7 @@ from pinnerfs.simulation import Simulation
 __all__ = ["Device"]
 
 # Books are kept up at least this often while things happen; more often would only cost processor time.
-SHORTEST_NAP = 0.05  # seconds
+SHORTEST_NAP = 0.1  # seconds
 
 
 class Device:
@@ -46,11 +46,13 @@ class Device:
         """
         while not self._stopped:
             with self._lock:
+                now = self.clock.now()
                 # One bounded piece of work at a time: a reader shall not wait for all of it.
-                next(self._simulation.steps_to(self.clock.now()), None)
+                next(self._simulation.steps_to(now), None)
                 due = self._simulation.next_event()
+            # By `now`, not by the time that it is by then: where much happens, something is always due already.
+            behind = due is not None and due <= now
             wait = None if due is None else self.clock.wait_for(due)
-            behind = wait is not None and wait <= 0
             self._wake.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
             self._wake.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pinnerfs.kernel.pages import Migratetype, page_flag_names
 
@@ -24,10 +25,21 @@ class Record:
 
 def record_text(record: Record) -> str:
     """The lines of a record, with the empty line that ends it."""
-    lines = [
-        f"Page pinned ts {record.ts} us count {record.count}",
+    return (
+        f"Page pinned ts {record.ts} us count {record.count}\n"
         f"PFN {record.pfn} Block {record.block} type {record.migratetype.name} "
-        f"Flags {record.flags:#x}({page_flag_names(record.flags)})",
-        *(f" {frame}" for frame in record.stack),
-    ]
-    return "\n".join(lines) + "\n\n"
+        f"Flags {_flags_text(record.flags)}\n{_stack_text(record.stack)}\n"
+    )
+
+
+# A device has few stacks and fewer flags: what they look like is kept.
+
+
+@lru_cache(maxsize=1024)
+def _flags_text(flags: int) -> str:
+    return f"{flags:#x}({page_flag_names(flags)})"
+
+
+@lru_cache(maxsize=1024)
+def _stack_text(stack: tuple[str, ...]) -> str:
+    return "".join(f" {frame}\n" for frame in stack)
