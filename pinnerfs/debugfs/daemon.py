@@ -90,8 +90,10 @@ class Daemon:
         try:
             os.setsid()
             os.chdir("/")
+            # Before the mount, which may cover /dev: nobody answers there while this process opens something.
+            null = os.open(os.devnull, os.O_RDWR)
             before()
-            self.run(lambda: self._settle(writer))
+            self.run(lambda: self._settle(writer, null))
             status = 0
         except PinnerfsError as error:
             os.write(writer, str(error).encode(errors="surrogateescape"))
@@ -103,12 +105,11 @@ class Daemon:
             os._exit(status)
 
     @staticmethod
-    def _settle(writer: int) -> None:
+    def _settle(writer: int, null: int) -> None:
         """Let go of the terminal and whatever else was inherited, and tell the parent."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # it is where the descriptor was closed from the start
                 stream.flush()
-        null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         os.write(writer, READY)

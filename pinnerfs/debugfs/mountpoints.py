@@ -115,6 +115,8 @@ def prepare_to_cover(mountpoint: str) -> str:
         is_folder = stat.S_ISDIR(os.stat(mountpoint).st_mode)
     except OSError as error:
         raise PinnerfsError(f"cannot mount over {mountpoint or repr('')}: {error.strerror}; wanted a folder") from None
+    if path == "/":
+        raise PinnerfsError(f"cannot mount over {mountpoint}: nobody would see it; wanted a folder below /")
     if not is_folder:
         raise PinnerfsError(f"cannot mount over {mountpoint}: Not a directory; wanted a folder")
     _check_device()

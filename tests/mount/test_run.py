@@ -365,6 +365,19 @@ def test_an_ordinary_user(users_folder: Path) -> None:
     assert done.stderr == "touch: cannot touch 'mine': Permission denied\n"
 
 
+def test_a_mount_over_dev() -> None:
+    """The daemon needs nothing of what its own mount covers."""
+    done = pinnerfs("run", "camera-stall", "--mountpoint", "/dev", "--", "ls", "/dev")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "page_pinner\n", "")
+
+
+def test_a_mount_over_everything() -> None:
+    """Over / it would be seen by nobody, so it is refused."""
+    done = pinnerfs("run", "camera-stall", "--mountpoint", "/", "--", "ls")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: cannot mount over /: nobody would see it; wanted a folder below /\n"
+
+
 def test_a_user_without_the_device(users_folder: Path) -> None:
     """With a closed /dev/fuse an ordinary user is told what is missing, in one line."""
     done = _as_user(users_folder, "600", ["true"])
