@@ -37,6 +37,7 @@ def elsewhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     monkeypatch.delenv("PINNERFS_REQUIRE_FUSE", raising=False)
     yield pytester.path / "temporary"
+    monkeypatch.undo()  # the PATH of a test may lack what it takes to unmount
     monkeypatch.setattr(tempfile, "tempdir", str(pytester.path / "temporary"))
     sweep()
 
@@ -198,6 +199,30 @@ def test_without_fuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PINNERFS_REQUIRE_FUSE", "1")
     result = run(pytester, IDLE, errors=1)
     result.stdout.fnmatch_lines(["*page_pinner: cannot load libfuse 2: */nowhere/libfuse.so*"])
+    assert left_over(elsewhere) == []
+
+
+def test_without_fusermount(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
+    """What could not be unmounted is not mounted, by root neither: the test is skipped, or fails."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = run(pytester, IDLE, "-rs", skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * this machine cannot mount: cannot find fusermount in PATH *"])
+    monkeypatch.setenv("PINNERFS_REQUIRE_FUSE", "1")
+    result = run(pytester, IDLE, errors=1)
+    result.stdout.fnmatch_lines(["*page_pinner: cannot find fusermount in PATH *"])
+    assert left_over(elsewhere) == []
+
+
+def test_a_path_of_the_tests_own(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """A test that changes PATH, as one with stubs for commands does, is cleaned up after like any other."""
+    run(
+        pytester,
+        """
+        def test_it(monkeypatch, page_pinner):  # in this order PATH comes back after the unmount
+            monkeypatch.setenv("PATH", "/nowhere")
+        """,
+        passed=1,
+    )
     assert left_over(elsewhere) == []
 
 

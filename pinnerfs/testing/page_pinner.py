@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pinnerfs.debugfs.mountpoints import fusermount
 from pinnerfs.debugfs.steering import Steering
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.records import Record
@@ -24,6 +25,7 @@ class PagePinner:
 
     def __init__(self, place: Path, scenario: str, *options: str) -> None:
         """Mount in a new folder `place`. PinnerfsError where that fails, with the status that the command left with."""
+        fusermount()  # root mounts without it, and could not unmount
         self._place = place
         self.root = place / "mnt"
         self.root.mkdir(parents=True)
