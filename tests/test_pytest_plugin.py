@@ -260,6 +260,46 @@ def test_a_daemon_that_dies(pytester: pytest.Pytester, elsewhere: Path) -> None:
     assert left_over(elsewhere) == []
 
 
+def test_a_daemon_that_hangs(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """A daemon that does not answer in time is ended, whatever the test asks of it, and nothing is left of it."""
+    result = run(
+        pytester,
+        """
+        import os
+        import signal
+        from pathlib import Path
+        import pytest
+        from pinnerfs import PinnerfsError
+        from pinnerfs.testing import folders, page_pinner as module
+
+        def set_threshold(device):
+            device.threshold = 1
+
+        @pytest.mark.parametrize("ask", [
+            lambda device: device.advance("1s"),
+            lambda device: device.do("pin task=camera pages=1"),
+            lambda device: device.threshold,
+            set_threshold,
+            lambda device: device.text(),
+            lambda device: device.records(),
+        ])
+        def test_it(ask, page_pinner, monkeypatch):
+            monkeypatch.setattr(module, "CALL_DEADLINE", 0)
+            monkeypatch.setattr(folders, "PATIENCE", 0)
+            pid = int((page_pinner.root / ".pinnerfs" / "pid").read_text())
+            os.kill(pid, signal.SIGSTOP)
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                os.sched_yield()
+            with pytest.raises(PinnerfsError, match="the daemon was ended: it has not answered within 0 s"):
+                ask(page_pinner)
+        """,
+        passed=6,
+        errors=6,
+    )
+    result.stdout.fnmatch_lines(["*page_pinner: the daemon had died before the test was over; its log: empty*"])
+    assert left_over(elsewhere) == []
+
+
 def test_a_file_left_open(pytester: pytest.Pytester, elsewhere: Path) -> None:
     """A test that leaves a file of the mount open, or its working folder there, leaves no mount and no daemon."""
     run(
