@@ -37,6 +37,7 @@ def elsewhere(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("temporary")))
     monkeypatch.delenv("PINNERFS_REQUIRE_FUSE", raising=False)
     yield pytester.path / "temporary"
+    monkeypatch.undo()  # the PATH of a test may lack what it takes to unmount
     monkeypatch.setattr(tempfile, "tempdir", str(pytester.path / "temporary"))
     sweep()
 
@@ -201,6 +202,30 @@ def test_without_fuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
     assert left_over(elsewhere) == []
 
 
+def test_without_fusermount(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
+    """What could not be unmounted is not mounted, by root neither: the test is skipped, or fails."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = run(pytester, IDLE, "-rs", skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * this machine cannot mount: cannot find fusermount in PATH *"])
+    monkeypatch.setenv("PINNERFS_REQUIRE_FUSE", "1")
+    result = run(pytester, IDLE, errors=1)
+    result.stdout.fnmatch_lines(["*page_pinner: cannot find fusermount in PATH *"])
+    assert left_over(elsewhere) == []
+
+
+def test_a_path_of_the_tests_own(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """A test that changes PATH, as one with stubs for commands does, is cleaned up after like any other."""
+    run(
+        pytester,
+        """
+        def test_it(monkeypatch, page_pinner):  # in this order PATH comes back after the unmount
+            monkeypatch.setenv("PATH", "/nowhere")
+        """,
+        passed=1,
+    )
+    assert left_over(elsewhere) == []
+
+
 def test_where_mounting_is_refused(pytester: pytest.Pytester, elsewhere: Path) -> None:
     """A /dev/fuse that does not work, as in a container, makes the test be skipped."""
     if os.geteuid() != 0:
@@ -230,6 +255,46 @@ def test_a_daemon_that_dies(pytester: pytest.Pytester, elsewhere: Path) -> None:
         """,
         passed=1,
         errors=1,
+    )
+    result.stdout.fnmatch_lines(["*page_pinner: the daemon had died before the test was over; its log: empty*"])
+    assert left_over(elsewhere) == []
+
+
+def test_a_daemon_that_hangs(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """A daemon that does not answer in time is ended, whatever the test asks of it, and nothing is left of it."""
+    result = run(
+        pytester,
+        """
+        import os
+        import signal
+        from pathlib import Path
+        import pytest
+        from pinnerfs import PinnerfsError
+        from pinnerfs.testing import folders, page_pinner as module
+
+        def set_threshold(device):
+            device.threshold = 1
+
+        @pytest.mark.parametrize("ask", [
+            lambda device: device.advance("1s"),
+            lambda device: device.do("pin task=camera pages=1"),
+            lambda device: device.threshold,
+            set_threshold,
+            lambda device: device.text(),
+            lambda device: device.records(),
+        ])
+        def test_it(ask, page_pinner, monkeypatch):
+            monkeypatch.setattr(module, "CALL_DEADLINE", 0)
+            monkeypatch.setattr(folders, "PATIENCE", 0)
+            pid = int((page_pinner.root / ".pinnerfs" / "pid").read_text())
+            os.kill(pid, signal.SIGSTOP)
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                os.sched_yield()
+            with pytest.raises(PinnerfsError, match="the daemon was ended: it has not answered within 0 s"):
+                ask(page_pinner)
+        """,
+        passed=6,
+        errors=6,
     )
     result.stdout.fnmatch_lines(["*page_pinner: the daemon had died before the test was over; its log: empty*"])
     assert left_over(elsewhere) == []

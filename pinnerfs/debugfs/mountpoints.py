@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 from pinnerfs.debugfs.control import CONTROL_FOLDER
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
-__all__ = ["prepare", "prepare_to_cover", "unmount", "unmount_lazily"]
+__all__ = ["fusermount", "prepare", "prepare_to_cover", "unmount", "unmount_lazily"]
 
 FSTYPE = "fuse.pinnerfs"
 UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
@@ -39,7 +40,9 @@ def _absolute(mountpoint: str) -> str:
     return os.path.join(os.path.realpath(parent), name) if name else parent
 
 
-def _fusermount() -> str:
+@functools.cache  # whoever has mounted can unmount, even where PATH has changed meanwhile
+def fusermount() -> str:
+    """The program that unmounts. PinnerfsError where there is none in PATH."""
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
         raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)", NO_FUSE)
@@ -99,7 +102,7 @@ def prepare(mountpoint: str) -> tuple[str, str | None]:
         raise PinnerfsError(f"cannot mount on {mountpoint}: the folder is not empty ({entries[0]!r} is in it)")
     _check_device()
     if os.geteuid() != 0:
-        _fusermount()
+        fusermount()
     return path, word
 
 
@@ -125,7 +128,7 @@ def prepare_to_cover(mountpoint: str) -> str:
 
 def unmount_lazily(path: str) -> None:
     """Take a mount out of sight at once, dead or in use as it may be; where there is none, nothing happens."""
-    subprocess.run([_fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
+    subprocess.run([fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
 
 
 def _open_daemon(path: str) -> int | None:
@@ -147,7 +150,7 @@ def unmount(mountpoint: str) -> None:
         raise PinnerfsError(f"cannot unmount {mountpoint}: wanted a {FSTYPE} mount, but {there} is mounted there")
     daemon = _open_daemon(path)
     try:
-        done = subprocess.run([_fusermount(), "-u", "--", path], check=False, capture_output=True, text=True)
+        done = subprocess.run([fusermount(), "-u", "--", path], check=False, capture_output=True, text=True)
         if done.returncode:
             reason = done.stderr.strip() or f"fusermount left with {done.returncode}"
             if "busy" in reason:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["DEADLINE", "end_mount", "is_alive", "make_folder", "process_name", "remove_folder", "sweep"]
+__all__ = ["DEADLINE", "end_daemon", "end_mount", "is_alive", "make_folder", "process_name", "remove_folder", "sweep"]
 
 PREFIX = "pinnerfs-pytest"
 DEADLINE = 30  # seconds for anything; far more than it takes
@@ -93,12 +93,12 @@ def end_mount(place: Path) -> None:
         root.rmdir()
     note = place / "daemon"
     if note.exists():
-        _end(note.read_text())
+        end_daemon(note.read_text())
     shutil.rmtree(place)
 
 
-def _end(process: str) -> None:
-    """Wait for a daemon to end, which it does without its mount, unless somebody has a file of it open."""
+def end_daemon(process: str) -> None:
+    """Wait for a daemon to end, which it does without its mount, unless somebody has a file of it open; then end it."""
     if not is_alive(process):
         return
     try:

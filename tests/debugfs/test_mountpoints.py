@@ -61,6 +61,6 @@ def test_a_dead_mount_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPa
     """Only what a pinnerfs left is cleared away."""
     _table(monkeypatch, (bytes(tmp_path), b"fuse.sshfs"))
     monkeypatch.setattr(mountpoints, "_is_dead", lambda path: True)
-    monkeypatch.setattr(mountpoints, "_fusermount", lambda: pytest.fail("it was unmounted"))
+    monkeypatch.setattr(mountpoints, "fusermount", lambda: pytest.fail("it was unmounted"))
     with pytest.raises(PinnerfsError, match=r"a dead mount \(fuse.sshfs\) that is not ours"):
         prepare(str(tmp_path))
