@@ -10,6 +10,7 @@ from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region, page_flags
 from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.kernel.records import Record, record_text
+from pinnerfs.kernel.ring import RING_SIZE
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.memory import Memory
@@ -60,6 +61,7 @@ class Simulation:
         self._timeline = Timeline(scenario, chosen, self.memory, self.generation, self._depot)
         self._live = Live(scenario, chosen, self.memory, self.generation, self._depot)
         self._now = 0
+        self._texts: dict[int, bytes] = {}  # of records by their number, once somebody has asked for them
 
     @property
     def now(self) -> int:
@@ -144,9 +146,26 @@ class Simulation:
             yield record
             position += 1
 
+    def text(self, position: int) -> bytes:
+        """The text of the record `position` places behind the newest, or b"" where there is none."""
+        ring = self._pinner.ring
+        if position >= ring.filled:
+            return b""
+        number = ring.appended - position
+        try:
+            return self._texts[number]
+        except KeyError:
+            pass
+        if len(self._texts) >= 2 * RING_SIZE:
+            self._texts.clear()  # at least half of them are of records that are gone
+        record = self.record(position)
+        assert record is not None
+        text = self._texts[number] = record_text(record).encode()
+        return text
+
     def longterm_pinner(self) -> str:
         """The text of `longterm_pinner`, as cat shows it."""
-        return "".join(record_text(record) for record in self.records())
+        return b"".join(map(self.text, range(self._pinner.ring.filled))).decode()
 
     def stats(self) -> dict[str, int]:
         """What the books have counted since the start."""

@@ -14,6 +14,8 @@ __all__ = ["Device"]
 # Books are kept up at least this often while things happen; more often would only cost processor time.
 SHORTEST_NAP = 0.1  # seconds
 
+NEVER = 1 << 64  # beyond any clock's time (µs)
+
 
 class Device:
     """The fake device behind the files."""
@@ -22,6 +24,7 @@ class Device:
         self.clock = clock
         self._simulation = simulation
         self._lock = threading.Lock()
+        self._due = 0  # until this moment (µs) nothing happens that is not in the books yet
         self._stopped = False
         self._wake = threading.Event()
 
@@ -29,8 +32,38 @@ class Device:
     def up_to_now(self) -> Iterator[Simulation]:
         """The simulation with every event up to this moment in the books, for one's own use meanwhile."""
         with self._lock:
-            self._simulation.advance_to(self.clock.now())
-            yield self._simulation
+            self._catch_up(self.clock.now())
+            try:
+                yield self._simulation
+            finally:
+                self._note_due()
+
+    def text(self, position: int) -> bytes:
+        """The text of a record now, or b"": see `Simulation.text`. Every record read comes here."""
+        with self._lock:
+            if (now := self.clock.now()) >= self._due:
+                self._catch_up(now)
+            return self._simulation.text(position)
+
+    @property
+    def threshold(self) -> int:
+        """The threshold in force now, in µs, signed."""
+        return self._simulation.threshold
+
+    def write_threshold(self, threshold: int) -> None:
+        """Set it, which clears all that has been recorded up to this moment."""
+        with self._lock:
+            if (now := self.clock.now()) >= self._due:
+                self._catch_up(now)
+            self._simulation.threshold = threshold
+
+    def _catch_up(self, now: int) -> None:
+        self._simulation.advance_to(now)
+        self._note_due()
+
+    def _note_due(self) -> None:
+        due = self._simulation.next_event()
+        self._due = NEVER if due is None else due
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages at this moment. PinnerfsError says what is wrong with the actions."""
@@ -49,10 +82,10 @@ class Device:
                 now = self.clock.now()
                 # One bounded piece of work at a time: a reader shall not wait for all of it.
                 next(self._simulation.steps_to(now), None)
-                due = self._simulation.next_event()
+                self._note_due()
             # By `now`, not by the time that it is by then: where much happens, something is always due already.
-            behind = due is not None and due <= now
-            wait = None if due is None else self.clock.wait_for(due)
+            behind = self._due <= now
+            wait = None if self._due == NEVER else self.clock.wait_for(self._due)
             self._wake.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
             self._wake.clear()
 

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
-from pinnerfs.kernel.records import record_text
 
 __all__ = ["FILES", "Failures", "OpenFile", "OpenRecords", "OpenSimpleAttribute"]
 
@@ -34,11 +33,9 @@ class OpenRecords:
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        with self._device.up_to_now() as simulation:
-            record = simulation.record(self._position)
-        text = b"" if record is None else record_text(record).encode()
+        text = self._device.text(self._position)
         # The kernel's buffer must hold the NUL that snprintf puts behind the text, too.
-        if text and len(text) >= min(size, RECORD_BUFFER):
+        if text and (len(text) >= size or len(text) >= RECORD_BUFFER):
             raise OSError(errno.ENOMEM, "the record does not fit")
         # A read that meets the end moves the position on as well.
         self._position += 1
@@ -95,15 +92,7 @@ def _open_longterm_pinner(device: Device, failures: Failures) -> OpenFile:
 
 
 def _open_threshold(device: Device, failures: Failures) -> OpenFile:
-    def get() -> int:
-        with device.up_to_now() as simulation:
-            return simulation.threshold
-
-    def put(value: int) -> None:
-        with device.up_to_now() as simulation:
-            simulation.threshold = to_signed(value)
-
-    return OpenSimpleAttribute(get, put)
+    return OpenSimpleAttribute(lambda: device.threshold, lambda value: device.write_threshold(to_signed(value)))
 
 
 def _open_alloc_contig_failed(device: Device, failures: Failures) -> OpenFile:

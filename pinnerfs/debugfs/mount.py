@@ -1,7 +1,7 @@
-"""The tree as a FUSE file system: the one module that knows fusepy.
+"""The tree as a FUSE file system, in the terms of libfuse 2.
 
-fusepy calls an operation by name through `__call__`; an operation that is missing here answers ENOSYS, which the
-kernel remembers: extended attributes then answer EOPNOTSUPP by themselves, and close costs no request.
+An operation that is missing here answers ENOSYS, which the kernel remembers: extended attributes then answer
+EOPNOTSUPP by themselves, and close costs no request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinnerfs.debugfs.files import OpenFile
-from pinnerfs.debugfs.tree import Node, Tree
+from pinnerfs.debugfs.tree import Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
@@ -25,8 +25,7 @@ SUBTYPE = "pinnerfs"
 # A write over 128 KiB arrives in pieces; from an unaligned buffer the first may be up to a page shorter.
 PIECE = 131072 - 4096
 
-# How fusepy turns the kernel's names into strings, and back: whatever their bytes are.
-ENCODING = "latin-1"
+SECOND = 10**9  # ns
 
 # Nothing changes behind the kernel's back: every change of an attribute comes through it.
 TIMEOUT = 3600  # seconds
@@ -37,22 +36,16 @@ log = logging.getLogger(__name__)
 def check_binding() -> None:
     """See to it that libfuse 2 is what fusepy has loaded. PinnerfsError says what to install."""
     try:
-        import fuse
+        from pinnerfs.debugfs.binding import check_version
     except OSError as error:
         raise PinnerfsError(
             f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
             NO_FUSE,
         ) from None
-    version = fuse._libfuse.fuse_version()
-    if version // 10 != 2:
-        raise PinnerfsError(
-            f"the libfuse that was found has version {version // 10}.{version % 10}: wanted 2 "
-            "(Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
-            NO_FUSE,
-        )
+    check_version()
 
 
-@dataclass
+@dataclass(slots=True)
 class _Handle:
     """An open file as FUSE sees it."""
 
@@ -77,45 +70,33 @@ class _Operations:
         self._warned = False
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
-        """Run an operation. Anything but an errno is a bug of ours: the log tells it, the caller gets EIO."""
-        try:
-            return getattr(self, operation)(*arguments)
-        except OSError as error:
-            if error.errno:
-                raise
-            log.exception("%s%r failed", operation, arguments[:1])
-        except Exception:
-            log.exception("%s%r failed", operation, arguments[:1])
-        raise OSError(errno.EIO, "a bug in pinnerfs")
+        """Run an operation by its name, as fusepy asks for it."""
+        return getattr(self, operation)(*arguments)
 
     def init(self, path: str) -> None:
         self._ready()
 
     # What stat and ls ask.
 
-    def getattr(self, path: str, fi: Any = None) -> dict[str, int]:
-        return self._attributes(self._tree.node(path))
-
-    def _attributes(self, node: Node) -> dict[str, int]:
-        size = node.size
-        if self._sendfile and node.open is not None:
-            size = max(1, size)
-        return {
-            "st_ino": node.ino,
-            "st_mode": node.mode,
-            "st_nlink": node.nlink,
-            "st_uid": node.uid,
-            "st_gid": node.gid,
-            "st_size": size,
-            "st_atime": node.atime,
-            "st_mtime": node.mtime,
-            "st_ctime": node.ctime,
-        }
+    def getattr(self, path: str, status: Any) -> None:
+        node = self._tree.node(path)
+        status.st_ino = node.ino
+        status.st_mode = node.mode
+        status.st_nlink = node.nlink
+        status.st_uid = node.uid
+        status.st_gid = node.gid
+        status.st_size = 1 if self._sendfile and not node.size and node.open is not None else node.size
+        for shown, time in (
+            (status.st_atimespec, node.atime),
+            (status.st_mtimespec, node.mtime),
+            (status.st_ctimespec, node.ctime),
+        ):
+            shown.tv_sec, shown.tv_nsec = divmod(time, SECOND)
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int] | str]:
         yield from (".", "..")
         for name, node in self._tree.listing(path):
-            yield name, self._attributes(node), 0
+            yield name, {"st_ino": node.ino, "st_mode": node.mode}, 0
 
     def statfs(self, path: str) -> dict[str, int]:
         return self._tree.statfs()
@@ -135,22 +116,21 @@ class _Operations:
         fi.direct_io = 1
         fi.nonseekable = 1
 
-    def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
+    def read(self, fi: Any, size: int) -> bytes:
         handle = self._handles[fi.fh]
         handle.touched = True
         # sendfile and splice come from the page cache, for no owner. A debugfs file can do neither.
         if fi.lock_owner == 0:
-            raise OSError(errno.EINVAL, path)
+            raise OSError(errno.EINVAL, "sendfile")
         return handle.file.read(size)
 
-    def write(self, path: str, data: bytes, offset: int, fi: Any) -> int:
+    def write(self, fi: Any, offset: int, data: bytes) -> None:
         handle = self._handles[fi.fh]
         handle.touched = True
         # The kernel of a device sees one write, however long: what continues a piece has been judged with it.
         if not (offset == handle.write_end and handle.write_length > PIECE):
             handle.file.write(data)
         handle.write_end, handle.write_length = offset + len(data), len(data)
-        return len(data)
 
     def fsync(self, path: str, datasync: int, fi: Any) -> None:
         self._tree.fsync(path)
@@ -217,18 +197,15 @@ def serve(
     With `cover` it is mounted over whatever lies there; only root's mounts can do that. `ready` is called once the
     mount answers. PinnerfsError where mounting fails; libfuse has then said why on stderr.
     """
-    import fuse
+    from pinnerfs.debugfs.binding import Binding
 
     more = {"dev": True, "suid": True} if os.geteuid() == 0 else {}
     if cover:
         more["nonempty"] = True
     try:
-        fuse.FUSE(
+        Binding(
             _Operations(tree, ready, sendfile),
-            # Bytes as characters, one for one: names need not be UTF-8.
-            os.fsencode(mountpoint).decode(ENCODING),
-            raw_fi=True,
-            encoding=ENCODING,
+            mountpoint,
             # One loop in this process: two to five times as fast as threads, and nothing forks behind our back.
             foreground=True,
             nothreads=True,

@@ -24,6 +24,8 @@ __all__ = ["Node", "Tree"]
 NAME_MAX = 255
 # debugfs leaves s_maxbytes at MAX_NON_LFS.
 LARGEST_SIZE = 0x7FFFFFFF
+FOLDER = "/page_pinner"
+CONTROL = f"/{CONTROL_FOLDER}"
 KEEP = 0xFFFFFFFF  # chown's -1, as FUSE hands it on
 
 
@@ -62,43 +64,48 @@ class Tree:
 
     def __init__(self, device: Device, generation: Generation, uid: int, gid: int) -> None:
         self._owner = (uid, gid)
-        self._inodes = 0
-        self._root = self._folder(0o700)
-        page_pinner = self._root.children["page_pinner"] = self._folder(0o755)
+        self._nodes: dict[str, Node] = {}  # all of them, by their path
+        root = self._folder("/", 0o700)
+        root.children["page_pinner"] = self._folder(FOLDER, 0o755)
         failures = Failures()
         for name in generation.files:
             mode, opener = FILES[name]
-            page_pinner.children[name] = self._file(mode, partial(opener, device, failures))
-        self._hidden = self._folder(0o700)
+            self._file(FOLDER, name, mode, partial(opener, device, failures))
+        # Among nobody's children: it is never listed.
+        self._folder(CONTROL, 0o700)
         for name, (mode, reopen) in Control(device).files.items():
-            self._hidden.children[name] = self._file(mode, reopen)
+            self._file(CONTROL, name, mode, reopen)
 
-    def _folder(self, mode: int) -> Node:
-        self._inodes += 1
-        return Node(self._inodes, stat.S_IFDIR | mode, *self._owner)
+    def _folder(self, path: str, mode: int) -> Node:
+        folder = self._nodes[path] = Node(len(self._nodes) + 1, stat.S_IFDIR | mode, *self._owner)
+        return folder
 
-    def _file(self, mode: int, opener: Callable[[], OpenFile]) -> Node:
-        self._inodes += 1
-        return Node(self._inodes, stat.S_IFREG | mode, *self._owner, open=opener)
+    def _file(self, folder: str, name: str, mode: int, opener: Callable[[], OpenFile]) -> None:
+        file = Node(len(self._nodes) + 1, stat.S_IFREG | mode, *self._owner, open=opener)
+        self._nodes[f"{folder}/{name}"] = self._nodes[folder].children[name] = file
 
     def node(self, path: str) -> Node:
         """The node at a path from the root on, "/" itself included; each character of it stands for a byte.
 
         ENOENT, ENOTDIR, ENAMETOOLONG.
         """
-        at = self._root
-        for name in path.split("/")[1:] if path != "/" else ():
+        node = self._nodes.get(path)
+        if node is None:
+            raise OSError(self._why_not(path), path)
+        return node
+
+    def _why_not(self, path: str) -> int:
+        """Which of the three a path meets first, from the root on."""
+        at = ""
+        for name in path.split("/")[1:]:
             if len(name) > NAME_MAX:
-                raise OSError(errno.ENAMETOOLONG, name)
-            if not stat.S_ISDIR(at.mode):
-                raise OSError(errno.ENOTDIR, path)
-            if at is self._root and name == CONTROL_FOLDER:
-                at = self._hidden
-            elif name in at.children:
-                at = at.children[name]
-            else:
-                raise OSError(errno.ENOENT, path)
-        return at
+                return errno.ENAMETOOLONG
+            if not stat.S_ISDIR(self._nodes[at or "/"].mode):
+                return errno.ENOTDIR
+            at = f"{at}/{name}"
+            if at not in self._nodes:
+                break
+        return errno.ENOENT
 
     def listing(self, path: str) -> list[tuple[str, Node]]:
         """The entries of a folder, newest first; the control folder is never among them. Imitates `dcache_readdir`."""

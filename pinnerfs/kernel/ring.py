@@ -23,11 +23,14 @@ RECORD = np.dtype(
 
 
 class Ring:
-    """4096 slots; `index` is where the next record goes, and the oldest one is overwritten."""
+    """4096 slots, of which the newest `filled` hold records; one record more overwrites the oldest.
+
+    `appended` counts all records that there have ever been: the one at `position` is number `appended - position`.
+    """
 
     def __init__(self) -> None:
         self._slots = np.zeros(RING_SIZE, dtype=RECORD)
-        self.index = 0
+        self.appended = 0
         self.filled = 0
         self.overwritten = 0
 
@@ -36,18 +39,18 @@ class Ring:
         new = len(records)
         self.overwritten += max(0, self.filled + new - RING_SIZE)
         kept = records[-RING_SIZE:]
-        at = (self.index + new - len(kept) + np.arange(len(kept))) % RING_SIZE
+        at = (self.appended + new - len(kept) + np.arange(len(kept))) % RING_SIZE
         self._slots[at] = kept
-        self.index = (self.index + new) % RING_SIZE
+        self.appended += new
         self.filled = min(RING_SIZE, self.filled + new)
 
     def newest(self, position: int) -> np.void | None:
         """The record `position` places behind the newest one as the ring stands now, or None at an empty slot."""
         if position >= self.filled:
             return None
-        record: np.void = self._slots[(self.index - 1 - position) % RING_SIZE]
+        record: np.void = self._slots[(self.appended - 1 - position) % RING_SIZE]
         return record
 
     def clear(self) -> None:
         """Empty every slot, as a write of the threshold does."""
-        self.index = self.filled = 0
+        self.filled = 0
