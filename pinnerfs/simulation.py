@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
-from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region, page_flags
+from pinnerfs.kernel.pageflags import Migratetype, page_flags
+from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.pinner import Pinner
-from pinnerfs.kernel.records import Record, record_text
-from pinnerfs.kernel.ring import RING_SIZE
+from pinnerfs.kernel.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.memory import Memory

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.kernel.pages import Migratetype
+from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.records import Record, record_text
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.gallery import load, parse

@@ -1,28 +1,53 @@
-"""The command line: one module a command, registered in one list."""
+"""The command line: one module a command, registered in one list, imported when it is asked for."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from importlib import import_module
 
 import click
 
 from pinnerfs import __version__
-from pinnerfs.cli.check import check
-from pinnerfs.cli.ctl import ctl
-from pinnerfs.cli.dump import dump
-from pinnerfs.cli.list import list_
-from pinnerfs.cli.mount import mount
-from pinnerfs.cli.run import run
-from pinnerfs.cli.show import show
-from pinnerfs.cli.umount import umount
 from pinnerfs.errors import PinnerfsError
 
 __all__ = ["launch", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+# What --help says of each, so that it need not import them.
+COMMANDS = {
+    "check": "Validate scenarios: names of the gallery or paths.",
+    "ctl": "Steer a mounted fake device, and ask it.",
+    "dump": "Print longterm_pinner as a mount of SCENARIO would show it, without mounting anything.",
+    "list": "Print the scenarios of the gallery, one a line, the name first.",
+    "mount": "Mount a fake debugfs that plays SCENARIO, a name of the gallery or a path.",
+    "run": "Run COMMAND with a fake debugfs that plays SCENARIO over /sys/kernel/debug, seen by it alone.",
+    "show": "Explain a scenario: its memory, and what each task does in turn, and what it expects.",
+    "umount": "Unmount a fake debugfs, and wait until its daemon is gone.",
+}
+
+
+class _Commands(click.Group):
+    """The module `pinnerfs.cli.NAME` holds the command NAME."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]  # `list` is a module here
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"pinnerfs.cli.{cmd_name}")
+        found = getattr(module, "list_" if cmd_name == "list" else cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(__version__, prog_name="pinnerfs", message="%(prog)s %(version)s")
 def _cli() -> None:
     """A fake debugfs with page_pinner: scripts cannot tell it from the device.
@@ -34,10 +59,6 @@ def _cli() -> None:
       cat /tmp/d/page_pinner/longterm_pinner
       pinnerfs umount /tmp/d
     """
-
-
-for _command in (mount, umount, run, ctl, dump, check, list_, show):
-    _cli.add_command(_command)
 
 
 def _open_standard_files() -> None:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.events import IS_PIN, Event, EventBatch
 from pinnerfs.kernel.outcome import Outcome, records_of
-from pinnerfs.kernel.pages import Int64s, MemoryMap, Migratetype, PinnerState
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 
 __all__ = ["apply_frames"]
 

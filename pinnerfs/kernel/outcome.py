@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.pages import PAGE_HEAD, Int64s, MemoryMap
+from pinnerfs.kernel.pageflags import PAGE_HEAD
+from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.ring import RECORD
 
 __all__ = ["Outcome", "records_of"]

@@ -1,6 +1,6 @@
-"""Page frames: where they lie, which flags and migratetype they have, and what the pinner keeps of each.
+"""Page frames: where they lie, and what the pinner keeps of each.
 
-Imitates `struct page`'s flags, `get_pageblock_migratetype` and page_ext of android12-5.10.
+Imitates `get_pageblock_migratetype` and page_ext of android12-5.10.
 """
 
 from __future__ import annotations
@@ -8,81 +8,22 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.pageflags import Migratetype
+
 __all__ = [
-    "PAGE_FLAG_BITS",
-    "PAGE_HEAD",
-    "PAGE_SIZE",
     "Int64s",
     "MemoryMap",
-    "Migratetype",
     "PinnerState",
     "Region",
-    "page_flag_names",
-    "page_flags",
 ]
 
 Int64s = npt.NDArray[np.int64]
 _Item = TypeVar("_Item", bound=np.generic)
-
-PAGE_SIZE = 4096
-
-# In the order in which the kernel prints them (include/trace/events/mmflags.h, 5.10), which is not that of the bits.
-PAGE_FLAG_BITS = {
-    "locked": 0,
-    "waiters": 7,
-    "error": 8,
-    "referenced": 1,
-    "uptodate": 2,
-    "dirty": 3,
-    "lru": 4,
-    "active": 5,
-    "workingset": 6,
-    "slab": 9,
-    "owner_priv_1": 10,
-    "arch_1": 11,
-    "reserved": 12,
-    "private": 13,
-    "private_2": 14,
-    "writeback": 15,
-    "head": 16,
-    "mappedtodisk": 17,
-    "reclaim": 18,
-    "swapbacked": 19,
-    "unevictable": 20,
-    "mlocked": 21,
-}
-PAGE_HEAD = 1 << PAGE_FLAG_BITS["head"]
-ZONE_SHIFT = 62
-
-
-class Migratetype(IntEnum):
-    """The types of a pageblock on Android, in the kernel's order; the name is what it prints."""
-
-    Unmovable = 0
-    Movable = 1
-    Reclaimable = 2
-    CMA = 3
-    HighAtomic = 4
-    Isolate = 5
-
-
-def page_flags(names: Sequence[str], zone: int = 0) -> int:
-    """The value of `page->flags` with these flags set, in zone 0 to 3. KeyError names an unknown flag."""
-    value = zone << ZONE_SHIFT
-    for name in names:
-        value |= 1 << PAGE_FLAG_BITS[name]
-    return value
-
-
-def page_flag_names(flags: int) -> str:
-    """The names of the flags that are set, joined by `|`, as `%pGp` prints them; "" when none has a name."""
-    return "|".join(name for name, bit in PAGE_FLAG_BITS.items() if flags >> bit & 1)
 
 
 @dataclass(frozen=True)

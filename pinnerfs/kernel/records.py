@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pinnerfs.kernel.pages import Migratetype, page_flag_names
+from pinnerfs.kernel.pageflags import Migratetype, page_flag_names
 
-__all__ = ["Record", "record_text"]
+__all__ = ["RING_SIZE", "Record", "record_text"]
+
+RING_SIZE = 4096  # how many there can be
 
 
 @dataclass(frozen=True)

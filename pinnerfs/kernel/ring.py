@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RECORD", "RING_SIZE", "Ring"]
+from pinnerfs.kernel.records import RING_SIZE
 
-RING_SIZE = 4096
+__all__ = ["RECORD", "Ring"]
 
 # One record as it is taken at release; PFN and flags are those of a compound page's head.
 RECORD = np.dtype(

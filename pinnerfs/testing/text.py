@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pinnerfs.kernel.pages import Migratetype
+from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.records import Record
 
 __all__ = ["parse_records"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pinnerfs.kernel.ring import RING_SIZE
+from pinnerfs.kernel.records import RING_SIZE
 from pinnerfs.workload.quantities import Bounds, parse_time
 from pinnerfs.workload.tables import Table, Time
 

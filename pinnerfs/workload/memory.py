@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pinnerfs.kernel.pages import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
 from pinnerfs.workload.quantities import parse_size
 from pinnerfs.workload.tables import Table, Time, no_twins
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pinnerfs.kernel.events import Event, EventBatch
-from pinnerfs.kernel.pages import Int64s, MemoryMap, Migratetype, Region
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.kernel.pages import Int64s, MemoryMap, Region
 from pinnerfs.simulation import STEP_FRAMES
 from tests.kernel.model import Row
 

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import pinnerfs
+from pinnerfs import cli
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,15 @@ def test_help_is_there_for_every_command(run: Run) -> None:
     assert [command for command in COMMANDS if not re.search(rf"^  {command} ", out, re.MULTILINE)] == []
     bare = run()
     assert out.strip() in (bare.out + bare.err)
+
+
+def test_the_list_of_commands_says_what_they_say() -> None:
+    """What the main help says of a command, which it does not import, is the first sentence of the command's own."""
+    context = click.Context(cli._cli)
+    own = {name: str(cli._cli.get_command(context, name).help) for name in COMMANDS}  # type: ignore[union-attr]
+    assert set(cli.COMMANDS) == set(COMMANDS)
+    for name, says in cli.COMMANDS.items():
+        assert " ".join(own[name].split()).startswith(says)
 
 
 def test_version(run: Run) -> None:
@@ -121,7 +132,7 @@ def test_dump_into_head(lines: int) -> None:
 
 def test_dump_on_a_terminal_that_takes_long() -> None:
     """On a terminal a long dump shows its progress on stderr; the records are the same, byte for byte."""
-    impatient = "import sys, pinnerfs.cli; sys.modules['pinnerfs.cli.dump'].PATIENCE = 0; pinnerfs.cli.main()"
+    impatient = "import sys, pinnerfs.cli.dump; sys.modules['pinnerfs.cli.dump'].PATIENCE = 0; pinnerfs.cli.main()"
     command = [sys.executable, "-c", impatient, "dump", "ring-overflow", "--at", "60s"]
     plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=True)
     assert plain.stderr == b""

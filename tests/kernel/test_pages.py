@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.pages import (
-    PAGE_FLAG_BITS,
-    MemoryMap,
-    Migratetype,
-    PinnerState,
-    Region,
-    page_flag_names,
-    page_flags,
-)
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, Migratetype, page_flag_names, page_flags
+from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
 
 # As the spec lists them.
 PRINTED = (

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.generations import ANDROID12_5_10_EARLY, GENERATIONS, INTRODUCED, Generation
-from pinnerfs.kernel.pages import MemoryMap, Migratetype, PinnerState, Region, page_flags
+from pinnerfs.kernel.pageflags import Migratetype, page_flags
+from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
 from pinnerfs.kernel.pinner import DEFAULT_THRESHOLD, Pinner
-from pinnerfs.kernel.ring import RING_SIZE
+from pinnerfs.kernel.records import RING_SIZE
 from tests.kernel.model import Model, Row
 
 GET, PIN = Event.get_user_pages, Event.pin_user_pages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pinnerfs.kernel.pages import Migratetype
+from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.records import Record, record_text
 
 # The record of the spec.

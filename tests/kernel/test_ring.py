@@ -9,7 +9,8 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.ring import RECORD, RING_SIZE, Ring
+from pinnerfs.kernel.records import RING_SIZE
+from pinnerfs.kernel.ring import RECORD, Ring
 
 
 def records(first: int, count: int) -> npt.NDArray[np.void]:

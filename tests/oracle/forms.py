@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pinnerfs.kernel.pages import PAGE_FLAG_BITS
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS
 from tests.oracle.cases import DEBUGFS, Case
 from tests.oracle.scenarios import recorded_pins
 

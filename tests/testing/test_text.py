@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs import Record, Simulation, load
-from pinnerfs.kernel.pages import Migratetype
+from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.records import record_text
 from pinnerfs.testing.text import parse_records
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.generations import INTRODUCED
-from pinnerfs.kernel.pages import MemoryMap, Migratetype, Region
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.workload.gallery import parse
 from pinnerfs.workload.schema import Scenario

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.pages import Migratetype, Region
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.kernel.pages import Region
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.schema import Phase, Task
 
