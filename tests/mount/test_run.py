@@ -309,7 +309,7 @@ def _until(terminal: int, text: str) -> str:
 
 AS_USER = """
 import ctypes, os, sys
-import fuse, pinnerfs, pinnerfs.cli
+import fuse, pinnerfs, pinnerfs.cli.run
 # Imports what is imported late: the user may have no access to where Python lies.
 pinnerfs.Simulation(pinnerfs.load(sys.argv[2])).advance("1s")
 os.setgroups([]), os.setresgid(1000, 1000, 1000), os.setresuid(1000, 1000, 1000)
