@@ -1,6 +1,6 @@
 PY := .venv/bin/python
 
-.PHONY: help demo test setup-oracle lint bench clean system
+.PHONY: help demo test setup-oracle lint bench soak clean system
 
 help:
 	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
@@ -8,6 +8,7 @@ help:
 	@echo 'make lint          check style and types'
 	@echo 'make bench         measure what all of it costs, for some minutes (into bench.json, too)'
 	@echo 'make setup-oracle  install the tools that the tests compare with'
+	@echo 'make soak          attack it for half an hour: load, faults, bad input'
 	@echo 'make clean         remove the environment and all caches'
 
 demo: .venv/.stamp
@@ -28,6 +29,9 @@ lint: .venv/.stamp
 bench: .venv/.stamp
 	-@.ci/setup bench
 	-$(PY) -m tests.bench
+
+soak: .venv/.stamp
+	PINNERFS_REQUIRE_FUSE=1 .venv/bin/pytest tests/soak --soak
 
 clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
