@@ -36,8 +36,8 @@ ROOMY = [
     "grep -c pinned F",
     "grep -v pinned < F",
     "sed -n '/^PFN/p' F",
-    "awk '/^Page pinned/ { print $4 }' F",
-    "awk 'END { print NR }' < F",
+    "gawk '/^Page pinned/ { print $4 }' F",
+    "gawk 'END { print NR }' < F",
     "cut -d ' ' -f 2 F",
     "LC_ALL=C sort F",
     "LC_ALL=C sort F | uniq -c",
@@ -125,6 +125,7 @@ FILLING = [
     "PYTHON -c 'import sys; sys.stdout.write(open(\"F\").read())'",
     'cmp F "$TMPDIR/plain"',
     'diff F "$TMPDIR/plain"',
+    "mawk '/^Page pinned/ { print $4 }' F",
 ]
 
 
@@ -159,7 +160,7 @@ def _run(script: str, file: Path, plain: Path, folder: Path) -> subprocess.Compl
 
 
 def _needs(script: str) -> None:
-    for tool in ("busybox", "toybox", "mksh", "dash", "perl", "less", "nl"):
+    for tool in ("busybox", "toybox", "mksh", "dash", "perl", "less", "nl", "gawk", "mawk"):
         if tool in script.split() and shutil.which(tool) is None:
             pytest.skip(f"no {tool} here")
 
