@@ -1,7 +1,7 @@
 """fusepy, as pinnerfs uses it: the one module that imports `fuse`.
 
-A record read costs a C program some 8 µs, of which most is the kernel's way there and back: what happens often goes
-from fusepy's callback to the open file without a detour. Importing this module loads libfuse.
+A record read costs a C program some 10 µs, of which most is the kernel's way there and back: what happens often goes
+from libfuse to the open file without a detour. Importing this module loads libfuse.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import ctypes
 import errno
 import logging
 import os
+import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import fuse
@@ -22,11 +24,23 @@ __all__ = ["Binding", "check_version"]
 # How names become strings, and back: bytes as characters, one for one, as they need not be UTF-8.
 ENCODING = "latin-1"
 
-# ctypes's own memmove and string_at cost more than it does to copy a record: these keep the interpreter's lock.
-_copy = ctypes.PyDLL(None).memmove
-_copy.restype = None
-_bytes_at = ctypes.pythonapi.PyBytes_FromStringAndSize
-_bytes_at.restype = ctypes.py_object
+# fusepy's prototypes make an object of each pointer; here they are numbers, and what lies there has been seen before:
+# one loop finds its requests in the same places of its stack and heap, over and over.
+_address, _size, _offset = ctypes.c_void_p, ctypes.c_size_t, fuse.c_off_t
+_PROTOTYPES = {
+    "open": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, _address),
+    "read": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _size, _offset, _address),
+    "write": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _size, _offset, _address),
+    "release": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address),
+    "ftruncate": ctypes.CFUNCTYPE(ctypes.c_int, _address, _offset, _address),
+    "fgetattr": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _address),
+}
+
+KEPT = 256  # places remembered, of each kind; far more than there are
+# As a buffer is remembered by its place alone, its size must be: no request has more than 128 KiB and a bit.
+BUFFER = 1 << 20
+
+SECOND = 10**9  # ns
 
 log = logging.getLogger(__name__)
 
@@ -42,48 +56,160 @@ def check_version() -> None:
         )
 
 
+class _Places(dict[int, Any]):
+    """What lies at an address, as `look` sees it, remembered."""
+
+    def __init__(self, look: Callable[[int], Any]) -> None:
+        self._look = look
+
+    def __missing__(self, address: int) -> Any:
+        if len(self) >= KEPT:
+            self.clear()
+        found = self[address] = self._look(address)
+        return found
+
+
+def _bytes_at(address: int) -> memoryview:
+    return memoryview((ctypes.c_ubyte * BUFFER).from_address(address)).cast("B")
+
+
+def _status_at(address: int) -> tuple[Any, Any, Any, Any]:
+    """A `struct stat`, and its times."""
+    status = fuse.c_stat.from_address(address)
+    return status, status.st_atimespec, status.st_mtimespec, status.st_ctimespec
+
+
 class Binding(fuse.FUSE):  # type: ignore[misc]
     """Mounts `operations` and answers until the unmount. RuntimeError where libfuse cannot mount.
 
-    An operation that they lack answers ENOSYS, which the kernel remembers. All are called as fusepy has it, with the
-    `fuse_file_info` of open files; but `read`, `write` and `getattr`, which come most often, by a shorter way.
+    An operation that they lack answers ENOSYS, which the kernel remembers. Most are called as fusepy calls them; what
+    comes often has a shorter way. `open(path, flags)` returns an object, which has
+
+    read(size, owner) -> bytes; write(data, offset); truncate(size); fsync(); release(); node, as `getattr` returns it.
     """
 
-    def __init__(self, operations: Any, mountpoint: str, **options: Any) -> None:
-        super().__init__(
-            operations, os.fsencode(mountpoint).decode(ENCODING), raw_fi=True, encoding=ENCODING, **options
-        )
+    use_ns = True
+    raw_fi = False
+    encoding = ENCODING
 
-    @staticmethod
-    def _wrapper(operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Run an operation. Anything but an errno is a bug of ours: the log tells it, the caller gets EIO."""
+    def __init__(self, operations: Any, mountpoint: str, **options: Any) -> None:
+        # Not fusepy's own: that one has its prototypes in a table that cannot be changed.
+        self.operations = operations
+        self._files: dict[int, Any] = {}
+        self._last_file = 0
+        self._informations = _Places(fuse.fuse_file_info.from_address)
+        self._buffers = _Places(_bytes_at)
+        self._statuses = _Places(_status_at)
+        words = [b"pinnerfs", b"-f", b"-s", b"-o", ",".join(self._normalize_fuse_options(**options)).encode(ENCODING)]
+        words.append(os.fsencode(mountpoint))
+        table = self._table()
+        # libfuse ends its loop by a signal only where nobody else has a handler for it, as Python has for SIGINT.
+        handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        status = fuse._libfuse.fuse_main_real(
+            len(words), (ctypes.c_char_p * len(words))(*words), ctypes.byref(table), ctypes.sizeof(table), None
+        )
+        signal.signal(signal.SIGINT, handler)
+        if status:
+            raise RuntimeError(status)
+
+    def _table(self) -> fuse.fuse_operations:
+        """libfuse's `struct fuse_operations`."""
+        table = fuse.fuse_operations()
+        # An open file is known by its number, and its path need not be found out.
+        table.flag_nullpath_ok = table.flag_nopath = 1
+        self._callbacks = []  # what the table points to shall live
+        for name, prototype, *_ in fuse.fuse_operations._fields_:
+            if name in _PROTOTYPES:
+                callback = _PROTOTYPES[name](getattr(self, name))
+                self._callbacks.append(callback)
+                setattr(table, name, ctypes.cast(callback, prototype))
+            elif name == "fsync" or (hasattr(prototype, "argtypes") and hasattr(self.operations, name)):
+                setattr(table, name, prototype(partial(self._run, getattr(self, name))))
+        return table
+
+    @classmethod
+    def _run(cls, operation: Callable[..., Any], *arguments: Any) -> Any:
+        """Run one of fusepy's operations."""
         try:
             return operation(*arguments) or 0
-        except OSError as error:
-            if error.errno:
-                return -error.errno
-            log.exception("%s%r failed", operation.__name__, arguments[:1])
-        except BaseException:  # libfuse can pass nothing on
-            log.exception("%s%r failed", operation.__name__, arguments[:1])
+        except BaseException as error:
+            return cls._failed(operation.__name__, error)
+
+    @staticmethod
+    def _failed(operation: str, error: BaseException) -> int:
+        """What libfuse is told. Anything but an errno is a bug of ours: the log tells it, the caller gets EIO."""
+        if isinstance(error, OSError) and error.errno:
+            return -error.errno
+        log.error("%s failed", operation, exc_info=error)
         return -errno.EIO
 
-    def getattr(self, path: bytes, buffer: Any) -> None:
-        """Call `getattr` with the `struct stat` to be filled, which libfuse has zeroed."""
-        self.operations.getattr(path.decode(ENCODING), buffer.contents)
+    def open(self, path: bytes, information: int) -> int:
+        try:
+            file = self._informations[information]
+            opened = self.operations.open(path.decode(ENCODING), file.flags)
+            self._last_file = file.fh = self._last_file + 1
+            self._files[self._last_file] = opened
+            # Without direct_io a file of size 0 would never be asked; with nonseekable lseek is ESPIPE.
+            file.direct_io = 1
+            file.nonseekable = 1
+            return 0
+        except BaseException as error:
+            return self._failed("open", error)
 
-    def fgetattr(self, path: bytes, buffer: Any, information: Any) -> None:
-        """The same of an open file."""
-        self.operations.getattr(path.decode(ENCODING), buffer.contents)
+    def read(self, path: None, buffer: int, size: int, offset: int, information: int) -> int:
+        try:
+            file = self._informations[information]
+            data = self._files[file.fh].read(size, file.lock_owner)
+            length = len(data)
+            assert length <= size
+            self._buffers[buffer][:length] = data
+            return length
+        except BaseException as error:
+            return self._failed("read", error)
 
-    def read(self, path: bytes, buffer: Any, size: int, offset: int, information: Any) -> int:
-        """Call `read` with the open file and the size alone."""
-        data = self.operations.read(information.contents, size)
-        length = len(data)
-        assert length <= size
-        _copy(buffer, data, length)
-        return length
+    def write(self, path: None, buffer: int, size: int, offset: int, information: int) -> int:
+        try:
+            self._files[self._informations[information].fh].write(bytes(self._buffers[buffer][:size]), offset)
+            return size
+        except BaseException as error:
+            return self._failed("write", error)
 
-    def write(self, path: bytes, buffer: Any, size: int, offset: int, information: Any) -> int:
-        """Call `write` with the open file, the offset and the data; it takes all of them, or none."""
-        self.operations.write(information.contents, offset, _bytes_at(buffer, size))
-        return size
+    def release(self, path: None, information: int) -> int:
+        try:
+            self._files.pop(self._informations[information].fh).release()
+            return 0
+        except BaseException as error:
+            return self._failed("release", error)
+
+    def ftruncate(self, path: None, size: int, information: int) -> int:
+        try:
+            self._files[self._informations[information].fh].truncate(size)
+            return 0
+        except BaseException as error:
+            return self._failed("ftruncate", error)
+
+    def fgetattr(self, path: None, status: int, information: int) -> int:
+        try:
+            self._fill(status, self._files[self._informations[information].fh].node)
+            return 0
+        except BaseException as error:
+            return self._failed("fgetattr", error)
+
+    def getattr(self, path: bytes, status: Any) -> None:
+        self._fill(ctypes.addressof(status.contents), self.operations.getattr(path.decode(ENCODING)))
+
+    def fsync(self, path: None, datasync: int, information: Any) -> None:
+        self._files[information.contents.fh].fsync()
+
+    def _fill(self, address: int, node: Any) -> None:
+        """Fill in the `struct stat`, which libfuse has zeroed."""
+        status, atime, mtime, ctime = self._statuses[address]
+        status.st_ino = node.ino
+        status.st_mode = node.mode
+        status.st_nlink = node.nlink
+        status.st_uid = node.uid
+        status.st_gid = node.gid
+        status.st_size = self.operations.size(node)
+        atime.tv_sec, atime.tv_nsec = divmod(node.atime, SECOND)
+        mtime.tv_sec, mtime.tv_nsec = divmod(node.mtime, SECOND)
+        ctime.tv_sec, ctime.tv_nsec = divmod(node.ctime, SECOND)

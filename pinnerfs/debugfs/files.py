@@ -87,29 +87,38 @@ class OpenFailures:
         raise OSError(errno.EINVAL, "the file has no write")
 
 
-def _open_longterm_pinner(device: Device, failures: Failures) -> OpenFile:
-    return OpenRecords(device)
+def _longterm_pinner(device: Device, failures: Failures) -> Callable[[], OpenFile]:
+    return lambda: OpenRecords(device)
 
 
-def _open_threshold(device: Device, failures: Failures) -> OpenFile:
-    return OpenSimpleAttribute(lambda: device.threshold, lambda value: device.write_threshold(to_signed(value)))
+def _threshold(device: Device, failures: Failures) -> Callable[[], OpenFile]:
+    def get() -> int:
+        return device.threshold
+
+    def put(value: int) -> None:
+        device.write_threshold(to_signed(value))
+
+    return lambda: OpenSimpleAttribute(get, put)
 
 
-def _open_alloc_contig_failed(device: Device, failures: Failures) -> OpenFile:
-    return OpenFailures(failures)
+def _alloc_contig_failed(device: Device, failures: Failures) -> Callable[[], OpenFile]:
+    return lambda: OpenFailures(failures)
 
 
-def _open_failure_tracking(device: Device, failures: Failures) -> OpenFile:
+def _failure_tracking(device: Device, failures: Failures) -> Callable[[], OpenFile]:
+    def get() -> int:
+        return failures.tracking
+
     def put(value: int) -> None:
         failures.tracking = bool(value)
 
-    return OpenSimpleAttribute(lambda: int(failures.tracking), put)
+    return lambda: OpenSimpleAttribute(get, put)
 
 
-# Every file that some generation has: its permissions, and how it is opened.
-FILES: dict[str, tuple[int, Callable[[Device, Failures], OpenFile]]] = {
-    "longterm_pinner": (0o444, _open_longterm_pinner),
-    "threshold": (0o644, _open_threshold),
-    "alloc_contig_failed": (0o444, _open_alloc_contig_failed),
-    "failure_tracking": (0o644, _open_failure_tracking),
+# Every file that some generation has: its permissions, and what makes the function that opens it.
+FILES: dict[str, tuple[int, Callable[[Device, Failures], Callable[[], OpenFile]]]] = {
+    "longterm_pinner": (0o444, _longterm_pinner),
+    "threshold": (0o644, _threshold),
+    "alloc_contig_failed": (0o444, _alloc_contig_failed),
+    "failure_tracking": (0o644, _failure_tracking),
 }

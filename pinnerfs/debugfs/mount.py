@@ -10,11 +10,9 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from pinnerfs.debugfs.files import OpenFile
-from pinnerfs.debugfs.tree import Tree
+from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
@@ -24,8 +22,6 @@ SUBTYPE = "pinnerfs"
 
 # A write over 128 KiB arrives in pieces; from an unaligned buffer the first may be up to a page shorter.
 PIECE = 131072 - 4096
-
-SECOND = 10**9  # ns
 
 # Nothing changes behind the kernel's back: every change of an attribute comes through it.
 TIMEOUT = 3600  # seconds
@@ -45,28 +41,56 @@ def check_binding() -> None:
     check_version()
 
 
-@dataclass(slots=True)
 class _Handle:
     """An open file as FUSE sees it."""
 
-    file: OpenFile
-    reader: bool
-    touched: bool = False  # whether a read or write has come
-    write_end: int = -1
-    write_length: int = 0
+    _touched = False  # whether a read or write has come
+    _write_end = -1
+    _write_length = 0
+
+    def __init__(self, operations: _Operations, path: str, flags: int) -> None:
+        self._operations = operations
+        self._path = path
+        self._flags = flags
+        self._file = operations.tree.open(path, flags)
+
+    def read(self, size: int, owner: int) -> bytes:
+        self._touched = True
+        # sendfile and splice come from the page cache, for no owner. A debugfs file can do neither.
+        if not owner:
+            raise OSError(errno.EINVAL, "sendfile")
+        return self._file.read(size)
+
+    def write(self, data: bytes, offset: int) -> None:
+        self._touched = True
+        # The kernel of a device sees one write, however long: what continues a piece has been judged with it.
+        if not (offset == self._write_end and self._write_length > PIECE):
+            self._file.write(data)
+        self._write_end, self._write_length = offset + len(data), len(data)
+
+    def truncate(self, size: int) -> None:
+        self._operations.tree.truncate(self._path, size)
+
+    def fsync(self) -> None:
+        self._operations.tree.fsync(self._path)
+
+    @property
+    def node(self) -> Node:
+        return self._operations.tree.node(self._path)
+
+    def release(self) -> None:
+        if not self._touched and self._flags & os.O_ACCMODE == os.O_RDONLY:
+            self._operations.closed_unread(self._path)
 
 
 class _Operations:
-    """FUSE's operations, in libfuse 2's terms. Whatever raises an OSError answers with its errno."""
-
-    use_ns = True
+    """FUSE's operations, in the binding's terms. Whatever raises an OSError answers with its errno."""
 
     def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
-        self._tree = tree
+        self.tree = tree
         self._ready = ready
         self._sendfile = sendfile
-        self._handles: dict[int, _Handle] = {}
-        self._last_handle = 0
+        self._folders: dict[int, str] = {}  # those that somebody has opened, by their number
         self._warned = False
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
@@ -78,69 +102,40 @@ class _Operations:
 
     # What stat and ls ask.
 
-    def getattr(self, path: str, status: Any) -> None:
-        node = self._tree.node(path)
-        status.st_ino = node.ino
-        status.st_mode = node.mode
-        status.st_nlink = node.nlink
-        status.st_uid = node.uid
-        status.st_gid = node.gid
-        status.st_size = 1 if self._sendfile and not node.size and node.open is not None else node.size
-        for shown, time in (
-            (status.st_atimespec, node.atime),
-            (status.st_mtimespec, node.mtime),
-            (status.st_ctimespec, node.ctime),
-        ):
-            shown.tv_sec, shown.tv_nsec = divmod(time, SECOND)
+    def getattr(self, path: str) -> Node:
+        return self.tree.node(path)
 
-    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int] | str]:
+    def size(self, node: Node) -> int:
+        """What stat shows of it."""
+        return 1 if self._sendfile and not node.size and node.open is not None else node.size
+
+    def opendir(self, path: str) -> int:
+        number = self.tree.node(path).ino
+        self._folders[number] = path
+        return number
+
+    def readdir(self, path: None, number: int) -> Iterator[tuple[str, dict[str, int], int] | str]:
         yield from (".", "..")
-        for name, node in self._tree.listing(path):
+        for name, node in self.tree.listing(self._folders[number]):
             yield name, {"st_ino": node.ino, "st_mode": node.mode}, 0
 
+    def fsyncdir(self, path: None, datasync: int, number: int) -> None:
+        self.tree.fsync(self._folders[number])
+
     def statfs(self, path: str) -> dict[str, int]:
-        return self._tree.statfs()
+        return self.tree.statfs()
 
     def listxattr(self, path: str) -> list[str]:
         return []
 
     # Open files.
 
-    def open(self, path: str, fi: Any) -> None:
-        file = self._tree.open(path, fi.flags)
-        self._last_handle += 1
-        reader = fi.flags & os.O_ACCMODE == os.O_RDONLY
-        self._handles[self._last_handle] = _Handle(file, reader)
-        fi.fh = self._last_handle
-        # Without direct_io a file of size 0 would never be asked; with nonseekable lseek is ESPIPE.
-        fi.direct_io = 1
-        fi.nonseekable = 1
+    def open(self, path: str, flags: int) -> _Handle:
+        return _Handle(self, path, flags)
 
-    def read(self, fi: Any, size: int) -> bytes:
-        handle = self._handles[fi.fh]
-        handle.touched = True
-        # sendfile and splice come from the page cache, for no owner. A debugfs file can do neither.
-        if fi.lock_owner == 0:
-            raise OSError(errno.EINVAL, "sendfile")
-        return handle.file.read(size)
-
-    def write(self, fi: Any, offset: int, data: bytes) -> None:
-        handle = self._handles[fi.fh]
-        handle.touched = True
-        # The kernel of a device sees one write, however long: what continues a piece has been judged with it.
-        if not (offset == handle.write_end and handle.write_length > PIECE):
-            handle.file.write(data)
-        handle.write_end, handle.write_length = offset + len(data), len(data)
-
-    def fsync(self, path: str, datasync: int, fi: Any) -> None:
-        self._tree.fsync(path)
-
-    def fsyncdir(self, path: str, datasync: int, fh: int) -> None:
-        self._tree.fsync(path)
-
-    def release(self, path: str, fi: Any) -> None:
-        handle = self._handles.pop(fi.fh)
-        if handle.reader and not handle.touched and not self._sendfile and not self._warned:
+    def closed_unread(self, path: str) -> None:
+        """Say once why a reader may have seen nothing."""
+        if not self._sendfile and not self._warned:
             self._warned = True
             log.warning(
                 "%s was opened for reading and closed unread: a reader that begins with sendfile (a static "
@@ -151,42 +146,42 @@ class _Operations:
     # Changes of a file's attributes.
 
     def chmod(self, path: str, mode: int) -> None:
-        self._tree.chmod(path, mode)
+        self.tree.chmod(path, mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
-        self._tree.chown(path, uid, gid)
+        self.tree.chown(path, uid, gid)
 
     def utimens(self, path: str, times: tuple[int, int]) -> None:
-        self._tree.set_times(path, *times)
+        self.tree.set_times(path, *times)
 
-    def truncate(self, path: str, length: int, fi: Any = None) -> None:
-        self._tree.truncate(path, length)
+    def truncate(self, path: str, size: int) -> None:
+        self.tree.truncate(path, size)
 
     # What a debugfs refuses.
 
-    def create(self, path: str, mode: int, fi: Any) -> None:
-        self._tree.make(path, mode)
+    def create(self, path: str, mode: int) -> None:
+        self.tree.make(path, mode)
 
     def mknod(self, path: str, mode: int, dev: int) -> None:
-        self._tree.make(path, mode)
+        self.tree.make(path, mode)
 
     def mkdir(self, path: str, mode: int) -> None:
-        self._tree.rearrange(path)
+        self.tree.rearrange(path)
 
     def rmdir(self, path: str) -> None:
-        self._tree.rearrange(path)
+        self.tree.rearrange(path)
 
     def unlink(self, path: str) -> None:
-        self._tree.rearrange(path)
+        self.tree.rearrange(path)
 
     def symlink(self, path: str, source: str) -> None:
-        self._tree.rearrange(path)
+        self.tree.rearrange(path)
 
     def rename(self, old: str, new: str) -> None:
-        self._tree.rearrange(old)
+        self.tree.rearrange(old)
 
     def link(self, path: str, source: str) -> None:
-        self._tree.rearrange(path)
+        self.tree.rearrange(path)
 
 
 def serve(
@@ -206,9 +201,6 @@ def serve(
         Binding(
             _Operations(tree, ready, sendfile),
             mountpoint,
-            # One loop in this process: two to five times as fast as threads, and nothing forks behind our back.
-            foreground=True,
-            nothreads=True,
             fsname=FSNAME,
             subtype=SUBTYPE,
             # The kernel enforces the modes, as it does on a debugfs.

@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from pinnerfs.debugfs.control import CONTROL_FOLDER, Control
 from pinnerfs.debugfs.device import Device
@@ -37,6 +36,7 @@ class Node:
     mode: int
     uid: int
     gid: int
+    nlink: int = 1
     size: int = 0
     atime: int = field(default_factory=time.time_ns)
     mtime: int = 0
@@ -46,13 +46,6 @@ class Node:
 
     def __post_init__(self) -> None:
         self.mtime = self.ctime = self.atime
-
-    @property
-    def nlink(self) -> int:
-        """1 for a file; for a folder 2, and 1 for each folder in it."""
-        if not stat.S_ISDIR(self.mode):
-            return 1
-        return 2 + sum(stat.S_ISDIR(child.mode) for child in self.children.values())
 
     def changed(self) -> None:
         """Note the time of a change of the inode."""
@@ -67,17 +60,18 @@ class Tree:
         self._nodes: dict[str, Node] = {}  # all of them, by their path
         root = self._folder("/", 0o700)
         root.children["page_pinner"] = self._folder(FOLDER, 0o755)
+        root.nlink += 1
         failures = Failures()
         for name in generation.files:
             mode, opener = FILES[name]
-            self._file(FOLDER, name, mode, partial(opener, device, failures))
+            self._file(FOLDER, name, mode, opener(device, failures))
         # Among nobody's children: it is never listed.
         self._folder(CONTROL, 0o700)
         for name, (mode, reopen) in Control(device).files.items():
             self._file(CONTROL, name, mode, reopen)
 
     def _folder(self, path: str, mode: int) -> Node:
-        folder = self._nodes[path] = Node(len(self._nodes) + 1, stat.S_IFDIR | mode, *self._owner)
+        folder = self._nodes[path] = Node(len(self._nodes) + 1, stat.S_IFDIR | mode, *self._owner, nlink=2)
         return folder
 
     def _file(self, folder: str, name: str, mode: int, opener: Callable[[], OpenFile]) -> None:

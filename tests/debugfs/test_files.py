@@ -22,7 +22,7 @@ def device(tmp_path: Path) -> Device:
 
 
 def _open(device: Device, name: str) -> OpenFile:
-    return FILES[name][1](device, Failures())
+    return FILES[name][1](device, Failures())()
 
 
 def test_one_record_a_read(device: Device) -> None:
@@ -80,15 +80,15 @@ def test_threshold_write_clears(device: Device) -> None:
 def test_failure_tracking(device: Device) -> None:
     """failure_tracking is 1 at first, reads back 1 for anything but 0, and switches alloc_contig_failed."""
     failures = Failures()
-    tracking = FILES["failure_tracking"][1]
-    failed = FILES["alloc_contig_failed"][1](device, failures)
-    assert tracking(device, failures).read(10) == b"1\n"
+    tracking = FILES["failure_tracking"][1](device, failures)
+    failed = FILES["alloc_contig_failed"][1](device, failures)()
+    assert tracking().read(10) == b"1\n"
     assert failed.read(4096) == b""
-    tracking(device, failures).write(b"0")
-    assert tracking(device, failures).read(10) == b"0\n"
+    tracking().write(b"0")
+    assert tracking().read(10) == b"0\n"
     assert outcome(lambda: failed.read(4096)) == -errno.EINVAL
-    tracking(device, failures).write(b"18446744073709551615")
-    assert tracking(device, failures).read(10) == b"1\n"
+    tracking().write(b"18446744073709551615")
+    assert tracking().read(10) == b"1\n"
     assert outcome(lambda: failed.write(b"1")) == -errno.EINVAL
 
 
