@@ -1,10 +1,11 @@
-"""What happens to pages: batches of events as arrays, one row a page (compound or not)."""
+"""What happens to pages: batches of events as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,9 @@ IS_RELEASE = np.array([kind in RELEASES for kind in Event])
 class EventBatch:
     """Events in the order in which they happen; equal lengths, and `time` never falls within a batch.
 
-    time: boot time in µs. kind: Event. pfn: the page's first frame. order: 2**order frames are one compound page.
-    handle: the stack of a pin in the depot; of no meaning for other events.
+    time: boot time in µs. kind: Event. pfn: the first frame. order: 2**order frames are one compound page. handle: the
+    stack of a pin in the depot, from 1 on; of no meaning for other events. pages: how many pages, side by side, see
+    the same call one after the other, as drivers pin buffers.
     """
 
     time: Int64s
@@ -50,17 +52,43 @@ class EventBatch:
     pfn: Int64s
     order: npt.NDArray[np.uint8]
     handle: npt.NDArray[np.int32]
+    pages: Int64s
 
     def __len__(self) -> int:
         return len(self.time)
 
     def __getitem__(self, rows: slice | npt.NDArray[np.generic]) -> EventBatch:
-        return EventBatch(self.time[rows], self.kind[rows], self.pfn[rows], self.order[rows], self.handle[rows])
+        return EventBatch(*(column[rows] for column in self.columns()))
 
-    def rows_within(self, frames: int) -> int:
-        """How many of the first rows touch at most so many frames together; at least 1."""
-        touched = np.cumsum(np.left_shift(1, self.order[:frames].astype(np.int64)))
-        return max(1, int(np.searchsorted(touched, frames, side="right")))
+    def columns(self) -> tuple[npt.NDArray[Any], ...]:
+        """All of them, in the order in which they stand above."""
+        return self.time, self.kind, self.pfn, self.order, self.handle, self.pages
+
+    def frames(self) -> Int64s:
+        """How many frames each row touches."""
+        return self.pages << self.order
+
+    def split(self, frames: int) -> tuple[EventBatch, EventBatch]:
+        """The first rows, which touch at most so many frames together, and the others; of a large row some pages."""
+        touched = np.cumsum(self.frames())
+        rows = int(np.searchsorted(touched, frames, side="right"))
+        if rows or not len(self):
+            return self[:rows], self[rows:]
+        pages, order = max(1, frames >> int(self.order[0])), int(self.order[0])
+        if pages >= self.pages[0]:
+            return self[:1], self[1:]
+        # The first row alone is too large.
+        rest_pages, rest_pfn = self.pages.copy(), self.pfn.copy()
+        rest_pages[0] -= pages
+        rest_pfn[0] += pages << order
+        return replace(self[:1], pages=np.array([pages])), replace(self, pages=rest_pages, pfn=rest_pfn)
+
+    def page_by_page(self) -> EventBatch:
+        """The same events, one row a page."""
+        rows = np.repeat(np.arange(len(self)), self.pages)
+        offset = np.arange(len(rows)) - np.repeat(np.cumsum(self.pages) - self.pages, self.pages)
+        each = self[rows]
+        return replace(each, pfn=each.pfn + (offset << each.order), pages=np.ones(len(rows), dtype=np.int64))
 
     @classmethod
     def concatenate(cls, batches: Sequence[EventBatch]) -> EventBatch:
@@ -69,17 +97,11 @@ class EventBatch:
             return cls.of([])
         if len(batches) == 1:
             return batches[0]
-        return cls(
-            np.concatenate([batch.time for batch in batches]),
-            np.concatenate([batch.kind for batch in batches]),
-            np.concatenate([batch.pfn for batch in batches]),
-            np.concatenate([batch.order for batch in batches]),
-            np.concatenate([batch.handle for batch in batches]),
-        )
+        return cls(*map(np.concatenate, zip(*(batch.columns() for batch in batches), strict=True)))
 
     @classmethod
     def of(cls, rows: Sequence[tuple[int, Event, int, int, int]]) -> EventBatch:
-        """A batch from rows of (time, kind, pfn, order, handle)."""
+        """A batch from rows of (time, kind, pfn, order, handle), a page each."""
         table = np.array(rows, dtype=np.int64).reshape(-1, 5)
         return cls(
             table[:, 0],
@@ -87,4 +109,5 @@ class EventBatch:
             table[:, 2],
             table[:, 3].astype(np.uint8),
             table[:, 4].astype(np.int32),
+            np.ones(len(table), dtype=np.int64),
         )

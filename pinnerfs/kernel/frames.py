@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.events import IS_PIN, Event, EventBatch
+from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.outcome import Outcome, records_of
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
@@ -22,96 +23,109 @@ class _Frames:
     """A batch spread over single frames and sorted by frame, each frame's events in the order they happened."""
 
     order: Int64s  # place of each row in the order in which things happened
-    event: Int64s  # the row of the batch that it comes from
+    row: Int64s  # the row of the batch that it comes from
     frame: Int64s  # index from the base PFN
-    first: Bools  # the frame's first event in this batch
-    last: Bools  # and its last
+    begin: Int64s  # the rows here at which a frame begins
+    end: Int64s  # and those at which it ends
 
 
 def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold: int) -> Outcome:
     """Imitates `__set_page_pinner` and `__reset_page_pinner` for every event of a batch, which is not empty."""
     frames = _spread(batch, memory)
-    frame = frames.frame[frames.first]  # the frames touched, each once
-    group = np.cumsum(frames.first) - 1  # which of them a row belongs to
-    was_pinned = state.pinned[frame]
+    begin, end = frames.begin, frames.end
+    frame = frames.frame[begin]  # the frames touched, each once
+    was, was_ts, was_count = state.attribution.take(frame), state.ts.take(frame), state.count.take(frame)
 
-    kind = batch.kind[frames.event]
-    pins = IS_PIN[kind]
+    kind, time = batch.kind.take(frames.row), batch.time.take(frames.row)
+    pins = IS_PIN.take(kind)
     frees = kind == Event.free
     # Whether a frame is pinned when an event finds it is what its last event left: only a pin leaves it pinned.
-    pinned = np.where(frames.first, was_pinned[group], np.roll(pins, 1))
+    pinned = np.empty_like(pins)
+    pinned[1:] = pins[:-1]
+    pinned[begin] = was > 0
     released = pinned & ~pins & ~frees
 
-    count = _counts(frames, group, state.count[frame], pins, released, frees)
-    records = _records(state, memory, batch, frames, released, count, threshold)
+    counts = _Counts.of(frames, was_count, pins, released, frees)
+    ended = np.flatnonzero(released)
+    # The pin that a release ends: the frame's event just before, or the one that the state remembers.
+    since = np.empty_like(time)
+    since[1:] = time[:-1]
+    since[begin] = was_ts
+    elapsed = np.maximum(time[ended] - since[ended], 0)
+    long = elapsed > threshold
+    ended, elapsed = ended[long], elapsed[long]
+    place = frames.order[ended]
+    in_time = stable_order(place)
+    ended, elapsed, place = ended[in_time], elapsed[in_time], place[in_time]
+    row = frames.row[ended]
+    group = np.searchsorted(begin, ended, side="right") - 1
+    handle = np.where(begin[group] == ended, was[group], batch.handle[frames.row[ended - 1]])
+    head = memory.base_pfn + frames.frame[ended]
+    order = batch.order[row].astype(np.int64)
+    head = batch.pfn[row] + ((head - batch.pfn[row]) >> order << order)
+    records = records_of(memory, head, order > 0, elapsed, handle, counts.after(ended) + 1)
 
-    # Of each frame the last pin, if there is one: the rows of a frame lie together, so it is the last of all up to
-    # the frame's last row.
-    last_pin = np.maximum.accumulate(np.where(pins, np.arange(len(pins)), -1))[frames.last]
-    repinned = last_pin >= np.flatnonzero(frames.first)
-    pin_event = frames.event[last_pin[repinned]]
-    state.ts[frame[repinned]] = batch.time[pin_event]
-    state.handle[frame[repinned]] = batch.handle[pin_event]
-    left_pinned = pins[frames.last]
-    state.pinned[frame] = left_pinned
-    state.count[frame] = count[frames.last]
-    in_cma = memory.migratetype_of(frame + memory.base_pfn) == Migratetype.CMA
-    change = left_pinned.astype(np.int8) - was_pinned
-    return Outcome(records, int(change.sum()), int(change[in_cma].sum()))
+    # Of each frame the last pin, if there is one.
+    last_pin = np.maximum.accumulate(np.where(pins, np.arange(len(pins)), -1)).take(end)
+    repinned = last_pin >= begin
+    handle = np.where(repinned, batch.handle.take(frames.row.take(last_pin)), np.abs(was))
+    left_pinned = pins.take(end)
+    state.attribution[frame] = np.where(left_pinned, handle, -handle)
+    state.ts[frame] = np.where(repinned, time.take(last_pin), was_ts)
+    state.count[frame] = counts.after(end)
+    change = left_pinned.view(np.int8) - (was > 0).view(np.int8)
+    # The frames touched are in ascending order, and so a range of them is a slice.
+    in_cma = sum(
+        int(change[np.searchsorted(frame, start) : np.searchsorted(frame, stop)].sum())
+        for start, stop in memory.ranges_of(Migratetype.CMA)
+    )
+    return Outcome(records, row, int(change.sum()), in_cma)
 
 
 def _spread(batch: EventBatch, memory: MemoryMap) -> _Frames:
-    if batch.order.any():
-        sizes = np.left_shift(1, batch.order.astype(np.int64))
-        event = np.repeat(np.arange(len(batch)), sizes)
-        offset = np.arange(len(event)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        frame = batch.pfn[event] - memory.base_pfn + offset
+    first = batch.pfn - memory.base_pfn
+    sizes = batch.frames()
+    if len(sizes) == sizes.sum():
+        order = row = stable_order(first)
+        frame = first.take(order)
     else:
-        event = np.arange(len(batch))
-        frame = batch.pfn - memory.base_pfn
-    # Sorted as one number: the frame above, the place below. A stable sort of places takes six times as long.
-    bits = len(frame).bit_length()
-    key = np.sort((frame << bits) | np.arange(len(frame)))
-    order = key & ((1 << bits) - 1)
-    frame = key >> bits
-    first = np.empty(len(frame), dtype=np.bool_)
-    first[0] = True
-    np.not_equal(frame[1:], frame[:-1], out=first[1:])
-    return _Frames(order, event[order], frame, first, np.roll(first, -1))
+        spread = np.repeat(np.arange(len(batch)), sizes)
+        touched = first[spread] + np.arange(len(spread)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order = stable_order(touched)
+        row, frame = spread.take(order), touched.take(order)
+    new = np.empty(len(frame), dtype=np.bool_)
+    new[0] = True
+    np.not_equal(frame[1:], frame[:-1], out=new[1:])
+    begin = np.flatnonzero(new)
+    return _Frames(order, row, frame, begin, np.append(begin[1:], len(frame)) - 1)
 
 
-def _counts(
-    frames: _Frames, group: Int64s, start: npt.NDArray[np.int32], pins: Bools, released: Bools, frees: Bools
-) -> Int64s:
-    """The count that each event leaves. Below 0 it cannot fall: a release that counts has a pin before it."""
-    step = pins.astype(np.int8) - released
-    total = np.cumsum(step, dtype=np.int64)
-    # Counting starts anew at a frame's first event, from what the state holds, and at a free, from 0.
-    base = np.where(frames.first, total - step - start[group], 0)
-    base = np.where(frees, total, base)
-    anchors = frames.first | frees
-    return total - base[np.maximum.accumulate(np.where(anchors, np.arange(len(total)), 0))]
+@dataclass(frozen=True)
+class _Counts:
+    """The count that each event leaves. Below 0 it cannot fall: a release that counts has a pin before it.
 
+    Counting starts anew at a frame's first event, from what the state holds, and at a free, from 0.
+    """
 
-def _records(
-    state: PinnerState,
-    memory: MemoryMap,
-    batch: EventBatch,
-    frames: _Frames,
-    released: Bools,
-    count: Int64s,
-    threshold: int,
-) -> npt.NDArray[np.void]:
-    rows = np.flatnonzero(released)
-    # The pin that a release ends: the frame's event just before, or the one that the state remembers.
-    before = frames.event[rows - 1]
-    stored = frames.frame[rows]
-    here = ~frames.first[rows]
-    ts = np.where(here, batch.time[before], state.ts[stored])
-    elapsed = np.maximum(batch.time[frames.event[rows]] - ts, 0)
-    long = np.flatnonzero(elapsed > threshold)
-    long = long[np.argsort(frames.order[rows[long]])]
-    rows, elapsed = rows[long], elapsed[long]
-    handle = np.where(here[long], batch.handle[before[long]], state.handle[stored[long]])
-    event = frames.event[rows]
-    return records_of(memory, batch.pfn[event], batch.order[event] > 0, elapsed, handle, count[rows] + 1)
+    total: Int64s  # of all rows, up to each
+    anchors: Int64s  # where counting starts anew
+    base: Int64s  # what `total` is ahead of the count from there on
+
+    @classmethod
+    def of(cls, frames: _Frames, start: npt.NDArray[np.int32], pins: Bools, released: Bools, frees: Bools) -> _Counts:
+        step = pins.view(np.int8) - released.view(np.int8)
+        total = np.cumsum(step, dtype=np.int64)
+        base = total.take(frames.begin) - step.take(frames.begin) - start
+        anchors = frames.begin
+        if frees.any():
+            freed = np.flatnonzero(frees)
+            both = np.concatenate([anchors, freed])
+            # At a frame's first event that is a free, the free comes second, and counts.
+            in_order = np.argsort(both, kind="stable")
+            anchors, base = both[in_order], np.concatenate([base, total[freed]])[in_order]
+        return cls(total, anchors, base)
+
+    def after(self, rows: Int64s) -> Int64s:
+        """The count that these rows leave."""
+        count: Int64s = self.total[rows] - self.base[np.searchsorted(self.anchors, rows, side="right") - 1]
+        return count

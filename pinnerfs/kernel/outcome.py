@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pageflags import PAGE_HEAD
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.ring import RECORD
@@ -16,11 +18,31 @@ __all__ = ["Outcome", "records_of"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The records (dtype RECORD, in the order of their release), and how many more frames are pinned than before."""
+    """The records (dtype RECORD) in the order of their release, with the row of the batch that each comes from, and how
+    many more frames are pinned than before."""
 
     records: npt.NDArray[np.void]
+    rows: Int64s
     pinned: int
     pinned_in_cma: int
+
+    def at(self, rows: Int64s) -> Outcome:
+        """The same of a batch of which these were the rows."""
+        return replace(self, rows=rows[self.rows])
+
+    @classmethod
+    def of_both(cls, one: Outcome, other: Outcome) -> Outcome:
+        """Of two parts of a batch that have no row in common."""
+        records, rows = _merged([one.records, other.records], [one.rows, other.rows])
+        return cls(records, rows, one.pinned + other.pinned, one.pinned_in_cma + other.pinned_in_cma)
+
+
+def _merged(records: Sequence[npt.NDArray[np.void]], rows: Sequence[Int64s]) -> tuple[npt.NDArray[np.void], Int64s]:
+    if not all(map(len, rows)):
+        return max(records, key=len), max(rows, key=len)
+    together = np.concatenate(rows)
+    order = stable_order(together)
+    return np.concatenate(records)[order], together[order]
 
 
 def records_of(

@@ -86,10 +86,22 @@ def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
 
 
 class PinnerState:
-    """What page_pinner keeps of each frame: `pinned`, `handle` of the stack, `ts` in µs, `count`; 17 bytes a frame."""
+    """What page_pinner keeps of each frame: `pinned`, `handle` of the stack, `ts` in µs, `count`; 16 bytes a frame.
+
+    The first two are one number: `attribution` is the handle of the last pin, negative once the frame is not pinned.
+    """
 
     def __init__(self, frames: int) -> None:
-        self.pinned = _lazy_zeros(frames, np.bool_)
-        self.handle = _lazy_zeros(frames, np.int32)
+        self.attribution = _lazy_zeros(frames, np.int32)
         self.ts = _lazy_zeros(frames, np.int64)
         self.count = _lazy_zeros(frames, np.int32)
+
+    @property
+    def pinned(self) -> npt.NDArray[np.bool_]:
+        """Whether each frame is attributed to a pinner."""
+        return self.attribution > 0
+
+    @property
+    def handle(self) -> npt.NDArray[np.int32]:
+        """The stack of each frame's last pin, in the depot; 0 where there never was one."""
+        return np.abs(self.attribution)

@@ -8,20 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pinnerfs.kernel.events import IS_PIN, IS_RELEASE, Event, EventBatch
 from pinnerfs.kernel.frames import apply_frames
 from pinnerfs.kernel.generations import Generation
-from pinnerfs.kernel.pages import MemoryMap, PinnerState
+from pinnerfs.kernel.outcome import Outcome
+from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 from pinnerfs.kernel.ring import Ring
-from pinnerfs.kernel.runs import apply_runs, run_starts
+from pinnerfs.kernel.runs import apply_runs
 
 __all__ = ["DEFAULT_THRESHOLD", "Counters", "Pinner"]
 
 DEFAULT_THRESHOLD = 300_000  # µs
 
-# With so many frames to a run on the average, going run by run is faster than sorting all frames.
-MEAN_RUN = 32
+# A run of so many frames is brought into the books as fast by itself as all its frames are among others.
+LONG_RUN = 64
 
 
 @dataclass
@@ -62,18 +64,42 @@ class Pinner:
             batch = batch[tracked]
         if not len(batch):
             return
-        size = np.left_shift(1, batch.order, dtype=np.int64)
+        size = batch.frames()
         first = batch.pfn - self.memory.base_pfn
         if first.min() < 0 or (first + size).max() > self.memory.frames:
             raise IndexError("an event lies outside of the memory map")
-        starts = run_starts(batch)
-        if size.sum() >= MEAN_RUN * len(starts):
-            outcome = apply_runs(self.state, self.memory, batch, starts, self.threshold)
-        else:
-            outcome = apply_frames(self.state, self.memory, batch, self.threshold)
+        outcome = self._outcome(batch, first, size)
         self.ring.append(outcome.records)
-        self.counters.pins += int(np.count_nonzero(IS_PIN[batch.kind]))
-        self.counters.releases += int(np.count_nonzero(IS_RELEASE[batch.kind]))
+        self.counters.pins += int(batch.pages[IS_PIN[batch.kind]].sum())
+        self.counters.releases += int(batch.pages[IS_RELEASE[batch.kind]].sum())
         self.counters.longterm_records += len(outcome.records)
         self.counters.pinned_now += outcome.pinned
         self.counters.pinned_now_in_cma += outcome.pinned_in_cma
+
+    def _outcome(self, batch: EventBatch, first: Int64s, size: Int64s) -> Outcome:
+        """Bring long runs into the books by themselves, with whatever touches the same frames, and the rest at once."""
+        by_run = _touched_by_long(first, size)
+        runs = int(np.count_nonzero(by_run))
+        if not runs or size[by_run].sum() < LONG_RUN * runs:
+            return apply_frames(self.state, self.memory, batch, self.threshold)
+        rows = np.flatnonzero(by_run)
+        outcome = apply_runs(self.state, self.memory, batch[rows], self.threshold)
+        if runs == len(batch):
+            return outcome
+        others = np.flatnonzero(~by_run)
+        rest = apply_frames(self.state, self.memory, batch[others], self.threshold)
+        return Outcome.of_both(outcome.at(rows), rest.at(others))
+
+
+def _touched_by_long(first: Int64s, size: Int64s) -> npt.NDArray[np.bool_]:
+    """Which rows are long runs, or touch a frame of one."""
+    long = size >= LONG_RUN
+    if not long.any():
+        return long
+    start, stop = first[long], (first + size)[long]
+    order = np.argsort(start)
+    start, stop = start[order], np.maximum.accumulate(stop[order])
+    # The last long run that begins before a row ends, or one before it, may reach into the row.
+    before = np.searchsorted(start, first + size, side="left") - 1
+    touched: npt.NDArray[np.bool_] = (before >= 0) & (stop[before] > first)
+    return touched

@@ -1,4 +1,4 @@
-"""A batch of events brought into the books run by run: pages side by side that see the same call at the same moment.
+"""A batch of events brought into the books run by run: pages side by side that see the same call.
 
 Drivers pin buffers: hundreds of pages at once. A run of them is a slice of the state, which costs hardly more than one.
 """
@@ -11,95 +11,93 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.events import PINS, Event, EventBatch
+from pinnerfs.kernel.events import IS_PIN, Event, EventBatch
 from pinnerfs.kernel.outcome import Outcome, records_of
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 
-__all__ = ["apply_runs", "run_starts"]
+__all__ = ["apply_runs"]
 
 
-def run_starts(batch: EventBatch) -> Int64s:
-    """The rows at which a run begins, of a batch that is not empty."""
-    begins = np.empty(len(batch), dtype=np.bool_)
-    begins[0] = True
-    size = np.left_shift(1, batch.order[:-1].astype(np.int64)) if batch.order.any() else 1
-    np.not_equal(batch.pfn[1:] - batch.pfn[:-1], size, out=begins[1:])
-    for column in (batch.time, batch.kind, batch.order, batch.handle):
-        begins[1:] |= column[1:] != column[:-1]
-    return np.flatnonzero(begins)
-
-
-def apply_runs(state: PinnerState, memory: MemoryMap, batch: EventBatch, starts: Int64s, threshold: int) -> Outcome:
-    """Imitates `__set_page_pinner` and `__reset_page_pinner` for every run of a batch, one after the other."""
-    last = np.append(starts[1:], len(batch)) - 1
-    order = batch.order[starts]
-    begin = batch.pfn[starts] - memory.base_pfn
-    end = batch.pfn[last] - memory.base_pfn + np.left_shift(1, order.astype(np.int64))
+def apply_runs(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold: int) -> Outcome:
+    """Imitates `__set_page_pinner` and `__reset_page_pinner` for every row of a batch, one after the other."""
+    begin = batch.pfn - memory.base_pfn
+    end = begin + batch.frames()
     cma = memory.ranges_of(Migratetype.CMA)
+    in_cma = sum((np.clip(np.minimum(end, stop) - np.maximum(begin, start), 0, None) for start, stop in cma), 0 * begin)
+    columns = (begin, end, in_cma, IS_PIN[batch.kind], batch.kind == Event.free, batch.time, batch.handle)
     ended: list[_Ended] = []
     pinned = pinned_in_cma = 0
-    columns = (begin, end, batch.kind[starts], batch.time[starts], batch.handle[starts], order)
-    for at, to, kind, time, handle, size in zip(*(column.tolist() for column in columns), strict=True):
-        was = state.pinned[at:to]
-        before = np.count_nonzero(was)
-        pinned -= int(before)
-        pinned_in_cma -= sum(int(np.count_nonzero(state.pinned[a:b])) for a, b in _cut(at, to, cma))
-        if kind in PINS:
-            was.fill(True)
-            state.handle[at:to].fill(handle)
-            state.ts[at:to].fill(time)
-            state.count[at:to] += 1
-            pinned += to - at
-            pinned_in_cma += sum(b - a for a, b in _cut(at, to, cma))
-        elif kind == Event.free:
-            was.fill(False)
-            state.count[at:to].fill(0)
-        elif before:
-            # A slice where all of them are pinned, as is usual: a list of frames costs four times as much.
-            frames = slice(at, to) if before == to - at else np.flatnonzero(was) + at
-            elapsed = np.maximum(time - state.ts[frames], 0)
-            if elapsed.max() > threshold:
-                ended.append(_Ended.of(state, frames, elapsed, threshold, at, size))
-            state.count[frames] -= 1
-            was.fill(False)
-    return Outcome(_records(memory, ended), pinned, pinned_in_cma)
+    count_nonzero = np.count_nonzero
+    for row, (at, to, share, pins, frees, time, handle) in enumerate(
+        zip(*map(np.ndarray.tolist, columns), strict=True)
+    ):
+        attribution, ts, count = state.attribution[at:to], state.ts[at:to], state.count[at:to]
+        is_pinned = attribution > 0
+        change = -int(count_nonzero(is_pinned))
+        if 0 < share < to - at:
+            pinned_in_cma -= _pinned_within(state, at, to, cma)
+        if pins:
+            attribution.fill(handle)
+            ts.fill(time)
+            count += 1
+            change += to - at
+        elif frees:
+            np.negative(attribution, out=attribution, where=is_pinned)
+            count.fill(0)
+        elif change:
+            if threshold < 0 or count_nonzero(ts < time - threshold):
+                ended.append(_Ended.of(state, at + np.flatnonzero(is_pinned), time, threshold, row))
+            if change == at - to:  # all of them, as is usual
+                np.negative(attribution, out=attribution)
+                count -= 1
+            else:
+                np.negative(attribution, out=attribution, where=is_pinned)
+                count -= is_pinned
+        pinned += change
+        if share == to - at:
+            pinned_in_cma += change
+        elif share:
+            pinned_in_cma += _pinned_within(state, at, to, cma)
+    return _outcome(memory, batch, ended, pinned, pinned_in_cma)
 
 
-def _cut(at: int, to: int, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The parts of these ranges that lie from `at` to `to`."""
-    return [(max(at, start), min(to, stop)) for start, stop in ranges if start < to and at < stop]
+def _pinned_within(state: PinnerState, at: int, to: int, ranges: Sequence[tuple[int, int]]) -> int:
+    """How many frames of a run are pinned and lie in one of these ranges."""
+    parts = [(max(at, start), min(to, stop)) for start, stop in ranges if start < to and at < stop]
+    return sum(int(np.count_nonzero(state.attribution[start:stop] > 0)) for start, stop in parts)
 
 
 @dataclass(frozen=True)
 class _Ended:
-    """The pins of a run that lasted too long: `head`, the first frame of each one's page, and what is recorded."""
+    """The pins of a run that lasted too long: which frames, and what is recorded."""
 
-    head: Int64s
-    order: int
+    frame: Int64s
+    row: int
     elapsed: Int64s
     handle: npt.NDArray[np.int32]
     count: npt.NDArray[np.int32]
 
     @classmethod
-    def of(
-        cls, state: PinnerState, frames: slice | Int64s, elapsed: Int64s, threshold: int, at: int, order: int
-    ) -> _Ended:
-        """Those of the released frames of a run, which begins at frame `at`."""
+    def of(cls, state: PinnerState, frame: Int64s, time: int, threshold: int, row: int) -> _Ended:
+        """Those of the frames that are released now."""
+        elapsed = np.maximum(time - state.ts[frame], 0)
         long = elapsed > threshold
-        index = np.arange(frames.start, frames.stop)[long] if isinstance(frames, slice) else frames[long]
-        head = at + ((index - at) >> order << order) if order else index
-        return cls(head, order, elapsed[long], state.handle[frames][long], state.count[frames][long])
+        frame = frame[long]
+        return cls(frame, row, elapsed[long], state.attribution[frame], state.count[frame])
 
 
-def _records(memory: MemoryMap, ended: Sequence[_Ended]) -> npt.NDArray[np.void]:
-    """All of them, in the order in which they were released."""
+def _outcome(memory: MemoryMap, batch: EventBatch, ended: Sequence[_Ended], pinned: int, pinned_in_cma: int) -> Outcome:
     none = np.empty(0, dtype=np.int64)
-    return records_of(
+    row = np.repeat(np.array([one.row for one in ended], dtype=np.int64), [len(one.frame) for one in ended])
+    pfn = memory.base_pfn + np.concatenate([none, *(one.frame for one in ended)])
+    order = batch.order[row].astype(np.int64)
+    records = records_of(
         memory,
-        memory.base_pfn + np.concatenate([none, *(one.head for one in ended)]),
-        np.repeat([one.order > 0 for one in ended], [len(one.head) for one in ended]),
+        batch.pfn[row] + ((pfn - batch.pfn[row]) >> order << order),
+        order > 0,
         np.concatenate([none, *(one.elapsed for one in ended)]),
         np.concatenate([none, *(one.handle for one in ended)]),
         np.concatenate([none, *(one.count for one in ended)]),
     )
+    return Outcome(records, row, pinned, pinned_in_cma)

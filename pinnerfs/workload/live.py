@@ -21,6 +21,7 @@ from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.schema import Scenario, Task
 from pinnerfs.workload.tasks import NEVER, pin_call, random_streams, release_call
+from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
 
@@ -89,8 +90,7 @@ class Live:
             trial = _Trial(list(self._holds), {}, [])
             self._end(trial, self._next_end)
             self._keep(trial)
-        stop = min(int(np.searchsorted(self._ready.time, until, side="right")), self._ready.rows_within(most))
-        taken, self._ready = self._ready[:stop], self._ready[stop:]
+        taken, self._ready = take_first(self._ready, until, most)
         return taken
 
     def _keep(self, trial: _Trial) -> None:
@@ -179,4 +179,5 @@ class Live:
             pfn=pfn,
             order=np.full(len(pfn), owner.order or 0, dtype=np.uint8),
             handle=np.full(len(pfn), self._handles[task.name], dtype=np.int32),
+            pages=np.ones(len(pfn), dtype=np.int64),
         )

@@ -27,18 +27,30 @@ class Picker:
         self._next = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:8]) % self._runs + instance
         self._stride = task.instances
 
+    @property
+    def run(self) -> int:
+        """How many pages there are side by side wherever one begins."""
+        return 1 if self._scattered else self._pages
+
     def pick(self, holds: int) -> Int64s:
         """The first frame of each page of the next holds: shape (holds, pages)."""
-        slots = self._scatter(holds) if self._scattered else self._run(holds)
+        offsets = np.arange(self.run, dtype=np.int64) << self._order
+        return (self.pick_runs(holds)[:, :, None] + offsets).reshape(holds, self._pages)
+
+    def pick_runs(self, holds: int) -> Int64s:
+        """The first frame of each run of the next holds: shape (holds, runs)."""
+        slots = self._scatter(holds) if self._scattered else self._next_runs(holds)
         return self._start + (slots << self._order)
 
-    def _run(self, holds: int) -> Int64s:
+    def _next_runs(self, holds: int) -> Int64s:
         runs = (self._next + self._stride * np.arange(holds, dtype=np.int64)) % self._runs
         self._next = (self._next + self._stride * holds) % self._runs
-        return runs[:, None] * self._pages + np.arange(self._pages, dtype=np.int64)
+        return runs[:, None] * self._pages
 
     def _scatter(self, holds: int) -> Int64s:
         slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
+        if self._pages == 1:
+            return slots
         ordered = np.sort(slots, axis=1)
         for row in np.flatnonzero((np.diff(ordered, axis=1) == 0).any(axis=1)):
             slots[row] = self._rng.choice(self._slots, size=self._pages, replace=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +28,9 @@ def _chances(seed: int, pfn: Int64s, time: Int64s) -> npt.NDArray[np.float64]:
 
 
 def race(batch: EventBatch, chance: float, seed: int) -> EventBatch:
-    """The batch after its races. What happens at each moment changes places; the moments stay, so time never falls."""
-    if not chance or len(batch) < 2:
+    """The batch, page by page, after its races: what happens changes places; the moments stay, so time never falls."""
+    batch = batch.page_by_page()
+    if len(batch) < 2:
         return batch
     by_page = np.argsort(batch.pfn, kind="stable")
     left, right = by_page[:-1], by_page[1:]
@@ -47,4 +50,4 @@ def race(batch: EventBatch, chance: float, seed: int) -> EventBatch:
             places[a], places[b] = b, a
             last = int(meeting)
     raced = batch[places]
-    return EventBatch(batch.time, raced.kind, raced.pfn, raced.order, raced.handle)
+    return replace(raced, time=batch.time)

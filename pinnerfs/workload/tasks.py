@@ -45,17 +45,14 @@ def release_call(task: Task) -> Event | None:
 @dataclass(frozen=True)
 class HoldBlock:
     """Holds in order of their beginning: `begin` and `end` in µs, of shape (holds,); `pfn`, the first frame of each
-    page of each hold, of shape (holds, pages), or None where the pages are another task's."""
+    run of pages of each hold, of shape (holds, runs): none where the pages are another task's."""
 
     begin: Int64s
     end: Int64s
-    pfn: Int64s | None
+    pfn: Int64s
 
     def __len__(self) -> int:
         return len(self.begin)
-
-    def __getitem__(self, rows: slice) -> HoldBlock:
-        return HoldBlock(self.begin[rows], self.end[rows], None if self.pfn is None else self.pfn[rows])
 
 
 def random_streams(seed: int, task: str, instance: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -190,4 +187,5 @@ class _Times:
 def hold_blocks(task: Task, rng: np.random.Generator, stop: int, picker: Picker | None) -> Iterator[HoldBlock]:
     """The holds of one instance until arrivals stop at `stop` (µs); `picker` finds their pages, if they are its own."""
     for begin, end in _Times(task, rng, stop).blocks():
-        yield HoldBlock(begin, end, None if picker is None else picker.pick(len(begin)))
+        pfn = np.empty((len(begin), 0), dtype=np.int64) if picker is None else picker.pick_runs(len(begin))
+        yield HoldBlock(begin, end, pfn)

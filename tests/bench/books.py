@@ -39,8 +39,7 @@ class Books:
 
     def apply(self, batch: EventBatch) -> None:
         """Each event in its turn."""
-        columns = (batch.time, batch.kind, batch.pfn, batch.order, batch.handle)
-        arrays = [np.ascontiguousarray(column) for column in columns]
+        arrays = [np.ascontiguousarray(column) for column in batch.columns()]
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
         self._code.books_apply(self._books, *pointers, ctypes.c_int64(len(batch)))
 

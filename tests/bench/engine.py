@@ -54,9 +54,14 @@ def _play(books: _Applies, batches: Sequence[EventBatch]) -> None:
         books.apply(batch)
 
 
+def _events(batches: Sequence[EventBatch]) -> int:
+    """How many there are, page by page."""
+    return sum(int(batch.pages.sum()) for batch in batches)
+
+
 def _rate(books: _Applies, batches: Sequence[EventBatch]) -> float:
     """Events a second. Every hold of a stream is at an end when it ends, so that it can be played over and over."""
-    return sum(map(len, batches)) / seconds(partial(_play, books, batches))
+    return _events(batches) / seconds(partial(_play, books, batches))
 
 
 def _engine() -> Pinner:
@@ -101,7 +106,7 @@ def _dump() -> list[list[float]]:
     batches: list[EventBatch] = []
     while len(batch := timeline.take(DUMPED * 1_000_000, STEP_FRAMES)):
         batches.append(batch)
-    events = sum(map(len, batches))
+    events = _events(batches)
 
     def dump() -> float:
         return events / seconds(partial(python, "-m", "pinnerfs", "dump", str(BUSY), "--at", f"{DUMPED}s"))

@@ -104,19 +104,20 @@ static void release(struct books *books, int64_t time, int64_t frame, int64_t pf
 }
 
 void books_apply(struct books *books, const int64_t *time, const uint8_t *kind, const int64_t *pfn,
-                 const uint8_t *order, const int32_t *handle, int64_t events)
+                 const uint8_t *order, const int32_t *handle, const int64_t *pages, int64_t events)
 {
     for (int64_t event = 0; event < events; event++) {
         int pin = kind[event] == get_user_pages || kind[event] == pin_user_pages;
         int put = kind[event] == put_user_page || kind[event] == unpin_user_page;
         if (!pin && !put && kind[event] != free_page)
             continue;
-        books->counters[0] += pin;
-        books->counters[1] += put;
+        books->counters[0] += pin ? pages[event] : 0;
+        books->counters[1] += put ? pages[event] : 0;
         int64_t first = pfn[event] - books->base;
-        for (int64_t frame = first; frame < first + (INT64_C(1) << order[event]); frame++) {
+        for (int64_t frame = first; frame < first + (pages[event] << order[event]); frame++) {
             if (put) {
-                release(books, time[event], frame, pfn[event], order[event]);
+                int64_t page = first + ((frame - first) >> order[event] << order[event]);
+                release(books, time[event], frame, page + books->base, order[event]);
             } else {
                 if (books->pinned[frame] != pin)
                     count_pinned(books, frame, pin ? 1 : -1);

@@ -40,39 +40,43 @@ def scattered(events: int, frames: int = FRAMES, stacks: int = 16) -> EventBatch
         held=np.rint(rng.exponential(HELD, holds)).astype(np.int64),
         pfn=BASE + rng.integers(0, frames, holds),
         handle=rng.integers(1, stacks + 1, holds),
+        pages=np.ones(holds, dtype=np.int64),
     )
 
 
 def contiguous(events: int, frames: int = FRAMES) -> EventBatch:
-    """Pins of whole buffers, some 200 a second, and their releases, about so many events in all."""
+    """Pins of whole buffers, some 200 a second, and their releases, about so many events (of a page each) in all."""
     rng = np.random.default_rng(2)
     buffers = max(1, events // 2 // 544)
-    pages = rng.integers(64, 1025, buffers)
-    buffer = np.repeat(np.arange(buffers), pages)
-    offset = np.arange(len(buffer)) - np.repeat(np.cumsum(pages) - pages, pages)
     return _holds(
-        begin=np.sort(rng.integers(0, 5_000 * buffers, buffers))[buffer],
-        held=np.rint(rng.exponential(HELD, buffers)).astype(np.int64)[buffer],
-        pfn=BASE + rng.integers(0, frames - 1024, buffers)[buffer] + offset,
-        handle=rng.integers(1, 17, buffers)[buffer],
+        begin=np.sort(rng.integers(0, 5_000 * buffers, buffers)),
+        held=np.rint(rng.exponential(HELD, buffers)).astype(np.int64),
+        pfn=BASE + rng.integers(0, frames - 1024, buffers),
+        handle=rng.integers(1, 17, buffers),
+        pages=rng.integers(64, 1025, buffers),
     )
 
 
-def _holds(begin: Int64s, held: Int64s, pfn: Int64s, handle: Int64s) -> EventBatch:
+def _holds(begin: Int64s, held: Int64s, pfn: Int64s, handle: Int64s, pages: Int64s) -> EventBatch:
     time = np.concatenate([begin, begin + held])
     kind = np.repeat(np.array([Event.get_user_pages, Event.put_user_page], np.uint8), len(begin))
     order = np.zeros(len(time), np.uint8)
-    both = EventBatch(time, kind, np.tile(pfn, 2), order, np.tile(handle, 2).astype(np.int32))
+    both = EventBatch(time, kind, np.tile(pfn, 2), order, np.tile(handle, 2).astype(np.int32), np.tile(pages, 2))
     return both[np.argsort(time, kind="stable")]
 
 
 def chunks(events: EventBatch) -> list[EventBatch]:
     """The events in pieces as a simulation hands them to the books."""
-    return [events[at : at + STEP_FRAMES] for at in range(0, len(events), STEP_FRAMES)]
+    pieces = []
+    while len(events):
+        piece, events = events.split(STEP_FRAMES)
+        pieces.append(piece)
+    return pieces
 
 
 def as_rows(events: EventBatch) -> list[Row]:
     """The same events as the model takes them."""
+    events = events.page_by_page()
     kinds = map(Event, events.kind.tolist())
     columns = (events.time.tolist(), kinds, events.pfn.tolist(), events.order.tolist(), events.handle.tolist())
     return list(zip(*columns, strict=True))

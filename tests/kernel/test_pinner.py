@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +20,9 @@ from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
 from pinnerfs.kernel.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.records import RING_SIZE
 from tests.kernel.model import Model, Row
+
+# The first page of one, and how many there are side by side that see the same call.
+Buffer = tuple[Row, int]
 
 GET, PIN = Event.get_user_pages, Event.pin_user_pages
 PUT, UNPIN = Event.put_user_page, Event.unpin_user_page
@@ -80,27 +85,41 @@ def agree(books: Pinner, model: Model) -> None:
 
 
 @st.composite
-def batches(draw: st.DrawFn, frames: int = FRAMES, orders: int = 4, size: int = 40) -> list[Row]:
-    """Rows whose times never fall, on few pages; compound pages lie over single ones. May be empty."""
+def batches(draw: st.DrawFn, frames: int = FRAMES, orders: int = 4, size: int = 40) -> list[Buffer]:
+    """Buffers whose times never fall, on few pages; compound pages lie over single ones. May be empty."""
     time = draw(st.integers(0, 60))
     few = draw(st.integers(1, frames))
-    rows: list[Row] = []
+    buffers: list[Buffer] = []
     for _ in range(draw(st.integers(0, size))):
         time += draw(st.integers(0, 4))
         order = draw(st.integers(0, orders))
         head = BASE + (draw(st.integers(0, few - 1)) >> order << order)
         kind, handle = draw(st.sampled_from(Event)), draw(st.integers(1, 5))
-        # As drivers do: the same call for pages side by side.
         pages = min(draw(st.integers(1, 6)), (BASE + frames - head) >> order)
-        rows += [(time, kind, head + (page << order), order, handle) for page in range(pages)]
-    return rows
+        buffers.append(((time, kind, head, order, handle), pages))
+    return buffers
 
 
-@pytest.fixture(params=[0, 1 << 40], ids=["by runs", "by frames"], scope="module")
+def as_batch(buffers: list[Buffer]) -> EventBatch:
+    """The buffers as the engine takes them."""
+    batch = EventBatch.of([first for first, _ in buffers])
+    return replace(batch, pages=np.array([pages for _, pages in buffers], dtype=np.int64))
+
+
+def as_rows(buffers: list[Buffer]) -> list[Row]:
+    """The buffers as the model takes them, page by page."""
+    return [
+        (time, kind, pfn + (page << order), order, handle)
+        for (time, kind, pfn, order, handle), pages in buffers
+        for page in range(pages)
+    ]
+
+
+@pytest.fixture(params=[0, 4, 1 << 40], ids=["by runs", "by both", "by frames"], scope="module")
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Both ways to apply a batch, whatever the batch is like."""
+    """Both ways to apply a batch, whatever the batch is like, and both at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pinnerfs.kernel.pinner.MEAN_RUN", request.param)
+        patch.setattr("pinnerfs.kernel.pinner.LONG_RUN", request.param)
         yield
 
 
@@ -117,20 +136,21 @@ def test_batches_give_what_one_event_at_a_time_gives(way: None, generation: Gene
             books.write_threshold(step)
             model.write_threshold(step)
         else:
-            books.apply(EventBatch.of(step))
-            model.apply(step)
+            books.apply(as_batch(step))
+            model.apply(as_rows(step))
         agree(books, model)
 
 
 @pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(rows=batches(), cuts=st.sets(st.integers(0, 240)), threshold=THRESHOLDS)
+@given(buffers=batches(), cuts=st.sets(st.integers(0, 240)), threshold=THRESHOLDS)
 def test_where_batches_are_cut_makes_no_difference(
-    way: None, generation: Generation, rows: list[Row], cuts: set[int], threshold: int
+    way: None, generation: Generation, buffers: list[Buffer], cuts: set[int], threshold: int
 ) -> None:
     """The same events cut into batches at any places leave the model's state, ring and counters."""
     books = Pinner(memory_map(), generation, threshold)
     model = Model(BASE, FRAMES, REGIONS, generation, threshold)
+    rows = as_rows(buffers)
     model.apply(rows)
     edges = [0, *sorted(cuts), len(rows)]
     for start, stop in pairwise(edges):
@@ -140,14 +160,14 @@ def test_where_batches_are_cut_makes_no_difference(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(batches(frames=8192, orders=12, size=12), max_size=4))
-def test_large_pages_overflow_the_ring_as_in_the_model(way: None, steps: list[list[Row]]) -> None:
+def test_large_pages_overflow_the_ring_as_in_the_model(way: None, steps: list[list[Buffer]]) -> None:
     """Batches that write more records than the ring holds leave the model's newest 4096."""
     regions = [Region("cma", BASE + 512, 4096, Migratetype.CMA, UPTODATE_LRU)]
     books = Pinner(memory_map(frames=16384, regions=regions), INTRODUCED, -1)
     model = Model(BASE, 16384, regions, INTRODUCED, -1)
-    for rows in steps:
-        books.apply(EventBatch.of(rows))
-        model.apply(rows)
+    for buffers in steps:
+        books.apply(as_batch(buffers))
+        model.apply(as_rows(buffers))
     agree(books, model)
 
 
@@ -301,12 +321,12 @@ def test_the_frames_of_a_huge_page_are_counted_each() -> None:
 def test_the_ring_keeps_the_newest_4096(batch_size: int) -> None:
     """Of 5000 long pins the newest 4096 are there, and 904 were overwritten."""
     rows: list[Row] = []
-    for number in range(5_000):
+    for number in range(1, 5_001):
         rows += [(10 * number, GET, 100 + number % 7, 0, number), (10 * number + 1, PUT, 100 + number % 7, 0, 0)]
     books = pinner(threshold=0)
     for at in range(0, len(rows), batch_size):
         books.apply(EventBatch.of(rows[at : at + batch_size]))
-    assert [row[2] for row in ring(books)] == list(range(4_999, 903, -1))
+    assert [row[2] for row in ring(books)] == list(range(5_000, 904, -1))
     assert books.ring.overwritten == 5_000 - RING_SIZE
 
 
@@ -328,6 +348,15 @@ def test_an_event_outside_of_the_map_is_an_error(pfn: int, order: int) -> None:
         books.apply(EventBatch.of([(0, GET, 100, 0, 1), (1, GET, pfn, order, 1)]))
     assert state(books, 100) == (False, 0, 0, 0)
     assert (books.counters.pins, books.counters.pinned_now) == (0, 0)
+
+
+@given(batches())
+def test_a_batch_page_by_page(buffers: list[Buffer]) -> None:
+    """Taken apart, every page of a buffer is a row of its own, in its place."""
+    apart = as_batch(buffers).page_by_page()
+    assert [column.tolist() for column in apart.columns()] == [
+        column.tolist() for column in EventBatch.of(as_rows(buffers)).columns()
+    ]
 
 
 def test_an_empty_batch_changes_nothing() -> None:

@@ -88,7 +88,8 @@ def timeline(scenario: Scenario, seed: int = 0) -> Timeline:
 
 
 def rows(batch: EventBatch) -> list[Row]:
-    """A batch as rows."""
+    """A batch as rows, page by page."""
+    batch = batch.page_by_page()
     columns = (batch.time, batch.kind, batch.pfn, batch.order, batch.handle)
     return [
         (time, Event(kind), pfn, order, handle)

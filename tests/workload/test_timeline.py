@@ -6,7 +6,6 @@ import tracemalloc
 from functools import cache
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.gallery import gallery, load
 from pinnerfs.workload.schema import Scenario
-from pinnerfs.workload.tasks import HoldBlock
-from pinnerfs.workload.timeline import _OpenHolds
 from tests.workload.stories import (
     BASE_PFN,
     FREE,
@@ -110,7 +107,7 @@ def test_at_most_so_many_frames() -> None:
     line = timeline(story(task("a", ONCE, pages=4, order=5), task("b", ONCE, pages=4)))
     sizes = []
     while len(batch := line.take(SECOND, 64)):
-        sizes.append([1 << int(order) for order in batch.order])
+        sizes.append([1 << int(order) for order in batch.page_by_page().order])
     assert all(sum(size) <= 64 for size in sizes) and sum(map(len, sizes)) == 16
     line = timeline(story(task("a", ONCE, pages=4, order=5)))
     assert [len(line.take(SECOND, 10)) for _ in range(9)] == [1] * 8 + [0]
@@ -329,33 +326,6 @@ def test_sharing_pages_that_are_never_released() -> None:
     sharer = task("sharer", ONCE, share="owner", foll="FOLL_PIN", start="100h")
     found = events(timeline(story(owner, sharer)), 101 * 3600 * SECOND)
     assert pins_by(PIN, found)[0][1] == pins_by(GET, found)[-1][1]
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=40),
-    st.lists(st.tuples(st.integers(0, 150), st.booleans()), max_size=20),
-    st.lists(st.integers(0, 150), max_size=4),
-)
-def test_forgotten_holds_are_never_missed(
-    holds: list[tuple[int, int]], asked: list[tuple[int, bool]], forgets: list[int]
-) -> None:
-    """What is dropped at a window's end changes no answer for a later moment."""
-    all_of_them, kept = _OpenHolds(), _OpenHolds()
-    begin = np.cumsum([step for step, _ in holds], dtype=np.int64)
-    end = begin + np.array([length for _, length in holds], dtype=np.int64)
-    pfn = np.arange(len(holds), dtype=np.int64)[:, None]
-    all_of_them.add(HoldBlock(begin, end, pfn))
-    window = 0
-    for until in [*sorted(forgets), 151]:
-        new = (begin >= window) & (begin < until)
-        kept.add(HoldBlock(begin[new], end[new], pfn[new]))
-        for moment, inclusive in asked:
-            if window <= moment < until:
-                wanted, found = (one.current(moment, inclusive) for one in (all_of_them, kept))
-                assert (None if wanted is None else wanted.tolist()) == (None if found is None else found.tolist())
-        kept.forget(until)
-        window = max(window, until)
 
 
 def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
