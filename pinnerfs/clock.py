@@ -6,20 +6,24 @@ import errno
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "RealClock"]
+__all__ = ["LAST_MOMENT", "Clock", "ManualClock", "RealClock"]
+
+# µs: a kernel's boot time is an s64 of ns (ktime_t), and so ends after 292 years.
+LAST_MOMENT = ((1 << 63) - 1) // 1000
 
 
 class Clock(Protocol):
     """What the daemon asks of a clock."""
 
     def now(self) -> int:
-        """Boot time in µs; it never falls."""
+        """Boot time in µs; it never falls, and at LAST_MOMENT it stands still."""
 
     def wait_for(self, moment: int) -> float | None:
         """How many seconds of real time until `moment`; None where only an advance brings it about."""
 
     def advance(self, step: int) -> int:
-        """Go on by `step` µs and return the new time. OSError EPERM where time goes on by itself."""
+        """Go on by `step` µs and return the new time. OSError EPERM where time goes on by itself, EOVERFLOW past the
+        last moment."""
 
 
 class RealClock:
@@ -32,7 +36,7 @@ class RealClock:
 
     def now(self) -> int:
         passed = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._origin
-        return self._start + int(passed * self._speed) // 1000
+        return min(LAST_MOMENT, self._start + int(passed * self._speed) // 1000)
 
     def wait_for(self, moment: int) -> float | None:
         return max(0.0, (moment - self.now()) / self._speed / 1e6)
@@ -54,5 +58,10 @@ class ManualClock:
         return None
 
     def advance(self, step: int) -> int:
+        if self._now + step > LAST_MOMENT:
+            raise OSError(
+                errno.EOVERFLOW,
+                f"boot time is {self._now} us and cannot go on by {step} us: it ends at {LAST_MOMENT} us (292 years)",
+            )
         self._now += step
         return self._now

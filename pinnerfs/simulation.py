@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
@@ -73,12 +74,17 @@ class Simulation:
         self.advance_to(self._now + (parse_time("step", step) if isinstance(step, str) else step))
 
     def advance_to(self, moment: int) -> None:
-        """Bring the books up to a moment (µs), with every event at that moment in them; a past one changes nothing."""
+        """Bring the books up to a moment (µs), with every event at that moment in them; a past one changes nothing.
+
+        PinnerfsError for one at which no kernel's boot time arrives.
+        """
         for _ in self.steps_to(moment):
             pass
 
     def steps_to(self, moment: int) -> Iterator[int]:
         """As `advance_to`, a bounded piece of work at a time: yields how far it has come (µs)."""
+        if moment > LAST_MOMENT:
+            raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
         while self._now < moment or self.next_event() == moment:
             batch = self._take(moment)
             self._pinner.apply(batch)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pinnerfs.clock import ManualClock, RealClock
+from pinnerfs.clock import LAST_MOMENT, ManualClock, RealClock
 
 
 class Boottime:
@@ -98,3 +98,24 @@ def test_a_manual_clock_stands_still() -> None:
 def test_nobody_waits_for_a_manual_clock() -> None:
     """No real time brings a moment about on a manual clock."""
     assert ManualClock().wait_for(1) is None
+
+
+def test_a_manual_clock_ends_where_a_kernels_does() -> None:
+    """It goes on to the last µs that a kernel's boot time has, and a step past it is refused as a whole."""
+    assert LAST_MOMENT == 9_223_372_036_854_775
+    clock = ManualClock(LAST_MOMENT - 5)
+    with pytest.raises(OSError) as refusal:
+        clock.advance(6)
+    assert refusal.value.errno == errno.EOVERFLOW
+    assert refusal.value.strerror == (
+        "boot time is 9223372036854770 us and cannot go on by 6 us: it ends at 9223372036854775 us (292 years)"
+    )
+    assert clock.advance(5) == clock.now() == LAST_MOMENT
+
+
+def test_a_real_clock_ends_where_a_kernels_does(boottime: Boottime) -> None:
+    """A clock that runs fast enough to come to its end stands still there."""
+    clock = RealClock(speed=1000)
+    for years, wanted in ((0.25, 250), (0.3, None), (200, None)):
+        boottime.nanoseconds = 5_000_000_000_000 + int(years * 365 * 24 * 3600 * 10**9)
+        assert clock.now() == (LAST_MOMENT if wanted is None else wanted * 365 * 24 * 3600 * 10**6)

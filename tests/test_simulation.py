@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.records import Record, record_text
@@ -363,3 +364,21 @@ def test_the_false_positive_by_hand() -> None:
     assert [(one.ts, one.count, one.stack[0].partition("+")[0]) for one in simulation.records()] == [
         (490_000, 2, "kbase_jd_user_buf_pin_pages")
     ]
+
+
+def test_the_last_moment() -> None:
+    """Up to the end of a kernel's boot time all is exact; past it is an error, and nothing has changed."""
+    simulation = Simulation(story(task("a", 'repeat = 1, gap = "0us", hold = "1s"'), top='duration = "10us"'))
+    simulation.do("pin task=a")
+    simulation.advance_to(LAST_MOMENT - 10)
+    simulation.do("pin task=a hold=10us")
+    simulation.advance_to(LAST_MOMENT)
+    with pytest.raises(PinnerfsError) as error:
+        simulation.advance(1)
+    assert str(error.value) == (
+        "cannot advance to 9223372036854776 us: boot time ends at 9223372036854775 us (292 years)"
+    )
+    assert simulation.now == LAST_MOMENT
+    assert simulation.stats()["pinned_now"] == 1
+    simulation.do("release task=a")
+    assert [record.ts for record in simulation.records()] == [LAST_MOMENT, SECOND]

@@ -63,7 +63,7 @@ class Control:
         }
 
     def advance(self, data: bytes) -> None:
-        """Let a manual clock go on; OSError EINVAL or EPERM, with the reason in `error`."""
+        """Let a manual clock go on; OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`."""
         with self._refusals():
             self._device.clock.advance(parse_time("advance", data.decode().strip()))
             with self._device.up_to_now():
