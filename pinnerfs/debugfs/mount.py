@@ -26,6 +26,8 @@ PIECE = 131072 - 4096
 # Nothing changes behind the kernel's back: every change of an attribute comes through it.
 TIMEOUT = 3600  # seconds
 
+MAX_BACKGROUND = 0xFFFF  # the most that FUSE can be told; the kernel lowers it for an ordinary user
+
 log = logging.getLogger(__name__)
 
 
@@ -212,6 +214,9 @@ def serve(
             hard_remove=True,
             attr_timeout=TIMEOUT,
             entry_timeout=TIMEOUT,
+            # A close is a request that nobody waits for. By default the kernel hands out 12 of them at a time: where
+            # many readers open and close at once, ever more files that were closed long ago would stay open here.
+            max_background=MAX_BACKGROUND,
             **more,
         )
     except RuntimeError:
