@@ -1,0 +1,212 @@
+"""Readers and threshold writers in one process, as fast as they can: each thing that should not be is told.
+
+Run as a module with a JSON of what is wanted; writes a JSON of what came.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.soak.rules import Board, RealRule, Rule, ScriptRule
+
+BASE_PFN = 0x8000
+# Thresholds below the time for which pages are held: whatever is written, records come.
+VALUES = (b"5000", b"399999", b"0x493e0", b"0100000", b"300000\n", b"+7777")
+SHOWN = {b"5000\n", b"399999\n", b"300000\n", b"32768\n", b"7777\n"}
+REFUSED = {b"-1": errno.EINVAL, b"5000 us": errno.EINVAL, b"\n": errno.EINVAL, b"18446744073709551616": errno.ERANGE}
+PATIENCE = 20  # seconds for which a thread may be late
+ENOUGH = 20  # problems to tell
+
+
+class Crowd:
+    """What the threads share."""
+
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        folder = Path(wanted["path"], "page_pinner")
+        self.records, self.threshold = folder / "longterm_pinner", folder / "threshold"
+        self.board = Board(Path(wanted["board"]))
+        rule: dict[str, int] = wanted["rule"]
+        self.rule: Rule = RealRule(self.board, **rule) if "every" in rule else ScriptRule(self.board, **rule)
+        self.wrap: int = rule["wrap"]
+        self.first: int = wanted["first"]
+        frames = "".join(f" {frame}\n" for frame in wanted["frames"])
+        head = rf"Page pinned ts {wanted['hold']} us count 1\nPFN (\d+) Block (\d+) type Movable "
+        self.record = re.compile((head + re.escape(f"Flags 0x80014(uptodate|lru|swapbacked)\n{frames}\n")).encode())
+        self.end = time.monotonic() + wanted["seconds"]
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    def over(self) -> bool:
+        return time.monotonic() >= self.end or len(self.problems) >= ENOUGH
+
+
+class Reader:
+    """One reader; what it knows of the newest record grows for as long as it lives."""
+
+    def __init__(self, crowd: Crowd, way: int) -> None:
+        self.crowd = crowd
+        self.way = way
+        self.known = 0
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Open the file, read, close it, again and again."""
+        ways = (self._cat, self._cat, self._cat, self._stay, self._small, self._head, self._threshold, self._cat)
+        while not (self.counts and self.crowd.over()):
+            file = os.open(self.crowd.records, os.O_RDONLY)
+            try:
+                for position in ways[self.way % len(ways)](file):
+                    if position % 8 == 7 and self.crowd.over():
+                        break
+            finally:
+                os.close(file)
+            self.counts["opens"] += 1
+
+    def _read(self, file: int, position: int, size: int = 131072) -> bool:
+        """Whether there was a record."""
+        before = self.crowd.rule.before()
+        text = os.read(file, size)
+        number = None if not text else self._number(text)
+        self.known = self.crowd.rule.judge(before, position, number, self.known)
+        self.counts["records" if text else "ends"] += 1
+        return bool(text)
+
+    def _number(self, text: bytes) -> int:
+        match = self.crowd.record.fullmatch(text)
+        if match is None or int(match[1]) >> 10 != int(match[2]):
+            raise ValueError(f"no record: {text!r}")
+        return (int(match[1]) - BASE_PFN - self.crowd.first) % self.crowd.wrap
+
+    def _cat(self, file: int) -> Iterator[int]:
+        position = 0
+        while self._read(file, position):
+            position += 1
+            yield position
+
+    def _stay(self, file: int) -> Iterator[int]:
+        """Reads on at the end, until behind the ring's."""
+        for position in range(5000):
+            self._read(file, position)
+            yield position
+
+    def _small(self, file: int) -> Iterator[int]:
+        """A buffer too small for a record: the read that follows is still the one of this position."""
+        for position in range(200):
+            try:
+                assert os.read(file, 64) == b""
+                self.counts["ends"] += 1
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                self.counts["too small"] += 1
+                self._read(file, position)
+            yield position
+
+    def _head(self, file: int) -> Iterator[int]:
+        for position in range(3):
+            self._read(file, position, 4096)
+            yield position
+
+    def _threshold(self, file: int) -> Iterator[int]:
+        """Beside a record, the threshold: one of those that are written, whole."""
+        self._read(file, 0)
+        attribute = os.open(self.crowd.threshold, os.O_RDONLY)
+        try:
+            text = os.read(attribute, 4096)
+        finally:
+            os.close(attribute)
+        if text not in SHOWN:
+            raise ValueError(f"no threshold: {text!r}")
+        self.counts["thresholds"] += 1
+        yield 0
+
+
+class Writer:
+    """One threshold writer: bursts, and pauses in which records come."""
+
+    def __init__(self, crowd: Crowd, place: int) -> None:
+        self.crowd = crowd
+        self.place = place
+        self.draw = random.Random(place)
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        pause = threading.Event()
+        while not (self.counts and self.crowd.over()):
+            for _ in range(self.draw.choice((1, 1, 1, 30))):
+                self._write()
+                self._be_refused()
+            pause.wait(max(0.0, min(self.draw.uniform(0, 4), self.crowd.end - time.monotonic())))
+
+    def _write(self) -> None:
+        value = self.draw.choice(VALUES)
+        flags = os.O_WRONLY | self.draw.choice((0, os.O_TRUNC))
+        file = os.open(self.crowd.threshold, flags)
+        try:
+            began = self.crowd.board.write_begins(self.place)
+            length = os.write(file, value)
+            self.crowd.board.write_ended(self.place, began)
+        finally:
+            os.close(file)
+        if length != len(value):
+            raise ValueError(f"a write of {len(value)} bytes returned {length}")
+        self.counts["writes"] += 1
+
+    def _be_refused(self) -> None:
+        """Changes nothing and throws nothing away."""
+        value, wanted = self.draw.choice(list(REFUSED.items()))
+        file = os.open(self.crowd.threshold, os.O_WRONLY)
+        try:
+            os.write(file, value)
+        except OSError as error:
+            came = error.errno
+        else:
+            came = 0
+        finally:
+            os.close(file)
+        if came != wanted:
+            raise ValueError(f"a write of {value!r} returned errno {came}, wanted {wanted}")
+        self.counts["refused"] += 1
+
+
+def _run(crowd: Crowd, one: Reader | Writer) -> None:
+    try:
+        one.run()
+    except Exception as problem:
+        crowd.problems.append(f"{type(one).__name__}: {type(problem).__name__}: {problem}")
+
+
+def main() -> None:
+    wanted = json.loads(sys.argv[1])
+    crowd = Crowd(wanted)
+    everybody: list[Reader | Writer] = [Reader(crowd, way) for way in range(wanted["readers"])]
+    everybody += [Writer(crowd, place) for place in wanted["writers"]]
+    threads = [threading.Thread(target=_run, args=(crowd, one), daemon=True) for one in everybody]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, crowd.end + PATIENCE - time.monotonic()))
+    stuck = sum(thread.is_alive() for thread in threads)
+    if stuck:
+        crowd.problems.append(f"{stuck} threads hang")
+    for one in everybody:
+        crowd.counts.update(one.counts)
+        if not one.counts:
+            crowd.problems.append(f"{type(one).__name__}: came to nothing")
+    print(json.dumps({"counts": crowd.counts, "problems": crowd.problems[:ENOUGH]}), flush=True)
+    os._exit(0)  # past threads that hang
+
+
+if __name__ == "__main__":
+    main()

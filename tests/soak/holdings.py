@@ -1,0 +1,109 @@
+"""What a daemon holds: memory, descriptors, open files, objects.
+
+Run as a module this is pinnerfs itself, whose daemon on SIGUSR1 adds a line to a file: its open files and objects.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mount.support import DEADLINE, Mounts, environment
+
+__all__ = ["Holdings", "Watched"]
+
+REPORT = "PINNERFS_TEST_REPORT"  # in the environment: the file to which the daemon reports
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """`rss` and `pss` in KiB; `descriptors` of the process; `handles`, the files of page_pinner/ that are open;
+    `objects`, all that Python's garbage collector knows."""
+
+    rss: int
+    pss: int
+    descriptors: int
+    handles: int
+    objects: int
+
+    def __str__(self) -> str:
+        return (
+            f"RSS {self.rss} KiB, PSS {self.pss} KiB, {self.descriptors} descriptors, "
+            f"{self.handles} handles, {self.objects} objects"
+        )
+
+
+class Watched:
+    """A mount whose daemon can be asked what it holds."""
+
+    def __init__(self, mounts: Mounts, source: str | Path, *options: str, name: str = "mnt") -> None:
+        self.mount = mounts.add(name)
+        self._report = mounts.folder / f"{name}.holdings"
+        self._report.touch()
+        self._asked = 0
+        command = [sys.executable, "-m", __name__, "mount", source, self.mount.path, "--log", self.mount.log, *options]
+        more = {REPORT: str(self._report)}
+        done = subprocess.run(
+            command, env=environment() | more, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        mounts.watch(self.mount)
+
+    def holds(self) -> Holdings:
+        """What it holds at this moment."""
+        self._asked += 1
+        os.kill(self.mount.pid, signal.SIGUSR1)
+        deadline = time.monotonic() + DEADLINE
+        while len(lines := self._report.read_text().splitlines()) < self._asked:
+            # Python handles a signal when it next runs: with the next request.
+            self.mount.control("pid")
+            assert time.monotonic() < deadline, "the daemon does not report"
+        handles, objects = json.loads(lines[-1])
+        status = Path(f"/proc/{self.mount.pid}/status").read_text()
+        rollup = Path(f"/proc/{self.mount.pid}/smaps_rollup").read_text()
+        return Holdings(
+            rss=_kib("VmRSS", status),
+            pss=_kib("Pss", rollup),
+            descriptors=len(os.listdir(f"/proc/{self.mount.pid}/fd")),
+            handles=handles,
+            objects=objects,
+        )
+
+    def settled(self, handles: int) -> Holdings:
+        """The same once so many files are open: the kernel tells of a close when it has returned."""
+        deadline = time.monotonic() + DEADLINE
+        while (now := self.holds()).handles != handles and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert now.handles == handles, f"wanted {handles} open files: {now}"
+        return now
+
+
+def _kib(name: str, text: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
+    assert found is not None, name
+    return int(found[1])
+
+
+def _report() -> None:
+    from pinnerfs.debugfs.files import OpenRecords, OpenSimpleAttribute
+
+    gc.collect()
+    objects = gc.get_objects()
+    handles = sum(isinstance(one, OpenRecords | OpenSimpleAttribute) for one in objects)
+    with open(os.environ[REPORT], "a") as file:
+        file.write(json.dumps([handles, len(objects)]) + "\n")
+
+
+if __name__ == "__main__":
+    from pinnerfs.cli import main
+
+    signal.signal(signal.SIGUSR1, lambda number, frame: _report())
+    main()
