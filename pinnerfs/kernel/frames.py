@@ -12,8 +12,11 @@ from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.outcome import Outcome, records_of
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
+from pinnerfs.kernel.runs import apply_runs
 
 __all__ = ["apply_frames"]
+
+MAX_INT = (1 << 31) - 1
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,6 +38,8 @@ def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, thres
     begin, end = frames.begin, frames.end
     frame = frames.frame[begin]  # the frames touched, each once
     was, was_ts, was_count = state.attribution.take(frame), state.ts.take(frame), state.count.take(frame)
+    if was_count.min() < 0 or was_count.max() > MAX_INT - len(frames.row):
+        return apply_runs(state, memory, batch, threshold)  # knows what an int does at its end
 
     kind, time = batch.kind.take(frames.row), batch.time.take(frames.row)
     pins = IS_PIN.take(kind)

@@ -20,7 +20,10 @@ __all__ = ["apply_runs"]
 
 
 def apply_runs(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold: int) -> Outcome:
-    """Imitates `__set_page_pinner` and `__reset_page_pinner` for every row of a batch, one after the other."""
+    """Imitates `__set_page_pinner` and `__reset_page_pinner` for every row of a batch, one after the other.
+
+    A count is a kernel's int: after 2147483647 comes -2147483648, and only what is above 0 falls.
+    """
     begin = batch.pfn - memory.base_pfn
     end = begin + batch.frames()
     cma = memory.ranges_of(Migratetype.CMA)
@@ -50,10 +53,10 @@ def apply_runs(state: PinnerState, memory: MemoryMap, batch: EventBatch, thresho
                 ended.append(_Ended.of(state, at + np.flatnonzero(is_pinned), time, threshold, row))
             if change == at - to:  # all of them, as is usual
                 np.negative(attribution, out=attribution)
-                count -= 1
+                count -= count > 0
             else:
                 np.negative(attribution, out=attribution, where=is_pinned)
-                count -= is_pinned
+                count -= is_pinned & (count > 0)
         pinned += change
         if share == to - at:
             pinned_in_cma += change

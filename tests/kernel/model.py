@@ -55,13 +55,13 @@ class Model:
     def _event(self, frame: Frame, time: int, kind: Event, pfn: int, order: int, handle: int) -> None:
         if kind in PINS:
             frame.pinned, frame.handle, frame.ts = True, handle, time
-            frame.count += 1
+            frame.count = (frame.count + 1 + (1 << 31)) % (1 << 32) - (1 << 31)  # as an int does
         elif kind in RELEASES and frame.pinned:
             elapsed = max(time - frame.ts, 0)
             if elapsed > self.threshold:
                 self._record(elapsed, frame, pfn, order)
             frame.pinned = False
-            frame.count = max(frame.count - 1, 0)
+            frame.count -= frame.count > 0
         elif kind == Event.free:
             frame.pinned, frame.count = False, 0
 

@@ -86,7 +86,6 @@ def test_the_count_overflows_as_an_int_does(order: int, heads: Sequence[int], at
     assert not pinner.state.count[[head + frame for head in heads for frame in range(1 << order)]].any()
 
 
-@pytest.mark.xfail(strict=True, reason="the engine takes one off a negative count, too")
 def test_a_release_takes_nothing_off_a_negative_count() -> None:
     """Only a positive count falls, as with the kernel's atomic_dec_if_positive."""
     for order, heads in SHAPES.values():
