@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
@@ -13,11 +14,13 @@ from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.kernel.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.workload.live import Live
 from pinnerfs.workload.memory import Memory
 from pinnerfs.workload.quantities import parse_time
 from pinnerfs.workload.schema import Scenario
 from pinnerfs.workload.timeline import Timeline
+
+if TYPE_CHECKING:
+    from pinnerfs.workload.live import Live
 
 __all__ = ["Simulation", "generation"]
 
@@ -58,9 +61,9 @@ class Simulation:
         self._depot = StackDepot()
         start_threshold = parse_time("threshold", scenario.threshold) if threshold is None else threshold
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
-        chosen = scenario.seed if seed is None else seed
-        self._timeline = Timeline(scenario, chosen, self.memory, self.generation, self._depot)
-        self._live = Live(scenario, chosen, self.memory, self.generation, self._depot)
+        self._seed = scenario.seed if seed is None else seed
+        self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
+        self._live: Live | None = None  # until something is done live
         self._now = 0
         self._texts: dict[int, bytes] = {}  # of records by their number, once somebody has asked for them
 
@@ -93,8 +96,8 @@ class Simulation:
 
     def _take(self, moment: int) -> EventBatch:
         """The next events: the scenario's, and at each moment behind them what is done live."""
-        live, own = self._live.next_event(), self._timeline.next_event()
-        if live is None or live > moment:
+        own = self._timeline.next_event()
+        if self._live is None or (live := self._live.next_event()) is None or live > moment:
             return self._timeline.take(moment, STEP_FRAMES)
         if own is not None and own <= live and len(batch := self._timeline.take(live, STEP_FRAMES)):
             return batch
@@ -106,7 +109,11 @@ class Simulation:
         They happen behind all that the scenario does at this moment; all of them, or none: PinnerfsError says in which
         line what is wrong.
         """
+        from pinnerfs.workload.live import Live  # few ever do anything live
+
         self.advance_to(self._now)
+        if self._live is None:
+            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot)
         try:
             self._live.do(actions, self._now)
         except ValueError as error:
@@ -115,8 +122,9 @@ class Simulation:
 
     def next_event(self) -> int | None:
         """When something next happens, in µs; None if nothing ever does again."""
-        due = [at for at in (self._timeline.next_event(), self._live.next_event()) if at is not None]
-        return min(due, default=None)
+        own = self._timeline.next_event()
+        live = None if self._live is None else self._live.next_event()
+        return own if live is None else live if own is None else min(own, live)
 
     @property
     def threshold(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,7 @@ MAX_INT = (1 << 31) - 1
 Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Frames:
+class _Frames(NamedTuple):
     """A batch spread over single frames and sorted by frame, each frame's events in the order they happened."""
 
     order: Int64s  # place of each row in the order in which things happened
@@ -105,8 +104,7 @@ def _spread(batch: EventBatch, memory: MemoryMap) -> _Frames:
     return _Frames(order, row, frame, begin, np.append(begin[1:], len(frame)) - 1)
 
 
-@dataclass(frozen=True)
-class _Counts:
+class _Counts(NamedTuple):
     """The count that each event leaves. Below 0 it cannot fall: a release that counts has a pin before it.
 
     Counting starts anew at a frame's first event, from what the state holds, and at a free, from 0.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnerfs.kernel.events import Event
 
@@ -12,8 +12,7 @@ _FOLL_GET = frozenset({Event.get_user_pages, Event.put_user_page, Event.free})
 _FOLL_PIN = frozenset({Event.pin_user_pages, Event.unpin_user_page})
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(NamedTuple):
     """One kernel's page_pinner.
 
     files: those of page_pinner/, in the order in which the kernel makes them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ from pinnerfs.kernel.ring import RECORD
 __all__ = ["Outcome", "records_of"]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The records (dtype RECORD) in the order of their release, with the row of the batch that each comes from, and how
     many more frames are pinned than before."""
 
@@ -28,7 +27,7 @@ class Outcome:
 
     def at(self, rows: Int64s) -> Outcome:
         """The same of a batch of which these were the rows."""
-        return replace(self, rows=rows[self.rows])
+        return self._replace(rows=rows[self.rows])
 
     @classmethod
     def of_both(cls, one: Outcome, other: Outcome) -> Outcome:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +25,7 @@ Int64s = npt.NDArray[np.int64]
 _Item = TypeVar("_Item", bound=np.generic)
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A run of frames that share flags and migratetype: [start, start + frames) in page frame numbers."""
 
     name: str

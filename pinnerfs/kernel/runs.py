@@ -6,7 +6,7 @@ Drivers pin buffers: hundreds of pages at once. A run of them is a slice of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,15 +71,14 @@ def _pinned_within(state: PinnerState, at: int, to: int, ranges: Sequence[tuple[
     return sum(int(np.count_nonzero(state.attribution[start:stop] > 0)) for start, stop in parts)
 
 
-@dataclass(frozen=True)
-class _Ended:
+class _Ended(NamedTuple):
     """The pins of a run that lasted too long: which frames, and what is recorded."""
 
     frame: Int64s
     row: int
     elapsed: Int64s
     handle: npt.NDArray[np.int32]
-    count: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
 
     @classmethod
     def of(cls, state: PinnerState, frame: Int64s, time: int, threshold: int, row: int) -> _Ended:
@@ -101,6 +100,6 @@ def _outcome(memory: MemoryMap, batch: EventBatch, ended: Sequence[_Ended], pinn
         order > 0,
         np.concatenate([none, *(one.elapsed for one in ended)]),
         np.concatenate([none, *(one.handle for one in ended)]),
-        np.concatenate([none, *(one.count for one in ended)]),
+        np.concatenate([none, *(one.counts for one in ended)]),
     )
     return Outcome(records, row, pinned, pinned_in_cma)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,8 +65,7 @@ def random_streams(seed: int, task: str, instance: int) -> tuple[np.random.Gener
     return np.random.Generator(np.random.PCG64(times)), np.random.Generator(np.random.PCG64(pages))
 
 
-@dataclass(frozen=True)
-class _Phase:
+class _Phase(NamedTuple):
     """A phase with its quantities read."""
 
     lasts: Sampler | None

@@ -125,7 +125,7 @@ def test_options_of_a_debugfs(folder: Path) -> None:
 )
 def test_refused_options(folder: Path, options: str, status: int, error: str) -> None:
     """A wrong option is an error that names it; nothing is mounted."""
-    done = _shell(folder, f"mount -t fuse.pinnerfs $S mnt -o {options}; s=$?; grep fuse.pinnerfs /proc/mounts; exit $s")
+    done = _shell(folder, f"mount -t fuse.pinnerfs $S mnt -o {options}; s=$?; grep $PWD/mnt /proc/mounts; exit $s")
     assert (done.returncode, done.stdout) == (status, "")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: ") and error.format(folder=folder) in last

@@ -48,10 +48,14 @@ SCENARIO = parse(
 )
 
 
+def new_live() -> Live:
+    """The live pins of a device with which nobody has done anything yet."""
+    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot())
+
+
 @pytest.fixture
 def live() -> Live:
-    simulation = Simulation(SCENARIO)
-    return simulation._live
+    return new_live()
 
 
 def done(live: Live, text: str, now: int = 0) -> list[Row]:
@@ -197,7 +201,7 @@ def test_refusals(live: Live, text: str) -> None:
     assert "\n" not in str(refused.value)
     assert live.next_event() is None and taken(live, 10**12) == []
     # Not even the choice of pages goes on.
-    untouched = Simulation(SCENARIO)._live
+    untouched = new_live()
     assert before == done(untouched, first)
     for more in ("pin task=quiet", "pin task=leak", "pin task=leak pages=7"):
         assert done(live, more) == done(untouched, more)
