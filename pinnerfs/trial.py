@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pinnerfs.kernel.records import Record
@@ -32,10 +32,11 @@ class Trial:
     played: int
 
 
-def try_expectations(scenario: Scenario) -> Trial:
+def try_expectations(scenario: Scenario, advance: Callable[[Simulation, int], None] = Simulation.advance_to) -> Trial:
     """Play a scenario with its own seed, and compare what comes with what it expects.
 
-    It is played once for the expectations under its own threshold, and once more for each other threshold.
+    It is played once for the expectations under its own threshold, and once more for each other threshold. `advance`
+    brings a simulation up to a moment.
     """
     plays: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
     for number, expectation in enumerate(scenario.expect):
@@ -46,10 +47,10 @@ def try_expectations(scenario: Scenario) -> Trial:
         simulation = Simulation(scenario)
         if written is not None:
             since, threshold = written
-            simulation.advance_to(since)
+            advance(simulation, since)
             simulation.threshold = threshold
         for number in sorted(numbers, key=lambda number: scenario.expect[number].moment):
-            simulation.advance_to(scenario.expect[number].moment)
+            advance(simulation, scenario.expect[number].moment)
             outcomes[number] = _compare(scenario.expect[number], list(simulation.records()))
         played += simulation.now
     return Trial([outcomes[number] for number in sorted(outcomes)], played)

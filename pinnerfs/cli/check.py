@@ -50,12 +50,14 @@ def check(scenarios: tuple[str, ...], expect: bool) -> None:
 
 def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
     """Report each expectation on a line of its own, and how long each scenario was played, and took."""
-    from pinnerfs.trial import try_expectations  # brings numpy, which a mere look does not need
+    # These bring numpy, which a mere look does not need.
+    from pinnerfs.cli.progress import advance
+    from pinnerfs.trial import try_expectations
 
     failed = total = 0
     for name, scenario in scenarios:
         began = time.perf_counter()
-        trial = try_expectations(scenario)
+        trial = try_expectations(scenario, advance)
         took = time.perf_counter() - began
         for outcome in trial.outcomes:
             verdict = "ok" if outcome.held else "FAILED"

@@ -6,8 +6,11 @@ import hashlib
 import os
 import pty
 import re
+import select
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,6 +19,7 @@ import pytest
 import pinnerfs
 from pinnerfs import cli
 from tests.cli.conftest import Run
+from tests.workload.stories import source, task
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["mount", "umount", "run", "ctl", "dump", "check", "list", "show"]
@@ -130,10 +134,12 @@ def test_dump_into_head(lines: int) -> None:
     assert done.stdout.count("\n") == lines
 
 
+IMPATIENT = "import pinnerfs.cli.progress as progress, pinnerfs.cli; progress.PATIENCE = 0; pinnerfs.cli.main()"
+
+
 def test_dump_on_a_terminal_that_takes_long() -> None:
     """On a terminal a long dump shows its progress on stderr; the records are the same, byte for byte."""
-    impatient = "import sys, pinnerfs.cli.dump; sys.modules['pinnerfs.cli.dump'].PATIENCE = 0; pinnerfs.cli.main()"
-    command = [sys.executable, "-c", impatient, "dump", "ring-overflow", "--at", "60s"]
+    command = [sys.executable, "-c", IMPATIENT, "dump", "ring-overflow", "--at", "60s"]
     plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=True)
     assert plain.stderr == b""
     ours, theirs = pty.openpty()
@@ -144,3 +150,38 @@ def test_dump_on_a_terminal_that_takes_long() -> None:
         assert terminal
     assert shown.stdout == plain.stdout != b""
     assert "running" in progress and "100%" in progress
+
+
+# A year of it would be played for hours.
+ENDLESS = source(
+    task("t", 'for = "1h", every = "10us", hold = "5us"'), '[[expect]]\nat = "8000h"\n', stack='frames = ["who"]'
+)
+
+
+@pytest.mark.parametrize("command", [["dump", "endless.toml", "--at", "8000h"], ["check", "--expect", "endless.toml"]])
+def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None:
+    """What takes long shows its progress on a terminal, and Ctrl-C there ends it: 130, without a word."""
+    (tmp_path / "endless.toml").write_text(ENDLESS)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.dup2(os.open("out", os.O_CREAT | os.O_WRONLY), 1)
+        os.execve(sys.executable, [sys.executable, "-c", IMPATIENT, *command], os.environ | {"PYTHONPATH": str(ROOT)})
+    try:
+        said = b""
+        while b"running" not in said:
+            assert select.select([terminal], [], [], 60)[0], said
+            said += os.read(terminal, 4096)
+        os.write(terminal, b"\x03")
+        with suppress(OSError):  # EIO once nobody has the terminal open
+            while select.select([terminal], [], [], 60)[0]:
+                said += os.read(terminal, 4096)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
+        child = 0
+        assert b"Traceback" not in said and b"Error" not in said
+        assert (tmp_path / "out").read_text() == ""
+    finally:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(terminal)
