@@ -70,8 +70,8 @@ class Pinner:
             raise IndexError("an event lies outside of the memory map")
         outcome = self._outcome(batch, first, size)
         self.ring.append(outcome.records)
-        self.counters.pins += int(batch.pages[IS_PIN[batch.kind]].sum())
-        self.counters.releases += int(batch.pages[IS_RELEASE[batch.kind]].sum())
+        self.counters.pins += int((batch.pages * IS_PIN.take(batch.kind)).sum())
+        self.counters.releases += int((batch.pages * IS_RELEASE.take(batch.kind)).sum())
         self.counters.longterm_records += len(outcome.records)
         self.counters.pinned_now += outcome.pinned
         self.counters.pinned_now_in_cma += outcome.pinned_in_cma

@@ -29,8 +29,13 @@ class Holds:
     def __len__(self) -> int:
         return len(self.begin)
 
-    def __getitem__(self, rows: npt.NDArray[np.generic]) -> Holds:
+    def __getitem__(self, rows: slice) -> Holds:
         return Holds(self.begin[rows], self.end[rows], self.pfn[rows], self.instance[rows])
+
+    def take(self, rows: Int64s) -> Holds:
+        """Those at these places."""
+        taken = (column.take(rows, axis=0) for column in (self.begin, self.end, self.pfn, self.instance))
+        return Holds(*taken)
 
     @classmethod
     def concatenate(cls, several: list[Holds]) -> Holds:
@@ -46,7 +51,7 @@ class Holds:
 
     def by_instance(self) -> Holds:
         """The same, one instance's behind the other's."""
-        return self[stable_order(self.instance)]
+        return self.take(stable_order(self.instance))
 
 
 class HoldPool:
@@ -62,7 +67,6 @@ class HoldPool:
         self._ahead = Holds(none, none, np.empty((0, runs), dtype=np.int64), none)
         self._new: list[Holds] = []
         self._generate(range(task.instances))
-        self.next_begin = self._earliest()
 
     @staticmethod
     def _blocks_of(task: Task, number: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[HoldBlock]:
@@ -84,37 +88,38 @@ class HoldPool:
         return events
 
     def _gather(self) -> Holds:
-        """All holds that are there."""
+        """All holds that are there, in order of their beginning."""
         if self._new:
-            self._ahead = Holds.concatenate([self._ahead, *self._new])
+            holds = Holds.concatenate([self._ahead, *self._new])
+            self._ahead = holds.take(stable_order(holds.begin - holds.begin.min()))
             self._new = []
         return self._ahead
 
-    def _earliest(self) -> int:
+    @property
+    def next_begin(self) -> int:
         """When the first of the holds begins that have not been taken; NEVER where there is none.
 
         One of each instance is there, unless it has come to its end: what a window takes begins before its horizon.
         """
-        return int(self._gather().begin.min(initial=NEVER))
+        return int(self._gather().begin[0]) if len(self._gather()) else NEVER
 
     def look_ahead(self, after: int, until: int, room: int) -> tuple[int, int]:
         """Generate the holds that begin before `until`, but stop, some moment behind `after`, at `room` events.
 
         The moment before which all holds are there, and how many events that makes.
         """
-        events = 2 * self._runs * int(np.count_nonzero(self._gather().begin < until))
-        while len(behind := np.flatnonzero(self._horizon < until)):
-            if events >= room:
-                if (reached := int(self._horizon.min())) > after:
-                    return reached, events
-                behind = np.flatnonzero(self._horizon <= after)
-            events += self._generate(behind.tolist())
+        events = 2 * self._runs * int(np.searchsorted(self._gather().begin, until))
+        while (self._horizon < until).any():
+            if events >= room and (reached := int(self._horizon.min())) > after:
+                return reached, events
+            # With those that the next window will ask for: to put the holds in order pays for many of them at once.
+            wanted = after + 1 if events >= room else 2 * until - after
+            events += self._generate(np.flatnonzero(self._horizon < wanted).tolist())
         return until, events
 
     def take(self, until: int) -> Holds:
         """The holds that begin before `until`, which a look ahead has generated; one instance's behind the other's."""
         holds = self._gather()
-        now = holds.begin < until
-        self._ahead = holds[~now]
-        self.next_begin = self._earliest()
-        return holds[now].by_instance()
+        stop = int(np.searchsorted(holds.begin, until))
+        self._ahead = holds[stop:]
+        return holds[:stop] if len(self._blocks) == 1 else holds[:stop].by_instance()

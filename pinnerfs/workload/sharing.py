@@ -42,10 +42,10 @@ class OpenHolds:
         """Drop the holds that ended before a moment, and those that the next one outlasts: nobody will find them."""
         if self._holds is None:
             return
-        holds = self._holds[self._holds.end >= before]
+        holds = self._holds.take(np.flatnonzero(self._holds.end >= before))
         outlasted = np.zeros(len(holds), dtype=np.bool_)
         outlasted[:-1] = (holds.instance[1:] == holds.instance[:-1]) & (holds.end[1:] >= holds.end[:-1])
-        self._holds = holds[~outlasted]
+        self._holds = holds.take(np.flatnonzero(~outlasted))
 
     def shared(self, asking: Holds, inclusive: bool) -> Holds:
         """The holds that ask, with the pages that each finds; one that finds none does not take place.
@@ -54,7 +54,7 @@ class OpenHolds:
         what the owner does at the very moment, else before it.
         """
         if self._holds is None or not len(self._holds):
-            return asking[np.empty(0, dtype=np.int64)]
+            return asking[:0]
         mine, owner = self._holds, asking.instance % self._instances
         # An owner's holds up to a moment end where the moment stands among them. Moments are counted from the first
         # one that is asked for: whatever began before is as early as any, and what begins behind the last as late.
@@ -64,6 +64,6 @@ class OpenHolds:
         moment = owner * span + asking.begin - first + 1
         place = np.searchsorted(begun, moment, side="right" if inclusive else "left") - 1
         found = last_above(mine.end, place, asking.begin if inclusive else asking.begin - 1)
-        there = (found >= 0) & (mine.instance[found] == owner)
-        asking = asking[there]
+        there = np.flatnonzero((found >= 0) & (mine.instance[found] == owner))
+        asking = asking.take(there)
         return Holds(asking.begin, asking.end, mine.pfn[found[there]], asking.instance)

@@ -51,8 +51,11 @@ class _Moments:
     pfn: Int64s
     instance: npt.NDArray[np.int64]
 
-    def __getitem__(self, rows: npt.NDArray[np.generic]) -> _Moments:
-        return _Moments(self.time[rows], self.kind[rows], self.pfn[rows], self.instance[rows])
+    def take(self, rows: Int64s) -> _Moments:
+        """Those at these places."""
+        return _Moments(
+            self.time.take(rows), self.kind.take(rows), self.pfn.take(rows, axis=0), self.instance.take(rows)
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[_Moments]) -> _Moments:
@@ -65,7 +68,7 @@ class _Moments:
             np.concatenate([part.kind for part in parts]),
             np.concatenate([part.pfn for part in parts]),
             instance,
-        )[stable_order(instance)]
+        ).take(stable_order(instance))
 
 
 class _TaskEvents:
@@ -95,9 +98,9 @@ class _TaskEvents:
             return EventBatch.of([])
         moments = _Moments.concatenate(parts)
         due = moments.time < until
-        self._pending = moments[~due]
+        self._pending = moments.take(np.flatnonzero(~due))
         self._next_release = int(self._pending.time.min(initial=NEVER))
-        return self._batch(moments[due])
+        return self._batch(moments.take(np.flatnonzero(due)))
 
     def _of_holds(self, holds: Holds) -> _Moments:
         """Each hold's pin, then its release."""
