@@ -66,7 +66,7 @@ class HoldPool:
         none = np.empty(0, dtype=np.int64)
         self._ahead = Holds(none, none, np.empty((0, runs), dtype=np.int64), none)
         self._new: list[Holds] = []
-        self._generate(range(task.instances))
+        self._generate(range(task.instances), 0)
 
     @staticmethod
     def _blocks_of(task: Task, number: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[HoldBlock]:
@@ -74,8 +74,8 @@ class HoldPool:
         picker = None if task.region is None else Picker(task, number, memory.regions[task.region], pages)
         return hold_blocks(task, times, stop, picker)
 
-    def _generate(self, numbers: range | list[int]) -> int:
-        """Generate a block more of some instances. How many events that makes."""
+    def _generate(self, numbers: range | list[int], until: int) -> int:
+        """Generate a block more of some instances. How many events of holds that begin before `until` that makes."""
         events = 0
         for number in numbers:
             block = next(self._blocks[number], None)
@@ -84,7 +84,7 @@ class HoldPool:
                 continue
             self._horizon[number] = block.begin[-1]
             self._new.append(Holds(block.begin, block.end, block.pfn, np.full(len(block), number)))
-            events += 2 * len(block) * self._runs
+            events += 2 * self._runs * int(np.searchsorted(block.begin, until))
         return events
 
     def _gather(self) -> Holds:
@@ -114,7 +114,7 @@ class HoldPool:
                 return reached, events
             # With those that the next window will ask for: to put the holds in order pays for many of them at once.
             wanted = after + 1 if events >= room else 2 * until - after
-            events += self._generate(np.flatnonzero(self._horizon < wanted).tolist())
+            events += self._generate(np.flatnonzero(self._horizon < wanted).tolist(), until)
         return until, events
 
     def take(self, until: int) -> Holds:

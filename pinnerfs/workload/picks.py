@@ -48,9 +48,9 @@ class Picker:
         return runs[:, None] * self._pages
 
     def _scatter(self, holds: int) -> Int64s:
-        slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
         if self._pages == 1:
-            return slots
+            return self._rng.integers(0, self._slots, size=holds)[:, None]
+        slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
         ordered = np.sort(slots, axis=1)
         for row in np.flatnonzero((np.diff(ordered, axis=1) == 0).any(axis=1)):
             slots[row] = self._rng.choice(self._slots, size=self._pages, replace=False)

@@ -195,7 +195,7 @@ class Sampler:
             case Lognormal():
                 draws = rng.lognormal(math.log(self._mean), self._distribution.sigma, n)
         # Clipped first: a draw may lie beyond what 64 bits hold.
-        return np.rint(np.clip(draws, self._low, self._high)).astype(np.int64)
+        return np.rint(np.minimum(np.maximum(draws, self._low), self._high)).astype(np.int64)
 
 
 def sampler(what: str, quantity: Quantity) -> Sampler:

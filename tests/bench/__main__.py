@@ -24,13 +24,12 @@ from tests.bench.table import as_json, as_text, machine
     show_default=True,
     help="Write the figures of every repeat here, too.",
 )
-@click.option("--long", is_flag=True, help="Play 100,000,000 events as well, which takes minutes.")
-def main(file: TextIO, long: bool) -> None:
+def main(file: TextIO) -> None:
     """Measure what pinnerfs costs, and print a table."""
     began = time.monotonic()
     facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, of what takes long {FEW_REPEATS}"}
     rows = []
-    for group in [*files.groups(), *daemon.groups(), *engine.groups(), *work.groups(long)]:
+    for group in [*files.groups(), *daemon.groups(), *engine.groups(), *work.groups()]:
         click.echo(f"measuring: {group.targets[0].what}", err=True)
         rows += measured(group)
     facts["seconds"] = round(time.monotonic() - began)
