@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class Device:
         self._simulation = simulation
         self._lock = threading.Lock()
         self._due = 0  # until this moment (µs) nothing happens that is not in the books yet
+        self._failed = False  # half-way through a change of the books
         self._stopped = False
         self._wake = threading.Event()
 
@@ -59,12 +61,24 @@ class Device:
             self._simulation.threshold = threshold
 
     def _catch_up(self, now: int) -> None:
-        self._simulation.advance_to(now)
+        for _ in self._steps_to(now):
+            pass
         self._note_due()
+
+    def _steps_to(self, now: int) -> Iterator[int]:
+        """As the simulation's. Once that has failed, for want of memory say, the books are wrong: EIO from then on."""
+        if self._failed:
+            raise OSError(errno.EIO, "the books have failed: mount anew")
+        try:
+            yield from self._simulation.steps_to(now)
+        except Exception:
+            self._failed = True
+            self._due = 0
+            raise
 
     def _note_due(self) -> None:
         due = self._simulation.next_event()
-        self._due = NEVER if due is None else due
+        self._due = 0 if self._failed else NEVER if due is None else due
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages at this moment. PinnerfsError says what is wrong with the actions."""
@@ -82,7 +96,7 @@ class Device:
             with self._lock:
                 now = self.clock.now()
                 # One bounded piece of work at a time: a reader shall not wait for all of it.
-                next(self._simulation.steps_to(now), None)
+                next(self._steps_to(now), None)
                 self._note_due()
             # By `now`, not by the time that it is by then: where much happens, something is always due already.
             behind = self._due <= now
