@@ -48,9 +48,11 @@ log = logging.getLogger(__name__)
 def check_version() -> None:
     """See to it that libfuse 2 is what has been loaded. PinnerfsError says what to install."""
     version = fuse._libfuse.fuse_version()
-    if version // 10 != 2:
+    # 29 is 2.9, and from 3.10 on 310 is 3.10.
+    major, minor = divmod(version, 10 if version < 100 else 100)
+    if major != 2:
         raise PinnerfsError(
-            f"the libfuse that was found has version {version // 10}.{version % 10}: wanted 2 "
+            f"the libfuse that was found has version {major}.{minor}: wanted 2 "
             "(Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
             NO_FUSE,
         )
