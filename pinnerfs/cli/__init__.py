@@ -78,10 +78,10 @@ def _leave() -> None:
 
 def launch(command: click.Command, name: str) -> None:
     """Run a command as a program. An expected error is one line on stderr, and exits non-zero."""
-    _open_standard_files()
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
+        _open_standard_files()
         command.main(prog_name=name, standalone_mode=False)
         _leave()
     except PinnerfsError as error:
@@ -92,7 +92,8 @@ def launch(command: click.Command, name: str) -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         # Such as a full disk under stdout.
-        click.echo(f"Error: {error.strerror or error}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

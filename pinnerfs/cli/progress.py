@@ -16,7 +16,8 @@ PATIENCE = 1.0  # seconds before a progress bar appears
 
 def advance(simulation: Simulation, moment: int) -> None:
     """Bring the books up to a moment (µs); on a terminal with a progress bar on stderr where that takes long."""
-    if not sys.stderr.isatty():
+    # It is None where the descriptor was closed from the start.
+    if sys.stderr is None or not sys.stderr.isatty():
         simulation.advance_to(moment)
         return
     began, start = time.monotonic(), simulation.now
