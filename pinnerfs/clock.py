@@ -11,6 +11,9 @@ __all__ = ["LAST_MOMENT", "Clock", "ManualClock", "RealClock"]
 # µs: a kernel's boot time is an s64 of ns (ktime_t), and so ends after 292 years.
 LAST_MOMENT = ((1 << 63) - 1) // 1000
 
+# A slow clock has times to wait for that no system call takes.
+LONGEST_WAIT = 24 * 3600.0  # seconds
+
 
 class Clock(Protocol):
     """What the daemon asks of a clock."""
@@ -19,7 +22,7 @@ class Clock(Protocol):
         """Boot time in µs; it never falls, and at LAST_MOMENT it stands still."""
 
     def wait_for(self, moment: int) -> float | None:
-        """How many seconds of real time until `moment`; None where only an advance brings it about."""
+        """How many seconds to wait for `moment`, at most a day; None where only an advance brings it about."""
 
     def advance(self, step: int) -> int:
         """Go on by `step` µs and return the new time. OSError EPERM where time goes on by itself, EOVERFLOW past the
@@ -39,7 +42,7 @@ class RealClock:
         return min(LAST_MOMENT, self._start + int(passed * self._speed) // 1000)
 
     def wait_for(self, moment: int) -> float | None:
-        return max(0.0, (moment - self.now()) / self._speed / 1e6)
+        return min(max(0.0, (moment - self.now()) / self._speed / 1e6), LONGEST_WAIT)
 
     def advance(self, step: int) -> int:
         raise OSError(errno.EPERM, "time goes on by itself here: only a manual clock (--clock manual) can be advanced")
