@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.debugfs.mountpoints import prepare
+from pinnerfs.debugfs.mountpoints import claim
 
 __all__ = ["mount"]
 
@@ -26,11 +26,12 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: options.Devi
       pinnerfs mount camera-stall /tmp/d --clock manual
     """
     simulation = device.simulation(scenario)
-    path, word = prepare(mountpoint)
-    if word:
-        click.echo(word, err=True)
-    daemon = device.daemon(simulation, path, allow_other=allow_other)
+    claimed = claim(mountpoint)
+    if claimed.word:
+        click.echo(claimed.word, err=True)
+    daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
     if foreground:
-        daemon.run(lambda: None)
+        daemon.run(claimed.release)
     else:
-        daemon.start()
+        daemon.start(claimed.release)
+        claimed.release()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.ending import Ending
+from pinnerfs.debugfs.log import open_log
 from pinnerfs.debugfs.mount import check_binding, serve
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.errors import PinnerfsError
@@ -18,6 +22,7 @@ from pinnerfs.kernel.generations import Generation
 __all__ = ["Daemon"]
 
 READY = b"ready"
+LIMIT = 1 << 16  # bytes of libfuse's words; it says a line or two
 
 
 class Daemon:
@@ -44,17 +49,16 @@ class Daemon:
         self._allow_other = allow_other
         self._cover = cover
         self._sendfile = sendfile
-        handler: logging.Handler
-        try:
-            handler = logging.StreamHandler() if log_file is None else logging.FileHandler(log_file)
-        except OSError as error:
-            raise PinnerfsError(f"cannot open log file {log_file}: {error.strerror}") from None
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, handlers=[handler])
+        open_log(log_file)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Mount, and return after the unmount. `ready` is called once the mount answers."""
-        behind = threading.Thread(target=self._device.keep_up, daemon=True)
-        # Started with all signals blocked: they are for the loop in the main thread, which they end.
+        """Mount, and return after the unmount. `ready` is called once the mount answers.
+
+        On SIGINT, SIGTERM and SIGHUP this process unmounts and ends, with exit status 0.
+        """
+        ending = Ending(self._mountpoint)
+        behind = threading.Thread(target=self._keep_up, daemon=True)
+        # Started with all signals blocked: they are for others.
         old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         behind.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
@@ -62,10 +66,32 @@ class Daemon:
         tree = Tree(self._device, self._generation, os.geteuid(), os.getegid())
         # Other users get in where root mounts; the modes then decide, as on a debugfs.
         allow_other = self._allow_other or os.geteuid() == 0
+        libfuse = _Words()
+
+        def answers() -> None:
+            libfuse.let_go()
+            libfuse.repeat()
+            ending.note_mount()
+            try:
+                ready()
+            except BrokenPipeError:
+                # Whoever started it is gone, and nobody knows of it.
+                threading.Thread(target=ending.end, daemon=True).start()
+
         try:
-            serve(tree, self._mountpoint, ready, allow_other, self._cover, self._sendfile)
+            with ending.on_signal():
+                serve(tree, self._mountpoint, answers, allow_other, self._cover, self._sendfile)
+        except PinnerfsError as error:
+            raise PinnerfsError(f"{error}: {libfuse.said()}", exit_status=error.exit_status) from None
         finally:
+            libfuse.let_go()
             self._device.stop()
+
+    def _keep_up(self) -> None:
+        try:
+            self._device.keep_up()
+        except Exception:
+            logging.exception("the books have failed: who asks for records gets an I/O error")
 
     def start(self, before: Callable[[], None] = lambda: None) -> int:
         """Run in a process of its own, and return its number when the mount answers. `before` is called there first.
@@ -114,3 +140,34 @@ class Daemon:
             os.dup2(null, descriptor)
         os.write(writer, READY)
         os.close(writer)
+
+
+class _Words:
+    """What libfuse and fusermount say on stderr, from now on until it is let go."""
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)
+        self._kept = os.memfd_create("stderr")
+        os.dup2(self._kept, 2)
+
+    def let_go(self) -> None:
+        """From now on it goes where it went before."""
+        if self._stderr >= 0:
+            os.dup2(self._stderr, 2)
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def repeat(self) -> None:
+        """Say it again, where it goes now."""
+        with suppress(OSError):
+            os.write(2, os.pread(self._kept, LIMIT, 0))
+
+    def said(self) -> str:
+        """It, in one line, with what can be done about it."""
+        lines = os.pread(self._kept, LIMIT, 0).decode(errors="replace").splitlines()
+        said = "; ".join(line.removeprefix("fuse: ") for line in lines if line) or "it does not say why"
+        if os.strerror(errno.EPERM) not in said and os.strerror(errno.EACCES) not in said:
+            return said
+        if os.geteuid() == 0:
+            return f"{said} (for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
+        return f"{said} (wanted a fusermount that is setuid root: Debian and Ubuntu: install fuse3 anew)"

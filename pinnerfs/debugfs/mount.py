@@ -35,9 +35,10 @@ def check_binding() -> None:
     """See to it that libfuse 2 is what fusepy has loaded. PinnerfsError says what to install."""
     try:
         from pinnerfs.debugfs.binding import check_version
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # it is not there, or it is something else
         raise PinnerfsError(
-            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones)",
+            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones; "
+            "libfuse 3 does not take its place)",
             NO_FUSE,
         ) from None
     check_version()
@@ -220,4 +221,4 @@ def serve(
             **more,
         )
     except RuntimeError:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up, for the reason above", NO_FUSE) from None
+        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up", NO_FUSE) from None

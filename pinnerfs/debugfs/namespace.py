@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["die_with_parent", "dump_no_core", "enter", "execute", "isolate", "set_read_only"]
+__all__ = ["detach", "die_with_parent", "dump_no_core", "enter", "execute", "isolate", "set_read_only"]
 
 # From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,6 +79,11 @@ def set_read_only(mountpoint: str, read_only: bool) -> None:
     """Make a mount read-only, or writable again."""
     flags = MS_REMOUNT | MS_BIND | (MS_RDONLY if read_only else 0)
     _check(_libc.mount(None, os.fsencode(mountpoint), None, flags, None))
+
+
+def detach(mountpoint: str) -> None:
+    """Take a mount out of sight at once, in use as it may be."""
+    _check(_libc.umount2(os.fsencode(mountpoint), MNT_DETACH | UMOUNT_NOFOLLOW))
 
 
 def execute(command: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,7 +26,7 @@ IGNORED = (signal.SIGINT, signal.SIGQUIT)  # as a shell does: they are for the c
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 # Python ignores them from its start on, so that nobody can tell how they were.
 PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
-PATIENCE = 2  # seconds between one request to the daemon to end and the next
+PATIENCE = 2  # seconds that the daemon has to end when it is told to
 
 _GO = b"go"
 
@@ -130,7 +129,7 @@ def _attend(gate: socket.socket, namespaces: Sequence[int], parent: int, command
     for number in (*IGNORED, *FORWARDED):
         signal.signal(number, signal.SIG_DFL)
     namespace.enter(namespaces)
-    # The signals are for the main thread, which they end.
+    # The signals are for others.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     threading.Thread(target=_watch, args=(parent, command), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -141,10 +140,7 @@ def _watch(parent: int, command: int) -> None:
     select.select([parent], [], [])
     with suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(command, signal.SIGKILL)
-    # libfuse misses a signal that comes just before it waits for a request: hence again.
-    while True:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(PATIENCE)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end(daemon: int) -> str | None:
@@ -157,7 +153,7 @@ def _end(daemon: int) -> str | None:
         return f"the daemon left with {left} under the command: its files answered no more" if left else None
     process = os.pidfd_open(daemon)
     try:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(process, number)
             if select.select([process], [], [], PATIENCE)[0]:
                 break

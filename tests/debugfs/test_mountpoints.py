@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.debugfs import mountpoints
-from pinnerfs.debugfs.mountpoints import prepare, unmount
+from pinnerfs.debugfs.mountpoints import claim, unmount
 from pinnerfs.errors import PinnerfsError
 
 LINE = b"36 25 0:32 / %s rw,relatime shared:1 - %s debugfs rw,user_id=0\n"
@@ -40,7 +40,7 @@ def test_names_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wri
     Path(folder.decode(errors="surrogateescape")).mkdir()
     _table(monkeypatch, (b"/somewhere/else", b"tmpfs"), (bytes(tmp_path) + b"/" + written, b"fuse.pinnerfs"))
     with pytest.raises(PinnerfsError, match=r"it already is a mount point \(fuse.pinnerfs\)"):
-        prepare(folder.decode(errors="surrogateescape"))
+        claim(folder.decode(errors="surrogateescape"))
 
 
 def test_the_last_of_several_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_a_dead_mount_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mountpoints, "_is_dead", lambda path: True)
     monkeypatch.setattr(mountpoints, "fusermount", lambda: pytest.fail("it was unmounted"))
     with pytest.raises(PinnerfsError, match=r"a dead mount \(fuse.sshfs\) that is not ours"):
-        prepare(str(tmp_path))
+        claim(str(tmp_path))

@@ -340,7 +340,7 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
     """Where /dev/fuse is root's alone an ordinary user is refused in words."""
     if os.stat("/dev/fuse").st_mode & 0o006:
         pytest.skip("/dev/fuse is open to everybody here")
-    from pinnerfs.debugfs.mountpoints import prepare
+    from pinnerfs.debugfs.mountpoints import claim
 
     folder = public_mount.folder / "users"
     folder.mkdir()
@@ -348,7 +348,7 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
 
     def work() -> str:
         try:
-            prepare(str(folder))
+            claim(str(folder))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return "accepted"

@@ -133,7 +133,7 @@ def test_a_script_without_a_first_line(folder: Path) -> None:
 
 def test_the_command_alone_sees_it(folder: Path) -> None:
     """Not even `run` itself sees the mount, though mounts are shared; what lay there is back afterwards."""
-    script = "ls debug; cat debug/page_pinner/threshold; grep -c fuse.pinnerfs /proc/$PPID/mounts"
+    script = 'ls debug; cat debug/page_pinner/threshold; grep -c "$PWD/debug fuse.pinnerfs" /proc/$PPID/mounts'
     shared = ["unshare", "-m", "--propagation", "shared"] if os.geteuid() == 0 else []
     done = subprocess.run(
         [*shared, *PINNERFS, *_arguments(folder, "sh", "-c", script)],
@@ -219,7 +219,7 @@ def test_a_process_is_left_behind(folder: Path) -> None:
         os.mkfifo(folder / name)
     behind = (
         "exec 3< debug/page_pinner/threshold; echo > began; read go < go; "
-        "{ cat <&3; ls debug; grep -c fuse.pinnerfs /proc/mounts; } > said 2>&1"
+        '{ cat <&3; ls debug; grep -c "$PWD/debug fuse.pinnerfs" /proc/mounts; } > said 2>&1'
     )
     done = _run(folder, "sh", "-c", f"cat debug/.pinnerfs/pid; ({behind}) > log 2>&1 & read began < began")
     assert (done.returncode, done.stderr) == (0, "")
