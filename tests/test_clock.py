@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 
 import pytest
@@ -60,6 +61,14 @@ def test_how_long_to_wait(boottime: Boottime, speed: float, seconds: float) -> N
     clock = RealClock(start=1_000_000, speed=speed)
     assert clock.wait_for(3_000_000) == pytest.approx(seconds)
     assert clock.wait_for(999_999) == 0.0
+
+
+@pytest.mark.parametrize("speed", [1e-9, 5e-324])
+def test_a_wait_that_no_system_call_takes(boottime: Boottime, speed: float) -> None:
+    """However slow the clock, one waits a day at most, and looks again."""
+    wait = RealClock(speed=speed).wait_for(1 << 62)
+    assert wait == 24 * 3600
+    assert wait <= threading.TIMEOUT_MAX
 
 
 @pytest.mark.parametrize("speed", [1.0, 3.7, 1000.0])

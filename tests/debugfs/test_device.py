@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
+
+import pytest
 
 from pinnerfs import Simulation, load
 from pinnerfs.clock import ManualClock, RealClock
@@ -72,3 +75,27 @@ def test_a_live_pin_wakes_it(tmp_path: Path) -> None:
     thread.join(DEADLINE)
     assert not thread.is_alive()
     assert (simulation.stats()["releases"], simulation.stats()["pinned_now"]) == (3, 0)
+
+
+def test_books_that_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a step has failed half-way whoever asks gets EIO, though the next step would work: its events are lost."""
+    clock = ManualClock()
+    simulation = Simulation(load(scenario(tmp_path)))
+    device = Device(simulation, clock)
+    clock.advance(1_000_000)
+    assert device.text(0) != b""
+    clock.advance(1_000_000)
+    with monkeypatch.context() as lacking:
+        lacking.setattr(simulation._pinner, "apply", _out_of_memory)
+        with pytest.raises(MemoryError):
+            device.text(0)
+    for ask in (lambda: device.text(0), lambda: device.write_threshold(5), lambda: device.do("pin task=driver")):
+        with pytest.raises(OSError, match="the books have failed: mount anew") as caught:
+            ask()
+        assert caught.value.errno == errno.EIO
+    with pytest.raises(OSError, match="the books have failed"):
+        device.keep_up()
+
+
+def _out_of_memory(batch: object) -> None:
+    raise MemoryError

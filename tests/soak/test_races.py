@@ -1,0 +1,73 @@
+"""Several at once at one mount point: one wins, each of the others gets a sentence, and nothing lies on top of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mount.support import DEADLINE, Mounts, is_mounted, mount_table, pinnerfs, scenario
+from tests.soak.family import Family
+
+AT_ONCE = 3
+CLEARED = "{0}: replaced a dead mount that an earlier daemon left"
+LOST = "Error: cannot mount on {0}: it already is a mount point (fuse.pinnerfs); wanted an empty folder"
+
+
+def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str]]:
+    """Run a command several times at once. Returns statuses and outputs."""
+    command = [sys.executable, "-m", "pinnerfs", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = [subprocess.Popen(command, text=True, env=family.environment(), **pipes) for _ in range(AT_ONCE)]
+    try:
+        said = [process.communicate(timeout=DEADLINE) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    return [(process.returncode, *words) for process, words in zip(running, said, strict=True)]
+
+
+@pytest.mark.parametrize("before", ["an empty folder", "a dead mount"])
+def test_mounts_at_once(
+    mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None], before: str
+) -> None:
+    """Exactly one mount comes of several at once; then exactly one unmount."""
+    source = scenario(mount.folder)
+    device = mount.add("mnt")
+    rounds, words = amount(1, 50), Counter[str]()
+    for number in range(rounds):
+        family = Family(f"race-{before}-{number}")
+        with family.cleared_away():
+            if before == "a dead mount":
+                assert pinnerfs("mount", source, device.path).returncode == 0
+                mount.watch(device)
+                os.kill(device.pid, signal.SIGKILL)
+                assert device.gone()
+                os.close(device.pidfd)
+                device.pidfd = -1
+            results = _at_once(family, "mount", source, device.path, "--log", device.log)
+            assert sorted(status for status, _, _ in results) == [0, *[1] * (AT_ONCE - 1)], results
+            assert all(out == "" for _, out, _ in results)
+            lines = [line for _, _, err in results for line in err.splitlines()]
+            words.update(line.replace(str(device.path), "MNT") for line in lines)
+            lost, cleared = LOST.format(device.path), CLEARED.format(device.path)
+            assert lines.count(lost) == AT_ONCE - 1
+            assert set(lines) <= {lost, cleared} and lines.count(cleared) <= (before == "a dead mount")
+            assert sum(f" {device.path} " in line for line in mount_table()) == 1
+            assert family.members() == [int(device.control("pid"))]
+            results = _at_once(family, "umount", device.path)
+            assert any(status == 0 for status, _, _ in results), results
+            for status, out, err in results:
+                assert (out, err.count("\n")) == ("", 0 if status == 0 else 1)
+                assert status == 0 or re.fullmatch(rf"Error: cannot unmount {re.escape(str(device.path))}: .+\n", err)
+            assert family.left() == []
+            assert not is_mounted(device.path)
+    tell(f"{rounds} races of {AT_ONCE} for {before}: 1 winner each; 0 stacked, 0 left; {sum(words.values())} sentences")
