@@ -17,6 +17,7 @@ from typing import Any
 
 from pinnerfs.debugfs.mountpoints import FSTYPE, parse_mount_table, unmount_lazily
 from pinnerfs.debugfs.namespace import detach
+from pinnerfs.errors import PinnerfsError
 
 __all__ = ["Ending"]
 
@@ -66,16 +67,15 @@ class Ending:
 
     def end(self) -> None:
         """Take the mount down and leave. Not for the thread that answers: taking it down may ask something of it."""
-        for place in self._places():
-            # Root's mounts need no program, and those in a user namespace could not use it.
-            if os.geteuid() == 0:
-                with suppress(OSError):
-                    detach(place)
-            else:
-                unmount_lazily(place)
-        logging.shutdown()
-        # Where a file is still open the loop would go on for its sake.
-        os._exit(0)
+        try:
+            for place in self._places():
+                # Root's mounts need no program, and those in a user namespace could not use it.
+                with suppress(OSError, PinnerfsError):
+                    (detach if os.geteuid() == 0 else unmount_lazily)(place)
+            logging.shutdown()
+        finally:
+            # Where a file is still open the loop would go on for its sake.
+            os._exit(0)
 
     def _wait(self, numbers: int) -> None:
         while os.read(numbers, 1)[0] not in self._chosen:

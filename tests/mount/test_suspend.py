@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,8 @@ main()
 class Clocks:
     """Both clocks, in ns, standing still until they are set."""
 
+    boot = day = 0
+
     def __init__(self, file: Path) -> None:
         self.file = file
         self.set(boot=5 * HOUR, day=500_000 * HOUR)
@@ -47,11 +48,9 @@ class Clocks:
         os.write(descriptor, b"%030d %030d" % (self.boot, self.day))
         os.close(descriptor)
 
-    boot = day = 0
-
 
 @pytest.fixture
-def clocks(tmp_path: Path) -> Iterator[Clocks]:
+def clocks(tmp_path: Path) -> Clocks:
     """Clocks for the daemons of this test."""
     return Clocks(tmp_path / "clocks")
 

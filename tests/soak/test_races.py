@@ -24,8 +24,10 @@ LOST = "Error: cannot mount on {0}: it already is a mount point (fuse.pinnerfs);
 def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str]]:
     """Run a command several times at once. Returns statuses and outputs."""
     command = [sys.executable, "-m", "pinnerfs", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    running = [subprocess.Popen(command, text=True, env=family.environment(), **pipes) for _ in range(AT_ONCE)]
+    pipe = subprocess.PIPE
+    running = [
+        subprocess.Popen(command, text=True, env=family.environment(), stdout=pipe, stderr=pipe) for _ in range(AT_ONCE)
+    ]
     try:
         said = [process.communicate(timeout=DEADLINE) for process in running]
     finally:
