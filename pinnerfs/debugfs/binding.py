@@ -10,7 +10,6 @@ import ctypes
 import errno
 import logging
 import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -105,12 +104,9 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         words = [b"pinnerfs", b"-f", b"-s", b"-o", ",".join(self._normalize_fuse_options(**options)).encode(ENCODING)]
         words.append(os.fsencode(mountpoint))
         table = self._table()
-        # libfuse ends its loop by a signal only where nobody else has a handler for it, as Python has for SIGINT.
-        handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = fuse._libfuse.fuse_main_real(
             len(words), (ctypes.c_char_p * len(words))(*words), ctypes.byref(table), ctypes.sizeof(table), None
         )
-        signal.signal(signal.SIGINT, handler)
         if status:
             raise RuntimeError(status)
 

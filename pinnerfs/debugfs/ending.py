@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from pinnerfs.debugfs.mountpoints import FSTYPE, parse_mount_table, unmount_lazily
 from pinnerfs.debugfs.namespace import detach
@@ -45,7 +44,8 @@ class Ending:
         # Python's part of a handler runs when the main thread comes out of libfuse, which may be never; but its number
         # goes through the pipe at once, whichever thread it interrupts.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        before = self._handle()
+        # libfuse leaves alone what has a handler.
+        before = {number: signal.signal(number, lambda *_: None) for number in self._chosen}
         threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
         try:
             yield
@@ -54,15 +54,11 @@ class Ending:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
 
-    def _handle(self) -> dict[signal.Signals, Any]:
-        return {number: signal.signal(number, lambda *_: None) for number in self._chosen}
-
     def note_mount(self) -> None:
         """Now it is mounted: from here on it is known by its device, whatever happens to its name."""
         for device, place, kind in self._mounts():
             if place == self._mountpoint and kind == FSTYPE:
                 self._device = device
-        self._handle()  # fusepy has taken SIGINT meanwhile
         self._mounted.set()
 
     def end(self) -> None:

@@ -145,21 +145,24 @@ def _watch(parent: int, command: int) -> None:
 
 def _end(daemon: int) -> str | None:
     """Let the daemon unmount and end. Returns a word where something else had ended it."""
-    gone, status = os.waitpid(daemon, os.WNOHANG)
-    if gone:
-        if os.WIFSIGNALED(status):
-            return f"the daemon died under the command, of signal {os.WTERMSIG(status)}: its files answered no more"
-        left = os.WEXITSTATUS(status)
-        return f"the daemon left with {left} under the command: its files answered no more" if left else None
+    sent = set()
     process = os.pidfd_open(daemon)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
+            # One that is dying closes its files, which ends the command, before it can be waited for.
+            if select.select([process], [], [], 0)[0]:
+                break
             signal.pidfd_send_signal(process, number)
+            sent.add(number)
             if select.select([process], [], [], PATIENCE)[0]:
                 break
-        os.waitpid(daemon, 0)
+        status = os.waitpid(daemon, 0)[1]
     finally:
         os.close(process)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) not in sent:
+        return f"the daemon died under the command, of signal {os.WTERMSIG(status)}: its files answered no more"
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        return f"the daemon left with {os.WEXITSTATUS(status)} under the command: its files answered no more"
     return None
 
 
