@@ -44,7 +44,7 @@ def test_mounts_at_once(
     """Exactly one mount comes of several at once; then exactly one unmount."""
     source = scenario(mount.folder)
     device = mount.add("mnt")
-    rounds, words = amount(1, 50), Counter[str]()
+    rounds, words = amount(1, 40), Counter[str]()
     for number in range(rounds):
         family = Family(f"race-{before}-{number}")
         with family.cleared_away():
