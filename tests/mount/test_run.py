@@ -99,6 +99,17 @@ def test_the_exit_status_is_handed_on(folder: Path, status: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_files(folder: Path, closed: str) -> None:
+    """With standard files closed from the start the command has its device, and its status is handed on."""
+    script = 'read t < debug/page_pinner/threshold; test "$t" = 300000 && exit 3'
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *PINNERFS, *_arguments(folder, "sh", "-c", script)]
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, env=environment(), check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGSEGV, signal.SIGPIPE])
 def test_the_signal_is_handed_on(folder: Path, number: signal.Signals) -> None:
     """`run` dies of the signal of which its command died, and says nothing."""
