@@ -178,8 +178,10 @@ def _settled(device: Mount, family: Family) -> str:
     """How the mount is once all has come to rest: alive, dead or none."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        there, answers = is_mounted(device.path), outcome(lambda: os.statvfs(device.path).f_namemax)
+        # In this order: once nobody is left, the rest stays as it is.
         members = family.members()
+        answers = outcome(lambda: os.statvfs(device.path).f_namemax)
+        there = is_mounted(device.path)
         if not there and not members:
             return "none"
         if there and not members and answers in (-errno.ENOTCONN, -errno.ECONNABORTED):
