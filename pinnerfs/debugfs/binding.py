@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -138,7 +139,8 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         """What libfuse is told. Anything but an errno is a bug of ours: the log tells it, the caller gets EIO."""
         if isinstance(error, OSError) and error.errno:
             return -error.errno
-        log.error("%s failed", operation, exc_info=error)
+        with suppress(MemoryError):
+            log.error("%s failed", operation, exc_info=error)
         return -errno.EIO
 
     def open(self, path: bytes, information: int) -> int:

@@ -10,6 +10,8 @@ from pinnerfs.errors import PinnerfsError
 
 __all__ = ["open_log"]
 
+NO_MEMORY = b"ERROR: MemoryError: a line of the log is lost, as there is no memory for it\n"
+
 
 class _Lines(logging.Handler):
     """Writes each line at once. What cannot be written (a full disk, a terminal that is gone) is lost in silence."""
@@ -19,7 +21,10 @@ class _Lines(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        except MemoryError:
+            line = NO_MEMORY
         with suppress(OSError):
             os.write(self._descriptor, line)
 

@@ -44,6 +44,20 @@ def test_without_a_file_it_is_stderr(own_root: logging.RootLogger, capfd: pytest
     assert capfd.readouterr().err.endswith(" INFO here\n")
 
 
+def test_no_memory_for_a_line(own_root: logging.RootLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory lacks for a line, there is a shorter one."""
+    own_root.handlers.clear()
+    open_log(str(tmp_path / "log"))
+
+    def lacking(record: logging.LogRecord) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(own_root.handlers[0], "format", lacking)
+    own_root.error("x")
+    lost = "ERROR: MemoryError: a line of the log is lost, as there is no memory for it\n"
+    assert (tmp_path / "log").read_text() == lost
+
+
 @pytest.mark.parametrize("name", ["no/log", "folder", "fifo", "file/log"])
 def test_files_that_cannot_be(tmp_path: Path, name: str) -> None:
     """A log that cannot be opened is refused in words, a pipe without a reader too: that would be waited for."""

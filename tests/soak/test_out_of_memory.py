@@ -24,7 +24,7 @@ def test_out_of_memory(mount: Mounts, amount: Callable[[int, int], int], tell: C
         device.advance("1s")
         size = int((Path("/proc") / str(device.pid) / "statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.prlimit(device.pid, resource.RLIMIT_CORE, (0, 0))
-        room = (number % 7) * 1_000_000
+        room = (number % 7) * 8_000_000
         resource.prlimit(device.pid, resource.RLIMIT_AS, (size + room, resource.RLIM_INFINITY))
         for _ in range(5):
             for answer in (outcome(partial(device.advance, "100s")), outcome(device.read_all)):
