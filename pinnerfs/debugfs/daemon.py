@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.mount import check_binding, serve
+from pinnerfs.debugfs.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.generations import Generation
@@ -53,6 +54,8 @@ class Daemon:
 
     def run(self, ready: Callable[[], None]) -> None:
         """Mount, and return after the unmount. `ready` is called once the mount answers."""
+        # To mount and unmount, on a folder that may lie in another user's.
+        keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         behind = threading.Thread(target=self._device.keep_up, daemon=True)
         # Started with all signals blocked: they are for the loop in the main thread, which they end.
         old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -90,6 +93,7 @@ class Daemon:
         try:
             os.setsid()
             os.chdir("/")
+            close_inherited()
             # Before the mount, which may cover /dev: nobody answers there while this process opens something.
             null = os.open(os.devnull, os.O_RDWR)
             before()
@@ -106,7 +110,7 @@ class Daemon:
 
     @staticmethod
     def _settle(writer: int, null: int) -> None:
-        """Let go of the terminal and whatever else was inherited, and tell the parent."""
+        """Let go of the terminal, or what else is in its place, and tell the parent."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # it is where the descriptor was closed from the start
                 stream.flush()

@@ -47,11 +47,11 @@ def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subproce
 
 
 def test_the_mount_table(mount: Mounts) -> None:
-    """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`."""
+    """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`, with nosuid and nodev."""
     device = mount()
     lines = [line for line in mount_table() if f" {device.path} " in line]
     assert len(lines) == 1
-    assert lines[0].startswith(f"debugfs {device.path} fuse.pinnerfs rw,")
+    assert lines[0].startswith(f"debugfs {device.path} fuse.pinnerfs rw,nosuid,nodev,relatime,")
     assert "default_permissions" in lines[0]
 
 

@@ -113,6 +113,18 @@ def test_options_of_a_debugfs(folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "750 5 6\n1\n", "")
 
 
+@pytest.mark.parametrize("options", ["defaults", "suid,dev", "nosuid", "ro,suid,dev,mode=755"])
+def test_never_with_devices_or_setuid_programs(folder: Path, options: str) -> None:
+    """The mount is nosuid and nodev, whatever is asked for, and stays so when it is remounted."""
+    shown = "grep -c 'mnt fuse.pinnerfs r[ow],nosuid,nodev,' /proc/mounts"
+    done = _shell(
+        folder,
+        f"mount -t fuse.pinnerfs $S mnt -o {options} && {shown} && mount -o remount,ro,suid,dev mnt && {shown} && "
+        f"mount -o remount,rw mnt && {shown} && umount mnt",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n1\n1\n", "")
+
+
 @pytest.mark.parametrize(
     ("options", "status", "error"),
     [
