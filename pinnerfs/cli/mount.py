@@ -25,7 +25,7 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: options.Devi
     Example:
       pinnerfs mount camera-stall /tmp/d --clock manual
     """
-    simulation = device.simulation(scenario)
+    simulation = device.simulation(scenario, foreground=foreground)
     path, word = prepare(mountpoint)
     if word:
         click.echo(word, err=True)

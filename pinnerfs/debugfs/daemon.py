@@ -20,6 +20,8 @@ __all__ = ["Daemon"]
 
 READY = b"ready"
 
+log = logging.getLogger(__name__)
+
 
 class Daemon:
     """What to mount and how. `mountpoint` is absolute; `log_file` None means stderr, while there is one.
@@ -66,7 +68,9 @@ class Daemon:
         # Other users get in where root mounts; the modes then decide, as on a debugfs.
         allow_other = self._allow_other or os.geteuid() == 0
         try:
+            log.info("mounting on %s, as process %d", self._mountpoint, os.getpid())
             serve(tree, self._mountpoint, ready, allow_other, self._cover, self._sendfile)
+            log.info("unmounted from %s", self._mountpoint)
         finally:
             self._device.stop()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.trace import traced_operations
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
 
@@ -200,7 +201,7 @@ def serve(
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            _Operations(tree, ready, sendfile),
+            traced_operations(_Operations(tree, ready, sendfile)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,
