@@ -135,7 +135,8 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         table = _Table()
         # An open file is known by its number, and its path need not be found out.
         table.flag_nullpath_ok = table.flag_nopath = 1
-        self._callbacks = []  # what the table points to shall live
+        # What the table points to shall live: one that is derived does not see to it by itself.
+        self._callbacks = []
         for name, prototype, *_ in (*fuse.fuse_operations._fields_, *_Table._fields_):
             if name in _PROTOTYPES:
                 callback = _PROTOTYPES[name](getattr(self, name))
