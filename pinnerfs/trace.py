@@ -48,8 +48,8 @@ class TracedSimulation(Simulation):
     def _take(self, moment: int) -> EventBatch:
         batch = super()._take(moment)
         if len(batch):
-            kinds = batch.kind.tolist()
-            words = ", ".join(f"{kinds.count(kind)} {kind.name}" for kind in Event if kind in kinds)
+            counts = [(int(batch.pages[batch.kind == kind].sum()), kind.name) for kind in Event]
+            words = ", ".join(f"{count} {name}" for count, name in counts if count)
             first, last = batch.time[[0, -1]].tolist()
             _loggers["scenario"].debug(
                 "scenario: events from %d to %d us, wanted up to %d: %s", first, last, moment, words

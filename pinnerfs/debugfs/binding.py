@@ -41,7 +41,7 @@ class _Table(fuse.fuse_operations):  # type: ignore[misc]
     """libfuse's `struct fuse_operations`, with what fusepy's ends before."""
 
     _fields_ = [  # noqa: RUF012
-        ("poll", ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _address, _address)),
+        ("poll", _address),
         ("write_buf", _address),
         ("read_buf", _address),
         ("flock", _address),
@@ -50,8 +50,8 @@ class _Table(fuse.fuse_operations):  # type: ignore[misc]
 
 
 # What a debugfs has not, either: the kernel turns ENOSYS into the answer of a file system without it, and remembers.
-# Neither what it asks for by itself (flush, access, getxattr), nor locks, which it then keeps without asking.
-UNMODELLED = ("setxattr", "removexattr", "ioctl", "poll", "fallocate")
+# Not what it asks for by itself (flush, access, getxattr), or answers by itself from then on: poll, and locks.
+UNMODELLED = ("setxattr", "removexattr", "ioctl", "fallocate")
 TCGETS = 0x5401  # the ioctl by which isatty asks
 
 KEPT = 256  # places remembered, of each kind; far more than there are

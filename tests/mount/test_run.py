@@ -220,7 +220,7 @@ def test_a_process_is_left_behind(folder: Path) -> None:
         os.mkfifo(folder / name)
     behind = (
         "exec 3< debug/page_pinner/threshold; echo > began; read go < go; "
-        "{ cat <&3; ls debug; grep -c fuse.pinnerfs /proc/mounts; } > said 2>&1"
+        '{ cat <&3; ls debug; grep -c "$PWD/debug " /proc/mounts; } > said 2>&1'
     )
     done = _run(folder, "sh", "-c", f"cat debug/.pinnerfs/pid; ({behind}) > log 2>&1 & read began < began")
     assert (done.returncode, done.stderr) == (0, "")

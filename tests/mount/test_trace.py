@@ -80,7 +80,7 @@ def test_what_is_not_modelled_is_told_once(mount: Mounts) -> None:
             fcntl.lockf(file, fcntl.LOCK_EX)
             assert os.access(device.threshold, os.R_OK)
             os.write(file, b"5")
-    device.expected += [f"somebody asks for {name}, which" for name in ("setxattr", "removexattr", "poll")]
+    device.expected += [f"somebody asks for {name}, which" for name in ("setxattr", "removexattr")]
     device.expected.append("somebody asks for ioctl 0x1234, which")
 
 
