@@ -1,6 +1,6 @@
 PY := .venv/bin/python
 
-.PHONY: help demo test setup-oracle lint bench soak clean system
+.PHONY: help demo test setup-oracle lint bench soak pythons clean system
 
 help:
 	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
@@ -9,6 +9,7 @@ help:
 	@echo 'make bench         measure what all of it costs, for some minutes (into bench.json, too)'
 	@echo 'make setup-oracle  install the tools that the tests compare with'
 	@echo 'make soak          attack it for half an hour: load, faults, bad input'
+	@echo 'make pythons       run the tests on each Python from 3.11 on, installed from the sdist'
 	@echo 'make clean         remove the environment and all caches'
 
 demo: .venv/.stamp
@@ -32,6 +33,10 @@ bench: .venv/.stamp
 
 soak: .venv/.stamp
 	PINNERFS_REQUIRE_FUSE=1 .venv/bin/pytest tests/soak --soak
+
+# Seven minutes a Python.
+pythons: .venv/.stamp
+	.ci/pythons
 
 clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

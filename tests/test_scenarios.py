@@ -6,7 +6,6 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from pinnerfs.kernel.records import Record
 from pinnerfs.trial import try_expectations
 from pinnerfs.workload.schema import Scenario
 
-FOLDER = Path(__file__).parents[1] / "scenarios"
+FOLDER = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
 REFERENCE = (FOLDER / "README.md").read_text()
 
 # What longterm_pinner holds after a minute. numpy promises a seed's stream for one release only: these are 2.4.6's.

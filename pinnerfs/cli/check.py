@@ -6,6 +6,7 @@ import time
 
 import click
 
+from pinnerfs.cli.words import plain
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.schema import Scenario
@@ -36,7 +37,7 @@ def check(scenarios: tuple[str, ...], expect: bool) -> None:
                 raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]], but there is none")
         except PinnerfsError as error:
             wrong += 1
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {plain(str(error))}", err=True)
         else:
             good.append((name, scenario))
     if wrong:

@@ -25,7 +25,7 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: options.Devi
     Example:
       pinnerfs mount camera-stall /tmp/d --clock manual
     """
-    simulation = device.simulation(scenario)
+    simulation = device.simulation(scenario, foreground=foreground)
     claimed = claim(mountpoint)
     if claimed.word:
         click.echo(claimed.word, err=True)

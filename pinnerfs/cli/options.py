@@ -18,6 +18,7 @@ from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
 from pinnerfs.simulation import Simulation
+from pinnerfs.trace import LAYERS, TracedSimulation, choose
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.quantities import parse_time
 
@@ -56,6 +57,21 @@ class _Threshold(click.ParamType[int]):
             )
 
 
+class _Layers(click.ParamType[tuple[str, ...]]):
+    """Names of layers, with commas between them; or colons, which mount(8) does not take for itself."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(value.replace(":", ",").split(","))
+        for name in names:
+            if name not in LAYERS:
+                self.fail(f"{name!r} is not one of {', '.join(map(repr, LAYERS))}", param, ctx)
+        return names
+
+
 TIME = _Time()
 
 scenario = click.argument("scenario", metavar="SCENARIO")
@@ -92,24 +108,30 @@ class DeviceOptions:
     kernel: str
     sendfile: bool
     log_file: str | None
+    verbose: bool
+    trace: tuple[str, ...]
 
-    def simulation(self, scenario: str) -> Simulation:
+    def simulation(self, scenario: str, *, foreground: bool = False) -> Simulation:
         """The scenario at time 0. PinnerfsError where it cannot be played, or the options do not go together."""
+        if (self.verbose or self.trace) and self.log_file is None and not foreground:
+            option = "--verbose" if self.verbose else "--trace"
+            raise PinnerfsError(f"{option} needs --log FILE: a daemon in the background has no stderr", exit_status=2)
         if self.speed is not None and math.isnan(self.speed):
             # FloatRange lets it through: it lies on no side of any bound.
             raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
         if self.speed is not None and self.clock_name == "manual":
             raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
-        return Simulation(load(scenario), seed=self.seed, threshold=self.threshold, kernel=self.kernel)
+        kind = TracedSimulation if {"engine", "scenario"} & {*self.trace} else Simulation
+        return kind(load(scenario), seed=self.seed, threshold=self.threshold, kernel=self.kernel)
 
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
     ) -> Daemon:
         """What mounts it, at the time of --start."""
-        simulation.advance_to(self.start)
         manual = self.clock_name == "manual"
         clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
-        return Daemon(
+        choose(self.verbose, self.trace)
+        daemon = Daemon(
             Device(simulation, clock),
             simulation.generation,
             mountpoint,
@@ -118,6 +140,8 @@ class DeviceOptions:
             sendfile=self.sendfile,
             log_file=None if self.log_file is None else os.path.abspath(self.log_file),
         )
+        simulation.advance_to(self.start)  # now that there is a log for it
+        return daemon
 
 
 _DEVICE = (
@@ -145,6 +169,14 @@ _DEVICE = (
         help="Show sizes as 1, for readers that begin with sendfile (a static busybox's cat).",
     ),
     click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
+    click.option("--verbose", is_flag=True, help="Log what is done to the device, too."),
+    click.option(
+        "--trace",
+        type=_Layers(),
+        default=(),
+        metavar="LAYER[,LAYER]...",
+        help="Log each step of these layers: fuse (requests, answers), engine (what it books), scenario (its events).",
+    ),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.words import plain
 from pinnerfs.workload.gallery import load
 from pinnerfs.workload.quantities import Quantity
 from pinnerfs.workload.schema import Phase, Scenario, Task
@@ -21,7 +22,7 @@ def show(scenario: str) -> None:
     Example:
       pinnerfs show camera-stall
     """
-    click.echo("\n".join(_explain(load(scenario))))
+    click.echo(plain("\n".join(_explain(load(scenario)))))
 
 
 def _explain(scenario: Scenario) -> list[str]:

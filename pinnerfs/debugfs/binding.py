@@ -36,6 +36,24 @@ _PROTOTYPES = {
     "fgetattr": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _address),
 }
 
+
+class _Table(fuse.fuse_operations):  # type: ignore[misc]
+    """libfuse's `struct fuse_operations`, with what fusepy's ends before."""
+
+    _fields_ = [  # noqa: RUF012
+        ("poll", _address),
+        ("write_buf", _address),
+        ("read_buf", _address),
+        ("flock", _address),
+        ("fallocate", ctypes.CFUNCTYPE(ctypes.c_int, _address, ctypes.c_int, _offset, _offset, _address)),
+    ]
+
+
+# What a debugfs has not, either: the kernel turns ENOSYS into the answer of a file system without it, and remembers.
+# Not what it asks for by itself (flush, access, getxattr), or answers by itself from then on: poll, and locks.
+UNMODELLED = ("setxattr", "removexattr", "ioctl", "fallocate")
+TCGETS = 0x5401  # the ioctl by which isatty asks
+
 KEPT = 256  # places remembered, of each kind; far more than there are
 # As a buffer is remembered by its place alone, its size must be: no request has more than 128 KiB and a bit.
 BUFFER = 1 << 20
@@ -99,6 +117,7 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         self.operations = operations
         self._files: dict[int, Any] = {}
         self._last_file = 0
+        self._told: set[str] = set()
         self._informations = _Places(fuse.fuse_file_info.from_address)
         self._buffers = _Places(_bytes_at)
         self._statuses = _Places(_status_at)
@@ -111,20 +130,38 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         if status:
             raise RuntimeError(status)
 
-    def _table(self) -> fuse.fuse_operations:
-        """libfuse's `struct fuse_operations`."""
-        table = fuse.fuse_operations()
+    def _table(self) -> _Table:
+        table = _Table()
         # An open file is known by its number, and its path need not be found out.
         table.flag_nullpath_ok = table.flag_nopath = 1
-        self._callbacks = []  # what the table points to shall live
-        for name, prototype, *_ in fuse.fuse_operations._fields_:
+        # What the table points to shall live: one that is derived does not see to it by itself.
+        self._callbacks = []
+        for name, prototype, *_ in (*fuse.fuse_operations._fields_, *_Table._fields_):
             if name in _PROTOTYPES:
                 callback = _PROTOTYPES[name](getattr(self, name))
-                self._callbacks.append(callback)
-                setattr(table, name, ctypes.cast(callback, prototype))
             elif name == "fsync" or (hasattr(prototype, "argtypes") and hasattr(self.operations, name)):
-                setattr(table, name, prototype(partial(self._run, getattr(self, name))))
+                callback = prototype(partial(self._run, getattr(self, name)))
+            elif name in UNMODELLED:
+                callback = prototype(partial(self._unmodelled, name))
+            else:
+                continue
+            self._callbacks.append(callback)
+            setattr(table, name, ctypes.cast(callback, prototype))
         return table
+
+    def _unmodelled(self, name: str, *arguments: Any) -> int:
+        """Answer as libfuse does where there is no such operation; but say so once."""
+        asked = name
+        if name == "ioctl":
+            asked = f"ioctl {arguments[1]:#x}"
+            if arguments[1] == TCGETS:
+                return -errno.ENOSYS
+        if name not in self._told:
+            self._told.add(name)
+            log.warning(
+                "somebody asks for %s, which is not modelled: the answer is that of a file system without", asked
+            )
+        return -errno.ENOSYS
 
     @classmethod
     def _run(cls, operation: Callable[..., Any], *arguments: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pinnerfs.workload.quantities import parse_time
 __all__ = ["CONTROL_FOLDER", "Control"]
 
 CONTROL_FOLDER = ".pinnerfs"
+
+log = logging.getLogger(__name__)
 
 # FUSE cuts a write of 128 KiB or so into pieces; a part of the actions would be carried out without the rest.
 MAX_ACTIONS = 1 << 16
@@ -68,6 +71,7 @@ class Control:
             self._device.clock.advance(parse_time("advance", data.decode().strip()))
             with self._device.up_to_now():
                 pass
+        log.info("advanced by %s", data.decode().strip())
 
     def do(self, data: bytes) -> None:
         """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
@@ -75,6 +79,7 @@ class Control:
             if len(data) > MAX_ACTIONS:
                 raise ValueError(f"more than {MAX_ACTIONS} bytes of actions in one write")
             self._device.do(data.decode())
+        log.info("done: %r", data.decode())
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -83,9 +88,11 @@ class Control:
             yield
         except (PinnerfsError, ValueError) as error:
             self._error = f"{error}\n"
+            log.info("refused: %s", error)
             raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
             self._error = f"{error.strerror}\n"
+            log.info("refused: %s", error.strerror)
             raise
         self._error = ""
 

@@ -15,6 +15,7 @@ from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.ending import Ending
 from pinnerfs.debugfs.log import open_log
 from pinnerfs.debugfs.mount import check_binding, serve
+from pinnerfs.debugfs.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.generations import Generation
@@ -23,6 +24,8 @@ __all__ = ["Daemon"]
 
 READY = b"ready"
 LIMIT = 1 << 16  # bytes of libfuse's words; it says a line or two
+
+log = logging.getLogger(__name__)
 
 
 class Daemon:
@@ -56,6 +59,8 @@ class Daemon:
 
         On SIGINT, SIGTERM and SIGHUP this process unmounts and ends, with exit status 0.
         """
+        # To mount and unmount, on a folder that may lie in another user's. Before any thread: each has its own.
+        keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         ending = Ending(self._mountpoint)
         behind = threading.Thread(target=self._keep_up, daemon=True)
         # Started with all signals blocked: they are for others.
@@ -79,8 +84,10 @@ class Daemon:
                 threading.Thread(target=ending.end, daemon=True).start()
 
         try:
+            log.info("mounting on %s, as process %d", self._mountpoint, os.getpid())
             with ending.on_signal():
                 serve(tree, self._mountpoint, answers, allow_other, self._cover, self._sendfile)
+            log.info("unmounted from %s", self._mountpoint)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {libfuse.said()}", exit_status=error.exit_status) from None
         finally:
@@ -116,6 +123,7 @@ class Daemon:
         try:
             os.setsid()
             os.chdir("/")
+            close_inherited()
             # Before the mount, which may cover /dev: nobody answers there while this process opens something.
             null = os.open(os.devnull, os.O_RDWR)
             before()
@@ -132,7 +140,7 @@ class Daemon:
 
     @staticmethod
     def _settle(writer: int, null: int) -> None:
-        """Let go of the terminal and whatever else was inherited, and tell the parent."""
+        """Let go of the terminal, or what else is in its place, and tell the parent."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # it is where the descriptor was closed from the start
                 stream.flush()

@@ -68,6 +68,7 @@ class Ending:
                 # Root's mounts need no program, and those in a user namespace could not use it.
                 with suppress(OSError, PinnerfsError):
                     (detach if os.geteuid() == 0 else unmount_lazily)(place)
+            logging.getLogger(__name__).info("unmounted from %s", os.fsdecode(self._mountpoint))
             logging.shutdown()
         finally:
             # Where a file is still open the loop would go on for its sake.

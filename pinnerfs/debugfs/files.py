@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 
 __all__ = ["FILES", "Failures", "OpenFile", "OpenRecords", "OpenSimpleAttribute"]
+
+log = logging.getLogger(__name__)
 
 # mm/page_pinner.c prints a record into one page.
 RECORD_BUFFER = 4096
@@ -97,6 +100,7 @@ def _threshold(device: Device, failures: Failures) -> Callable[[], OpenFile]:
 
     def put(value: int) -> None:
         device.write_threshold(to_signed(value))
+        log.info("threshold is %d us, and the records are cleared", to_signed(value))
 
     return lambda: OpenSimpleAttribute(get, put)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.trace import traced_operations
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
 
@@ -197,12 +198,11 @@ def serve(
     """
     from pinnerfs.debugfs.binding import Binding
 
-    more = {"dev": True, "suid": True} if os.geteuid() == 0 else {}
-    if cover:
-        more["nonempty"] = True
+    # Neither `dev` nor `suid`: nobody needs devices or setuid programs here, and nobody shall get any.
+    more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            _Operations(tree, ready, sendfile),
+            traced_operations(_Operations(tree, ready, sendfile)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,

@@ -13,7 +13,8 @@ __all__ = ["detach", "die_with_parent", "dump_no_core", "enter", "execute", "iso
 
 # From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
-MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 0x1, 0x2, 0x4, 0x20, 0x1000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
@@ -77,7 +78,8 @@ def dump_no_core() -> None:
 
 def set_read_only(mountpoint: str, read_only: bool) -> None:
     """Make a mount read-only, or writable again."""
-    flags = MS_REMOUNT | MS_BIND | (MS_RDONLY if read_only else 0)
+    # Such a remount sets all of a mount's flags: what is not named is taken away.
+    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
     _check(_libc.mount(None, os.fsencode(mountpoint), None, flags, None))
 
 

@@ -18,6 +18,7 @@ from types import FrameType
 
 from pinnerfs.debugfs import namespace
 from pinnerfs.debugfs.daemon import Daemon
+from pinnerfs.debugfs.privileges import CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN, keep_capabilities
 from pinnerfs.errors import PinnerfsError
 
 __all__ = ["pass_on", "run"]
@@ -92,6 +93,8 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
         # Nothing comes from one that was killed.
         refusal, namespaces, _, _ = socket.recv_fds(ours, 4096, 2)
         if namespaces:
+            for descriptor in namespaces:
+                os.set_inheritable(descriptor, False)  # this process's own, as those that it opens
             served = daemon.start(partial(_attend, ours, namespaces, this_process, command_process))
             # A command that was killed meanwhile breaks the connection, and refuses nothing.
             refusal = b""
@@ -129,6 +132,7 @@ def _attend(gate: socket.socket, namespaces: Sequence[int], parent: int, command
     for number in (*IGNORED, *FORWARDED):
         signal.signal(number, signal.SIG_DFL)
     namespace.enter(namespaces)
+    keep_capabilities(CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN)  # the command may be another user's by now
     # The signals are for others.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     threading.Thread(target=_watch, args=(parent, command), daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -47,15 +48,36 @@ def load(scenario: str | os.PathLike[str]) -> Scenario:
     else:
         path = Path(text)
     try:
-        if not path.is_file():
-            os.stat(path)
-            raise PinnerfsError(f"cannot read scenario {text}: it is not a regular file")
-        if path.stat().st_size > MAX_FILE:
-            raise PinnerfsError(f"cannot read scenario {text}: it is larger than {MAX_FILE >> 20} MiB")
-        source = path.read_bytes()
+        source = _read(path)
+    except _Unfit as error:
+        raise PinnerfsError(f"cannot read scenario {text}: {error}") from None
     except (OSError, ValueError) as error:
         raise PinnerfsError(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
     return parse(source, text)
+
+
+class _Unfit(Exception):
+    """Says why a file cannot be a scenario, before anybody has looked into it."""
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file, be it whose it may: what is looked at is what is read, and nothing is waited for."""
+    # Opening a device may do something, so at first nothing is opened but the name.
+    found = os.open(path, os.O_PATH)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise _Unfit("it is not a regular file")
+        # Some files of /proc are regular ones that keep a reader waiting, and tell no size.
+        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
+    finally:
+        os.close(found)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        source = b""
+        while len(source) <= MAX_FILE and (part := os.read(file.fileno(), 1 << 16)):
+            source += part
+    if len(source) > MAX_FILE:
+        raise _Unfit(f"it is larger than {MAX_FILE >> 20} MiB")
+    return source
 
 
 def parse(source: str | bytes, where: str = "the scenario") -> Scenario:

@@ -113,6 +113,13 @@ ERRORS = {
     "mount at a speed of words": (["mount", "camera-stall", "m", "--speed", "fast"], 2, "not a valid float"),
     "mount at infinite speed": (["mount", "camera-stall", "m", "--speed", "inf"], 2, "not in the range"),
     "mount at a speed of no number": (["mount", "camera-stall", "m", "--speed", "nan"], 2, "not nan"),
+    "mount with a trace of nothing": (
+        ["mount", "camera-stall", "m", "--trace", "fuse,kernel"],
+        2,
+        "'kernel' is not one of 'fuse', 'engine', 'scenario'",
+    ),
+    "mount with a trace and no log": (["mount", "camera-stall", "m", "--trace", "fuse"], 2, "--trace needs --log FILE"),
+    "run with --verbose and no log": (["run", "camera-stall", "--verbose", "--", "true"], 2, "--verbose needs --log"),
     "mount with speed and a manual clock": (
         ["mount", "camera-stall", "m", "--clock", "manual", "--speed", "2"],
         2,

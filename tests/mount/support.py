@@ -63,6 +63,25 @@ sbin=$(readlink -f /sbin)
 mount -t overlay overlay -o lowerdir="$sbin",upperdir=layer/upper,workdir=layer/work "$sbin"
 """
 
+# pinnerfs as the user of the number that is the first argument.
+AS_USER = (
+    sys.executable,
+    "-c",
+    """
+import ctypes, importlib, os, sys
+import fuse, pinnerfs, pinnerfs.cli
+# Imports what is imported late: the user may have no access to where Python lies.
+for command in pinnerfs.cli.COMMANDS:
+    importlib.import_module(f"pinnerfs.cli.{command}")
+pinnerfs.Simulation(pinnerfs.load("camera-stall")).advance("1s")
+user = int(sys.argv.pop(1))
+os.setgroups([]), os.setresgid(user, user, user), os.setresuid(user, user, user)
+# As after exec: else /proc/self would be root's.
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+pinnerfs.cli.main()
+""",
+)
+
 
 def scenario(folder: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
     """A scenario that pins one page after the other, one each `every`, wrapping at the end of the memory."""

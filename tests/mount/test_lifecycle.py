@@ -47,11 +47,11 @@ def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subproce
 
 
 def test_the_mount_table(mount: Mounts) -> None:
-    """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`."""
+    """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`, with nosuid and nodev."""
     device = mount()
     lines = [line for line in mount_table() if f" {device.path} " in line]
     assert len(lines) == 1
-    assert lines[0].startswith(f"debugfs {device.path} fuse.pinnerfs rw,")
+    assert lines[0].startswith(f"debugfs {device.path} fuse.pinnerfs rw,nosuid,nodev,relatime,")
     assert "default_permissions" in lines[0]
 
 
@@ -184,13 +184,14 @@ def test_umount_ends_a_foreground_mount(mount: Mounts) -> None:
 
 
 def test_a_foreground_mount_logs_to_stderr(mount: Mounts) -> None:
-    """With -f the log goes to stderr."""
-    with _foreground(mount) as (device, child):
+    """With -f the log goes to stderr, and a trace with it."""
+    with _foreground(mount, "--trace", "fuse") as (device, child):
         os.close(os.open(device.records, os.O_RDONLY))
         assert pinnerfs("umount", device.path).returncode == 0
         out, err = child.communicate(timeout=DEADLINE)
     assert out == ""
     assert "longterm_pinner was opened for reading and closed unread" in err and "--sendfile" in err
+    assert "fuse: open('/page_pinner/longterm_pinner', " in err
 
 
 def test_log_file_of_a_foreground_mount(mount: Mounts) -> None:

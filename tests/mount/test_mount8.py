@@ -62,10 +62,21 @@ def test_mount_and_umount(folder: Path) -> None:
         folder,
         "mount -t fuse.pinnerfs $S mnt -o clock=manual,start=2s,threshold=0x10,sendfile,allow_other && "
         "stat -c %s mnt/page_pinner/threshold && cat mnt/page_pinner/threshold mnt/page_pinner/longterm_pinner && "
-        "umount mnt && ls -A mnt && grep -c $PWD/mnt /proc/mounts",
+        'umount mnt && ls -A mnt && grep -c "$PWD/mnt " /proc/mounts',
     )
     assert done.stderr == ""
     assert done.stdout == "1\n16\n" + b"".join(newest_first(2)).decode() + "0\n"
+
+
+def test_a_log_and_a_trace(folder: Path) -> None:
+    """The log's options work here, too; mount(8) takes commas for itself, so colons stand between the layers."""
+    done = _shell(
+        folder,
+        "mount -t fuse.pinnerfs $S mnt -o clock=manual,log=$PWD/log,verbose,trace=fuse:engine && "
+        "echo 5 > mnt/page_pinner/threshold && umount mnt && grep -o 'INFO threshold is 5' log && "
+        "grep -c 'fuse: file 1.write' log",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "INFO threshold is 5\n1\n", "")
 
 
 def test_the_gallery_and_a_real_clock(folder: Path) -> None:
@@ -108,9 +119,21 @@ def test_options_of_a_debugfs(folder: Path) -> None:
     done = _shell(
         folder,
         "mount -t fuse.pinnerfs $S mnt -o ro,mode=750,uid=5,gid=6,nosuid && stat -c '%a %u %g' mnt && "
-        "grep -c 'mnt fuse.pinnerfs ro,' /proc/mounts && umount mnt",
+        'grep -c "$PWD/mnt fuse.pinnerfs ro," /proc/mounts && umount mnt',
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "750 5 6\n1\n", "")
+
+
+@pytest.mark.parametrize("options", ["defaults", "suid,dev", "nosuid", "ro,suid,dev,mode=755"])
+def test_never_with_devices_or_setuid_programs(folder: Path, options: str) -> None:
+    """The mount is nosuid and nodev, whatever is asked for, and stays so when it is remounted."""
+    shown = 'grep -c "$PWD/mnt fuse.pinnerfs r[ow],nosuid,nodev," /proc/mounts'
+    done = _shell(
+        folder,
+        f"mount -t fuse.pinnerfs $S mnt -o {options} && {shown} && mount -o remount,ro,suid,dev mnt && {shown} && "
+        f"mount -o remount,rw mnt && {shown} && umount mnt",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n1\n1\n", "")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +148,7 @@ def test_options_of_a_debugfs(folder: Path) -> None:
 )
 def test_refused_options(folder: Path, options: str, status: int, error: str) -> None:
     """A wrong option is an error that names it; nothing is mounted."""
-    done = _shell(folder, f"mount -t fuse.pinnerfs $S mnt -o {options}; s=$?; grep $PWD/mnt /proc/mounts; exit $s")
+    done = _shell(folder, f'mount -t fuse.pinnerfs $S mnt -o {options}; s=$?; grep "$PWD/mnt " /proc/mounts; exit $s')
     assert (done.returncode, done.stdout) == (status, "")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: ") and error.format(folder=folder) in last

@@ -19,6 +19,7 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE
 from tests.mount.support import (
+    AS_USER,
     DEADLINE,
     Mounts,
     environment,
@@ -318,18 +319,6 @@ def _until(terminal: int, text: str) -> str:
     return said.decode()
 
 
-AS_USER = """
-import ctypes, os, sys
-import fuse, pinnerfs, pinnerfs.cli.run
-# Imports what is imported late: the user may have no access to where Python lies.
-pinnerfs.Simulation(pinnerfs.load(sys.argv[2])).advance("1s")
-os.setgroups([]), os.setresgid(1000, 1000, 1000), os.setresuid(1000, 1000, 1000)
-# As after exec: else /proc/self would be root's.
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-pinnerfs.cli.main()
-"""
-
-
 @pytest.fixture
 def users_folder() -> Iterator[Path]:
     """A folder that every user can reach, with a scenario and a mount point."""
@@ -354,7 +343,7 @@ def _as_user(folder: Path, mode: str, command: list[str], setup: str = ":") -> s
     return subprocess.run(
         [
             *("unshare", "-m", "--propagation", "private", "sh", "-c", outside, "sh"),
-            *(sys.executable, "-c", AS_USER, *_arguments(folder, *command, options=("--start", "2s"))),
+            *(*AS_USER, "1000", *_arguments(folder, *command, options=("--start", "2s"))),
         ],
         capture_output=True,
         text=True,

@@ -1,0 +1,161 @@
+"""What the daemon tells: of what went wrong in it, of what it does not model, and as much more as one likes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mount.support import DEADLINE, Mounts, environment, newest_first, outcome, pinnerfs, scenario
+
+# pinnerfs with a fault in six places, each of another kind.
+BROKEN = """
+import sys
+from pinnerfs.cli import main
+from pinnerfs.debugfs import files, mount, tree
+
+def breaks(error):
+    def broken(*arguments):
+        raise error
+    return broken
+
+tree.Tree.listing = breaks(ValueError("injected into listing"))
+tree.Tree.chmod = breaks(OSError("injected into chmod, and without an errno"))
+tree.Tree.make = breaks(SystemExit("injected into make"))
+files.OpenRecords.read = breaks(MemoryError("injected into read"))
+files.OpenSimpleAttribute.write = breaks(KeyboardInterrupt("injected into write"))
+mount._Handle.fsync = breaks(AssertionError("injected into fsync"))
+main()
+"""
+
+
+def test_an_exception_is_logged_and_answered(mount: Mounts) -> None:
+    """A fault of our own in a handler is EIO, and a traceback in the log; the mount lives on."""
+    device = mount.add("mnt")
+    log = mount.folder / "broken.log"
+    command = [sys.executable, "-c", BROKEN, "mount", str(scenario(mount.folder)), str(device.path), "--log", str(log)]
+    subprocess.run([*command, "--clock", "manual"], env=environment(), timeout=DEADLINE, check=True)
+    mount.watch(device)
+    with device.opened(os.O_RDWR, "threshold") as threshold, device.opened() as records:
+        calls: dict[str, Callable[[], Any]] = {
+            "listing": lambda: os.listdir(device.path),
+            "chmod": lambda: device.threshold.chmod(0o600),
+            "make": lambda: os.mkfifo(device.path / "new"),
+            "read": lambda: os.read(records, 4096),
+            "write": lambda: os.write(threshold, b"5"),
+            "fsync": lambda: os.fsync(threshold),
+        }
+        for _ in range(2):
+            assert {name: outcome(call) for name, call in calls.items()} == dict.fromkeys(calls, -errno.EIO)
+            assert device.threshold.read_text() == "300000\n"
+    told = log.read_text()
+    for name in calls:
+        assert told.count(f"injected into {name}") == 2
+    assert told.count("Traceback (most recent call last)") == told.count(" ERROR ") == 2 * len(calls)
+    assert not device.gone(0)
+
+
+def test_what_is_not_modelled_is_told_once(mount: Mounts) -> None:
+    """Each is answered as a debugfs does, and the log tells of it once; of isatty, locks and the like it does not."""
+    device = mount()
+    for _ in range(2):
+        with device.opened(os.O_RDWR, "threshold") as file:
+            assert not os.isatty(file)
+            assert outcome(lambda: os.setxattr(device.threshold, "user.x", b"1")) == -errno.EOPNOTSUPP
+            assert outcome(lambda: os.removexattr(device.threshold, "user.x")) == -errno.EOPNOTSUPP
+            assert outcome(lambda: os.getxattr(device.threshold, "user.x")) == -errno.EOPNOTSUPP
+            assert os.listxattr(device.threshold) == []
+            assert outcome(lambda: fcntl.ioctl(file, 0x1234, bytes(8))) == -errno.ENOTTY
+            assert select.select([file], [file], [], DEADLINE) == ([file], [file], [])
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            assert os.access(device.threshold, os.R_OK)
+            os.write(file, b"5")
+    device.expected += [f"somebody asks for {name}, which" for name in ("setxattr", "removexattr")]
+    device.expected.append("somebody asks for ioctl 0x1234, which")
+
+
+def _lines(log: Path, layer: str) -> list[str]:
+    return [line.partition(f" DEBUG {layer}: ")[2] for line in log.read_text().splitlines() if f" {layer}: " in line]
+
+
+def test_a_trace_of_fuse(mount: Mounts) -> None:
+    """Each operation is there with its arguments and its answer; files have numbers."""
+    log = mount.folder / "trace.log"
+    device = mount(None, "--trace", "fuse", "--log", str(log))
+    device.shell("cat threshold; echo 5 > threshold; echo x > threshold; touch new")
+    with device.opened() as file:
+        os.read(file, 4096)
+    lines = _lines(log, "fuse")
+    for line in (
+        r"getattr\('/page_pinner/threshold'\): ino \d+ mode 100644 owner \d+:\d+ size 0",
+        r"open\('/page_pinner/threshold', \d+\): file \d",
+        r"file \d.read\(131072\): b'300000\\n'",
+        r"file \d.release\(\): done",
+        r"file \d.write\(b'5\\n', 0\): done",
+        r"file \d.write\(b'x\\n', 0\): EINVAL",
+        r"create\('/page_pinner/new', 33188\): EACCES",
+    ):
+        assert any(re.fullmatch(line, found) for found in lines), line
+    assert log.read_text().count("\n") == len(lines)
+
+
+def test_a_trace_of_the_rest(mount: Mounts) -> None:
+    """What the scenario brings is there, and what the engine makes of it; --verbose tells what is done."""
+    log = mount.folder / "trace.log"
+    device = mount(None, "--trace", "engine,scenario", "--verbose", "--log", str(log), "--start", "1s")
+    device.advance("2s")
+    device.threshold.write_text("7\n")
+    order = os.open(device.path / ".pinnerfs" / "advance", os.O_WRONLY)
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.write(order, b"soon")
+    os.close(order)
+    (device.path / ".pinnerfs" / "do").write_text("pin task=driver")
+    assert device.read_all() == []
+    assert pinnerfs("umount", device.path).returncode == 0
+    scenarios, engine = _lines(log, "scenario"), _lines(log, "engine")
+    # Of a pin each second, held for 400 ms, from 0 on; and the live one.
+    assert sum(int(count) for count in re.findall(r"(\d+) get_user_pages", "\n".join(scenarios))) == 5
+    assert sum(int(count) for count in re.findall(r"(\d+) put_user_page", "\n".join(scenarios))) == 3
+    assert sum(int(count) for count in re.findall(r"(\d+) longterm_records", "\n".join(engine))) == 3
+    assert engine[-1].startswith("up to 3000000 us: 1 pins, 0 releases, 0 longterm_records, in ")
+    told = [line.partition(" INFO ")[2] for line in log.read_text().splitlines() if " INFO " in line]
+    assert told == [
+        f"mounting on {device.path}, as process {device.pid}",
+        "advanced by 2s",
+        "threshold is 7 us, and the records are cleared",
+        "refused: advance = 'soon' must be a number and a unit (us, ms, s, min, h), such as '300ms'",
+        "done: 'pin task=driver'",
+        f"unmounted from {device.path}",
+    ]
+
+
+def test_a_trace_changes_no_answer(mount: Mounts) -> None:
+    """Everything is as it is without a trace."""
+    device = mount(None, "--trace", "fuse:engine,scenario", "--verbose", "--log", str(mount.folder / "trace.log"))
+    device.advance("3s")
+    assert device.read_all() == newest_first(3)
+    with device.opened() as file:
+        assert outcome(lambda: os.read(file, 100)) == -errno.ENOMEM
+        assert os.read(file, 4096) == newest_first(3)[0]
+        assert os.fstat(file).st_mode & 0o777 == 0o444
+        assert outcome(lambda: os.fsync(file)) == -errno.EINVAL
+    assert sorted(os.listdir(device.path / "page_pinner")) == ["longterm_pinner", "threshold"]
+
+
+def test_a_trace_of_run(tmp_path: Path) -> None:
+    """`run` traces, too."""
+    (tmp_path / "mnt").mkdir()
+    options = ("--mountpoint", tmp_path / "mnt", "--trace", "fuse", "--log", tmp_path / "log")
+    done = pinnerfs("run", scenario(tmp_path), *options, "--", "cat", tmp_path / "mnt" / "page_pinner" / "threshold")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "300000\n", "")
+    assert "file 1.read(131072): b'300000\\n'" in _lines(tmp_path / "log", "fuse")

@@ -1,0 +1,193 @@
+"""Several users of one machine: what each may do with the others' mounts, and with folders that are not theirs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mount.support import AS_USER, DEADLINE, environment, newest_first, scenario
+
+# As root, in mounts of one's own: /dev/fuse is open to everybody, and fuse.conf is as the test likes it.
+OUTSIDE = f"""
+set -e
+cd "$1"
+mount -t tmpfs none dev
+mknod dev/fuse c 10 229
+chmod 666 dev/fuse
+mount --bind dev/fuse /dev/fuse
+mount --bind fuse.conf /etc/fuse.conf
+set +e
+trap 'umount -l mine roots theirs 2>/dev/null' EXIT
+pinnerfs_as() {{
+    {shlex.join(AS_USER)} "$@"
+}}
+as() {{
+    setpriv --reuid "$1" --regid "$1" --clear-groups sh -c "$2"
+}}
+S=scenario.toml
+. ./script
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that everybody can reach, with mount points of users 1000 and 1001, and of root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as several users")
+    with tempfile.TemporaryDirectory(prefix="pinnerfs-test-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        scenario(folder).rename(folder / "scenario.toml")
+        for point, owner in ("dev", 0), ("mine", 1000), ("theirs", 1001), ("roots", 0):
+            (folder / point).mkdir()
+            os.chown(folder / point, owner, owner)
+        (folder / "fuse.conf").write_text("")
+        yield folder
+
+
+def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in the folder: `pinnerfs_as USER ...`, `as USER 'a script'`, and root's own commands; S is there."""
+    (folder / "script").write_text(script)
+    return subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "bash", "-c", OUTSIDE, "bash", folder],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        env=environment(),
+        check=False,
+    )
+
+
+def _check(done: subprocess.CompletedProcess[str], out: str, *errors: str) -> None:
+    """stdout is `out`, and the lines of stderr begin with `errors`."""
+    lines = done.stderr.splitlines()
+    assert done.stdout == out, done.stderr
+    assert [line[: len(error)] for line, error in zip(lines, errors, strict=False)] == [*errors]
+    assert len(lines) == len(errors)
+
+
+def test_a_users_mount(folder: Path) -> None:
+    """It is its user's alone: neither another user nor root gets in, and no other user can take it down."""
+    done = _shell(
+        folder,
+        """
+        pinnerfs_as 1000 mount $S mine --clock manual --start 2s
+        grep -o "$PWD/mine fuse.pinnerfs [^ ]*" /proc/mounts
+        as 1000 'cat mine/page_pinner/*'
+        stat mine/
+        as 1001 'cat mine/page_pinner/threshold'
+        pinnerfs_as 1001 umount mine
+        pinnerfs_as 1001 ctl mine advance 1s
+        as 1000 'cat mine/.pinnerfs/clock'
+        pinnerfs_as 1000 umount mine
+        ls -A mine
+        """,
+    )
+    options = "rw,nosuid,nodev,relatime,user_id=1000,group_id=1000,default_permissions"
+    records = b"".join(newest_first(2)).decode()
+    _check(
+        done,
+        f"{folder}/mine fuse.pinnerfs {options}\n{records}300000\n2000000\n",
+        "stat: cannot statx 'mine/': Permission denied",
+        "cat: mine/page_pinner/threshold: Permission denied",
+        "Error: cannot unmount mine: ",
+        "Error: cannot steer mine: Permission denied",
+    )
+
+
+def test_allow_other(folder: Path) -> None:
+    """Others get in where the user and fuse.conf say so; the modes decide then, and .pinnerfs/ stays the user's."""
+    (folder / "fuse.conf").write_text("user_allow_other\n")
+    done = _shell(
+        folder,
+        """
+        pinnerfs_as 1000 mount $S mine --clock manual --allow-other
+        as 1001 'cat mine/page_pinner/threshold'
+        as 1000 'chmod 755 mine'
+        as 1001 'cat mine/page_pinner/threshold; echo 5 > mine/page_pinner/threshold'
+        as 1001 'ls mine/.pinnerfs; cat mine/.pinnerfs/clock; echo 1s > mine/.pinnerfs/advance'
+        as 1001 'chmod 777 mine/.pinnerfs'
+        as 1000 'chmod 666 mine/page_pinner/threshold'
+        as 1001 'echo 5 > mine/page_pinner/threshold'
+        cat mine/page_pinner/threshold mine/.pinnerfs/clock
+        pinnerfs_as 1000 umount mine
+        """,
+    )
+    _check(
+        done,
+        "300000\n5\n0\n",
+        "cat: mine/page_pinner/threshold: Permission denied",  # the root is 0700
+        "sh: 1: cannot create mine/page_pinner/threshold: Permission denied",
+        "ls: cannot open directory 'mine/.pinnerfs': Permission denied",
+        "cat: mine/.pinnerfs/clock: Permission denied",
+        "sh: 1: cannot create mine/.pinnerfs/advance: Permission denied",
+        "chmod: changing permissions of 'mine/.pinnerfs': Operation not permitted",
+    )
+
+
+def test_without_user_allow_other(folder: Path) -> None:
+    """Where fuse.conf does not say so, nothing is mounted, and what is missing is named."""
+    done = _shell(folder, 'pinnerfs_as 1000 mount $S mine --allow-other; echo $?; grep -c "$PWD/mine " /proc/mounts')
+    _check(
+        done,
+        "69\n0\n",
+        f"Error: cannot mount on {folder}/mine: libfuse gave up: fusermount: option allow_other only allowed if "
+        "'user_allow_other' is set in /etc/fuse.conf",
+    )
+
+
+def test_what_is_not_ones_own(folder: Path) -> None:
+    """A user can neither mount on another's folder, nor take down or replace root's mount, alive or dead."""
+    done = _shell(
+        folder,
+        f"""
+        pinnerfs_as 1000 mount $S theirs; echo $?
+        pinnerfs_as 1000 mount $S roots; echo $?
+        {sys.executable} -m pinnerfs mount $S roots --clock manual && chmod 755 roots
+        pinnerfs_as 1000 umount roots; echo $?
+        pinnerfs_as 1000 ctl roots advance 1s; echo $?
+        pinnerfs_as 1000 mount $S roots; echo $?
+        cat roots/.pinnerfs/clock
+        kill -KILL $(cat roots/.pinnerfs/pid)
+        while cat roots/.pinnerfs/pid; do :; done >/dev/null 2>&1
+        pinnerfs_as 1000 umount roots; echo $?
+        pinnerfs_as 1000 mount $S roots; echo $?
+        {sys.executable} -m pinnerfs umount roots
+        """,
+    )
+    refused = "Error: cannot mount on {0}: libfuse gave up: fusermount: user has no write access to mountpoint {0}"
+    _check(
+        done,
+        "69\n69\n1\n1\n1\n0\n1\n1\n",
+        refused.format(folder / "theirs"),
+        refused.format(folder / "roots"),
+        "Error: cannot unmount roots: ",
+        "Error: cannot advance the clock: Permission denied",
+        "Error: cannot mount on roots: it already is a mount point (fuse.pinnerfs); wanted an empty folder",
+        "Error: cannot unmount roots: ",
+        "Error: roots is a dead mount that cannot be taken down: unmount it first",
+    )
+
+
+def test_a_link_as_mount_point(folder: Path) -> None:
+    """A link to a folder stands for the folder, to mount and to unmount."""
+    (folder / "link").symlink_to("mine")
+    done = _shell(
+        folder,
+        """
+        pinnerfs_as 1000 mount $S link --clock manual
+        grep -o "$PWD/[a-z]* fuse.pinnerfs" /proc/mounts
+        as 1000 'cat mine/page_pinner/threshold link/page_pinner/threshold'
+        pinnerfs_as 1000 umount link
+        ls -A mine
+        readlink link
+        """,
+    )
+    _check(done, f"{folder}/mine fuse.pinnerfs\n300000\n300000\nmine\n")
