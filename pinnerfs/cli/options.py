@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pinnerfs.cli.limit import limit
 from pinnerfs.clock import Clock, ManualClock, RealClock
 from pinnerfs.debugfs.daemon import Daemon
 from pinnerfs.debugfs.device import Device
@@ -19,6 +20,7 @@ from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.limits import Limits
 from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["TIME", "DeviceOptions", "device", "kernel", "scenario", "seed", "threshold"]
@@ -90,6 +92,7 @@ class DeviceOptions:
     seed: int | None
     threshold: int | None
     kernel: str
+    limits: Limits
     sendfile: bool
     log_file: str | None
 
@@ -100,7 +103,8 @@ class DeviceOptions:
             raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
         if self.speed is not None and self.clock_name == "manual":
             raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
-        return Simulation(load(scenario), seed=self.seed, threshold=self.threshold, kernel=self.kernel)
+        chosen = load(scenario, self.limits)
+        return Simulation(chosen, seed=self.seed, threshold=self.threshold, kernel=self.kernel)
 
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
@@ -139,6 +143,7 @@ _DEVICE = (
     seed,
     threshold,
     kernel,
+    limit,
     click.option(
         "--sendfile",
         is_flag=True,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from itertools import product
 from pathlib import Path
 
 import msgspec
 
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.workload.limits import Limits, check_limits
 from pinnerfs.workload.schema import CHOICES, TABLE_LISTS, Scenario, Stack
 
 __all__ = ["gallery", "load", "parse"]
 
-# tomllib reads some 2.6 MB a second; a scenario is a page of text.
-MAX_FILE = 1 << 20
+LIMITS = Limits()
+
+# tomllib takes time and memory with the square of a key's parts. None of ours has more than three.
+_KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_ENDLESS_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
 
 
 def _folder() -> Path:
@@ -31,49 +36,76 @@ def gallery() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
 
 
-def load(scenario: str | os.PathLike[str]) -> Scenario:
+def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
     """A scenario of the gallery by its name, or of a file by its path (with a `/` in it, or ending in .toml).
 
-    PinnerfsError says what is wrong with it, and where.
+    PinnerfsError says what is wrong with it, and where; or that it takes more than the limits let it.
     """
     text = os.fspath(scenario)
     if isinstance(scenario, str) and "/" not in text and not text.endswith(".toml"):
         known = gallery()
         if text not in known:
-            raise PinnerfsError(
-                f"no scenario {text!r} in the gallery: wanted one of {', '.join(known)}, or a path to a .toml file"
-            )
+            wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
+            raise _refused(f"no scenario {text!r} in the gallery: {wanted}")
         path = known[text]
     else:
         path = Path(text)
     try:
-        if not path.is_file():
-            os.stat(path)
-            raise PinnerfsError(f"cannot read scenario {text}: it is not a regular file")
-        if path.stat().st_size > MAX_FILE:
-            raise PinnerfsError(f"cannot read scenario {text}: it is larger than {MAX_FILE >> 20} MiB")
-        source = path.read_bytes()
+        source = _read(path, limits.file)
     except (OSError, ValueError) as error:
-        raise PinnerfsError(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
-    return parse(source, text)
+        raise _refused(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
+    return parse(source, text, limits)
 
 
-def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
+def _read(path: Path, most: int) -> bytes:
+    """A file's bytes, at most so many; ValueError where there are more, or it is none that just lies there."""
+    # Looked at before it is opened, as that alone can rewind a tape; and a file of /proc would have one wait.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        parts, left = [], most + 1
+        while part := file.read(min(left, 1 << 20)):
+            parts.append(part)
+            left -= len(part)
+        if not left:
+            raise ValueError(f"it is larger than {most} bytes, which --limit file=SIZE raises")
+    return b"".join(parts)
+
+
+def _refused(message: str) -> PinnerfsError:
+    return PinnerfsError(in_a_line(message), BAD_INPUT)
+
+
+def parse(source: str | bytes, where: str = "the scenario", limits: Limits = LIMITS) -> Scenario:
     """A scenario from the text of a file. PinnerfsError says what is wrong with it, beginning with `where`."""
     tables: dict[str, object] = {}
     try:
         if isinstance(source, bytes):
             source = source.decode()
-        tables = tomllib.loads(source)
-        return msgspec.convert(tables, Scenario)
+        tables = _toml(source)
+        scenario = msgspec.convert(tables, Scenario)
     except UnicodeDecodeError as error:
-        raise PinnerfsError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except msgspec.ValidationError as error:
-        raise PinnerfsError(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
+        raise _refused(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is an integer of thousands of digits
-        raise PinnerfsError(f"{where}: not TOML: {error}") from None
+        raise _refused(f"{where}: not TOML: {error}") from None
     except RecursionError:
-        raise PinnerfsError(f"{where}: not a scenario: its brackets are nested too deeply") from None
+        raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
+    try:
+        check_limits(scenario, limits)
+    except ValueError as error:
+        raise _refused(f"{where}: {error}") from None
+    return scenario
+
+
+def _toml(source: str) -> dict[str, object]:
+    if endless := _ENDLESS_KEY.search(source):
+        line = source.count("\n", 0, endless.start()) + 1
+        raise ValueError(f"a key of 32 parts and more (at line {line})")
+    return tomllib.loads(source)
 
 
 def _naming_the_stack(message: str, tables: dict[str, object]) -> str:
