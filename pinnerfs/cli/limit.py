@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.workload.limits import Limits
+from pinnerfs.workload.limits import LIMITS, Limits
 
 __all__ = ["limit"]
 
 
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
     try:
-        return Limits().raised(settings)
+        return LIMITS.raised(settings)
     except ValueError as error:
         raise click.BadParameter(str(error), context, option) from None
 

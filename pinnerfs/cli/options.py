@@ -103,8 +103,13 @@ class DeviceOptions:
             raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
         if self.speed is not None and self.clock_name == "manual":
             raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
-        chosen = load(scenario, self.limits)
-        return Simulation(chosen, seed=self.seed, threshold=self.threshold, kernel=self.kernel)
+        return Simulation(
+            load(scenario, self.limits),
+            seed=self.seed,
+            threshold=self.threshold,
+            kernel=self.kernel,
+            limits=self.limits,
+        )
 
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False

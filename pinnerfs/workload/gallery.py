@@ -12,12 +12,10 @@ from pathlib import Path
 import msgspec
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.workload.limits import Limits, check_limits
+from pinnerfs.workload.limits import LIMITS, Limits, check_limits
 from pinnerfs.workload.schema import CHOICES, TABLE_LISTS, Scenario, Stack
 
 __all__ = ["gallery", "load", "parse"]
-
-LIMITS = Limits()
 
 # tomllib takes time and memory with the square of a key's parts. None of ours has more than three.
 _KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""

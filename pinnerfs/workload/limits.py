@@ -10,7 +10,7 @@ from pinnerfs.kernel.pageflags import PAGE_SIZE
 from pinnerfs.workload.quantities import parse_rate, parse_size, parse_time
 from pinnerfs.workload.schema import Phase, Scenario, Task
 
-__all__ = ["Limits", "check_limits"]
+__all__ = ["LIMITS", "Limits", "check_limits"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Limits:
         return replace(self, **values)
 
 
+LIMITS = Limits()
+
+
 def _value(name: str, text: str) -> int:
     if name in ("file", "memory"):
         return parse_size(name, text)
     if not (text.isascii() and text.isdecimal() and len(text) <= 25):
-        raise ValueError(f"{name} = {text!r} must be a number, such as {getattr(Limits, name)}")
+        raise ValueError(f"{name} = {text!r} must be a number, such as {getattr(LIMITS, name)}")
     return int(text)
 
 
