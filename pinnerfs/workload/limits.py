@@ -12,6 +12,8 @@ from pinnerfs.workload.schema import Phase, Scenario, Task
 
 __all__ = ["LIMITS", "Limits", "check_limits"]
 
+PHASE = 100
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -21,8 +23,8 @@ class Limits:
     memory: int = 64 << 30  # bytes of the device; the books take 17 bytes a frame, once it is touched
     instances: int = 1 << 14
     pins: int = 1 << 20  # in progress at once
-    rate: int = 10_000_000  # pins a second
-    phases: int = 1 << 17  # gone through from arrival to arrival
+    rate: int = 10_000_000  # pins a second, and phases, which take as long as PHASE of them
+    phases: int = 1 << 16  # gone through from arrival to arrival
 
     def raised(self, settings: Iterable[str]) -> Limits:
         """These limits, but for settings such as "memory=1TiB". ValueError says what is wrong with one."""
@@ -78,7 +80,7 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         rate += task.instances * demand.rate
         phases += task.instances * demand.phases
         _check("pins", pins, limits, "pages are pinned at once", where)
-        _check("rate", rate, limits, "pages are pinned a second", where)
+        _check("rate", rate, limits, "pins and phases a second", where)
         _check("phases", phases, limits, "phases go by until all instances have an arrival", where)
 
 
@@ -100,7 +102,7 @@ def _demand(task: Task, owner: Task, stop: float) -> _Demand:
     return _Demand(
         # Each instance has one hold at hand before it takes place.
         pins=pages * max(1.0, in_progress),
-        rate=pages * max(load.rate for load in loads) * 10**6,
+        rate=(pages * max(load.rate for load in loads) + PHASE * len(loads) / period) * 10**6,
         phases=len(loads) * _rounds(loads, stop),
     )
 

@@ -93,7 +93,7 @@ def orders(rng: random.Random) -> tuple[str, bytes]:
         return "do", (line * (MAX_ACTIONS // len(line) + rng.randrange(2))).encode()
     if kind < 0.7:
         task_word = rng.choice(WORDS[:7])
-        rest = (["hold=5ms"], ["hold=0us"], [f"pages={rng.randrange(1, 70)}"], [])
+        rest: tuple[list[str], ...] = (["hold=5ms"], ["hold=0us"], [f"pages={rng.randrange(1, 70)}"], [])
         lines = [" ".join(["pin", task_word, *rng.choice(rest)]) for _ in range(rng.choice((1, 2, 40)))]
         lines += [" ".join([rng.choice(("release", "free")), task_word, *rng.choice(rest[2:])])] * rng.choice((0, 0, 1))
         return "do", "\n".join(lines).encode()
@@ -137,7 +137,7 @@ def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], te
     rng = random.Random(8)
     answers: Counter[str] = Counter()
     longest = 0.0
-    for _ in range(count := amount(150, 4000)):
+    for _ in range(count := amount(150, 2500)):
         name, data = orders(rng)
         before = device.control("stats")
         began = time.monotonic()
@@ -226,4 +226,7 @@ def test_an_advance_without_end(mount: Mounts, amount: Callable[[int, int], int]
     assert clock < 8000 * 3600 * 10**6
     device.advance("1us")
     assert int(device.control("clock")) == clock + 1
+    # It may have been about to read the clock when it was interrupted.
+    if "closed unread" in device.log.read_text():
+        device.expected.append("/.pinnerfs/clock was opened for reading and closed unread")
     tell(f"others waited {waited:.0f}s; the clock came {clock / 10**6:.1f}s far")

@@ -80,7 +80,7 @@ def test_every_short_write() -> None:
 def test_hypothesis_against_the_model(amount: Callable[[int, int], int]) -> None:
     """What hypothesis comes up with means what the model says."""
 
-    @settings(max_examples=amount(500, 20_000), deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=amount(500, 5000), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=200) | st.text(alphabet=CHARACTERS.decode("latin-1"), max_size=30).map(encoded))
     def attack(data: bytes) -> None:
         check(data)
@@ -133,7 +133,7 @@ def test_through_a_mount(mount: Mounts, amount: Callable[[int, int], int], tell:
     answers: Counter[str] = Counter()
     threshold, records = 300_000, 100
     with device.opened(os.O_WRONLY, "threshold") as descriptor:
-        for _ in range(count := amount(300, 5000)):
+        for _ in range(count := amount(300, 3000)):
             # A write of nothing does not reach a FUSE daemon; long ones are cut by the attribute, not by FUSE.
             data = like_a_number(rng) + (b"\0" + rng.randbytes(5000) if rng.random() < 0.1 else b"") or b"\n"
             came = outcome(lambda data=data: os.write(descriptor, data))  # type: ignore[misc]

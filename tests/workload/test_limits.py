@@ -58,21 +58,35 @@ def refusal(text: str, **limits: int) -> str:
         ),
         (
             source(task("a", PLAIN), task("b", PLAIN, 'for = "1us", rate = "1/us", hold = "1us"', pages=64)),
-            {"rate": 64_000_001},
-            r"up to this task 6\.4e\+07 pages are pinned a second, over the limit of 10000000, .* `\$\.task\[1\]`$",
+            {"rate": 64_001_000},
+            r"up to this task 6\.4e\+07 pins and phases a second, over the limit of 10000000, .* `\$\.task\[1\]`$",
         ),
         (
-            source(task("a", 'for = "10us", rate = "1/s", hold = "1us"')),
+            source(task("a", 'for = "1us", every = "1h", hold = "1us"')),
+            {"rate": 101_000_000},
+            r"up to this task 1e\+08 pins and phases a second, over the limit of 10000000",
+        ),
+        (
+            source(task("a", 'for = "20us", rate = "0.5/s", hold = "1us"')),
             {"phases": 200_001},
-            r"2e\+05 phases go by until all instances have an arrival, over the limit of 131072, .* `\$\.task\[0\]`$",
+            r"2e\+05 phases go by until all instances have an arrival, over the limit of 65536, .* `\$\.task\[0\]`$",
         ),
         (
-            source(task("a", 'for = "10us", gap = "1us", hold = "1s"', 'for = "10us"', instances=4)),
+            source(task("a", 'for = "100us", gap = "1us", hold = "10s"', 'for = "100us"', instances=4)),
             {"phases": 400_001},
             r"4e\+05 phases go by",
         ),
     ],
-    ids=["memory", "instances", "pins by rate", "pins by instances", "rate", "phases by rate", "phases by gap"],
+    ids=[
+        "memory",
+        "instances",
+        "pins by rate",
+        "pins by instances",
+        "rate",
+        "rate of phases",
+        "phases by rate",
+        "phases by gap",
+    ],
 )
 def test_over_a_limit(text: str, raised: dict[str, int], words: str) -> None:
     """A scenario over a limit is refused with its place; one that may take more is not, and no other limit stops it."""
@@ -92,9 +106,9 @@ def test_absurd_instances(number: int) -> None:
     "phases",
     [
         ['for = "1us", rate = "1/h", hold = "1us"', PLAIN],
-        ['for = "1us", rate = "1/h", hold = "1us"', 'repeat = 1, gap = "1us", hold = "1us"'],
+        ['for = "1us", rate = "1/h", hold = "1us"', 'repeat = 1, gap = "1ms", hold = "1ms"'],
         ['for = "1us", gap = "1us", hold = "1us"', 'for = "1h"'],
-        ['for = "1us"', 'for = "1us", gap = "1us", hold = { dist = "exponential", mean = "1us" }'],
+        ['for = "1ms"', 'for = "1us", gap = "1us", hold = { dist = "exponential", mean = "1us" }'],
         ['for = { dist = "choice", values = ["1us", "1h"], weights = [1, 9] }, rate = "1/s", hold = "1ms"'],
     ],
 )
@@ -106,7 +120,7 @@ def test_rounds_with_arrivals_are_no_matter(phases: list[str]) -> None:
 def test_an_end_bounds_what_comes() -> None:
     """A scenario that ends soon can take no more than comes until then."""
     forever = 'for = "1h", rate = "100/s", hold = "8000h"'
-    idle = 'for = "1us", rate = "1/h", hold = "1us"'
+    idle = 'for = "100us", rate = "1/h", hold = "1us"'
     for phase in (forever, idle):
         assert "over the limit" in refusal(source(task("a", phase)))
         assert parse(source(task("a", phase), top='duration = "100ms"')).name == "story"
