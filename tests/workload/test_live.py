@@ -18,7 +18,7 @@ from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.actions import parse_actions
 from pinnerfs.workload.gallery import parse
-from pinnerfs.workload.limits import Limits
+from pinnerfs.workload.limits import LIMITS, Limits
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.timeline import Timeline
 from tests.kernel.model import Model
@@ -51,7 +51,7 @@ SCENARIO = parse(
 
 def new_live() -> Live:
     """The live pins of a device with which nobody has done anything yet."""
-    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot())
+    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot(), LIMITS.pins)
 
 
 @pytest.fixture
