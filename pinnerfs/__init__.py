@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from pinnerfs.kernel.records import Record
     from pinnerfs.simulation import Simulation
     from pinnerfs.workload.gallery import gallery, load, parse
+    from pinnerfs.workload.limits import Limits
     from pinnerfs.workload.schema import Scenario
 
-__all__ = ["PinnerfsError", "Record", "Scenario", "Simulation", "gallery", "load", "parse"]
+__all__ = ["Limits", "PinnerfsError", "Record", "Scenario", "Simulation", "gallery", "load", "parse"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Limits": "pinnerfs.workload.limits",
     "PinnerfsError": "pinnerfs.errors",
     "Record": "pinnerfs.kernel.records",
     "Scenario": "pinnerfs.workload.schema",

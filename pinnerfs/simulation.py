@@ -14,6 +14,7 @@ from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.pinner import Pinner
 from pinnerfs.kernel.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.limits import LIMITS, Limits
 from pinnerfs.workload.memory import Memory
 from pinnerfs.workload.quantities import parse_time
 from pinnerfs.workload.schema import Scenario
@@ -45,7 +46,10 @@ def _memory_map(memory: Memory) -> MemoryMap:
 
 
 class Simulation:
-    """A scenario, from time 0 on. `seed` and `threshold` (µs) replace the scenario's own."""
+    """A scenario, from time 0 on. `seed` and `threshold` (µs) replace the scenario's own.
+
+    Of the limits, `pins` is for what is pinned live.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Simulation:
         seed: int | None = None,
         threshold: int | None = None,
         kernel: str = INTRODUCED.name,
+        limits: Limits = LIMITS,
     ) -> None:
         self.scenario = scenario
         self.generation = generation(kernel)
@@ -64,6 +69,7 @@ class Simulation:
         self._seed = scenario.seed if seed is None else seed
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
         self._live: Live | None = None  # until something is done live
+        self._most_live = limits.pins
         self._now = 0
         self._texts: dict[int, bytes] = {}  # of records by their number, once somebody has asked for them
 
@@ -113,7 +119,7 @@ class Simulation:
 
         self.advance_to(self._now)
         if self._live is None:
-            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot)
+            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live)
         try:
             self._live.do(actions, self._now)
         except ValueError as error:

@@ -10,8 +10,7 @@ from importlib import import_module
 import click
 
 from pinnerfs import __version__
-from pinnerfs.cli.words import plain
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import PinnerfsError, in_a_line
 
 __all__ = ["launch", "main"]
 
@@ -86,7 +85,7 @@ def launch(command: click.Command, name: str) -> None:
         command.main(prog_name=name, standalone_mode=False)
         _leave()
     except PinnerfsError as error:
-        click.echo(f"Error: {plain(str(error))}", err=True)
+        click.echo(f"Error: {in_a_line(str(error))}", err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
         error.show()

@@ -6,9 +6,10 @@ import time
 
 import click
 
-from pinnerfs.cli.words import plain
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.cli.limit import limit
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.limits import Limits
 from pinnerfs.workload.schema import Scenario
 
 __all__ = ["check"]
@@ -17,11 +18,12 @@ __all__ = ["check"]
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--expect", is_flag=True, help="Play them too, and see whether what they expect is what comes.")
-def check(scenarios: tuple[str, ...], expect: bool) -> None:
-    """Validate scenarios: names of the gallery or paths. All of them are looked at; one that is wrong fails.
+@limit
+def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
+    """Validate scenarios: names of the gallery or paths. All of them are looked at; where one is wrong the status is 2.
 
-    With --expect each is played, with its own seed, as fast as it can be, and each of its expectations reported; one
-    that is not met fails.
+    With --expect each is played, with its own seed, as fast as it can be, and each of its expectations reported; where
+    one is not met the status is 1.
 
     \b
     Example:
@@ -32,16 +34,17 @@ def check(scenarios: tuple[str, ...], expect: bool) -> None:
     good = []
     for name in scenarios:
         try:
-            scenario = load(name)
+            scenario = load(name, limits)
             if expect and not scenario.expect:
                 raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]], but there is none")
         except PinnerfsError as error:
             wrong += 1
-            click.echo(f"Error: {plain(str(error))}", err=True)
+            click.echo(f"Error: {in_a_line(str(error))}", err=True)
         else:
             good.append((name, scenario))
     if wrong:
-        raise PinnerfsError(f"{wrong} of {len(scenarios)} scenarios cannot be {'checked' if expect else 'played'}")
+        cannot = f"cannot be {'checked' if expect else 'played'}"
+        raise PinnerfsError(f"{wrong} of {len(scenarios)} scenarios {cannot}", BAD_INPUT)
     if expect:
         _expect(good)
     else:

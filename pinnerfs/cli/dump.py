@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.limit import limit
 from pinnerfs.cli.progress import advance
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.limits import Limits
 
 __all__ = ["dump"]
 
@@ -18,13 +20,14 @@ __all__ = ["dump"]
 @options.seed
 @options.threshold
 @options.kernel
-def dump(scenario: str, moment: int, seed: int | None, threshold: int | None, kernel: str) -> None:
+@limit
+def dump(scenario: str, moment: int, seed: int | None, threshold: int | None, kernel: str, limits: Limits) -> None:
     """Print longterm_pinner as a mount of SCENARIO would show it, without mounting anything.
 
     \b
     Example:
       pinnerfs dump camera-stall --at 60s
     """
-    simulation = Simulation(load(scenario), seed=seed, threshold=threshold, kernel=kernel)
+    simulation = Simulation(load(scenario, limits), seed=seed, threshold=threshold, kernel=kernel)
     advance(simulation, moment)
     click.echo(simulation.longterm_pinner(), nl=False)

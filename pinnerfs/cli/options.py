@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pinnerfs.cli.limit import limit
 from pinnerfs.clock import Clock, ManualClock, RealClock
 from pinnerfs.debugfs.daemon import Daemon
 from pinnerfs.debugfs.device import Device
@@ -20,6 +21,7 @@ from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
 from pinnerfs.simulation import Simulation
 from pinnerfs.trace import LAYERS, TracedSimulation, choose
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.limits import Limits
 from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["TIME", "DeviceOptions", "device", "kernel", "scenario", "seed", "threshold"]
@@ -106,6 +108,7 @@ class DeviceOptions:
     seed: int | None
     threshold: int | None
     kernel: str
+    limits: Limits
     sendfile: bool
     log_file: str | None
     verbose: bool
@@ -122,7 +125,13 @@ class DeviceOptions:
         if self.speed is not None and self.clock_name == "manual":
             raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
         kind = TracedSimulation if {"engine", "scenario"} & {*self.trace} else Simulation
-        return kind(load(scenario), seed=self.seed, threshold=self.threshold, kernel=self.kernel)
+        return kind(
+            load(scenario, self.limits),
+            seed=self.seed,
+            threshold=self.threshold,
+            kernel=self.kernel,
+            limits=self.limits,
+        )
 
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
@@ -163,6 +172,7 @@ _DEVICE = (
     seed,
     threshold,
     kernel,
+    limit,
     click.option(
         "--sendfile",
         is_flag=True,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.cli.words import plain
+from pinnerfs.cli.limit import limit
 from pinnerfs.workload.gallery import load
+from pinnerfs.workload.limits import Limits
 from pinnerfs.workload.quantities import Quantity
 from pinnerfs.workload.schema import Phase, Scenario, Task
 
@@ -15,14 +16,15 @@ __all__ = ["show"]
 
 @click.command()
 @options.scenario
-def show(scenario: str) -> None:
+@limit
+def show(scenario: str, limits: Limits) -> None:
     """Explain a scenario: its memory, and what each task does in turn, and what it expects.
 
     \b
     Example:
       pinnerfs show camera-stall
     """
-    click.echo(plain("\n".join(_explain(load(scenario)))))
+    click.echo("\n".join(_explain(load(scenario, limits))))
 
 
 def _explain(scenario: Scenario) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.files import OpenFile
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["CONTROL_FOLDER", "Control"]
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # FUSE cuts a write of 128 KiB or so into pieces; a part of the actions would be carried out without the rest.
 MAX_ACTIONS = 1 << 16
+
+# Nobody is answered while time is played, and no signal stops it.
+PATIENCE = 30.0  # seconds
 
 
 class _OpenText:
@@ -66,12 +70,27 @@ class Control:
         }
 
     def advance(self, data: bytes) -> None:
-        """Let a manual clock go on; OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`."""
+        """Let a manual clock go on; OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`.
+
+        ETIMEDOUT where that is a lot of work: the clock has got as far as it shows then.
+        """
         with self._refusals():
-            self._device.clock.advance(parse_time("advance", data.decode().strip()))
-            with self._device.up_to_now():
-                pass
-        log.info("advanced by %s", data.decode().strip())
+            clock = self._device.clock
+            text = data.decode().strip()
+            step = parse_time("advance", text)
+            with self._device.up_to_now() as simulation:
+                began = clock.now()
+                goal = clock.advance(step)
+                deadline = time.monotonic() + PATIENCE
+                for _ in simulation.steps_to(goal):
+                    if time.monotonic() > deadline:
+                        break
+                left = goal - simulation.now
+                clock.advance(-left)  # nobody has looked at it meanwhile
+            if left:
+                came = f"came {simulation.now - began}us far in {PATIENCE:g} seconds"
+                raise OSError(errno.ETIMEDOUT, f"advance = {text!r} {came}: {left}us are left")
+        log.info("advanced by %s", text)
 
     def do(self, data: bytes) -> None:
         """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
@@ -87,14 +106,16 @@ class Control:
         try:
             yield
         except (PinnerfsError, ValueError) as error:
-            self._error = f"{error}\n"
-            log.info("refused: %s", error)
+            self._refuse(str(error))
             raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
-            self._error = f"{error.strerror}\n"
-            log.info("refused: %s", error.strerror)
+            self._refuse(str(error.strerror))
             raise
         self._error = ""
+
+    def _refuse(self, why: str) -> None:
+        self._error = f"{in_a_line(why)}\n"
+        log.info("refused: %s", in_a_line(why))
 
     def _stats(self) -> str:
         with self._device.up_to_now() as simulation:

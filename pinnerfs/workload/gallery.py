@@ -11,13 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.workload.limits import LIMITS, Limits, check_limits
 from pinnerfs.workload.schema import CHOICES, TABLE_LISTS, Scenario, Stack
 
 __all__ = ["gallery", "load", "parse"]
 
-# tomllib reads some 2.6 MB a second; a scenario is a page of text.
-MAX_FILE = 1 << 20
+# tomllib takes time and memory with the square of a key's parts. None of ours has more than three.
+_KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_ENDLESS_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
 
 
 def _folder() -> Path:
@@ -32,70 +34,83 @@ def gallery() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
 
 
-def load(scenario: str | os.PathLike[str]) -> Scenario:
+def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
     """A scenario of the gallery by its name, or of a file by its path (with a `/` in it, or ending in .toml).
 
-    PinnerfsError says what is wrong with it, and where.
+    PinnerfsError says what is wrong with it, and where; or that it takes more than the limits let it.
     """
     text = os.fspath(scenario)
     if isinstance(scenario, str) and "/" not in text and not text.endswith(".toml"):
         known = gallery()
         if text not in known:
-            raise PinnerfsError(
-                f"no scenario {text!r} in the gallery: wanted one of {', '.join(known)}, or a path to a .toml file"
-            )
+            wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
+            raise _refused(f"no scenario {text!r} in the gallery: {wanted}")
         path = known[text]
     else:
         path = Path(text)
     try:
-        source = _read(path)
-    except _Unfit as error:
-        raise PinnerfsError(f"cannot read scenario {text}: {error}") from None
+        source = _read(path, limits.file)
     except (OSError, ValueError) as error:
-        raise PinnerfsError(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
-    return parse(source, text)
+        raise _refused(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
+    return parse(source, text, limits)
 
 
-class _Unfit(Exception):
-    """Says why a file cannot be a scenario, before anybody has looked into it."""
+def _read(path: Path, most: int) -> bytes:
+    """The bytes of a regular file, be it whose it may: what is looked at is what is read, and nothing is waited for.
 
-
-def _read(path: Path) -> bytes:
-    """The bytes of a regular file, be it whose it may: what is looked at is what is read, and nothing is waited for."""
+    ValueError where there are more of them, or it is no such file.
+    """
     # Opening a device may do something, so at first nothing is opened but the name.
     found = os.open(path, os.O_PATH)
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise _Unfit("it is not a regular file")
+            raise ValueError("it is not a regular file")
         # Some files of /proc are regular ones that keep a reader waiting, and tell no size.
         descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
     finally:
         os.close(found)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        source = b""
-        while len(source) <= MAX_FILE and (part := os.read(file.fileno(), 1 << 16)):
-            source += part
-    if len(source) > MAX_FILE:
-        raise _Unfit(f"it is larger than {MAX_FILE >> 20} MiB")
-    return source
+    with open(descriptor, "rb", buffering=0) as file:
+        parts, left = [], most + 1
+        while part := file.read(min(left, 1 << 20)):
+            parts.append(part)
+            left -= len(part)
+        if not left:
+            raise ValueError(f"it is larger than {most} bytes, which --limit file=SIZE raises")
+    return b"".join(parts)
 
 
-def parse(source: str | bytes, where: str = "the scenario") -> Scenario:
+def _refused(message: str) -> PinnerfsError:
+    return PinnerfsError(in_a_line(message), BAD_INPUT)
+
+
+def parse(source: str | bytes, where: str = "the scenario", limits: Limits = LIMITS) -> Scenario:
     """A scenario from the text of a file. PinnerfsError says what is wrong with it, beginning with `where`."""
     tables: dict[str, object] = {}
     try:
         if isinstance(source, bytes):
             source = source.decode()
-        tables = tomllib.loads(source)
-        return msgspec.convert(tables, Scenario)
+        tables = _toml(source)
+        scenario = msgspec.convert(tables, Scenario)
     except UnicodeDecodeError as error:
-        raise PinnerfsError(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except msgspec.ValidationError as error:
-        raise PinnerfsError(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
+        raise _refused(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
     except ValueError as error:  # TOMLDecodeError is one, and so is an integer of thousands of digits
-        raise PinnerfsError(f"{where}: not TOML: {error}") from None
+        raise _refused(f"{where}: not TOML: {error}") from None
     except RecursionError:
-        raise PinnerfsError(f"{where}: not a scenario: its brackets are nested too deeply") from None
+        raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
+    try:
+        check_limits(scenario, limits)
+    except ValueError as error:
+        raise _refused(f"{where}: {error}") from None
+    return scenario
+
+
+def _toml(source: str) -> dict[str, object]:
+    if endless := _ENDLESS_KEY.search(source):
+        line = source.count("\n", 0, endless.start()) + 1
+        raise ValueError(f"a key of 32 parts and more (at line {line})")
+    return tomllib.loads(source)
 
 
 def _naming_the_stack(message: str, tables: dict[str, object]) -> str:

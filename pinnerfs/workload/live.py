@@ -25,6 +25,9 @@ from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
 
+# Each action looks through all of them.
+MAX_HOLDS = 4096
+
 
 @dataclass(frozen=True)
 class _Hold:
@@ -42,14 +45,16 @@ class _Trial:
     holds: list[_Hold]  # in the order in which they were pinned
     pickers: dict[tuple[str, int], Picker]
     batches: list[EventBatch]
+    pins: int = 0
 
 
 class Live:
-    """The live pins of a scenario, and the events that they make."""
+    """The live pins of a scenario, and the events that they make: at most `most` pages at once, and in one text."""
 
     def __init__(
-        self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot
+        self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot, most: int
     ) -> None:
+        self._most = most
         self._scenario = scenario
         self._seed = seed
         self._memory = memory
@@ -73,8 +78,11 @@ class Live:
                     self._let_go(trial, action, now)
             except ValueError as error:
                 raise ValueError(f"line {action.line}: {error}") from None
-            # A hold of no time ends before the next action.
-            self._end(trial, now)
+            if action.hold == 0:  # it ends before the next action
+                self._end(trial, now)
+        pinned = sum(len(hold.pfn) for hold in trial.holds)
+        if pinned > self._most:
+            raise ValueError(f"{pinned} pages would be pinned live: wanted at most {self._most}")
         self._pickers |= trial.pickers
         self._keep(trial)
 
@@ -102,7 +110,12 @@ class Live:
         task = action.task
         if action.hold is not None and task.release == "never":
             raise ValueError(f"hold goes with a task that releases its pages, and task {task.name!r} never does")
+        if len(trial.holds) >= MAX_HOLDS:
+            raise ValueError(f"{MAX_HOLDS} pins are live already: wanted a `release` or `free` before")
         pfn = self._pick(trial, action) if task.share is None else self._shared(trial, action, task.share)
+        trial.pins += len(pfn)
+        if trial.pins > self._most:
+            raise ValueError(f"{trial.pins} pages would be pinned up to here: wanted at most {self._most} in one go")
         trial.holds.append(_Hold(task, pfn, NEVER if action.hold is None else now + action.hold))
         trial.batches.append(self._events(task, pin_call(task), pfn, now))
 

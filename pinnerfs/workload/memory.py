@@ -6,7 +6,7 @@ import msgspec
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
 from pinnerfs.workload.quantities import parse_size
-from pinnerfs.workload.tables import Table, Time, no_twins
+from pinnerfs.workload.tables import Table, Time, in_words, no_twins
 
 __all__ = ["Memory", "Region"]
 
@@ -21,6 +21,7 @@ class Region(Table, frozen=True):
     zone: int = 0
 
     def __post_init__(self) -> None:
+        in_words("name", self.name)
         if self.migratetype not in Migratetype.__members__:
             wanted = ", ".join(Migratetype.__members__)
             raise ValueError(f"migratetype = {self.migratetype!r} must be one of {wanted}")

@@ -14,6 +14,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
     from pinnerfs.kernel.pages import Int64s
 
@@ -154,6 +155,7 @@ class Sampler:
             raise ValueError(f"{what}.weights = {weights!r} must be numbers from 0 on, with a sum above 0")
         total = sum(weights)
         self._weights = [weight / total for weight in weights]
+        self._arrays: tuple[Int64s, npt.NDArray[np.float64]] | None = None  # the same, once something is drawn
         self._low, self._high = min(self._values), max(self._values)
 
     def _init_parameters(self, distribution: Uniform | Exponential | Normal | Lognormal, what: str) -> None:
@@ -177,6 +179,58 @@ class Sampler:
             raise ValueError(f"{what} = {middle!r} must lie from min = {bounds.min!r} to max = {bounds.max!r}")
         return time
 
+    @property
+    def mean(self) -> float:
+        """The mean in µs, or rather more than less: what is clipped is not reckoned to the last."""
+        match self._distribution:
+            case int():
+                mean: float = self._distribution
+            case Choice():
+                mean = sum(value * weight for value, weight in zip(self._values, self._weights, strict=True))
+            case Uniform():
+                mean = (self._low + self._high) / 2
+            case Exponential():
+                mean = self._mean + self._low
+            case Normal():
+                mean = self._mean + self._sd
+            case Lognormal():
+                mean = self._mean * math.exp(self._distribution.sigma**2 / 2) + self._low
+        return min(mean, self._high)
+
+    @property
+    def median(self) -> float:
+        """Half of the draws are at least so long (µs)."""
+        match self._distribution:
+            case Choice():
+                left = 0.5
+                for value, weight in sorted(zip(self._values, self._weights, strict=True), reverse=True):
+                    left -= weight
+                    if left <= 0:
+                        return value
+                return self._low
+            case int() | Uniform():
+                return (self._low + self._high) / 2
+            case Exponential():
+                return max(self._low, self._mean * math.log(2))
+            case Normal() | Lognormal():
+                return self._mean
+
+    @property
+    def longest(self) -> float:
+        """Longer draws (µs) are one in a thousand million."""
+        match self._distribution:
+            case Exponential():
+                longest: float = self._mean * 21
+            case Normal():
+                longest = self._mean + 6 * self._sd
+            case Lognormal():
+                longest = self._mean * math.exp(6 * self._distribution.sigma)
+            case Choice():
+                longest = max(value for value, weight in zip(self._values, self._weights, strict=True) if weight)
+            case int() | Uniform():
+                longest = self._high
+        return min(longest, self._high)
+
     def draw(self, rng: np.random.Generator, n: int) -> Int64s:
         """n draws. A fixed quantity consumes no randomness."""
         import numpy as np  # not above: to look at a scenario takes a tenth of a second less without it
@@ -185,7 +239,10 @@ class Sampler:
             case int():
                 return np.full(n, self._distribution, dtype=np.int64)
             case Choice():
-                return np.array(self._values)[rng.choice(len(self._values), size=n, p=self._weights)]
+                if self._arrays is None:
+                    self._arrays = np.array(self._values), np.array(self._weights)
+                values, weights = self._arrays
+                return values[rng.choice(len(values), size=n, p=weights)]
             case Uniform():
                 return rng.integers(self._low, self._high, size=n, endpoint=True)
             case Exponential():

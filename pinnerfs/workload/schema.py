@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Literal, get_args
 
 import msgspec
 
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.workload.expectations import Expectation
-from pinnerfs.workload.memory import Memory
-from pinnerfs.workload.quantities import Distribution, Quantity, parse_rate, parse_time, sampler
-from pinnerfs.workload.tables import Table, Time, no_twins
+from pinnerfs.workload.memory import Memory, Region
+from pinnerfs.workload.quantities import Distribution, Quantity, Sampler, parse_rate, parse_time, sampler
+from pinnerfs.workload.tables import Table, Time, in_words, no_twins
 
 __all__ = ["CHOICES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
 
@@ -36,7 +37,6 @@ TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
 # What ends a hold unless a task says otherwise. A reference that was taken without a FOLL flag is a plain one.
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
 
-MAX_INSTANCES = 4096
 MAX_PAGES = 1 << 18
 
 
@@ -53,7 +53,7 @@ class Stack(Table, frozen=True):
             raise ValueError(f"syscall = {self.syscall!r} must be the name of a system call, such as 'ioctl'")
 
 
-class Phase(Table, frozen=True, rename={"lasts": "for"}):
+class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
     lasts: Quantity | None = None
     repeat: int | None = None
     every: Time | None = None
@@ -69,25 +69,33 @@ class Phase(Table, frozen=True, rename={"lasts": "for"}):
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
             raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")
-        if self.lasts is not None:
-            sampler("for", self.lasts)
-            if isinstance(self.lasts, str) and not parse_time("for", self.lasts):
-                raise ValueError(f"for = {self.lasts!r} must be above 0")
+        if self.lasts_of is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
+            raise ValueError(f"for = {self.lasts!r} must be above 0")
         if self.every is not None and not parse_time("every", self.every):
             raise ValueError(f"every = {self.every!r} must be at least 1us")
-        if self.gap is not None:
-            sampler("gap", self.gap)
         if self.rate is not None:
             parse_rate("rate", self.rate)
-        if self.hold is not None:
-            sampler("hold", self.hold)
+        _ = self.gap_of, self.hold_of  # which refuse what is wrong
+
+    # Read once for all instances: a choice may have thousands of values.
+    @cached_property
+    def lasts_of(self) -> Sampler | None:
+        return None if self.lasts is None else sampler("for", self.lasts)
+
+    @cached_property
+    def gap_of(self) -> Sampler | None:
+        return None if self.gap is None else sampler("gap", self.gap)
+
+    @cached_property
+    def hold_of(self) -> Sampler | None:
+        return None if self.hold is None else sampler("hold", self.hold)
 
     @property
     def pause(self) -> bool:
         return self.every is None and self.gap is None and self.rate is None
 
 
-class Task(Table, frozen=True):
+class Task(Table, frozen=True, dict=True):
     name: str
     stack: str
     phase: list[Phase]
@@ -102,11 +110,10 @@ class Task(Table, frozen=True):
     release: Release | None = None
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("name is empty")
-        if not 1 <= self.instances <= MAX_INSTANCES:
-            raise ValueError(f"instances = {self.instances} must lie from 1 to {MAX_INSTANCES}")
-        sampler("start", self.start)
+        in_words("name", self.name)
+        if self.instances < 1:
+            raise ValueError(f"instances = {self.instances} must be at least 1")
+        _ = self.start_of
         if self.share is None:
             if self.region is None:
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
@@ -122,6 +129,10 @@ class Task(Table, frozen=True):
             if not phase.pause and (phase.hold is None) != (self.release == "never"):
                 wanted = "no `hold`: its pins are never released" if self.release == "never" else "a `hold`"
                 raise ValueError(f"phase[{number}] must have {wanted}")
+
+    @cached_property
+    def start_of(self) -> Sampler:
+        return sampler("start", self.start)
 
     @property
     def ends_by(self) -> Release:
@@ -143,8 +154,11 @@ class Scenario(Table, frozen=True):
     race: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("name is empty")
+        in_words("name", self.name)
+        if self.description:
+            in_words("description", self.description)
+        for name in self.stack:
+            in_words("a stack's name", name)
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed = {self.seed} must be a number of 64 bits")
         if self.duration is not None and not parse_time("duration", self.duration):
@@ -154,12 +168,13 @@ class Scenario(Table, frozen=True):
             raise ValueError(f"race = {self.race} must lie from 0 to 1")
         no_twins("task", [task.name for task in self.task])
         tasks = {task.name: task for task in self.task}
+        regions = {region.name: region for region in self.memory.region}
         for number, task in enumerate(self.task):
             where = f"task[{number}] {task.name!r}:"
             if task.stack not in self.stack:
                 raise ValueError(f"{where} stack = {task.stack!r} must be one of {_names(self.stack)}")
             if task.share is None:
-                self._check_room(where, task)
+                self._check_room(where, task, regions)
             elif task.share == task.name or task.share not in tasks:
                 others = [name for name in tasks if name != task.name]
                 raise ValueError(f"{where} share = {task.share!r} must name another task, of {_names(others)}")
@@ -173,8 +188,7 @@ class Scenario(Table, frozen=True):
                 where = f"expect[{number}]: call_site = {expectation.call_site!r}"
                 raise ValueError(f"{where} must be a symbol of the stacks' frames, without offset and module")
 
-    def _check_room(self, where: str, task: Task) -> None:
-        regions = {region.name: region for region in self.memory.region}
+    def _check_room(self, where: str, task: Task, regions: dict[str, Region]) -> None:
         if task.region not in regions:
             raise ValueError(f"{where} region = {task.region!r} must be one of {_names(regions)}")
         order = task.order or 0

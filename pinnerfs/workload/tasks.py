@@ -16,7 +16,7 @@ import numpy as np
 from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time, sampler
+from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time
 from pinnerfs.workload.schema import Phase, Task
 
 __all__ = ["NEVER", "HoldBlock", "hold_blocks", "pin_call", "random_streams", "release_call"]
@@ -78,12 +78,12 @@ class _Phase(NamedTuple):
     @classmethod
     def of(cls, phase: Phase) -> _Phase:
         return cls(
-            lasts=None if phase.lasts is None else sampler("for", phase.lasts),
+            lasts=phase.lasts_of,
             repeat=phase.repeat,
             every=None if phase.every is None else parse_time("every", phase.every),
-            gap=None if phase.gap is None else sampler("gap", phase.gap),
+            gap=phase.gap_of,
             mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
-            hold=None if phase.hold is None else sampler("hold", phase.hold),
+            hold=phase.hold_of,
         )
 
 
@@ -95,7 +95,7 @@ class _Times:
         self._rng = rng
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
-        self._now = int(sampler("start", task.start).draw(rng, 1)[0])  # where the current phase begins
+        self._now = int(task.start_of.draw(rng, 1)[0])  # where the current phase begins
         # Of the last hold of a `gap` phase: when the next one may begin at the earliest, and when it ended.
         self._begin_after = 0
         self._free_at: int | None = None

@@ -135,6 +135,9 @@ class Timeline:
         self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot
     ) -> None:
         self._race = (scenario.race, seed)
+        # Races are between pages, of which a row then is but one.
+        widest = max((task.pages or 1 for task in scenario.task), default=1) if scenario.race else 1
+        self._most_rows = max(1, MOST_EVENTS // widest)
         stop = NEVER if scenario.duration is None else parse_time("duration", scenario.duration)
         tasks = {task.name: task for task in scenario.task}
         self._tasks: list[tuple[Task, _TaskEvents]] = []
@@ -181,7 +184,7 @@ class Timeline:
             self._ready = self._window()
 
     def _window(self) -> EventBatch:
-        until, room = self._end + self._width, MOST_EVENTS
+        until, room = self._end + self._width, self._most_rows
         for _, events in self._tasks:
             until, made = events.pool.look_ahead(self._end, until, room)
             room -= made
@@ -204,9 +207,10 @@ class Timeline:
         window = window[stable_order(window.time - self._end)]
         self._end = until
         self._due = self._next_due()
-        if len(window) < WINDOW_EVENTS:
+        made = int(window.pages.sum()) if self._race[0] else len(window)
+        if made < WINDOW_EVENTS:
             self._width = min(2 * self._width, LARGEST_WINDOW)
-        elif len(window) > 4 * WINDOW_EVENTS:
+        elif made > 4 * WINDOW_EVENTS:
             self._width = max(self._width // 2, 1)
         return self._raced(window, until) if self._race[0] else window
 

@@ -82,7 +82,7 @@ def test_a_scenario_without_expectations(run: Run, tmp_path: Path) -> None:
     bare, good = write(tmp_path / "bare.toml"), write(tmp_path / "good.toml", 'at = "5s"')
     assert run("check", bare).status == 0
     result = run("check", "--expect", good, bare)
-    assert (result.status, result.out) == (1, "")
+    assert (result.status, result.out) == (2, "")
     assert result.err == (
         f"Error: {bare}: nothing to check: wanted an [[expect]], but there is none\n"
         "Error: 1 of 2 scenarios cannot be checked\n"
@@ -93,7 +93,7 @@ def test_a_scenario_that_is_wrong(run: Run, tmp_path: Path) -> None:
     """A file that does not validate is refused in the words of the plain check, and nothing is played."""
     wrong, good = write(tmp_path / "wrong.toml", "at = 5"), write(tmp_path / "good.toml", 'at = "5s"')
     refused = [run("check", *options, good, wrong) for options in ((), ("--expect",))]
-    assert [(result.status, result.out) for result in refused] == [(1, ""), (1, "")]
+    assert [(result.status, result.out) for result in refused] == [(2, ""), (2, "")]
     first, second = (result.err.splitlines() for result in refused)
     assert first[0] == second[0] and "at = 5 has no unit" in first[0] and "- at `$.expect[0]`" in first[0]
 

@@ -44,6 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     (tmp_path / "deep.toml").write_text("x = " + "[" * 5000)
     (tmp_path / "large.toml").write_bytes(b"#" * ((1 << 20) + 1))
+    (tmp_path / "many.toml").write_text(PLAIN.replace("[[task.phase]]", "instances = 16385\n[[task.phase]]"))
+    (tmp_path / "controls.toml").write_text('"\\u001b[31m\\n" = 1\n')
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "m").mkdir()
     os.mkfifo(tmp_path / "fifo.toml")
@@ -59,24 +61,36 @@ ERRORS = {
     "too many arguments": (["list", "more"], 2, "unexpected extra argument"),
     "check without arguments": (["check"], 2, "Missing argument 'SCENARIO...'"),
     "show without arguments": (["show"], 2, "Missing argument 'SCENARIO'"),
-    "show of nothing": (["show", "nonsense"], 1, "no scenario 'nonsense' in the gallery: wanted one of blind-spot"),
-    "show of an empty name": (["show", ""], 1, "no scenario '' in the gallery"),
-    "show of no file": (["show", "./no.toml"], 1, "cannot read scenario './no.toml': No such file or directory"),
-    "show of a folder": (["show", "folder.toml"], 1, "not a regular file"),
-    "show of a fifo": (["show", "fifo.toml"], 1, "not a regular file"),
-    "show of a device": (["show", "/dev/zero"], 1, "not a regular file"),
-    "show of a loop": (["show", "loop.toml"], 1, "Too many levels of symbolic links"),
-    "show of a large file": (["show", "large.toml"], 1, "larger than 1 MiB"),
-    "show of an endless name": (["show", "./" + "x" * 5000], 1, "File name too long"),
-    "show of an undecodable name": (["show", "./\udcff"], 1, "No such file or directory"),
-    "no TOML": (["check", "broken.toml"], 1, "broken.toml: not TOML: "),
-    "an empty file": (["check", "empty.toml"], 1, "missing required field `format`"),
-    "no text": (["check", "bytes.toml"], 1, "not UTF-8 text"),
-    "nested too deeply": (["check", "deep.toml"], 1, "deep.toml: not"),
-    "an unknown field": (["check", "unknown.toml"], 1, "unknown field `rat` - at `$.task[0].phase[0]`"),
-    "a later format": (["check", "later.toml"], 1, "later.toml: format = 2 must be "),
-    "a number without unit": (["check", "unitless.toml"], 1, "hold = 400 has no unit"),
-    "one bad of several": (["check", "good.toml", "unknown.toml"], 1, "1 of 2 scenarios cannot be played"),
+    "show of nothing": (["show", "nonsense"], 2, "no scenario 'nonsense' in the gallery: wanted one of blind-spot"),
+    "show of an empty name": (["show", ""], 2, "no scenario '' in the gallery"),
+    "show of no file": (["show", "./no.toml"], 2, "cannot read scenario './no.toml': No such file or directory"),
+    "show of a folder": (["show", "folder.toml"], 2, "not a regular file"),
+    "show of a fifo": (["show", "fifo.toml"], 2, "not a regular file"),
+    "show of a device": (["show", "/dev/zero"], 2, "not a regular file"),
+    "show of a loop": (["show", "loop.toml"], 2, "Too many levels of symbolic links"),
+    "show of a large file": (["show", "large.toml"], 2, "larger than 1048576 bytes"),
+    "show of an endless name": (["show", "./" + "x" * 5000], 2, "File name too long"),
+    "show of an undecodable name": (["show", "./\udcff"], 2, "No such file or directory"),
+    "a limit that is none": (
+        ["check", "good.toml", "--limit", "holds=4"],
+        2,
+        "no limit 'holds=4': wanted one of file=..., memory=..., instances=..., pins=..., rate=..., phases=...",
+    ),
+    "over a limit": (
+        ["dump", "many.toml", "--at", "1s"],
+        2,
+        "many.toml: up to this task 16385 instances of all tasks, over the limit of 16384, which --limit instances=N",
+    ),
+    "mount over a limit": (["mount", "many.toml", "m", "--limit", "pins=5"], 2, "over the limit of 16384"),
+    "controls in a name": (["check", "controls.toml"], 2, r"unknown field `\x1b[31m\n`"),
+    "no TOML": (["check", "broken.toml"], 2, "broken.toml: not TOML: "),
+    "an empty file": (["check", "empty.toml"], 2, "missing required field `format`"),
+    "no text": (["check", "bytes.toml"], 2, "not UTF-8 text"),
+    "nested too deeply": (["check", "deep.toml"], 2, "deep.toml: not"),
+    "an unknown field": (["check", "unknown.toml"], 2, "unknown field `rat` - at `$.task[0].phase[0]`"),
+    "a later format": (["check", "later.toml"], 2, "later.toml: format = 2 must be "),
+    "a number without unit": (["check", "unitless.toml"], 2, "hold = 400 has no unit"),
+    "one bad of several": (["check", "good.toml", "unknown.toml"], 2, "1 of 2 scenarios cannot be played"),
     "dump without --at": (["dump", "camera-stall"], 2, "Missing option '--at'"),
     "dump at no time": (["dump", "camera-stall", "--at", "60"], 2, "must be a number and a unit"),
     "dump at an empty time": (["dump", "camera-stall", "--at", ""], 2, "must be a number and a unit"),
@@ -104,8 +118,8 @@ ERRORS = {
         2,
         "'introduced', 'android12-5.10-early'",
     ),
-    "dump of nothing": (["dump", "nonsense", "--at", "1s"], 1, "no scenario 'nonsense' in the gallery"),
-    "dump of a bad scenario": (["dump", "unknown.toml", "--at", "1s"], 1, "unknown field `rat`"),
+    "dump of nothing": (["dump", "nonsense", "--at", "1s"], 2, "no scenario 'nonsense' in the gallery"),
+    "dump of a bad scenario": (["dump", "unknown.toml", "--at", "1s"], 2, "unknown field `rat`"),
     "mount without mount point": (["mount", "camera-stall"], 2, "Missing argument 'MOUNTPOINT'"),
     "mount with another clock": (["mount", "camera-stall", "m", "--clock", "atomic"], 2, "'atomic' is not one of"),
     "mount at speed 0": (["mount", "camera-stall", "m", "--speed", "0"], 2, "not in the range"),
@@ -126,15 +140,15 @@ ERRORS = {
         "--speed 'X' goes with --clock real",
     ),
     "mount from a bad start": (["mount", "camera-stall", "m", "--start", "soon"], 2, "must be a number and a unit"),
-    "mount of nothing": (["mount", "nonsense", "m"], 1, "no scenario 'nonsense' in the gallery"),
+    "mount of nothing": (["mount", "nonsense", "m"], 2, "no scenario 'nonsense' in the gallery"),
     "mount on nothing": (["mount", "camera-stall", "missing"], 1, "cannot mount on missing: No such file or directory"),
     "mount on an empty name": (["mount", "camera-stall", ""], 1, "cannot mount on '': No such file or directory"),
     "mount on a file": (["mount", "camera-stall", "good.toml"], 1, "cannot mount on good.toml: Not a directory"),
     "mount on a full folder": (["mount", "camera-stall", "."], 1, "the folder is not empty"),
     "run without arguments": (["run"], 2, "Missing argument 'SCENARIO'"),
     "run without command": (["run", "camera-stall", "--"], 2, "Missing argument '-- COMMAND...'"),
-    "run of nothing": (["run", "nonsense", "--", "true"], 1, "no scenario 'nonsense' in the gallery"),
-    "run of a bad scenario": (["run", "unknown.toml", "--", "true"], 1, "unknown field `rat`"),
+    "run of nothing": (["run", "nonsense", "--", "true"], 2, "no scenario 'nonsense' in the gallery"),
+    "run of a bad scenario": (["run", "unknown.toml", "--", "true"], 2, "unknown field `rat`"),
     "run over nothing": (
         ["run", "camera-stall", "--mountpoint", "missing", "--", "true"],
         1,
@@ -244,7 +258,7 @@ def test_a_full_disk(stdout: str, arguments: list[str]) -> None:
 
 def test_exit_codes_of_a_process() -> None:
     """A real process leaves with the same statuses, and prints no traceback."""
-    for arguments, status in ((["nonsense"], 2), (["show", "nonsense"], 1), (["--version"], 0)):
+    for arguments, status in ((["nonsense"], 2), (["show", "nonsense"], 2), (["--version"], 0)):
         done = subprocess.run(
             [sys.executable, "-m", "pinnerfs", *arguments],
             capture_output=True,

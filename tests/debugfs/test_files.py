@@ -12,6 +12,7 @@ from pinnerfs.clock import ManualClock, RealClock
 from pinnerfs.debugfs.control import Control
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.files import FILES, Failures, OpenFile
+from pinnerfs.debugfs.steering import Steering
 from tests.mount.support import newest_first, outcome, record, scenario
 
 
@@ -105,6 +106,45 @@ def test_advance_and_its_errors(device: Device) -> None:
     show["advance"]().write(b"0s")
     assert show["error"]().read(100) == b""
     assert show["stats"]().read(1000).startswith(b"pins 16\nreleases 15\n")
+
+
+def test_advance_that_is_a_lot_of_work(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops after a while with ETIMEDOUT, the clock where the books are; steering goes on to the same end."""
+    monkeypatch.setattr("pinnerfs.debugfs.control.PATIENCE", 0.0)
+    files = Control(device).files
+    assert outcome(lambda: files["advance"][1]().write(b"8000h")) == -errno.ETIMEDOUT
+    came = device.clock.now() - 10_000_000
+    left = 8000 * 3600 * 10**6 - came
+    assert min(came, left) > 0
+    words = f"advance = '8000h' came {came}us far in 0 seconds: {left}us are left\n"
+    assert files["error"][1]().read(1000).decode() == words
+    # Through the folder, as ctl does it; a deadline of no time makes each write one piece of the work.
+    writes: list[str] = []
+
+    def write(self: Steering, name: str, text: str) -> None:
+        writes.append(text)
+        files[name][1]().write(text.encode())
+
+    (tmp_path / ".pinnerfs").mkdir()
+    monkeypatch.setattr(Steering, "read", lambda self, name: files[name][1]().read(1000).decode())
+    monkeypatch.setattr(Steering, "_write", write)
+    Steering(tmp_path).advance("20h")
+    assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6
+    assert len(writes) > 1
+    twin = Simulation(load(scenario(tmp_path)))
+    twin.advance_to(device.clock.now())
+    with device.up_to_now() as simulation:
+        assert simulation.longterm_pinner() == twin.longterm_pinner() != ""
+
+
+def test_what_error_says_fits_a_terminal(device: Device) -> None:
+    """However long and whatever is written, the reason is one line of printable text."""
+    files = Control(device).files
+    for order in (b"9" * 100_000, b"\x1b[31m\n" * 1000):
+        for name in ("advance", "do"):
+            assert outcome(lambda name=name, order=order: files[name][1]().write(order)) == -errno.EINVAL  # type: ignore[misc]
+            said = files["error"][1]().read(1 << 20).decode()
+            assert said.endswith("\n") and said[:-1].isprintable() and 10 < len(said) < 5000
 
 
 def test_advance_of_a_real_clock(tmp_path: Path) -> None:

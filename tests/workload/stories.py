@@ -10,6 +10,7 @@ from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.workload.gallery import parse
+from pinnerfs.workload.limits import Limits
 from pinnerfs.workload.schema import Scenario
 from pinnerfs.workload.timeline import Timeline
 
@@ -69,8 +70,8 @@ def source(*tasks: str, top: str = "", memory: str = MEMORY, stack: str = 'frame
 
 
 def story(*tasks: str, top: str = "") -> Scenario:
-    """A scenario with these tasks."""
-    return parse(source(*tasks, top=top))
+    """A scenario with these tasks, however many pins a second they are."""
+    return parse(source(*tasks, top=top), limits=Limits(rate=1 << 40))
 
 
 def timeline(scenario: Scenario, seed: int = 0) -> Timeline:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.workload.gallery import MAX_FILE, gallery, load, parse
+from pinnerfs.workload.gallery import gallery, load, parse
+from pinnerfs.workload.limits import Limits
 from tests.mount.support import pinnerfs
 from tests.workload.stories import source, task
 
@@ -150,9 +151,11 @@ def test_numbers_of_many_digits() -> None:
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     """A file of over 1 MiB is refused unread."""
     path = tmp_path / "large.toml"
-    path.write_bytes(b"#" * (MAX_FILE + 1))
-    assert "it is larger than 1 MiB" in refusal(path)
-    path.write_text(GOOD + "#" * (MAX_FILE - len(GOOD)))
+    most = Limits().file
+    path.write_text(GOOD + "#" * (most + 1 - len(GOOD)))
+    assert "it is larger than 1048576 bytes, which --limit file=SIZE raises" in refusal(path)
+    assert load(path, Limits(file=most + 1)).name == "story"
+    path.write_text(GOOD + "#" * (most - len(GOOD)))
     assert load(path).name == "story"
 
 

@@ -18,6 +18,7 @@ from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.actions import parse_actions
 from pinnerfs.workload.gallery import parse
+from pinnerfs.workload.limits import LIMITS, Limits
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.timeline import Timeline
 from tests.kernel.model import Model
@@ -50,7 +51,7 @@ SCENARIO = parse(
 
 def new_live() -> Live:
     """The live pins of a device with which nobody has done anything yet."""
-    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot())
+    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot(), LIMITS.pins)
 
 
 @pytest.fixture
@@ -342,3 +343,43 @@ def test_live_actions_between_advances_against_the_model(
     stats = simulation.stats()
     assert (stats["pins"], stats["releases"], stats["longterm_records"]) == (model.pins, model.releases, model.records)
     assert (stats["pinned_now"], stats["pinned_now_in_cma"]) == model.pinned()
+
+
+LARGE = parse(
+    source(
+        task("buffer", NEVER_COMES, start="8000h", pages=1 << 18),
+        memory='[memory]\nsize = "1GiB"\nregion = [{ name = "normal", size = "1GiB" }]\n',
+    )
+)
+
+
+def test_more_pages_than_the_limit() -> None:
+    """Pages pinned live, at once or in one go, are at most as many as the limit says: more are refused whole."""
+    simulation = Simulation(LARGE)
+    pin = "pin task=buffer"
+    for text, words in (
+        ("\n".join([pin] * 5), "line 5: 1310720 pages would be pinned up to here: wanted at most 1048576 in one go"),
+        ("\n".join([f"{pin} hold=0us"] * 2000), "line 5: 1310720 pages would be pinned up to here"),
+    ):
+        with pytest.raises(PinnerfsError, match=words):
+            simulation.do(text)
+    assert simulation.stats()["pins"] == 0
+    simulation.do("\n".join([pin] * 3))
+    with pytest.raises(PinnerfsError, match="1310720 pages would be pinned live: wanted at most 1048576"):
+        simulation.do(f"{pin}\n{pin}")
+    simulation.do(pin)
+    assert simulation.stats()["pinned_now"] == 1 << 18
+    assert simulation.stats()["pins"] == 4 << 18
+    few = Simulation(LARGE, limits=Limits(pins=1))
+    with pytest.raises(PinnerfsError, match="line 1: 262144 pages would be pinned up to here: wanted at most 1 "):
+        few.do(pin)
+    few.do(f"{pin} pages=1")
+
+
+def test_more_live_pins_than_are_kept_track_of() -> None:
+    """There are at most 4096 live pins, until some are released."""
+    simulation = Simulation(SCENARIO)
+    simulation.do("\n".join(["pin task=leak"] * 4096))
+    with pytest.raises(PinnerfsError, match="line 1: 4096 pins are live already: wanted a `release` or `free` before"):
+        simulation.do("pin task=huge")
+    simulation.do("free task=leak pages=1\npin task=huge")

@@ -368,6 +368,12 @@ def test_memory_is_bounded(tasks: list[str], until: int) -> None:
     assert peak(story(*tasks), until * SECOND) < 64 << 20
 
 
+def test_memory_is_bounded_while_large_buffers_race() -> None:
+    """Races are between pages: a window of them holds no more pages than another one rows."""
+    buffers = task("a", 'for = "1h", every = "1ms", hold = "1ms"', pages=4096)
+    assert peak(story(buffers, top="race = 1.0"), SECOND) < 64 << 20
+
+
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_races_are_off_unless_asked_for(chance: float) -> None:
     """Without `race` each task's release comes before the next pin of the page; with 1.0 all of them change places."""

@@ -1,0 +1,232 @@
+"""Writes of anything into `.pinnerfs/`, beside a simulation that is told the same and must come out the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from pinnerfs import PinnerfsError, Simulation, load
+from pinnerfs.debugfs.control import MAX_ACTIONS, PATIENCE
+from pinnerfs.workload.quantities import parse_time
+from tests.mount.support import DEADLINE, ROOT, Mount, Mounts, environment, outcome
+from tests.workload.stories import source, task
+
+pytestmark = pytest.mark.mount
+
+NEVER_COMES = 'repeat = 1, every = "8000h", hold = "1s"'
+SCENARIO = source(
+    task("busy", 'for = "8000h", every = "1ms", hold = "1ms"', pages=8, pick="scattered"),
+    task("quiet", NEVER_COMES, start="8000h", pages=3),
+    task("buffer", NEVER_COMES, start="8000h", pages=1 << 13),
+    task("huge", NEVER_COMES, start="8000h", region="cma", order=9, foll="FOLL_PIN"),
+    task("guest", NEVER_COMES, start="8000h", share="quiet", release="put_page"),
+    task("leak", 'repeat = 1, every = "8000h"', start="8000h", release="never"),
+    task("two words", NEVER_COMES, start="8000h", release="free"),
+)
+VERBS = ("pin", "pin", "pin", "release", "free", "unpin", "PIN", "", "pin\0")
+WORDS = (
+    *(
+        "task=quiet",
+        "task=quiet",
+        "task=buffer",
+        "task=huge",
+        "task=guest",
+        "task=leak",
+        "'task=two words'",
+        "task=nobody",
+    ),
+    *("pages=1", "pages=2", "pages=0", "pages=-1", "pages=262144", "pages=262145", "pages=999999999999", "pages=1e3"),
+    *("hold=0us", "hold=5ms", "hold=1s", "hold=8784h", "hold=8785h", "hold=-1s", "hold=nan", "hold=5", "by=put_page"),
+    *(
+        "by=free",
+        "by=never",
+        "by=put_user_page",
+        "task",
+        "=",
+        "'",
+        '"a',
+        "\\",
+        "x" * 300,
+        "\x1b[31m",
+        "é",
+        "\ud800",
+        "#",
+    ),
+)
+TIMES = (
+    "5ms",
+    "20ms",
+    "1us",
+    "0s",
+    "1.5ms",
+    "5",
+    "",
+    "-1s",
+    "1e3s",
+    "9" * 30 + "s",
+    "nan",
+    "inf",
+    "5 s",
+    "5ms\n",
+    "8785h",
+)
+
+
+def orders(rng: random.Random) -> tuple[str, bytes]:
+    """A file, and what to write into it."""
+    kind = rng.random()
+    if kind < 0.1:
+        return rng.choice(("advance", "do")), rng.randbytes(rng.choice((1, 5, 100, 5000, MAX_ACTIONS, MAX_ACTIONS + 1)))
+    if kind < 0.3:
+        return "advance", rng.choice(TIMES).encode() or b"\n"
+    if kind < 0.33:
+        line = rng.choice(("pin task=quiet\n", "pin task=leak hold=1s\n", "pin task=buffer hold=0us\n", "\n", "'"))
+        return "do", (line * (MAX_ACTIONS // len(line) + rng.randrange(2))).encode()
+    if kind < 0.7:
+        task_word = rng.choice(WORDS[:7])
+        rest: tuple[list[str], ...] = (["hold=5ms"], ["hold=0us"], [f"pages={rng.randrange(1, 70)}"], [])
+        lines = [" ".join(["pin", task_word, *rng.choice(rest)]) for _ in range(rng.choice((1, 2, 40)))]
+        lines += [" ".join([rng.choice(("release", "free")), task_word, *rng.choice(rest[2:])])] * rng.choice((0, 0, 1))
+        return "do", "\n".join(lines).encode()
+    lines = [
+        " ".join([rng.choice(VERBS[: rng.choice((5, 9))]), *rng.choices(WORDS[: rng.choice((7, 20, 99))], k=number)])
+        for number in rng.choices((1, 1, 1, 2, 3), k=rng.choice((1, 1, 2, 30)))
+    ]
+    return "do", "\n".join(lines).encode(errors="surrogatepass")
+
+
+def told(twin: Simulation, name: str, data: bytes) -> int:
+    """What a write comes to, done to a simulation without a mount."""
+    twin.advance_to(twin.now)  # as a mount does before it answers: something may happen at 0
+    try:
+        if name == "advance":
+            twin.advance(parse_time("advance", data.decode().strip()))
+        elif len(data) > MAX_ACTIONS:
+            raise ValueError
+        else:
+            twin.do(data.decode())
+    except (PinnerfsError, ValueError):
+        return -errno.EINVAL
+    return len(data)
+
+
+def write(device: Mount, name: str, data: bytes) -> int:
+    descriptor = os.open(device.path / ".pinnerfs" / name, os.O_WRONLY)
+    try:
+        came = outcome(lambda: os.write(descriptor, data))
+    finally:
+        os.close(descriptor)
+    assert isinstance(came, int)
+    return came
+
+
+def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
+    """Each write is carried out whole or refused whole, by EINVAL and a line of words, in little time."""
+    path = mount.folder / "live.toml"
+    path.write_text(SCENARIO)
+    device, twin = mount(path), Simulation(load(path))
+    rng = random.Random(8)
+    answers: Counter[str] = Counter()
+    longest = 0.0
+    for _ in range(count := amount(150, 2500)):
+        name, data = orders(rng)
+        before = device.control("stats")
+        began = time.monotonic()
+        came = write(device, name, data)
+        longest = max(longest, time.monotonic() - began)
+        assert came == told(twin, name, data), (name, data[:1000])
+        answers[f"{name} {'accepted' if came >= 0 else 'refused'}"] += 1
+        error = device.control("error")
+        if came >= 0:
+            assert error == ""
+        else:
+            assert error.endswith("\n") and error[:-1].isprintable() and 5 < len(error) < 5000
+            assert device.control("stats") == before
+        assert device.stats() == twin.stats()
+        assert device.control("clock") == f"{twin.now}\n"
+    assert b"".join(device.read_all()).decode() == twin.longterm_pinner()
+    parts = ", ".join(f"{number} {name}" for name, number in sorted(answers.items()))
+    tell(f"{count} writes: {parts}; the longest took {longest:.2f}s")
+    assert len(answers) == 4
+    assert longest < DEADLINE
+
+
+def test_the_others_the_wrong_way(
+    mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
+) -> None:
+    """What is for reading refuses every write, and what is for writing every read; texts come whole in any pieces."""
+    device = mount()
+    rng = random.Random(9)
+    device.advance("5s")
+    assert write(device, "do", b"pin task=nobody") == -errno.EINVAL
+    wanted = {name: device.control(name).encode() for name in ("clock", "error", "pid", "stats")}
+    for _ in range(count := amount(50, 2000)):
+        for name, text in wanted.items():
+            with open(device.path / ".pinnerfs" / name, "rb", buffering=0) as file:
+                parts = []
+                while part := file.read(rng.choice((1, 2, 7, 4096, 1 << 20))):
+                    parts.append(part)
+                assert b"".join(parts) == text
+        name = rng.choice((*wanted, "advance", "do"))
+        wrong = os.O_WRONLY if name in wanted else os.O_RDONLY
+
+        def call(descriptor: int, wrong: int = wrong) -> object:
+            if wrong == os.O_WRONLY:
+                return os.write(descriptor, rng.randbytes(rng.choice((1, 100, 200_000))))
+            return os.read(descriptor, 4096)
+
+        file_path = device.path / ".pinnerfs" / name
+        descriptor = outcome(lambda path=file_path, way=wrong: os.open(path, way))  # type: ignore[misc]
+        if descriptor >= 0:
+            try:
+                assert outcome(lambda descriptor=descriptor: call(descriptor)) == -errno.EINVAL  # type: ignore[misc]
+            finally:
+                os.close(descriptor)
+        else:
+            assert descriptor == -errno.EACCES
+    assert {name: device.control(name).encode() for name in wanted} == wanted
+    tell(f"{4 * count} texts in pieces, {count} calls the wrong way")
+
+
+def test_an_advance_without_end(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
+    """ctl advancing through a year of a storm lets others in, ends when interrupted, and the mount still answers."""
+    if not amount(0, 1):
+        pytest.skip("a write may take half a minute: only with --soak")
+    path = mount.folder / "storm.toml"
+    path.write_text(source(task("storm", 'for = "8000h", rate = "1/us", hold = "2us"')))
+    device = mount(path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pinnerfs", "ctl", str(device.path), "advance", "8000h"],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as ctl:
+        try:
+            began = time.monotonic()
+            moments: list[int] = []
+            while len(moments) < 3 or moments[-1] == moments[0]:
+                moments.append(int(device.control("clock")))
+                assert time.monotonic() - began < 4 * PATIENCE
+            waited = time.monotonic() - began
+            ctl.send_signal(signal.SIGINT)
+            assert ctl.wait(2 * PATIENCE) == 130
+        finally:
+            ctl.kill()
+    clock = int(device.control("clock"))
+    assert clock < 8000 * 3600 * 10**6
+    device.advance("1us")
+    assert int(device.control("clock")) == clock + 1
+    # It may have been about to read the clock when it was interrupted.
+    if "closed unread" in device.log.read_text():
+        device.expected.append("/.pinnerfs/clock was opened for reading and closed unread")
+    tell(f"others waited {waited:.0f}s; the clock came {clock / 10**6:.1f}s far")
