@@ -20,7 +20,7 @@ class Limits:
     """The most that a scenario may take. scenarios/README.md says of each what it counts, and what it costs."""
 
     file: int = 1 << 20  # bytes; tomllib reads some 2.6 MB a second
-    memory: int = 64 << 30  # bytes of the device; the books take 17 bytes a frame, once it is touched
+    memory: int = 64 << 30  # bytes of the device; the books take 16 bytes a frame, once it is touched
     instances: int = 1 << 14
     pins: int = 1 << 20  # in progress at once
     rate: int = 10_000_000  # pins a second, and phases, which take as long as PHASE of them
