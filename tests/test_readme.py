@@ -76,6 +76,7 @@ def test_the_shell_blocks_run_from_top_to_bottom(work: tuple[Path, dict[str, str
     assert "line 1: task = 'nobody' must be one of 'camera'" in said["mkdir live"]
     assert all(int(line) > 0 for line in said[next(first for first in said if first.startswith("pinnerfs run"))])
     assert "./leak.toml: ok" in said["cat > leak.toml <<'TOML'"]
+    assert said["mkdir odd"] == ["300000", "2"]
 
 
 @pytest.mark.mount

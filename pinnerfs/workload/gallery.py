@@ -17,6 +17,8 @@ from pinnerfs.workload.schema import CHOICES, TABLE_LISTS, Scenario, Stack
 
 __all__ = ["gallery", "load", "parse"]
 
+BLOCK = 1 << 16  # bytes read at once
+
 # tomllib takes time and memory with the square of a key's parts. None of ours has more than three.
 _KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _ENDLESS_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
@@ -70,12 +72,13 @@ def _read(path: Path, most: int) -> bytes:
     finally:
         os.close(found)
     with open(descriptor, "rb", buffering=0) as file:
-        parts, left = [], most + 1
-        while part := file.read(min(left, 1 << 20)):
+        parts, length = [], 0
+        # In whole blocks: there are files of /proc that refuse anything else.
+        while length <= most and (part := os.read(file.fileno(), BLOCK)):
             parts.append(part)
-            left -= len(part)
-        if not left:
-            raise ValueError(f"it is larger than {most} bytes, which --limit file=SIZE raises")
+            length += len(part)
+    if length > most:
+        raise ValueError(f"it is larger than {most} bytes, which --limit file=SIZE raises")
     return b"".join(parts)
 
 

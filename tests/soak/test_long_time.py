@@ -137,7 +137,7 @@ def test_a_month_in_one_step_or_in_many(
 
 def test_the_end_of_boot_time(mount: Mounts, tell: Callable[[str], None]) -> None:
     """A manual clock goes as far as a kernel's: there a pin of 292 years is exact, and a step further an error."""
-    source = one_task(mount.folder, 'repeat = 1, every = "1us", hold = "400ms"')
+    source = one_task(mount.folder, 'repeat = 1, every = "1s", hold = "400ms"')
     source.write_text(source.read_text().replace("[memory]", 'duration = "1us"\n[memory]', 1))
     device = mount(source)
     (device.path / ".pinnerfs" / "do").write_text("pin task=driver")
