@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pinnerfs.kernel.events import IS_PIN, Event, EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.outcome import Outcome, records_of
-from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 from pinnerfs.kernel.runs import apply_runs
 
@@ -35,39 +34,29 @@ def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, thres
     """Imitates `__set_page_pinner` and `__reset_page_pinner` for every event of a batch, which is not empty."""
     frames = _spread(batch, memory)
     begin, end = frames.begin, frames.end
-    frame = frames.frame[begin]  # the frames touched, each once
+    frame = frames.frame.take(begin)  # the frames touched, each once
     was, was_ts, was_count = state.attribution.take(frame), state.ts.take(frame), state.count.take(frame)
     if was_count.min() < 0 or was_count.max() > MAX_INT - len(frames.row):
         return apply_runs(state, memory, batch, threshold)  # knows what an int does at its end
 
     kind, time = batch.kind.take(frames.row), batch.time.take(frames.row)
-    pins = IS_PIN.take(kind)
-    frees = kind == Event.free
-    # Whether a frame is pinned when an event finds it is what its last event left: only a pin leaves it pinned.
-    pinned = np.empty_like(pins)
-    pinned[1:] = pins[:-1]
-    pinned[begin] = was > 0
+    pins, frees = IS_PIN.take(kind), kind == Event.free
+    # Whether a frame is pinned when an event finds it, and since when, is what its event before has left, or the state:
+    # only a pin leaves it pinned.
+    pinned, since = np.empty_like(pins), np.empty_like(time)
+    pinned[1:], since[1:] = pins[:-1], time[:-1]
+    pinned[begin], since[begin] = was > 0, was_ts
     released = pinned & ~pins & ~frees
-
     counts = _Counts.of(frames, was_count, pins, released, frees)
+
     ended = np.flatnonzero(released)
-    # The pin that a release ends: the frame's event just before, or the one that the state remembers.
-    since = np.empty_like(time)
-    since[1:] = time[:-1]
-    since[begin] = was_ts
-    elapsed = np.maximum(time[ended] - since[ended], 0)
-    long = elapsed > threshold
-    ended, elapsed = ended[long], elapsed[long]
-    place = frames.order[ended]
-    in_time = stable_order(place)
-    ended, elapsed, place = ended[in_time], elapsed[in_time], place[in_time]
-    row = frames.row[ended]
+    elapsed = np.maximum(time.take(ended) - since.take(ended), 0)
+    long = np.flatnonzero(elapsed > threshold)
+    long = long[stable_order(frames.order.take(ended.take(long)))]
+    ended, elapsed = ended.take(long), elapsed.take(long)
     group = np.searchsorted(begin, ended, side="right") - 1
-    handle = np.where(begin[group] == ended, was[group], batch.handle[frames.row[ended - 1]])
-    head = memory.base_pfn + frames.frame[ended]
-    order = batch.order[row].astype(np.int64)
-    head = batch.pfn[row] + ((head - batch.pfn[row]) >> order << order)
-    records = records_of(memory, head, order > 0, elapsed, handle, counts.after(ended) + 1)
+    stack = np.where(begin.take(group) == ended, was.take(group), batch.handle.take(frames.row.take(ended - 1)))
+    records, rows = _records(memory, batch, frames, ended, elapsed, stack, counts.after(ended, group) + 1)
 
     # Of each frame the last pin, if there is one.
     last_pin = np.maximum.accumulate(np.where(pins, np.arange(len(pins)), -1)).take(end)
@@ -76,14 +65,27 @@ def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, thres
     left_pinned = pins.take(end)
     state.attribution[frame] = np.where(left_pinned, handle, -handle)
     state.ts[frame] = np.where(repinned, time.take(last_pin), was_ts)
-    state.count[frame] = counts.after(end)
+    state.count[frame] = counts.after(end, np.arange(len(end)))
     change = left_pinned.view(np.int8) - (was > 0).view(np.int8)
     # The frames touched are in ascending order, and so a range of them is a slice.
-    in_cma = sum(
-        int(change[np.searchsorted(frame, start) : np.searchsorted(frame, stop)].sum())
-        for start, stop in memory.ranges_of(Migratetype.CMA)
-    )
-    return Outcome(records, row, int(change.sum()), in_cma)
+    cma = (slice(*np.searchsorted(frame, one)) for one in memory.cma)
+    return Outcome(records, rows, int(change.sum()), sum(int(change[part].sum()) for part in cma))
+
+
+def _records(
+    memory: MemoryMap,
+    batch: EventBatch,
+    frames: _Frames,
+    ended: Int64s,
+    elapsed: Int64s,
+    stack: npt.NDArray[np.int32],
+    count: Int64s,
+) -> tuple[npt.NDArray[np.void], Int64s]:
+    """The records of the releases at `ended`, and the rows of the batch that they come from."""
+    rows = frames.row.take(ended)
+    first, order = batch.pfn.take(rows), batch.order.take(rows).astype(np.int64)
+    head = first + ((memory.base_pfn + frames.frame.take(ended) - first) >> order << order)
+    return records_of(memory, head, order > 0, elapsed, stack, count), rows
 
 
 def _spread(batch: EventBatch, memory: MemoryMap) -> _Frames:
@@ -105,30 +107,25 @@ def _spread(batch: EventBatch, memory: MemoryMap) -> _Frames:
 
 
 class _Counts(NamedTuple):
-    """The count that each event leaves. Below 0 it cannot fall: a release that counts has a pin before it.
-
-    Counting starts anew at a frame's first event, from what the state holds, and at a free, from 0.
-    """
+    """The count that each event leaves. Below 0 it cannot fall: a release that counts has a pin before it."""
 
     total: Int64s  # of all rows, up to each
-    anchors: Int64s  # where counting starts anew
-    base: Int64s  # what `total` is ahead of the count from there on
+    begin: Int64s  # the row at which each frame begins
+    base: Int64s  # what the total is ahead of a frame's count from there on
+    freed: Int64s  # the rows at which counting starts anew, from 0
 
     @classmethod
     def of(cls, frames: _Frames, start: npt.NDArray[np.int32], pins: Bools, released: Bools, frees: Bools) -> _Counts:
         step = pins.view(np.int8) - released.view(np.int8)
         total = np.cumsum(step, dtype=np.int64)
         base = total.take(frames.begin) - step.take(frames.begin) - start
-        anchors = frames.begin
-        if frees.any():
-            freed = np.flatnonzero(frees)
-            both = np.concatenate([anchors, freed])
-            # At a frame's first event that is a free, the free comes second, and counts.
-            in_order = np.argsort(both, kind="stable")
-            anchors, base = both[in_order], np.concatenate([base, total[freed]])[in_order]
-        return cls(total, anchors, base)
+        return cls(total, frames.begin, base, np.flatnonzero(frees))
 
-    def after(self, rows: Int64s) -> Int64s:
-        """The count that these rows leave."""
-        count: Int64s = self.total[rows] - self.base[np.searchsorted(self.anchors, rows, side="right") - 1]
-        return count
+    def after(self, rows: Int64s, group: Int64s) -> Int64s:
+        """The count that these rows leave, of which `group` says the frames, by their number among those touched."""
+        base = self.base.take(group)
+        if len(self.freed):
+            last = np.searchsorted(self.freed, rows, side="right") - 1
+            freed = np.where(last >= 0, self.freed.take(last), -1)
+            base = np.where(freed >= self.begin.take(group), self.total.take(freed), base)
+        return self.total.take(rows) - base

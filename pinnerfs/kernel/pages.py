@@ -55,6 +55,9 @@ class MemoryMap:
         self._starts = np.array(starts, dtype=np.int64)
         self._types = np.array(types, dtype=np.uint8)
         self._flags = np.array(flags, dtype=np.uint64)
+        # The runs of frames in CMA, as first and one behind the last, counted from the base PFN.
+        in_cma = (region for region in regions if region.migratetype == Migratetype.CMA)
+        self.cma = [(region.start - base_pfn, region.start - base_pfn + region.frames) for region in in_cma]
 
     def migratetype_of(self, pfn: Int64s) -> npt.NDArray[np.uint8]:
         """The migratetype of each frame's pageblock: imitates `get_pageblock_migratetype`."""
@@ -63,13 +66,6 @@ class MemoryMap:
     def flags_of(self, pfn: Int64s) -> npt.NDArray[np.uint64]:
         """`page->flags` of each frame."""
         return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
-
-    def ranges_of(self, migratetype: Migratetype) -> list[tuple[int, int]]:
-        """The runs of frames of one type, as first and one behind the last, counted from the base PFN."""
-        first = self._starts - self.base_pfn
-        stop = np.append(first[1:], self.frames)
-        ours = self._types == migratetype
-        return [(int(start), int(end)) for start, end in zip(first[ours], stop[ours], strict=True) if start < end]
 
 
 def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.events import IS_PIN, Event, EventBatch
 from pinnerfs.kernel.outcome import Outcome, records_of
-from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 
 __all__ = ["apply_runs"]
@@ -26,7 +25,7 @@ def apply_runs(state: PinnerState, memory: MemoryMap, batch: EventBatch, thresho
     """
     begin = batch.pfn - memory.base_pfn
     end = begin + batch.frames()
-    cma = memory.ranges_of(Migratetype.CMA)
+    cma = memory.cma
     in_cma = sum((np.clip(np.minimum(end, stop) - np.maximum(begin, start), 0, None) for start, stop in cma), 0 * begin)
     columns = (begin, end, in_cma, IS_PIN[batch.kind], batch.kind == Event.free, batch.time, batch.handle)
     ended: list[_Ended] = []
