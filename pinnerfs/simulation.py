@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "generation"]
 
 # Frames that events touch in one go: some 10 ms of work, so that nobody who takes turns waits long.
-STEP_FRAMES = 1 << 16
+STEP_FRAMES = 1 << 17
 
 
 def generation(name: str) -> Generation:

@@ -271,7 +271,7 @@ def test_events_at_time_0() -> None:
 
 def test_steps() -> None:
     """Work is done a bounded piece at a time, each a little further, with the result of one go."""
-    scenario = story(task("a", 'for = "8000h", every = "1ms", hold = "400ms"', pages=2, order=9, region="cma"))
+    scenario = story(task("a", 'for = "8000h", every = "500us", hold = "400ms"', pages=2, order=9, region="cma"))
     simulation, other = Simulation(scenario), Simulation(scenario)
     other.advance("1s")
     moments = list(simulation.steps_to(SECOND))
