@@ -6,7 +6,7 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.debugfs import runner
-from pinnerfs.debugfs.mountpoints import prepare_to_cover
+from pinnerfs.debugfs.claims import prepare_to_cover
 
 __all__ = ["run"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -75,20 +74,10 @@ class Control:
         ETIMEDOUT where that is a lot of work: the clock has got as far as it shows then.
         """
         with self._refusals():
-            clock = self._device.clock
             text = data.decode().strip()
             step = parse_time("advance", text)
-            with self._device.up_to_now() as simulation:
-                began = clock.now()
-                goal = clock.advance(step)
-                deadline = time.monotonic() + PATIENCE
-                for _ in simulation.steps_to(goal):
-                    if time.monotonic() > deadline:
-                        break
-                left = goal - simulation.now
-                clock.advance(-left)  # nobody has looked at it meanwhile
-            if left:
-                came = f"came {simulation.now - began}us far in {PATIENCE:g} seconds"
+            if left := self._device.advance(step, PATIENCE):
+                came = f"came {step - left}us far in {PATIENCE:g} seconds"
                 raise OSError(errno.ETIMEDOUT, f"advance = {text!r} {came}: {left}us are left")
         log.info("advanced by %s", text)
 

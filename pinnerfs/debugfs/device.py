@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,6 +60,20 @@ class Device:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
             self._simulation.threshold = threshold
+
+    def advance(self, step: int, patience: float) -> int:
+        """Let a manual clock go on by `step` µs with the books, for so many seconds at most. How many µs are left."""
+        with self._lock:
+            self._catch_up(self.clock.now())
+            goal = self.clock.advance(step)
+            deadline = time.monotonic() + patience
+            for _ in self._steps_to(goal):
+                if time.monotonic() > deadline:
+                    break
+            left = goal - self._simulation.now
+            self.clock.advance(-left)  # nobody has looked at it meanwhile
+            self._note_due()
+            return left
 
     def _catch_up(self, now: int) -> None:
         for _ in self._steps_to(now):

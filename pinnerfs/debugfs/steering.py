@@ -30,7 +30,7 @@ class Steering:
     def advance(self, time: str) -> None:
         """Let a manual clock go on by a time such as "5s"; the books are up to then afterwards."""
         with self._refusals("cannot advance the clock"):
-            before = self._clock()
+            before = int(self._read("clock"))
             while True:
                 try:
                     return self._write("advance", time)
@@ -38,7 +38,7 @@ class Steering:
                     # It is a lot of work, and others have had their turn now.
                     if error.errno != errno.ETIMEDOUT:
                         raise
-                after = self._clock()
+                after = int(self._read("clock"))
                 time = f"{parse_time('advance', time) - (after - before)}us"
                 before = after
 
@@ -50,10 +50,10 @@ class Steering:
     def read(self, name: str) -> str:
         """The text of a file of the folder."""
         with self._refusals(f"cannot read {name}"):
-            return (self._folder / name).read_text()
+            return self._read(name)
 
-    def _clock(self) -> int:
-        return int((self._folder / "clock").read_text())
+    def _read(self, name: str) -> str:
+        return (self._folder / name).read_text()
 
     def _write(self, name: str, text: str) -> None:
         """One write, of a byte at least: one of none would not reach the daemon."""

@@ -126,7 +126,7 @@ def test_advance_that_is_a_lot_of_work(device: Device, tmp_path: Path, monkeypat
         files[name][1]().write(text.encode())
 
     (tmp_path / ".pinnerfs").mkdir()
-    monkeypatch.setattr(Steering, "read", lambda self, name: files[name][1]().read(1000).decode())
+    monkeypatch.setattr(Steering, "_read", lambda self, name: files[name][1]().read(1000).decode())
     monkeypatch.setattr(Steering, "_write", write)
     Steering(tmp_path).advance("20h")
     assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.debugfs.mountpoints import claim
+from pinnerfs.debugfs.claims import claim
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from tests.mount.support import DEADLINE, as_user, environment, pinnerfs, scenario
 
@@ -151,7 +151,7 @@ def users_folder() -> Iterator[Path]:
 @needs_root
 def test_a_user_without_fusermount(users_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who needs fusermount to mount, and has none in PATH, hears which package it takes."""
-    monkeypatch.setattr("pinnerfs.debugfs.mountpoints._check_device", lambda: None)
+    monkeypatch.setattr("pinnerfs.debugfs.claims._check_device", lambda: None)
     monkeypatch.setenv("PATH", "/nowhere")
 
     def work() -> tuple[str, int]:
