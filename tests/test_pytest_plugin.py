@@ -166,7 +166,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
         ("'camera'", "*page_pinner: no scenario 'camera' in the gallery: wanted one of blind-spot, *"),
         ("'./missing.toml'", "*page_pinner: cannot read scenario '*/missing.toml': No such file or directory*"),
         ("seed='x'", "*page_pinner: Invalid value for '--seed': 'x' is not a valid integer range.*"),
-        ("threshold='1s'", "*page_pinner: Invalid value for '--threshold': '1s' is something stands behind*"),
+        ("threshold='1s'", "*page_pinner: Invalid value for '--threshold': '1s': something stands behind*"),
         ("kernel='6.6'", "*page_pinner: Invalid value for '--kernel': '6.6' is not one of *"),
     ],
 )

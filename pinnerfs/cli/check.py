@@ -42,6 +42,8 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
             click.echo(f"Error: {in_a_line(str(error))}", err=True)
         else:
             good.append((name, scenario))
+    if wrong and len(scenarios) == 1:
+        raise SystemExit(BAD_INPUT)
     if wrong:
         cannot = f"cannot be {'checked' if expect else 'played'}"
         raise PinnerfsError(f"{wrong} of {len(scenarios)} scenarios {cannot}", BAD_INPUT)

@@ -53,7 +53,7 @@ class _Threshold(click.ParamType[int]):
             return to_signed(parse_simple_attribute(value.encode(errors="surrogateescape")))
         except OSError as error:
             self.fail(
-                f"{value!r} is {error.strerror}: wanted µs, such as 300000, as the file takes them",
+                f"{value!r}: {error.strerror}; wanted µs, such as 300000, as the file takes them",
                 param,
                 ctx,
             )
@@ -121,9 +121,10 @@ class DeviceOptions:
             raise PinnerfsError(f"{option} needs --log FILE: a daemon in the background has no stderr", exit_status=2)
         if self.speed is not None and math.isnan(self.speed):
             # FloatRange lets it through: it lies on no side of any bound.
-            raise PinnerfsError("--speed 'X' must be a number above 0, not nan", exit_status=2)
+            raise PinnerfsError("--speed must be a number above 0, not nan", exit_status=2)
         if self.speed is not None and self.clock_name == "manual":
-            raise PinnerfsError("--speed 'X' goes with --clock real: a manual clock does not run", exit_status=2)
+            wanted = "goes with --clock real: a manual clock does not run"
+            raise PinnerfsError(f"--speed {self.speed:g} {wanted}", exit_status=2)
         kind = TracedSimulation if {"engine", "scenario"} & {*self.trace} else Simulation
         return kind(
             load(scenario, self.limits),

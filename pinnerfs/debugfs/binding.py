@@ -54,7 +54,7 @@ class _Table(fuse.fuse_operations):  # type: ignore[misc]
 UNMODELLED = ("setxattr", "removexattr", "ioctl", "fallocate")
 TCGETS = 0x5401  # the ioctl by which isatty asks
 
-KEPT = 256  # places remembered, of each kind; far more than there are
+KEPT = 32  # places remembered, of each kind; there are hardly more
 # As a buffer is remembered by its place alone, its size must be: no request has more than 128 KiB and a bit.
 BUFFER = 1 << 20
 

@@ -14,6 +14,9 @@ from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["Steering"]
 
+# While time is played nobody else is answered, and no signal ends the write: so a little at a time.
+SLICE = " within=500ms"
+
 
 class Steering:
     """The hidden folder of a mount, as who holds its wheel sees it. PinnerfsError where nothing of ours is mounted."""
@@ -33,7 +36,7 @@ class Steering:
             before = int(self._read("clock"))
             while True:
                 try:
-                    return self._write("advance", time)
+                    return self._write("advance", f"{time}{SLICE}")
                 except OSError as error:
                     # It is a lot of work, and others have had their turn now.
                     if error.errno != errno.ETIMEDOUT:

@@ -42,9 +42,8 @@ def refusal(path: Path, *options: str) -> str:
     """The one line with which `pinnerfs check` refuses a file."""
     done = in_bounds(["check", path, *options], 200 * MiB, 20, path.parent)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    first, last = done.stderr.splitlines()
-    assert last == "Error: 1 of 1 scenarios cannot be played"
-    return first
+    (line,) = done.stderr.splitlines()
+    return line
 
 
 def test_made_files(amount: Callable[[int, int], int], tell: Callable[[str], None], tmp_path: Path) -> None:
