@@ -43,11 +43,11 @@ class Device:
 
     def text(self, position: int) -> bytes:
         """The text of a record now, or b"": see `Simulation.text`. Every record read comes here."""
-        # While nothing is due nobody else touches the books, and no lock is needed.
-        if (now := self.clock.now()) >= self._due:
-            with self._lock:
+        # Even where nothing is due: it may be a moment later, and then `keep_up` changes the ring under this.
+        with self._lock:
+            if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
-        return self._simulation.text(position)
+            return self._simulation.text(position)
 
     @property
     def threshold(self) -> int:

@@ -99,3 +99,29 @@ def test_books_that_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def _out_of_memory(batch: object) -> None:
     raise MemoryError
+
+
+def test_the_books_stand_still_while_a_record_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else wants the books, due or not, has to wait until the text of a record is there."""
+    simulation = Simulation(load(scenario(tmp_path)))
+    device = Device(simulation, ManualClock(2_000_000))
+    device.text(0)
+    text = simulation.text
+
+    others: list[threading.Thread] = []
+
+    def look() -> None:
+        with device.up_to_now():
+            pass
+
+    def read_slowly(position: int) -> bytes:
+        others.append(threading.Thread(target=look, daemon=True))
+        others[0].start()
+        others[0].join(0.05)
+        assert others[0].is_alive()
+        return text(position)
+
+    monkeypatch.setattr(simulation, "text", read_slowly)
+    assert device.text(0) == text(0) != b""
+    others[0].join(DEADLINE)
+    assert not others[0].is_alive()
