@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.events import IS_PIN, IS_RELEASE, Event, EventBatch
 from pinnerfs.kernel.frames import apply_frames
 from pinnerfs.kernel.generations import Generation
+from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.outcome import Outcome
 from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState
 from pinnerfs.kernel.ring import Ring
@@ -77,8 +78,8 @@ class Pinner:
         self.counters.pinned_now_in_cma += outcome.pinned_in_cma
 
     def _outcome(self, batch: EventBatch, first: Int64s, size: Int64s) -> Outcome:
-        """Bring long runs into the books by themselves, with whatever touches the same frames, and the rest at once."""
-        by_run = _touched_by_long(first, size)
+        """Bring long runs into the books, with all that hangs together with them, and then the rest at once."""
+        by_run = _with_long(first, size)
         runs = int(np.count_nonzero(by_run))
         if not runs or size[by_run].sum() < LONG_RUN * runs:
             return apply_frames(self.state, self.memory, batch, self.threshold)
@@ -91,15 +92,19 @@ class Pinner:
         return Outcome.of_both(outcome.at(rows), rest.at(others))
 
 
-def _touched_by_long(first: Int64s, size: Int64s) -> npt.NDArray[np.bool_]:
-    """Which rows are long runs, or touch a frame of one."""
+def _with_long(first: Int64s, size: Int64s) -> npt.NDArray[np.bool_]:
+    """Which rows are long runs, or hang together with one: by a frame of both, or by way of others."""
     long = size >= LONG_RUN
     if not long.any():
         return long
-    start, stop = first[long], (first + size)[long]
-    order = np.argsort(start)
-    start, stop = start[order], np.maximum.accumulate(stop[order])
-    # The last long run that begins before a row ends, or one before it, may reach into the row.
-    before = np.searchsorted(start, first + size, side="left") - 1
-    touched: npt.NDArray[np.bool_] = (before >= 0) & (stop[before] > first)
-    return touched
+    order = stable_order(first)
+    start, reach = first.take(order), np.maximum.accumulate((first + size).take(order))
+    apart = np.empty(len(order), dtype=np.bool_)
+    apart[0] = True
+    np.greater_equal(start[1:], reach[:-1], out=apart[1:])
+    group = np.cumsum(apart) - 1
+    has_long = np.zeros(int(group[-1]) + 1, dtype=np.bool_)
+    has_long[group[long.take(order)]] = True
+    found = np.empty_like(long)
+    found[order] = has_long.take(group)
+    return found

@@ -48,6 +48,10 @@ def pinner(threshold: int = DEFAULT_THRESHOLD, generation: Generation = INTRODUC
     return Pinner(memory_map(), generation, threshold)
 
 
+def pinner_of(frames: int) -> Pinner:
+    return Pinner(memory_map(0, frames, []), INTRODUCED)
+
+
 def ring(books: Pinner) -> list[tuple[int, ...]]:
     """The records, newest first, as (elapsed, count, handle, pfn, flags, migratetype)."""
     rows = []
@@ -348,6 +352,49 @@ def test_an_event_outside_of_the_map_is_an_error(pfn: int, order: int) -> None:
         books.apply(EventBatch.of([(0, GET, 100, 0, 1), (1, GET, pfn, order, 1)]))
     assert state(books, 100) == (False, 0, 0, 0)
     assert (books.counters.pins, books.counters.pinned_now) == (0, 0)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3),
+            st.sampled_from([GET, GET, PUT, PUT, FREE]),
+            st.integers(90, 125),
+            st.sampled_from([1, 5, 11, 11, 100]),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([-1, 2]),
+)
+def test_what_hangs_together_with_a_long_run(rows: list[tuple[int, Event, int, int]], threshold: int) -> None:
+    """Long runs beside short ones that reach into them, and into each other: the model's state, ring and counters."""
+    regions = [Region("cma", BASE + 100, 200, Migratetype.CMA, UPTODATE_LRU)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnerfs.kernel.pinner.LONG_RUN", 12)
+        books = Pinner(memory_map(frames=512, regions=regions), INTRODUCED, threshold)
+        model = Model(BASE, 512, regions, INTRODUCED, threshold)
+        times = np.cumsum([step for step, *_ in rows]).tolist()
+        buffers: list[Buffer] = [
+            ((int(time), kind, BASE + at, 0, number + 1), pages)
+            for number, (time, (_, kind, at, pages)) in enumerate(zip(times, rows, strict=True))
+        ]
+        books.apply(as_batch(buffers))
+        model.apply(as_rows(buffers))
+        agree(books, model)
+
+
+def test_a_short_run_between_a_long_one_and_a_page() -> None:
+    """Ten pages reach into a long run and over another page, whose events stay in their order with theirs."""
+    books = pinner_of(4096)
+    buffers: list[Buffer] = [((0, GET, 0, 0, 1), 1000), ((1, GET, 1005, 0, 2), 1), ((2, GET, 995, 0, 3), 11)]
+    books.apply(as_batch(buffers))
+    assert [state(books, pfn) for pfn in (0, 999, 1004, 1005)] == [
+        (True, 1, 0, 1),
+        (True, 3, 2, 2),
+        (True, 3, 2, 1),
+        (True, 3, 2, 2),
+    ]
 
 
 @given(batches())
