@@ -135,9 +135,9 @@ def test_hostile_paths(argument: str, tmp_path: Path) -> None:
     """A path that nobody has is refused in one line that fits a terminal."""
     done = in_bounds(["check", argument], 200 * MiB, 20, tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    first, _ = done.stderr.splitlines()
-    assert first.isprintable() and len(first) < 5000
-    assert "cannot read scenario" in first or "no scenario" in first
+    (line,) = done.stderr.splitlines()
+    assert line.isprintable() and len(line) < 5000
+    assert "cannot read scenario" in line or "no scenario" in line
 
 
 LARGE = '[memory]\nsize = "64GiB"\nregion = [{ name = "normal", size = "64GiB" }]\n'
