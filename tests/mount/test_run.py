@@ -281,8 +281,10 @@ def test_signals_are_inherited(folder: Path, ignored: tuple[signal.Signals, ...]
 def test_job_control(folder: Path) -> None:
     """At a terminal Ctrl-Z stops the job, fg resumes it, and Ctrl-C reaches the command, whose end the shell sees."""
     command = " ".join([*PINNERFS, *_arguments(folder, "sh", "job.sh")])
+    # It starts no program: one that is stopped before its exec would keep the shell from stopping (vfork).
+    os.mkfifo(folder / "pause")
     (folder / "job.sh").write_text(
-        'trap "exit 9" INT; trap "echo resumed" CONT; echo be"gun"; while :; do sleep 0.01; done\n'
+        'trap "exit 9" INT; trap "echo resumed" CONT; exec 3<> pause; echo be"gun"; while :; do read -r x <&3; done\n'
     )
     shell, terminal = pty.fork()
     if shell == 0:
