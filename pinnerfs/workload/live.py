@@ -170,7 +170,9 @@ class Live:
             count = min(left, len(hold.pfn)) if hold.task is task else 0
             if count:
                 trial.batches.append(self._events(task, call, hold.pfn[:count], now))
-            if count < len(hold.pfn):
+            if not count:
+                kept.append(hold)
+            elif count < len(hold.pfn):
                 kept.append(replace(hold, pfn=hold.pfn[count:]))
             left -= count
         trial.holds = kept

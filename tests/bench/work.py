@@ -26,7 +26,7 @@ STACKS = [1, 100, 10**5]
 
 STREAM = 10**6  # events where their number does not change
 STREAM_OF_TASKS = 2 * 10**6  # some hundred holds for each of the most instances
-MOST_INSTANCES = 2500  # a task has 4096 at most; these divide all of TASKS
+MOST_INSTANCES = 2500  # these divide all of TASKS
 RATE = 100_000  # pins a second, in the busy scenario and in those made of it
 
 
