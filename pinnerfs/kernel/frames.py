@@ -56,7 +56,9 @@ def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, thres
     ended, elapsed = ended.take(long), elapsed.take(long)
     group = np.searchsorted(begin, ended, side="right") - 1
     stack = np.where(begin.take(group) == ended, was.take(group), batch.handle.take(frames.row.take(ended - 1)))
-    records, rows = _records(memory, batch, frames, ended, elapsed, stack, counts.after(ended, group) + 1)
+    rows = frames.row.take(ended)
+    count = counts.after(ended, group) + 1
+    records = records_of(memory, batch, rows, frames.frame.take(ended), elapsed, stack, count)
 
     # Of each frame the last pin, if there is one.
     last_pin = np.maximum.accumulate(np.where(pins, np.arange(len(pins)), -1)).take(end)
@@ -70,22 +72,6 @@ def apply_frames(state: PinnerState, memory: MemoryMap, batch: EventBatch, thres
     # The frames touched are in ascending order, and so a range of them is a slice.
     cma = (slice(*np.searchsorted(frame, one)) for one in memory.cma)
     return Outcome(records, rows, int(change.sum()), sum(int(change[part].sum()) for part in cma))
-
-
-def _records(
-    memory: MemoryMap,
-    batch: EventBatch,
-    frames: _Frames,
-    ended: Int64s,
-    elapsed: Int64s,
-    stack: npt.NDArray[np.int32],
-    count: Int64s,
-) -> tuple[npt.NDArray[np.void], Int64s]:
-    """The records of the releases at `ended`, and the rows of the batch that they come from."""
-    rows = frames.row.take(ended)
-    first, order = batch.pfn.take(rows), batch.order.take(rows).astype(np.int64)
-    head = first + ((memory.base_pfn + frames.frame.take(ended) - first) >> order << order)
-    return records_of(memory, head, order > 0, elapsed, stack, count), rows
 
 
 def _spread(batch: EventBatch, memory: MemoryMap) -> _Frames:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pageflags import PAGE_HEAD
 from pinnerfs.kernel.pages import Int64s, MemoryMap
@@ -32,32 +32,32 @@ class Outcome(NamedTuple):
     @classmethod
     def of_both(cls, one: Outcome, other: Outcome) -> Outcome:
         """Of two parts of a batch that have no row in common."""
-        records, rows = _merged([one.records, other.records], [one.rows, other.rows])
-        return cls(records, rows, one.pinned + other.pinned, one.pinned_in_cma + other.pinned_in_cma)
-
-
-def _merged(records: Sequence[npt.NDArray[np.void]], rows: Sequence[Int64s]) -> tuple[npt.NDArray[np.void], Int64s]:
-    if not all(map(len, rows)):
-        return max(records, key=len), max(rows, key=len)
-    together = np.concatenate(rows)
-    order = stable_order(together)
-    return np.concatenate(records)[order], together[order]
+        rows = np.concatenate([one.rows, other.rows])
+        order = stable_order(rows)
+        records = np.concatenate([one.records, other.records])[order]
+        return cls(records, rows[order], one.pinned + other.pinned, one.pinned_in_cma + other.pinned_in_cma)
 
 
 def records_of(
     memory: MemoryMap,
-    pfn: Int64s,
-    compound: npt.NDArray[np.bool_],
+    batch: EventBatch,
+    rows: Int64s,
+    frame: Int64s,
     elapsed: Int64s,
     handle: npt.NDArray[np.integer],
     count: npt.NDArray[np.integer],
 ) -> npt.NDArray[np.void]:
-    """Records of releases. Every frame of a compound page has its head's PFN and flags."""
+    """Records of releases: by these rows of a batch, of these frames, counted from the base PFN.
+
+    Every frame of a compound page has its head's PFN and flags.
+    """
+    first, order = batch.pfn.take(rows), batch.order.take(rows).astype(np.int64)
+    pfn = first + ((memory.base_pfn + frame - first) >> order << order)
     records = np.empty(len(pfn), dtype=RECORD)
     records["elapsed"] = elapsed
     records["handle"] = handle
     records["count"] = count
     records["pfn"] = pfn
-    records["flags"] = memory.flags_of(pfn) | np.where(compound, PAGE_HEAD, 0).astype(np.uint64)
+    records["flags"] = memory.flags_of(pfn) | np.where(order > 0, PAGE_HEAD, 0).astype(np.uint64)
     records["migratetype"] = memory.migratetype_of(pfn)
     return records

@@ -90,15 +90,14 @@ class _Ended(NamedTuple):
 
 def _outcome(memory: MemoryMap, batch: EventBatch, ended: Sequence[_Ended], pinned: int, pinned_in_cma: int) -> Outcome:
     none = np.empty(0, dtype=np.int64)
-    row = np.repeat(np.array([one.row for one in ended], dtype=np.int64), [len(one.frame) for one in ended])
-    pfn = memory.base_pfn + np.concatenate([none, *(one.frame for one in ended)])
-    order = batch.order[row].astype(np.int64)
+    rows = np.repeat(np.array([one.row for one in ended], dtype=np.int64), [len(one.frame) for one in ended])
     records = records_of(
         memory,
-        batch.pfn[row] + ((pfn - batch.pfn[row]) >> order << order),
-        order > 0,
+        batch,
+        rows,
+        np.concatenate([none, *(one.frame for one in ended)]),
         np.concatenate([none, *(one.elapsed for one in ended)]),
         np.concatenate([none, *(one.handle for one in ended)]),
         np.concatenate([none, *(one.counts for one in ended)]),
     )
-    return Outcome(records, row, pinned, pinned_in_cma)
+    return Outcome(records, rows, pinned, pinned_in_cma)
