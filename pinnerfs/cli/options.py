@@ -15,7 +15,7 @@ from pinnerfs.cli.limit import limit
 from pinnerfs.clock import Clock, ManualClock, RealClock
 from pinnerfs.debugfs.daemon import Daemon
 from pinnerfs.debugfs.device import Device
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
 from pinnerfs.simulation import Simulation
@@ -118,13 +118,15 @@ class DeviceOptions:
         """The scenario at time 0. PinnerfsError where it cannot be played, or the options do not go together."""
         if (self.verbose or self.trace) and self.log_file is None and not foreground:
             option = "--verbose" if self.verbose else "--trace"
-            raise PinnerfsError(f"{option} needs --log FILE: a daemon in the background has no stderr", exit_status=2)
+            raise PinnerfsError(
+                f"{option} needs --log FILE: a daemon in the background has no stderr", exit_status=BAD_INPUT
+            )
         if self.speed is not None and math.isnan(self.speed):
             # FloatRange lets it through: it lies on no side of any bound.
-            raise PinnerfsError("--speed must be a number above 0, not nan", exit_status=2)
+            raise PinnerfsError("--speed must be a number above 0, not nan", exit_status=BAD_INPUT)
         if self.speed is not None and self.clock_name == "manual":
             wanted = "goes with --clock real: a manual clock does not run"
-            raise PinnerfsError(f"--speed {self.speed:g} {wanted}", exit_status=2)
+            raise PinnerfsError(f"--speed {self.speed:g} {wanted}", exit_status=BAD_INPUT)
         kind = TracedSimulation if {"engine", "scenario"} & {*self.trace} else Simulation
         return kind(
             load(scenario, self.limits),

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.mount.family import Family
 from tests.mount.support import DEADLINE, Mount, Mounts, is_mounted, outcome, pinnerfs, scenario
-from tests.soak.family import Family
 
 SEED = int(os.environ.get("PINNERFS_SEED", "1"))
 DEADLY = (signal.SIGKILL, signal.SIGQUIT, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mount.family import Family
 from tests.mount.support import DEADLINE, Mounts, is_mounted, mount_table, pinnerfs, scenario
-from tests.soak.family import Family
 
 AT_ONCE = 3
 CLEARED = "{0}: replaced a dead mount that an earlier daemon left"

@@ -1,4 +1,4 @@
-"""The processes that a round of an attack has started: found by a mark in their environment, wherever they are."""
+"""The processes that a round of a test has started: found by a mark in their environment, wherever they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.mount.support import DEADLINE, environment
 
-__all__ = ["Family"]
+__all__ = ["Family", "ended"]
 
 
 class Family:
@@ -39,7 +39,7 @@ class Family:
 
     def left(self) -> list[int]:
         """Those that do not end in time."""
-        return [number for number in self.members() if not _ended(number, DEADLINE)]
+        return [number for number in self.members() if not ended(number, DEADLINE)]
 
     @contextmanager
     def cleared_away(self) -> Iterator[None]:
@@ -48,12 +48,13 @@ class Family:
             yield
         finally:
             for number in self.members():
-                if not _ended(number, 0):
+                if not ended(number, 0):
                     os.kill(number, signal.SIGKILL)
-                    _ended(number, DEADLINE)
+                    ended(number, DEADLINE)
 
 
-def _ended(number: int, seconds: float) -> bool:
+def ended(number: int, seconds: float) -> bool:
+    """Whether a process is gone, or is so in time."""
     try:
         process = os.pidfd_open(number)
     except ProcessLookupError:
