@@ -132,8 +132,12 @@ def why_no_mount(folder: Path) -> str | None:
 
 def pinnerfs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command of pinnerfs to its end."""
+    return to_its_end([sys.executable, "-m", "pinnerfs", *map(str, arguments)], **options)
+
+
+def to_its_end(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run any command, and keep what it says."""
     options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False} | options
-    command = [sys.executable, "-m", "pinnerfs", *map(str, arguments)]
     done: subprocess.CompletedProcess[str] = subprocess.run(command, env=environment(), **options)
     return done
 

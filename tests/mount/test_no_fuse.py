@@ -15,7 +15,7 @@ import pytest
 
 from pinnerfs.debugfs.claims import claim
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from tests.mount.support import DEADLINE, as_user, environment, pinnerfs, scenario
+from tests.mount.support import as_user, pinnerfs, scenario, to_its_end
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take devices and programs away")
 
@@ -56,15 +56,7 @@ def folder(tmp_path: Path) -> Path:
 def _spoilt(folder: Path, spoil: str, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of pinnerfs in a mount namespace in which a shell has done something before."""
     script = f'mount -t tmpfs -o dev,mode=755 none own && {spoil} && exec "$@"'
-    return subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=folder,
-        env=environment(),
-        check=False,
-    )
+    return to_its_end(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words], cwd=folder)
 
 
 @needs_root
@@ -80,14 +72,8 @@ def test_no_device(folder: Path, device: str, command: str) -> None:
 @needs_root
 def test_no_power_to_mount(folder: Path) -> None:
     """Root without CAP_SYS_ADMIN, as in a container, hears what to add to it."""
-    done = subprocess.run(
-        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "pinnerfs", *COMMANDS["mount"]],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=folder,
-        env=environment(),
-        check=False,
+    done = to_its_end(
+        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "pinnerfs", *COMMANDS["mount"]], cwd=folder
     )
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
@@ -170,15 +156,7 @@ def test_umount_without_fusermount(folder: Path) -> None:
     assert pinnerfs(*COMMANDS["mount"], cwd=folder).returncode == 0
     try:
         script = 'PATH=/nowhere; "$0" -m pinnerfs umount mnt'
-        done = subprocess.run(
-            ["/bin/sh", "-c", script, sys.executable],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            cwd=folder,
-            env=environment(),
-            check=False,
-        )
+        done = to_its_end(["/bin/sh", "-c", script, sys.executable], cwd=folder)
         assert (done.returncode, done.stdout) == (NO_FUSE, "")
         assert done.stderr == "Error: cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)\n"
         assert (folder / "mnt/page_pinner/threshold").read_text() == "300000\n"

@@ -27,6 +27,7 @@ from tests.mount.support import (
     newest_first,
     pinnerfs,
     scenario,
+    to_its_end,
 )
 
 THRESHOLD_SCRIPT = Path(__file__).with_name("threshold.sh")
@@ -147,15 +148,7 @@ def test_the_command_alone_sees_it(folder: Path) -> None:
     """Not even `run` itself sees the mount, though mounts are shared; what lay there is back afterwards."""
     script = 'ls debug; cat debug/page_pinner/threshold; grep -c "$PWD/debug fuse.pinnerfs" /proc/$PPID/mounts'
     shared = ["unshare", "-m", "--propagation", "shared"] if os.geteuid() == 0 else []
-    done = subprocess.run(
-        [*shared, *PINNERFS, *_arguments(folder, "sh", "-c", script)],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=folder,
-        env=environment(),
-        check=False,
-    )
+    done = to_its_end([*shared, *PINNERFS, *_arguments(folder, "sh", "-c", script)], cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (1, "page_pinner\n300000\n0\n", "")
     assert (folder / "debug" / "something").read_text() == "that was there\n"
 
@@ -342,17 +335,12 @@ def _as_user(folder: Path, mode: str, command: list[str], setup: str = ":") -> s
         f"mount -t tmpfs none {folder}/dev && mknod {node} c 10 229 && chmod {mode} {node} && "
         f'mount --bind {node} /dev/fuse && {setup} && exec "$@"'
     )
-    return subprocess.run(
+    return to_its_end(
         [
             *("unshare", "-m", "--propagation", "private", "sh", "-c", outside, "sh"),
             *(*AS_USER, "1000", *_arguments(folder, *command, options=("--start", "2s"))),
         ],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
         cwd=folder,
-        env=environment(),
-        check=False,
     )
 
 
