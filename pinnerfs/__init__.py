@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pinnerfs.errors import PinnerfsError
-    from pinnerfs.kernel.records import Record
+    from pinnerfs.kernel.page_pinner.records import Record
+    from pinnerfs.scenario.gallery import gallery, load, parse
+    from pinnerfs.scenario.limits import Limits
+    from pinnerfs.scenario.schema import Scenario
     from pinnerfs.simulation import Simulation
-    from pinnerfs.workload.gallery import gallery, load, parse
-    from pinnerfs.workload.limits import Limits
-    from pinnerfs.workload.schema import Scenario
 
 __all__ = ["Limits", "PinnerfsError", "Record", "Scenario", "Simulation", "gallery", "load", "parse"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Limits": "pinnerfs.workload.limits",
+    "Limits": "pinnerfs.scenario.limits",
     "PinnerfsError": "pinnerfs.errors",
-    "Record": "pinnerfs.kernel.records",
-    "Scenario": "pinnerfs.workload.schema",
+    "Record": "pinnerfs.kernel.page_pinner.records",
+    "Scenario": "pinnerfs.scenario.schema",
     "Simulation": "pinnerfs.simulation",
-    "gallery": "pinnerfs.workload.gallery",
-    "load": "pinnerfs.workload.gallery",
-    "parse": "pinnerfs.workload.gallery",
+    "gallery": "pinnerfs.scenario.gallery",
+    "load": "pinnerfs.scenario.gallery",
+    "parse": "pinnerfs.scenario.gallery",
 }
 
 if not TYPE_CHECKING:  # a type checker shall still know a wrong name

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.events import EventBatch
-from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED, Generation
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
+from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.kernel.pages import MemoryMap, Region
-from pinnerfs.kernel.pinner import Pinner
-from pinnerfs.kernel.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.workload.limits import LIMITS, Limits
-from pinnerfs.workload.memory import Memory
-from pinnerfs.workload.quantities import parse_time
-from pinnerfs.workload.schema import Scenario
+from pinnerfs.scenario.limits import LIMITS, Limits
+from pinnerfs.scenario.memory import Memory
+from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.workload.timeline import Timeline
 
 if TYPE_CHECKING:

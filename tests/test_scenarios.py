@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import pinnerfs
-from pinnerfs.kernel.records import Record
-from pinnerfs.trial import try_expectations
-from pinnerfs.workload.schema import Scenario
+from pinnerfs.check import try_expectations
+from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.scenario.schema import Scenario
 
 FOLDER = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
 REFERENCE = (FOLDER / "README.md").read_text()

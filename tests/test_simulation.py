@@ -8,10 +8,10 @@ import pytest
 
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.page_pinner.records import Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.records import Record, record_text
+from pinnerfs.scenario.gallery import load, parse
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import load, parse
 from tests.workload.stories import source, story, task
 
 # sha256 of longterm_pinner after 60 s with the scenario's own seed, with the numpy release that pyproject.toml pins.

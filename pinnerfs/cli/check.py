@@ -8,9 +8,9 @@ import click
 
 from pinnerfs.cli.limit import limit
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.workload.gallery import load
-from pinnerfs.workload.limits import Limits
-from pinnerfs.workload.schema import Scenario
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.schema import Scenario
 
 __all__ = ["check"]
 
@@ -57,8 +57,8 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
 def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
     """Report each expectation on a line of its own, and how long each scenario was played, and took."""
     # These bring numpy, which a mere look does not need.
+    from pinnerfs.check import try_expectations
     from pinnerfs.cli.progress import advance
-    from pinnerfs.trial import try_expectations
 
     failed = total = 0
     for name, scenario in scenarios:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.debugfs.steering import Steering
+from pinnerfs.client import Steering
 
 __all__ = ["ctl"]
 

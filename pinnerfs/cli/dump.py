@@ -7,9 +7,9 @@ import click
 from pinnerfs.cli import options
 from pinnerfs.cli.limit import limit
 from pinnerfs.cli.progress import advance
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.limits import Limits
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import load
-from pinnerfs.workload.limits import Limits
 
 __all__ = ["dump"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.workload.limits import LIMITS, Limits
+from pinnerfs.scenario.limits import LIMITS, Limits
 
 __all__ = ["limit"]
 

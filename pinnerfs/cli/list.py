@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.workload.gallery import gallery, load
+from pinnerfs.scenario.gallery import gallery, load
 
 __all__ = ["list_"]
 

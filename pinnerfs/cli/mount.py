@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.debugfs.claims import claim
+from pinnerfs.mounts.claim import claim
 
 __all__ = ["mount"]
 

@@ -9,8 +9,8 @@ import click
 
 from pinnerfs.cli import launch
 from pinnerfs.cli.mount import mount
-from pinnerfs.debugfs.namespace import set_read_only
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.namespace import set_read_only
 
 __all__ = ["main"]
 

@@ -13,16 +13,16 @@ import click
 
 from pinnerfs.cli.limit import limit
 from pinnerfs.clock import Clock, ManualClock, RealClock
-from pinnerfs.debugfs.daemon import Daemon
+from pinnerfs.daemon.daemon import Daemon
 from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
-from pinnerfs.kernel.generations import GENERATIONS, INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.simulation import Simulation
 from pinnerfs.trace import LAYERS, TracedSimulation, choose
-from pinnerfs.workload.gallery import load
-from pinnerfs.workload.limits import Limits
-from pinnerfs.workload.quantities import parse_time
 
 __all__ = ["TIME", "DeviceOptions", "device", "kernel", "scenario", "seed", "threshold"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.debugfs import runner
-from pinnerfs.debugfs.claims import prepare_to_cover
+from pinnerfs.daemon import runner
+from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
 

@@ -6,10 +6,10 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.limit import limit
-from pinnerfs.workload.gallery import load
-from pinnerfs.workload.limits import Limits
-from pinnerfs.workload.quantities import Quantity
-from pinnerfs.workload.schema import Phase, Scenario, Task
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.quantities import Quantity
+from pinnerfs.scenario.schema import Phase, Scenario, Task
 
 __all__ = ["show"]
 

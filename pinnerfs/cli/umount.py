@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.debugfs.mountpoints import unmount
+from pinnerfs.mounts.table import unmount
 
 __all__ = ["umount"]
 

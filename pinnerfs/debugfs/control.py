@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pinnerfs.debugfs.attributes import OpenFile
 from pinnerfs.debugfs.device import Device
-from pinnerfs.debugfs.files import OpenFile
 from pinnerfs.errors import PinnerfsError, in_a_line
-from pinnerfs.workload.quantities import parse_time
+from pinnerfs.scenario.quantities import parse_time
 
 __all__ = ["CONTROL_FOLDER", "Control"]
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pinnerfs.debugfs.attributes import FILES, Failures, OpenFile
 from pinnerfs.debugfs.control import CONTROL_FOLDER, Control
 from pinnerfs.debugfs.device import Device
-from pinnerfs.debugfs.files import FILES, Failures, OpenFile
-from pinnerfs.kernel.generations import Generation
+from pinnerfs.kernel.page_pinner.generations import Generation
 
 __all__ = ["Node", "Tree"]
 

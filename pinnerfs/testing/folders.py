@@ -86,7 +86,7 @@ def end_mount(place: Path) -> None:
     except FileNotFoundError:
         pass  # the run was killed before it had made one
     except OSError:
-        from pinnerfs.debugfs.mountpoints import unmount_lazily  # not needed, nor paid for, by most runs of pytest
+        from pinnerfs.mounts.table import unmount_lazily  # not needed, nor paid for, by most runs of pytest
 
         unmount_lazily(str(root))
         # Not rmtree from the start: it would go into a mount that could not be taken down.

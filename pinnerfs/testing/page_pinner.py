@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pinnerfs.debugfs.mountpoints import fusermount
-from pinnerfs.debugfs.steering import Steering
+from pinnerfs.client import Steering
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.kernel.records import Record
+from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.mounts.table import fusermount
 from pinnerfs.testing.folders import DEADLINE, end_daemon, end_mount, is_alive, process_name
 from pinnerfs.testing.text import parse_records
 

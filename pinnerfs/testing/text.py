@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.records import Record
 
 __all__ = ["parse_records"]
 

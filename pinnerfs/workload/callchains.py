@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from pinnerfs.kernel.generations import Generation
-from pinnerfs.workload.schema import Stack
+from pinnerfs.kernel.page_pinner.generations import Generation
+from pinnerfs.scenario.schema import Stack
 
 __all__ = ["call_chain", "full_frame"]
 

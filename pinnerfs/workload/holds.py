@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
+from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.schema import Task
 from pinnerfs.workload.tasks import NEVER, HoldBlock, hold_blocks, random_streams
 
 __all__ = ["HoldPool", "Holds"]

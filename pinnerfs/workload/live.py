@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 
 from pinnerfs.kernel.events import Event, EventBatch
-from pinnerfs.kernel.generations import Generation
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.workload.actions import Action, parse_actions
+from pinnerfs.scenario.actions import Action, parse_actions
+from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.schema import Scenario, Task
 from pinnerfs.workload.tasks import NEVER, pin_call, random_streams, release_call
 from pinnerfs.workload.timeline import take_first
 

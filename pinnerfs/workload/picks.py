@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from pinnerfs.kernel.pages import Int64s, Region
-from pinnerfs.workload.schema import Task
+from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]
 

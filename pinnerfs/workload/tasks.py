@@ -15,9 +15,9 @@ import numpy as np
 
 from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
+from pinnerfs.scenario.quantities import Sampler, parse_rate, parse_time
+from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.quantities import Sampler, parse_rate, parse_time
-from pinnerfs.workload.schema import Phase, Task
 
 __all__ = ["NEVER", "HoldBlock", "hold_blocks", "pin_call", "random_streams", "release_call"]
 

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.events import EventBatch
-from pinnerfs.kernel.generations import Generation
 from pinnerfs.kernel.order import stable_order
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.holds import HoldPool, Holds
-from pinnerfs.workload.quantities import parse_time
 from pinnerfs.workload.races import race
-from pinnerfs.workload.schema import Scenario, Task
 from pinnerfs.workload.sharing import OpenHolds
 from pinnerfs.workload.tasks import NEVER, pin_call, release_call
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.pages import MemoryMap
-from pinnerfs.kernel.pinner import Pinner
 from tests.bench.measure import build
 
 __all__ = ["Books", "books_in_c", "told_by"]

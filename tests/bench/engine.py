@@ -9,18 +9,18 @@ from typing import Protocol
 import numpy as np
 
 from pinnerfs.kernel.events import EventBatch
-from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.longterm import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.pages import PinnerState
-from pinnerfs.kernel.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import STEP_FRAMES, Simulation
-from pinnerfs.workload.gallery import load
 from pinnerfs.workload.timeline import Timeline
 from tests.bench.books import books_in_c, told_by
 from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
 from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
 from tests.bench.table import Group, Target
-from tests.kernel.model import Model
+from tests.kernel.page_pinner.model import Model
 
 __all__ = ["groups"]
 

@@ -1,6 +1,6 @@
 /* The books of page_pinner in plain C, one event at a time: what the engine's rate is held against.
  *
- * A shared library for ctypes. The rules are those of tests/kernel/model.py.
+ * A shared library for ctypes. The rules are those of tests/kernel/page_pinner/model.py.
  */
 
 #include <stdint.h>

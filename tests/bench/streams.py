@@ -8,7 +8,7 @@ from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Int64s, MemoryMap, Region
 from pinnerfs.simulation import STEP_FRAMES
-from tests.kernel.model import Row
+from tests.kernel.page_pinner.model import Row
 
 __all__ = ["FRAMES", "as_rows", "chunks", "contiguous", "memory", "scattered"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pinnerfs.kernel.events import Event, EventBatch
-from pinnerfs.kernel.generations import INTRODUCED
-from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import load
 from tests.bench import streams
 from tests.bench.books import books_in_c, told_by
 from tests.bench.daemon import IDLE

@@ -7,11 +7,11 @@ from functools import partial
 
 import msgspec
 
-from pinnerfs.kernel.generations import INTRODUCED
-from pinnerfs.kernel.pinner import Pinner
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import load
-from pinnerfs.workload.schema import Scenario
 from tests.bench.measure import BUSY, FEW_REPEATS, in_turn, seconds
 from tests.bench.streams import FRAMES as SOME_FRAMES
 from tests.bench.streams import chunks, memory, scattered

@@ -15,7 +15,7 @@ from pinnerfs import Simulation, load
 from pinnerfs.clock import ManualClock
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.tree import Tree
-from pinnerfs.kernel.generations import GENERATIONS
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.mount.support import outcome, scenario
 
 

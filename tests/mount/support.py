@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pinnerfs.debugfs.mount import check_binding
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.fuse.operations import check_binding
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30  # seconds for anything; far more than it takes

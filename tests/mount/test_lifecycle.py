@@ -341,7 +341,7 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
     """Where /dev/fuse is root's alone an ordinary user is refused in words."""
     if os.stat("/dev/fuse").st_mode & 0o006:
         pytest.skip("/dev/fuse is open to everybody here")
-    from pinnerfs.debugfs.claims import claim
+    from pinnerfs.mounts.claim import claim
 
     folder = public_mount.folder / "users"
     folder.mkdir()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.debugfs.claims import claim
 from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.mounts.claim import claim
 from tests.mount.support import as_user, pinnerfs, scenario, to_its_end
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take devices and programs away")
@@ -137,7 +137,7 @@ def users_folder() -> Iterator[Path]:
 @needs_root
 def test_a_user_without_fusermount(users_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who needs fusermount to mount, and has none in PATH, hears which package it takes."""
-    monkeypatch.setattr("pinnerfs.debugfs.claims._check_device", lambda: None)
+    monkeypatch.setattr("pinnerfs.mounts.claim._check_device", lambda: None)
     monkeypatch.setenv("PATH", "/nowhere")
 
     def work() -> tuple[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.debugfs import privileges
+from pinnerfs.daemon import privileges
 from pinnerfs.errors import PinnerfsError
 from tests.mount.support import DEADLINE, ORDINARY, Mounts, environment, is_mounted, pinnerfs, scenario
 

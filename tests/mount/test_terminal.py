@@ -107,7 +107,7 @@ def test_a_start_that_is_interrupted(mount: Mounts, number: signal.Signals) -> N
     device = mount.add("mnt")
     code = (
         "import os, time, sys\n"
-        "from pinnerfs.debugfs import daemon\n"
+        "from pinnerfs.daemon import daemon\n"
         "run = daemon.Daemon.run\n"
         # The daemon waits for the end of the process that started it, and mounts only then.
         "def late(self, ready):\n"

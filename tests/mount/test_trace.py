@@ -21,7 +21,8 @@ from tests.mount.support import DEADLINE, Mounts, environment, newest_first, out
 BROKEN = """
 import sys
 from pinnerfs.cli import main
-from pinnerfs.debugfs import files, mount, tree
+from pinnerfs.debugfs import attributes, tree
+from pinnerfs.fuse import operations
 
 def breaks(error):
     def broken(*arguments):
@@ -31,9 +32,9 @@ def breaks(error):
 tree.Tree.listing = breaks(ValueError("injected into listing"))
 tree.Tree.chmod = breaks(OSError("injected into chmod, and without an errno"))
 tree.Tree.make = breaks(SystemExit("injected into make"))
-files.OpenRecords.read = breaks(MemoryError("injected into read"))
-files.OpenSimpleAttribute.write = breaks(KeyboardInterrupt("injected into write"))
-mount._Handle.fsync = breaks(AssertionError("injected into fsync"))
+attributes.OpenRecords.read = breaks(MemoryError("injected into read"))
+attributes.OpenSimpleAttribute.write = breaks(KeyboardInterrupt("injected into write"))
+operations._Handle.fsync = breaks(AssertionError("injected into fsync"))
 main()
 """
 

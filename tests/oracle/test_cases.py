@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.kernel.generations import GENERATIONS
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.oracle.calls import Unknown
 from tests.oracle.cases import Case, for_generation, load_all
 from tests.oracle.caveats import judge

@@ -93,7 +93,7 @@ def _kib(name: str, text: str) -> int:
 
 
 def _report() -> None:
-    from pinnerfs.debugfs.files import OpenRecords, OpenSimpleAttribute
+    from pinnerfs.debugfs.attributes import OpenRecords, OpenSimpleAttribute
 
     gc.collect()
     objects = gc.get_objects()

@@ -17,9 +17,9 @@ from collections import Counter
 from pathlib import Path
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.scenario.gallery import parse
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import parse
-from pinnerfs.workload.schema import Scenario
 from tests.soak.scenario_inputs import make
 
 MEMORY = 3 << 30  # of address space, a good part of it numpy's own

@@ -6,8 +6,8 @@ import json
 import random
 from collections.abc import Callable
 
-from pinnerfs.workload.gallery import gallery
-from pinnerfs.workload.quantities import RATES, SIZES, TIMES
+from pinnerfs.scenario.gallery import gallery
+from pinnerfs.scenario.quantities import RATES, SIZES, TIMES
 
 __all__ = ["make"]
 

@@ -16,7 +16,7 @@ import pytest
 
 from pinnerfs import PinnerfsError, Simulation, load
 from pinnerfs.debugfs.control import MAX_ACTIONS, PATIENCE
-from pinnerfs.workload.quantities import parse_time
+from pinnerfs.scenario.quantities import parse_time
 from tests.mount.support import DEADLINE, ROOT, Mount, Mounts, environment, outcome
 from tests.workload.stories import source, task
 

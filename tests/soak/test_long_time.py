@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.clock import LAST_MOMENT
+from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import load
 from tests.mount.support import FRAMES, HEADER, Mounts, newest_first, outcome, pinnerfs, record, scenario
 from tests.soak.holdings import Holdings, Watched
 

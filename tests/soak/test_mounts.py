@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pinnerfs.workload.gallery import gallery
+from pinnerfs.scenario.gallery import gallery
 from tests.mount.support import DEADLINE, Mounts, environment, is_mounted, pinnerfs, record, scenario
 from tests.soak.holdings import Holdings, Watched
 

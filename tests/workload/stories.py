@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pinnerfs.kernel.events import Event, EventBatch
-from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import MemoryMap, Region
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.workload.gallery import parse
-from pinnerfs.workload.limits import Limits
-from pinnerfs.workload.schema import Scenario
+from pinnerfs.scenario.gallery import parse
+from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.workload.timeline import Timeline
 
 __all__ = [

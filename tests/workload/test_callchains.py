@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.generations import ANDROID12_5_10_EARLY, INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, INTRODUCED
+from pinnerfs.scenario.schema import Stack
 from pinnerfs.workload.callchains import call_chain, full_frame
-from pinnerfs.workload.schema import Stack
 
 
 def symbols(chain: tuple[str, ...]) -> list[str]:

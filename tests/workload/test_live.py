@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.events import PINS, Event, EventBatch
-from pinnerfs.kernel.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.scenario.actions import parse_actions
+from pinnerfs.scenario.gallery import parse
+from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.actions import parse_actions
-from pinnerfs.workload.gallery import parse
-from pinnerfs.workload.limits import LIMITS, Limits
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.timeline import Timeline
-from tests.kernel.model import Model
+from tests.kernel.page_pinner.model import Model
 from tests.workload.stories import FREE, GET, PIN, PLAIN_PUT, PUT, UNPIN, Row, events, rows, source, task
 
 NEVER_COMES = 'repeat = 1, every = "8000h", hold = "1s"'

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import Region
+from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.schema import Phase, Task
 
 
 def picker(frames: int = 1024, instance: int = 0, seed: int = 0, **keys: object) -> Picker:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinnerfs.scenario.gallery import gallery, load
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
-from pinnerfs.workload.gallery import gallery, load
-from pinnerfs.workload.schema import Scenario
 from tests.workload.stories import (
     BASE_PFN,
     FREE,

@@ -1,0 +1,1 @@
+"""The debugfs tree as a FUSE file system."""

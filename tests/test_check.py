@@ -1,0 +1,109 @@
+"""Expectations played on a virtual clock, and compared with what comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from pinnerfs.check import Trial, try_expectations
+from pinnerfs.scenario.gallery import parse
+from tests.workload.stories import source, task
+
+# Two call sites: `slow` holds a page for 400 ms each second, from 0 s on, and `slower` for 700 ms every two seconds.
+TASKS = [
+    task("often", 'for = "1h", every = "1s", hold = "400ms"'),
+    task("seldom", 'for = "1h", every = "2s", hold = "700ms"').replace('stack = "s"', 'stack = "t"'),
+    '[stack.t]\nframes = ["slower+0x8/0x10 [mod]"]\n',
+]
+
+
+def attempt(*expectations: str) -> Trial:
+    """What comes of these expectations, each the keys of one."""
+    tables = [f"[[expect]]\n{keys}\n" for keys in expectations]
+    return try_expectations(parse(source(*TASKS, *tables, stack='frames = ["slow", "common"]')))
+
+
+def outcome(keys: str) -> tuple[bool, str]:
+    """Whether a single expectation held, and what came."""
+    (one,) = attempt(keys).outcomes
+    return one.held, one.came
+
+
+@pytest.mark.parametrize(
+    ("keys", "held", "came"),
+    [
+        # The number of records.
+        ("records = 9", True, "9 records, ts 400000us to 700000us"),
+        ("records = 8", False, "9 records, ts 400000us to 700000us"),
+        ("records = 10", False, "9 records, ts 400000us to 700000us"),
+        ("records = { min = 9, max = 9 }", True, "9 records, ts 400000us to 700000us"),
+        ("records = { min = 10 }", False, "9 records, ts 400000us to 700000us"),
+        ("records = { max = 8 }", False, "9 records, ts 400000us to 700000us"),
+        ("", True, "9 records, ts 400000us to 700000us"),
+        # A call site, there or not.
+        ('call_site = "slow"', True, "6 of 9 records, ts 400000us"),
+        ('call_site = "slower"\nrecords = 3', True, "3 of 9 records, ts 700000us"),
+        ('call_site = "slower"\nrecords = 0', False, "3 of 9 records, ts 700000us"),
+        ('call_site = "common"\nrecords = 6', True, "6 of 9 records, ts 400000us"),
+        # Durations, of all records or of a call site's; both bounds are included.
+        ('ts = { min = "400ms", max = "700ms" }', True, "9 records, ts 400000us to 700000us"),
+        ('ts = { min = "400001us", max = "700ms" }', False, "9 records, ts 400000us to 700000us"),
+        ('ts = { max = "699999us" }', False, "9 records, ts 400000us to 700000us"),
+        ('ts = "400ms"', False, "9 records, ts 400000us to 700000us"),
+        ('ts = "400ms"\ncall_site = "slow"', True, "6 of 9 records, ts 400000us"),
+        # All of them must hold.
+        ('ts = "400ms"\ncall_site = "slow"\nrecords = 5', False, "6 of 9 records, ts 400000us"),
+        # Another threshold, from the start or from some moment on.
+        ('threshold = "400ms"', True, "3 records, ts 700000us"),
+        ('threshold = "400ms"\ncall_site = "slow"\nrecords = 0', True, "none of 3 records"),
+        ('threshold = "400ms"\ncall_site = "slow"', False, "none of 3 records"),
+        ('threshold = "1s"', False, "no records"),
+        ('threshold = "1s"\ncall_site = "slow"', False, "no records"),
+        ('threshold = "1s"\nts = "5s"\nrecords = { max = 3 }', True, "no records"),
+        ('threshold = "300ms"\nsince = "3s"', True, "4 records, ts 400000us to 700000us"),
+        ('threshold = "400ms"\nsince = "4500ms"', True, "1 record, ts 700000us"),
+        ('threshold = "400ms"\nsince = "5900ms"\nrecords = 0', True, "no records"),
+    ],
+)
+def test_each_kind(keys: str, held: bool, came: str) -> None:
+    """An expectation holds or not, and what came is said either way."""
+    assert outcome(f'at = "5900ms"\n{keys}') == (held, came)
+
+
+def test_what_happens_at_the_moment_has_happened() -> None:
+    """A record that is taken at the very moment is there, and a microsecond before it is not."""
+    assert outcome('at = "400ms"')[0]
+    assert not outcome('at = "399999us"')[0]
+
+
+def test_a_threshold_clears_what_happened_at_its_moment() -> None:
+    """What is released at the moment of the write happens before it, and so is cleared."""
+    assert outcome('at = "500ms"\nthreshold = "1ms"\nsince = "400ms"') == (False, "no records")
+    assert outcome('at = "500ms"\nthreshold = "1ms"\nsince = "399999us"') == (True, "1 record, ts 400000us")
+
+
+def test_expectations_do_not_disturb_each_other() -> None:
+    """Outcomes come in the file's order, whatever their moments and thresholds are, and each as if it were alone."""
+    several = [
+        'at = "9s"\nrecords = 14',
+        'at = "3s"\nthreshold = "400ms"\nrecords = 2',
+        'at = "1s"\nrecords = 2',
+        'at = "9s"\nthreshold = "400ms"\nsince = "3s"\nrecords = 2',
+        'at = "1s"\nthreshold = "400ms"\nrecords = 9',
+    ]
+    together = attempt(*several)
+    assert [one.held for one in together.outcomes] == [True, True, True, False, False]
+    assert [(one.held, one.came) for one in together.outcomes] == [outcome(keys) for keys in several]
+
+
+def test_the_time_played() -> None:
+    """A scenario is played once for each threshold that is written, up to the last moment under it."""
+    assert attempt('at = "2s"', 'at = "5s"').played == 5_000_000
+    assert attempt('at = "2s"', 'at = "5s"\nthreshold = "1s"', 'at = "3s"\nthreshold = "1s"').played == 7_000_000
+    assert attempt('at = "0s"').played == 0
+
+
+def test_the_ring_s_end() -> None:
+    """What has been overwritten is not there to be counted."""
+    storm = task("storm", 'repeat = 5000, every = "1ms", hold = "400ms"')
+    (one,) = try_expectations(parse(source(storm, '[[expect]]\nat = "10s"\nrecords = 4096\n'))).outcomes
+    assert (one.held, one.came) == (True, "4096 records, ts 400000us")
