@@ -14,7 +14,7 @@ from typing import Any
 
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.trace import traced_operations
+from pinnerfs.fuse.tracing import traced_operations
 
 __all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
 

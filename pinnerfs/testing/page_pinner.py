@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pinnerfs.client import Steering
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.table import fusermount
 from pinnerfs.testing.folders import DEADLINE, end_daemon, end_mount, is_alive, process_name
-from pinnerfs.testing.text import parse_records
 
 __all__ = ["PagePinner"]
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs import Record, Simulation, load
-from pinnerfs.kernel.page_pinner.records import record_text
+from pinnerfs.kernel.page_pinner.records import parse_records, record_text
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.testing.text import parse_records
 
 FRAMES = st.from_regex(r"[a-z_]{1,20}(\+0x[0-9a-f]{1,3}/0x[0-9a-f]{1,3})?( \[[a-z]{1,8}\])?", fullmatch=True)
 RECORDS = st.builds(
