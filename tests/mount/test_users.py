@@ -98,7 +98,7 @@ def test_a_users_mount(folder: Path) -> None:
         "stat: cannot statx 'mine/': Permission denied",
         "cat: mine/page_pinner/threshold: Permission denied",
         "Error: cannot unmount mine: ",
-        "Error: cannot steer mine: Permission denied",
+        "Error: cannot control mine: Permission denied",
     )
 
 
