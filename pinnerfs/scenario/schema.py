@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -14,12 +15,13 @@ from pinnerfs.scenario.memory import Memory, Region
 from pinnerfs.scenario.quantities import Distribution, Quantity, Sampler, parse_rate, parse_time, sampler
 from pinnerfs.scenario.tables import Table, Time, in_words, no_twins
 
-__all__ = ["CHOICES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
+__all__ = ["CHOICES", "RELEASES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
 Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
+RELEASES: tuple[Release, ...] = get_args(Release)
 
 # What a key of a few words may say: for messages, as msgspec's own do not list it.
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -27,7 +29,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "via": get_args(Via),
     "foll": get_args(Foll),
     "pick": get_args(Pick),
-    "release": get_args(Release),
+    "release": RELEASES,
     "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
 }
 
@@ -38,6 +40,7 @@ TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
 
 MAX_PAGES = 1 << 18
+MAX_WEIGHT = 1_000_000
 
 
 class Stack(Table, frozen=True):
@@ -107,7 +110,8 @@ class Task(Table, frozen=True, dict=True):
     order: int | None = None
     pick: Pick | None = None
     share: str | None = None
-    release: Release | None = None
+    pfn: int | None = None
+    release: Release | dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         in_words("name", self.name)
@@ -117,12 +121,16 @@ class Task(Table, frozen=True, dict=True):
         if self.share is None:
             if self.region is None:
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
-        elif (self.region, self.pages, self.order, self.pick) != (None, None, None, None):
-            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order and pick")
+        elif (self.region, self.pages, self.order, self.pick, self.pfn) != (None, None, None, None, None):
+            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order, pick and pfn")
         if not 1 <= (1 if self.pages is None else self.pages) <= MAX_PAGES:
             raise ValueError(f"pages = {self.pages} must lie from 1 to {MAX_PAGES}")
         if not 0 <= (self.order or 0) <= 18:
             raise ValueError(f"order = {self.order} must lie from 0 to 18")
+        if self.pfn is not None:
+            self._check_pfn(self.pfn)
+        if isinstance(self.release, dict):
+            _check_weights(self.release)
         if not self.phase or all(phase.pause for phase in self.phase):
             raise ValueError("a task must have a phase in which something arrives")
         for number, phase in enumerate(self.phase):
@@ -134,10 +142,22 @@ class Task(Table, frozen=True, dict=True):
     def start_of(self) -> Sampler:
         return sampler("start", self.start)
 
+    def _check_pfn(self, pfn: int) -> None:
+        if self.pick == "scattered":
+            raise ValueError(f"pfn = {pfn} places all pages: leave out pick = 'scattered'")
+        alignment = 1 << (self.order or 0)
+        if pfn % alignment:
+            raise ValueError(f"pfn = {pfn} must be a multiple of {alignment}, the frames of a page of this order")
+
     @property
-    def ends_by(self) -> Release:
-        """What ends a hold: `release`, or what goes with `foll`."""
-        return self.release or RELEASE_OF[self.foll]
+    def releases(self) -> dict[Release, int]:
+        """Return the calls that can end a hold, each with its weight; a single call has weight 1.
+
+        The calls come in the order of RELEASES: the order of keys in a file changes no draw.
+        """
+        if isinstance(self.release, dict):
+            return {call: self.release[call] for call in RELEASES if call in self.release}
+        return {self.release or RELEASE_OF[self.foll]: 1}
 
 
 class Scenario(Table, frozen=True):
@@ -197,7 +217,30 @@ class Scenario(Table, frozen=True):
         needed, there = (task.pages or 1) << order, regions[task.region].frames
         if needed > there:
             raise ValueError(f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})")
+        if task.pfn is not None:
+            first = self.memory.first_frame(task.region)
+            end = task.pfn + task.instances * needed
+            if task.pfn < first or end > first + there:
+                raise ValueError(
+                    f"{where} pfn = {task.pfn} places its pages at frames {task.pfn} to {end - 1}, "
+                    f"outside of region {task.region!r} ({first} to {first + there - 1})"
+                )
 
 
 def _names(names: object) -> str:
     return ", ".join(repr(name) for name in names) or "none"  # type: ignore[attr-defined]
+
+
+def _check_weights(weights: dict[str, int]) -> None:
+    calls = [call for call in RELEASES if call != "never"]
+    if not weights:
+        raise ValueError(f"release has no call: it must have one or more of {', '.join(calls)}")
+    for call, weight in weights.items():
+        if call == "never":
+            raise ValueError("release.never is not allowed: a task releases all of its holds or none")
+        if call not in calls:
+            near = get_close_matches(call, calls, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"release has the call {call!r}, which must be one of {', '.join(calls)}{hint}")
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise ValueError(f"release.{call} = {weight} must be a whole number from 1 to {MAX_WEIGHT}")

@@ -40,7 +40,8 @@ def pin_call(task: Task) -> Event:
 
 def release_call(task: Task) -> Event | None:
     """The call that ends a task's holds: its own, or the one that goes with its pins; None where nothing ever does."""
-    return None if task.ends_by == "never" else Event[task.ends_by]
+    call = next(iter(task.releases))
+    return None if call == "never" else Event[call]
 
 
 @dataclass(frozen=True)
