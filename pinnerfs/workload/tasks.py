@@ -15,8 +15,10 @@ import numpy as np
 
 from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
-from pinnerfs.scenario.quantities import Sampler, parse_rate, parse_time
+from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.workload.draws import draw
 from pinnerfs.workload.picks import Picker
 
 __all__ = ["NEVER", "HoldBlock", "hold_blocks", "pin_call", "random_streams", "release_call"]
@@ -69,22 +71,22 @@ def random_streams(seed: int, task: str, instance: int) -> tuple[np.random.Gener
 class _Phase(NamedTuple):
     """A phase with its quantities read."""
 
-    lasts: Sampler | None
+    lasts: TimeDistribution | None
     repeat: int | None
     every: int | None
-    gap: Sampler | None
+    gap: TimeDistribution | None
     mean_wait: float | None  # µs between arrivals of a rate
-    hold: Sampler | None
+    hold: TimeDistribution | None
 
     @classmethod
     def of(cls, phase: Phase) -> _Phase:
         return cls(
-            lasts=phase.lasts_of,
+            lasts=phase.lasts_distribution,
             repeat=phase.repeat,
             every=None if phase.every is None else parse_time("every", phase.every),
-            gap=phase.gap_of,
+            gap=phase.gap_distribution,
             mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
-            hold=phase.hold_of,
+            hold=phase.hold_distribution,
         )
 
 
@@ -96,7 +98,7 @@ class _Times:
         self._rng = rng
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
-        self._now = int(task.start_of.draw(rng, 1)[0])  # where the current phase begins
+        self._now = int(draw(task.start_distribution, rng, 1)[0])  # where the current phase begins
         # Of the last hold of a `gap` phase: when the next one may begin at the earliest, and when it ended.
         self._begin_after = 0
         self._free_at: int | None = None
@@ -113,7 +115,7 @@ class _Times:
         end = self._stop
         if phase.lasts is not None:
             # A phase takes time, whatever was drawn: else one could repeat for ever at one moment.
-            end = min(self._stop, self._now + max(1, int(phase.lasts.draw(self._rng, 1)[0])))
+            end = min(self._stop, self._now + max(1, int(draw(phase.lasts, self._rng, 1)[0])))
         left = phase.repeat if phase.repeat is not None else NEVER
         if phase.every is not None:
             yield from self._grid(phase, phase.every, end, left)
@@ -134,7 +136,7 @@ class _Times:
     def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
         if phase.hold is None:
             return np.full(len(begin), NEVER, dtype=np.int64)
-        return begin + phase.hold.draw(self._rng, len(begin))
+        return begin + draw(phase.hold, self._rng, len(begin))
 
     def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         start = self._now
@@ -148,18 +150,18 @@ class _Times:
             yield begin, self._ends(phase, begin)
         self._now = start + every * total
 
-    def _gaps(self, phase: _Phase, gap: Sampler, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _gaps(self, phase: _Phase, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         begin_next = self._now
         if self._free_at is not None:
-            begin_next = max(begin_next, self._begin_after, self._free_at + int(gap.draw(self._rng, 1)[0]))
+            begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
         self._now = begin_next
         for size in self._sizes():
             if left <= 0 or begin_next >= end:
                 break
             n = min(left, size)
-            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else phase.hold.draw(self._rng, n)
+            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else draw(phase.hold, self._rng, n)
             # The next arrival is at least 1 µs on, so that time passes even where both are drawn as 0.
-            steps = np.maximum(1, hold + gap.draw(self._rng, n))
+            steps = np.maximum(1, hold + draw(gap, self._rng, n))
             begin = begin_next + np.concatenate(([0], np.cumsum(steps)))
             begin_next, begin = int(begin[-1]), begin[:-1]
             kept = begin < end
