@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from pinnerfs.scenario.wording import quoted
+from pinnerfs.scenario.wording import shown
 
 __all__ = ["parse_rate", "parse_size", "parse_time"]
 
@@ -24,11 +24,11 @@ _QUANTITY = re.compile(r"(?P<number>[0-9]{1,25}(?:\.[0-9]{1,25})?) ?(?P<unit>\D*
 
 def _split(what: str, text: object, units: dict[str, int], example: str) -> tuple[Decimal, int]:
     if not isinstance(text, str):
-        raise ValueError(f"{what} = {quoted(text)} has no unit: write a string such as {example!r}")
+        raise ValueError(f"{what} = {shown(text)} has no unit: write a string such as {example!r}")
     match = _QUANTITY.fullmatch(text)
     if match is None or match["unit"] not in units:
         known = ", ".join(unit for unit in units if unit.isascii())
-        raise ValueError(f"{what} = {quoted(text)} must be a number and a unit ({known}), such as {example!r}")
+        raise ValueError(f"{what} = {shown(text)} must be a number and a unit ({known}), such as {example!r}")
     return Decimal(match["number"]), units[match["unit"]]
 
 
@@ -36,7 +36,7 @@ def parse_time(what: str, text: object) -> int:
     """Return a time such as "300ms" in whole µs. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, TIMES, "300ms")
     if number * unit > MAX_TIME:
-        raise ValueError(f"{what} = {quoted(text)} is longer than a year")
+        raise ValueError(f"{what} = {shown(text)} is longer than a year")
     return round(number * unit)
 
 
@@ -44,7 +44,7 @@ def parse_size(what: str, text: object) -> int:
     """Return a size such as "64MiB" in bytes. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, SIZES, "64MiB")
     if number * unit != int(number * unit):
-        raise ValueError(f"{what} = {quoted(text)} is not a whole number of bytes")
+        raise ValueError(f"{what} = {shown(text)} is not a whole number of bytes")
     return int(number * unit)
 
 
@@ -52,5 +52,5 @@ def parse_rate(what: str, text: object) -> float:
     """Return a rate such as "100/s" in events per µs. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, RATES, "100/s")
     if not Decimal("0.001") / RATES["/h"] <= number / unit <= 1:
-        raise ValueError(f"{what} = {quoted(text)} must be from 0.001/h to 1/us")
+        raise ValueError(f"{what} = {shown(text)} must be from 0.001/h to 1/us")
     return float(number / unit)
