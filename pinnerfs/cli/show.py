@@ -6,9 +6,9 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.limit import limit
+from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.quantities import Quantity
 from pinnerfs.scenario.schema import Phase, Scenario, Task
 
 __all__ = ["show"]

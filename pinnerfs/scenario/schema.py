@@ -10,9 +10,10 @@ from typing import Literal, get_args
 import msgspec
 
 from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.distributions import Distribution, Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
 from pinnerfs.scenario.memory import Memory, Region
-from pinnerfs.scenario.quantities import Distribution, Quantity, Sampler, parse_rate, parse_time, sampler
+from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.tables import Table, Time, in_words, no_twins
 
 __all__ = ["CHOICES", "RELEASES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
@@ -72,26 +73,26 @@ class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
             raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")
-        if self.lasts_of is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
+        if self.lasts_distribution is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
             raise ValueError(f"for = {self.lasts!r} must be above 0")
         if self.every is not None and not parse_time("every", self.every):
             raise ValueError(f"every = {self.every!r} must be at least 1us")
         if self.rate is not None:
             parse_rate("rate", self.rate)
-        _ = self.gap_of, self.hold_of  # which refuse what is wrong
+        _ = self.gap_distribution, self.hold_distribution  # which refuse what is wrong
 
     # Read once for all instances: a choice may have thousands of values.
     @cached_property
-    def lasts_of(self) -> Sampler | None:
-        return None if self.lasts is None else sampler("for", self.lasts)
+    def lasts_distribution(self) -> TimeDistribution | None:
+        return None if self.lasts is None else read_quantity("for", self.lasts)
 
     @cached_property
-    def gap_of(self) -> Sampler | None:
-        return None if self.gap is None else sampler("gap", self.gap)
+    def gap_distribution(self) -> TimeDistribution | None:
+        return None if self.gap is None else read_quantity("gap", self.gap)
 
     @cached_property
-    def hold_of(self) -> Sampler | None:
-        return None if self.hold is None else sampler("hold", self.hold)
+    def hold_distribution(self) -> TimeDistribution | None:
+        return None if self.hold is None else read_quantity("hold", self.hold)
 
     @property
     def pause(self) -> bool:
@@ -117,7 +118,7 @@ class Task(Table, frozen=True, dict=True):
         in_words("name", self.name)
         if self.instances < 1:
             raise ValueError(f"instances = {self.instances} must be at least 1")
-        _ = self.start_of
+        _ = self.start_distribution
         if self.share is None:
             if self.region is None:
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
@@ -139,8 +140,8 @@ class Task(Table, frozen=True, dict=True):
                 raise ValueError(f"phase[{number}] must have {wanted}")
 
     @cached_property
-    def start_of(self) -> Sampler:
-        return sampler("start", self.start)
+    def start_distribution(self) -> TimeDistribution:
+        return read_quantity("start", self.start)
 
     def _check_pfn(self, pfn: int) -> None:
         if self.pick == "scattered":

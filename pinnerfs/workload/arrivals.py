@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pinnerfs.kernel.pages import Int64s
-from pinnerfs.scenario.quantities import Sampler, parse_rate, parse_time
+from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
 __all__ = ["hold_times"]
@@ -37,22 +39,22 @@ def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[tupl
 class _Phase(NamedTuple):
     """A phase with its values parsed."""
 
-    lasts: Sampler | None
+    lasts: TimeDistribution | None
     repeat: int | None
     every: int | None
-    gap: Sampler | None
+    gap: TimeDistribution | None
     mean_wait: float | None  # µs between arrivals of a rate
-    hold: Sampler | None
+    hold: TimeDistribution | None
 
     @classmethod
     def of(cls, phase: Phase) -> _Phase:
         return cls(
-            lasts=phase.lasts_of,
+            lasts=phase.lasts_distribution,
             repeat=phase.repeat,
             every=None if phase.every is None else parse_time("every", phase.every),
-            gap=phase.gap_of,
+            gap=phase.gap_distribution,
             mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
-            hold=phase.hold_of,
+            hold=phase.hold_distribution,
         )
 
 
@@ -64,7 +66,7 @@ class _HoldTimes:
         self._rng = rng
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
-        self._now = int(task.start_of.draw(rng, 1)[0])  # the begin of the current phase
+        self._now = int(draw(task.start_distribution, rng, 1)[0])  # the begin of the current phase
         # After a hold of a `gap` phase: the earliest begin of the next hold, and the end of this one.
         self._begin_after = 0
         self._free_at: int | None = None
@@ -81,7 +83,7 @@ class _HoldTimes:
         end = self._stop
         if phase.lasts is not None:
             # At least 1 µs, or phases drawn as 0 would repeat for ever at one moment.
-            end = min(self._stop, self._now + max(1, int(phase.lasts.draw(self._rng, 1)[0])))
+            end = min(self._stop, self._now + max(1, int(draw(phase.lasts, self._rng, 1)[0])))
         left = phase.repeat if phase.repeat is not None else NO_LIMIT
         if phase.every is not None:
             yield from self._grid(phase, phase.every, end, left)
@@ -102,7 +104,7 @@ class _HoldTimes:
     def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
         if phase.hold is None:
             return np.full(len(begin), FOREVER, dtype=np.int64)
-        return begin + phase.hold.draw(self._rng, len(begin))
+        return begin + draw(phase.hold, self._rng, len(begin))
 
     def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         start = self._now
@@ -116,18 +118,18 @@ class _HoldTimes:
             yield begin, self._ends(phase, begin)
         self._now = start + every * total
 
-    def _gaps(self, phase: _Phase, gap: Sampler, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _gaps(self, phase: _Phase, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         begin_next = self._now
         if self._free_at is not None:
-            begin_next = max(begin_next, self._begin_after, self._free_at + int(gap.draw(self._rng, 1)[0]))
+            begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
         self._now = begin_next
         for size in self._sizes():
             if left <= 0 or begin_next >= end:
                 break
             n = min(left, size)
-            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else phase.hold.draw(self._rng, n)
+            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else draw(phase.hold, self._rng, n)
             # At least 1 µs, or a hold and a gap drawn as 0 would repeat for ever at one moment.
-            steps = np.maximum(1, hold + gap.draw(self._rng, n))
+            steps = np.maximum(1, hold + draw(gap, self._rng, n))
             begin = begin_next + np.concatenate(([0], np.cumsum(steps)))
             begin_next, begin = int(begin[-1]), begin[:-1]
             kept = begin < end
