@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,6 +18,7 @@ import pinnerfs
 from pinnerfs.check import check_expectations
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.scenario.schema import Scenario
+from tests.mount.support import DEADLINE, environment
 
 FOLDER = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
 REFERENCE = (FOLDER / "README.md").read_text()
@@ -329,11 +333,53 @@ def test_the_reference_has_every_distribution() -> None:
     }
 
 
-def test_the_reference_s_example_is_a_scenario() -> None:
-    """The whole scenario in the reference validates and pins something for long."""
-    example, expectations = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
-    simulation = pinnerfs.Simulation(pinnerfs.parse(example))
-    simulation.advance("60s")
-    assert simulation.stats()["longterm_records"] > 0
-    results = check_expectations(pinnerfs.parse(example + expectations)).results
-    assert [result.met for result in results] == [True, True]
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
+
+
+def _example() -> str:
+    """Return the scenario that the reference's first block writes."""
+    (text,) = re.findall(r"<<'TOML'\n(.*?)^TOML$", _blocks("sh")[0], re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
+def test_the_commands_of_the_reference(tmp_path: Path) -> None:
+    """Pasted into a shell in an empty directory, the reference's commands write and check a scenario."""
+    program = f'pinnerfs() {{ "{sys.executable}" -m pinnerfs "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-ec", program + "\n".join(_blocks("sh"))],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    *checked, count = done.stdout.splitlines()
+    assert [line.startswith("./two-readers.toml: ") for line in checked] == [True] * 3
+    assert int(count) >= 2
+
+
+def test_the_error_of_the_reference(tmp_path: Path) -> None:
+    """The reference shows an error as it is printed."""
+    (shown,) = _blocks("text")
+    with pytest.raises(pinnerfs.PinnerfsError) as refused:
+        pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
+    assert shown == f"Error: {refused.value}\n"
+
+
+def test_the_fragments_of_the_reference() -> None:
+    """The reference's other tables go with its example."""
+    fragments = _blocks("toml")
+    assert fragments
+    for fragment in fragments:
+        simulation = pinnerfs.Simulation(pinnerfs.parse(_example() + fragment))
+        simulation.advance("60s")
+        assert {record.pfn for record in simulation.records()} >= {0x80400, 0x80401, 0x80402, 0x80403}
+
+
+def test_the_languages_of_the_reference() -> None:
+    """Each block says what it is, and is of a kind that is tested."""
+    assert set(re.findall(r"^```(.+)$", REFERENCE, re.MULTILINE)) == {"sh", "text", "toml"}
+    assert len(re.findall(r"^```", REFERENCE, re.MULTILINE)) == 2 * sum(map(len, map(_blocks, ("sh", "text", "toml"))))

@@ -95,7 +95,7 @@ def test_a_scenario_that_is_wrong(run: Run, tmp_path: Path) -> None:
     refused = [run("check", *options, good, wrong) for options in ((), ("--expect",))]
     assert [(result.status, result.out) for result in refused] == [(2, ""), (2, "")]
     first, second = (result.err.splitlines() for result in refused)
-    assert first[0] == second[0] and "at = 5 has no unit" in first[0] and "- at `$.expect[0]`" in first[0]
+    assert first[0] == second[0] and "at = 5 has no unit" in first[0] and ": expect 1: " in first[0]
 
 
 def test_the_plain_check_does_not_play(run: Run, tmp_path: Path) -> None:

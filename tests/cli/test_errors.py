@@ -48,7 +48,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "controls.toml").write_text('"\\u001b[31m\\n" = 1\n')
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "m").mkdir()
-    os.mkfifo(tmp_path / "fifo.toml")
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -78,10 +77,9 @@ ERRORS = {
     "check without arguments": (["check"], 2, "Missing argument 'SCENARIO...'"),
     "show without arguments": (["show"], 2, "Missing argument 'SCENARIO'"),
     "show of nothing": (["show", "nonsense"], 2, "no scenario 'nonsense' in the gallery: wanted one of blind-spot"),
-    "show of an empty name": (["show", ""], 2, "no scenario '' in the gallery"),
+    "show of an empty name": (["show", ""], 2, "the scenario name is empty"),
     "show of no file": (["show", "./no.toml"], 2, "cannot read scenario './no.toml': No such file or directory"),
     "show of a folder": (["show", "folder.toml"], 2, "not a regular file"),
-    "show of a fifo": (["show", "fifo.toml"], 2, "not a regular file"),
     "show of a device": (["show", "/dev/zero"], 2, "not a regular file"),
     "show of a loop": (["show", "loop.toml"], 2, "Too many levels of symbolic links"),
     "show of a large file": (["show", "large.toml"], 2, "larger than 1048576 bytes"),
@@ -95,16 +93,16 @@ ERRORS = {
     "over a limit": (
         ["dump", "many.toml", "--at", "1s"],
         2,
-        "many.toml: up to this task 16385 instances of all tasks, over the limit of 16384, which --limit instances=N",
+        " needs 16385 instances (limit 16384; raise it with --limit instances=N)",
     ),
-    "mount over a limit": (["mount", "many.toml", "m", "--limit", "pins=5"], 2, "over the limit of 16384"),
-    "controls in a name": (["check", "controls.toml"], 2, r"unknown field `\x1b[31m\n`"),
+    "mount over a limit": (["mount", "many.toml", "m", "--limit", "pins=5"], 2, "(limit 16384; "),
+    "controls in a name": (["check", "controls.toml"], 2, r"unknown key '\x1b[31m\n'"),
     "no TOML": (["check", "broken.toml"], 2, "broken.toml: not TOML: "),
-    "an empty file": (["check", "empty.toml"], 2, "missing required field `format`"),
+    "an empty file": (["check", "empty.toml"], 2, "the key 'format' is missing"),
     "no text": (["check", "bytes.toml"], 2, "not UTF-8 text"),
     "nested too deeply": (["check", "deep.toml"], 2, "deep.toml: not"),
-    "an unknown field": (["check", "unknown.toml"], 2, "unknown field `rat` - at `$.task[0].phase[0]`"),
-    "a later format": (["check", "later.toml"], 2, "later.toml: format = 2 must be "),
+    "an unknown key": (["check", "unknown.toml"], 2, "phase 1: unknown key 'rat': the keys are for, repeat, every, "),
+    "a later format": (["check", "later.toml"], 2, ": format = 2 must be 1"),
     "a number without unit": (["check", "unitless.toml"], 2, "hold = 400 has no unit"),
     "one bad of several": (["check", "good.toml", "unknown.toml"], 2, "1 of 2 scenarios cannot be played"),
     "dump without --at": (["dump", "camera-stall"], 2, "Missing option '--at'"),
@@ -133,7 +131,7 @@ ERRORS = {
         "'introduced', 'android12-5.10-early'",
     ),
     "dump of nothing": (["dump", "nonsense", "--at", "1s"], 2, "no scenario 'nonsense' in the gallery"),
-    "dump of a bad scenario": (["dump", "unknown.toml", "--at", "1s"], 2, "unknown field `rat`"),
+    "dump of a bad scenario": (["dump", "unknown.toml", "--at", "1s"], 2, "unknown key 'rat'"),
     "mount without mount point": (["mount", "camera-stall"], 2, "Missing argument 'MOUNTPOINT'"),
     "mount with another clock": (["mount", "camera-stall", "m", "--clock", "atomic"], 2, "'atomic' is not one of"),
     "mount at speed 0": (["mount", "camera-stall", "m", "--speed", "0"], 2, "not in the range"),
@@ -162,7 +160,7 @@ ERRORS = {
     "run without arguments": (["run"], 2, "Missing argument 'SCENARIO'"),
     "run without command": (["run", "camera-stall", "--"], 2, "Missing argument '-- COMMAND...'"),
     "run of nothing": (["run", "nonsense", "--", "true"], 2, "no scenario 'nonsense' in the gallery"),
-    "run of a bad scenario": (["run", "unknown.toml", "--", "true"], 2, "unknown field `rat`"),
+    "run of a bad scenario": (["run", "unknown.toml", "--", "true"], 2, "unknown key 'rat'"),
     "run over nothing": (
         ["run", "camera-stall", "--mountpoint", "missing", "--", "true"],
         1,

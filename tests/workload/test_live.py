@@ -168,7 +168,7 @@ REFUSED = {
     "\npin": f"line 2: pin has no task: wanted task=..., one of {ROOM}",
     "pin task=camera": f"line 1: task = 'camera' must be one of {ROOM}",
     "pin task=two words": "line 1: pin has 'words': wanted task=..., pages=..., hold=...",
-    "pin task='quiet": 'line 1: "pin task=\'quiet" is quoted wrongly: No closing quotation',
+    "pin task='quiet": 'line 1: "pin task=\'quiet" has wrong quotes: No closing quotation',
     "pin task=quiet order=2": "line 1: pin has 'order=2': wanted task=..., pages=..., hold=...",
     "free task=quiet by=put_page": "line 1: free has 'by=put_page': wanted task=..., pages=...",
     "pin task=quiet task=huge": "line 1: task is there twice: 'quiet' and 'huge'",
