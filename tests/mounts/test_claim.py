@@ -38,7 +38,7 @@ def test_a_claim_keeps_others_off(usable_fuse: None, tmp_path: Path) -> None:
     judged = []
 
     def come_second() -> None:
-        with pytest.raises(PinnerfsError, match="the folder is not empty"):
+        with pytest.raises(PinnerfsError, match="the directory is not empty"):
             claim(str(tmp_path))
         judged.append(True)
 
@@ -55,7 +55,7 @@ def test_a_claim_keeps_others_off(usable_fuse: None, tmp_path: Path) -> None:
 def test_a_claim_that_is_refused_keeps_nobody_off(usable_fuse: None, tmp_path: Path) -> None:
     """After an error the place is free at once."""
     (tmp_path / "something").write_text("")
-    with pytest.raises(PinnerfsError, match="the folder is not empty"):
+    with pytest.raises(PinnerfsError, match="the directory is not empty"):
         claim(str(tmp_path))
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,5 +79,5 @@ def test_a_dead_mount_that_somebody_else_clears(monkeypatch: pytest.MonkeyPatch,
     show_table(monkeypatch, (bytes(tmp_path), b"fuse.pinnerfs"))
     monkeypatch.setattr(claims, "is_dead", lambda path: next(verdicts))
     monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("it was unmounted"))
-    with pytest.raises(PinnerfsError, match=r"it already is a mount point \(fuse.pinnerfs\)"):
+    with pytest.raises(PinnerfsError, match=r"it is already a mount point \(fuse.pinnerfs\)"):
         claim(str(tmp_path))

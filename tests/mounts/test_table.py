@@ -39,7 +39,7 @@ def test_names_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wri
     folder = bytes(tmp_path) + b"/" + name
     Path(folder.decode(errors="surrogateescape")).mkdir()
     show_table(monkeypatch, (b"/somewhere/else", b"tmpfs"), (bytes(tmp_path) + b"/" + written, b"fuse.pinnerfs"))
-    with pytest.raises(PinnerfsError, match=r"it already is a mount point \(fuse.pinnerfs\)"):
+    with pytest.raises(PinnerfsError, match=r"it is already a mount point \(fuse.pinnerfs\)"):
         claim(folder.decode(errors="surrogateescape"))
 
 
