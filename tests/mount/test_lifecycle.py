@@ -247,7 +247,8 @@ def test_a_mount_point_that_is_one_already(mount: Mounts) -> None:
     done = pinnerfs("mount", "camera-stall", device.path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Error: cannot mount on {device.path}: it is already a mount point (fuse.pinnerfs); wanted an empty directory\n"
+        f"Error: cannot mount on {device.path}: it is already a mount point (fuse.pinnerfs); "
+        "wanted an empty directory\n"
     )
     assert device.threshold.read_text() == "300000\n"
 

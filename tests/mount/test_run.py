@@ -393,7 +393,9 @@ def test_a_user_without_namespaces(folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: cannot create a private mount namespace: No space left on device; wanted root")
+    assert done.stderr.startswith(
+        "Error: cannot create a private mount namespace: No space left on device; wanted root"
+    )
     assert "user.max_user_namespaces above 0" in done.stderr and done.stderr.count("\n") == 1
 
 
