@@ -10,13 +10,12 @@ import errno
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
 
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.fuse.tracing import traced
 
-__all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
+__all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
 
 FSNAME = "debugfs"
 SUBTYPE = "pinnerfs"
@@ -52,7 +51,7 @@ class _Handle:
     _write_end = -1
     _write_length = 0
 
-    def __init__(self, operations: _TreeOperations, path: str, flags: int) -> None:
+    def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
         self._path = path
         self._flags = flags
@@ -89,8 +88,8 @@ class _Handle:
             self._operations.closed_unread(self._path)
 
 
-class _TreeOperations:
-    """The operations on a tree. An OSError from any of them answers with its errno."""
+class TreeOperations:
+    """The operations on a tree: fusepy calls them by name. An OSError answers with its errno."""
 
     def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
         self.tree = tree
@@ -99,7 +98,7 @@ class _TreeOperations:
         self._opened_directories: dict[int, str] = {}  # paths by inode number
         self._warned = False
 
-    def __call__(self, operation: str, *arguments: Any) -> object:
+    def __call__(self, operation: str, *arguments: object) -> object:
         """Run an operation by its name, as fusepy does."""
         answer: object = getattr(self, operation)(*arguments)
         return answer
@@ -204,7 +203,7 @@ def serve(
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            traced(_TreeOperations(tree, ready, sendfile)),
+            traced(TreeOperations(tree, ready, sendfile)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,
