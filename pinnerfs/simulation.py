@@ -12,7 +12,7 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Gen
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import MemoryMap, FrameRange
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from pinnerfs.kernel.pages import Int64s, FrameRange
+from pinnerfs.kernel.pages import FrameRange, Int64s
 from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]

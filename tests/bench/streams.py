@@ -6,7 +6,7 @@ import numpy as np
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import Int64s, MemoryMap, FrameRange
+from pinnerfs.kernel.pages import FrameRange, Int64s, MemoryMap
 from pinnerfs.simulation import STEP_FRAMES
 from tests.kernel.page_pinner.model import Row
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, Migratetype, page_flag_names, page_flags
-from pinnerfs.kernel.pages import MemoryMap, PinnerState, FrameRange
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
 
 # As the spec lists them.
 PRINTED = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, FrameRange
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.limits import Limits

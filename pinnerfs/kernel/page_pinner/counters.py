@@ -43,8 +43,8 @@ class Counters:
         self._table = np.zeros((len(Counter), 1), dtype=np.int64)
         self.pinned_now_in_cma = 0
 
-    def add(self, counter: Counter, handle: npt.NDArray[np.int32], frames: Int64s) -> None:
-        """Count so many frames for each of these handles."""
+    def add(self, counter: Counter, handle: npt.NDArray[np.int32], frames: Int64s | None = None) -> None:
+        """Count so many frames, or one, for each of these handles."""
         if len(handle):
             found = np.bincount(handle, frames)
             self._columns(len(found))[counter] += found.astype(np.int64)
@@ -55,7 +55,9 @@ class Counters:
         shape = len(Event), columns.shape[1]
         key = batch.kind * np.int64(shape[1]) + batch.handle
         pages = np.bincount(key, batch.pages, shape[0] * shape[1]).astype(np.int64).reshape(shape)
-        frames = np.bincount(key, size, shape[0] * shape[1]).astype(np.int64).reshape(shape)
+        frames = pages
+        if batch.order.any():
+            frames = np.bincount(key, size, shape[0] * shape[1]).astype(np.int64).reshape(shape)
         for kind in Event:
             if kind in tracked and kind in PINS:
                 columns[Counter.pins] += pages[kind]

@@ -36,16 +36,18 @@ class Segments(NamedTuple):
 
         No segment crosses the border of a CMA area.
         """
+        by_frame = stable_order(first)
+        start = first.take(by_frame)
         if len(size) == size.sum():  # single frames, the most frequent case
-            rank = stable_order(first)
-            frame = first.take(rank)
-            begin = np.flatnonzero(_changes(frame))
-            frame = frame.take(begin)
-            return cls(frame, np.ones_like(frame), begin, _ends(begin, len(rank)), rank, rank, frame)
+            begin = np.flatnonzero(_changes(start))
+            frame = start.take(begin)
+            return cls(frame, np.ones_like(frame), begin, _ends(begin, len(first)), by_frame, by_frame, frame)
 
-        frames, at = _union(first, size)
+        stop = start + size.take(by_frame)
+        frames, at = _union(start, stop)
+        to = at + (stop - start)
         cut = np.zeros(len(frames) + 1, dtype=np.bool_)
-        cut[at], cut[at + size] = True, True
+        cut[at], cut[to] = True, True
         cut[np.searchsorted(frames, np.array(memory.cma, dtype=np.int64).ravel())] = True
         for kept in (state.attribution, state.ts, state.count):
             cut[:-1] |= _changes(kept.take(frames))
@@ -54,16 +56,25 @@ class Segments(NamedTuple):
 
         segment_of = np.cumsum(cut[:-1]) - 1
         low = segment_of.take(at)
-        touches = segment_of.take(at + size - 1) + 1 - low
-        segment = concatenated_ranges(low, touches)
-        rank = stable_order(segment)
-        row = np.repeat(np.arange(len(first)), touches).take(rank)
-        begin = np.flatnonzero(_changes(segment.take(rank)))
+        touches = segment_of.take(to - 1) + 1 - low
+        if len(low) == touches.sum():
+            segment, row, rank = low, by_frame, by_frame
+        else:
+            low[by_frame], touches[by_frame] = low.copy(), touches.copy()  # in the order of events
+            segment = concatenated_ranges(low, touches)
+            rank = stable_order(segment)
+            segment = segment.take(rank)
+            row = np.repeat(np.arange(len(first)), touches).take(rank)
+        begin = np.flatnonzero(_changes(segment))
         return cls(frames.take(begins), width, begin, _ends(begin, len(row)), row, rank, frames)
 
     def of_touch(self, touch: Int64s) -> Int64s:
         """Return the segment of each of these touches."""
         return np.searchsorted(self.begin, touch, side="right") - 1
+
+    def width_by_touch(self) -> Int64s | None:
+        """Return the width of each touch's segment, or None where all are single frames."""
+        return None if len(self.frame) == len(self.frames) else np.repeat(self.width, self.end - self.begin + 1)
 
     def fill(self, kept: npt.NDArray[np.signedinteger], values: Int64s | npt.NDArray[np.int32]) -> None:
         """Write one value for each segment to all of its frames."""
@@ -82,19 +93,15 @@ def _ends(begin: Int64s, total: int) -> Int64s:
     return np.append(begin[1:], total) - 1
 
 
-def _union(first: Int64s, size: Int64s) -> tuple[Int64s, Int64s]:
-    """Return all frames of these ranges, ascending and each once, and the place at which each range begins there."""
-    order = stable_order(first)
-    start = first.take(order)
-    reach = np.maximum.accumulate(start + size.take(order))
-    # An island is a set of ranges without a gap between them.
+def _union(start: Int64s, stop: Int64s) -> tuple[Int64s, Int64s]:
+    """Return all frames of ranges sorted by start, each frame once, and the place there of each range's first."""
+    reach = np.maximum.accumulate(stop)
     apart = np.empty(len(start), dtype=np.bool_)
     apart[0] = True
     np.greater(start[1:], reach[:-1], out=apart[1:])
+    # An island is a set of ranges without a gap between them.
     begin = np.flatnonzero(apart)
-    island_start = start.take(begin)
-    length = reach.take(_ends(begin, len(start))) - island_start
-    gap = island_start - (np.cumsum(length) - length)
-    at = np.empty_like(first)
-    at[order] = start - gap.take(np.cumsum(apart) - 1)
-    return concatenated_ranges(island_start, length), at
+    island = start.take(begin)
+    length = reach.take(_ends(begin, len(start))) - island
+    gap = island - (np.cumsum(length) - length)
+    return concatenated_ranges(island, length), start - gap.take(np.cumsum(apart) - 1)

@@ -10,7 +10,7 @@ from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, FrameRange
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from tests.kernel.page_pinner.model import Model, Row
 
 PIN, UNPIN, FREE = Event.pin_user_pages, Event.unpin_user_page, Event.free

@@ -18,7 +18,7 @@ from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, GENERA
 from pinnerfs.kernel.page_pinner.longterm import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import MemoryMap, PinnerState, FrameRange
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
 from tests.kernel.page_pinner.model import Model, Row
 
 # The first page of one, and how many there are side by side that see the same call.
