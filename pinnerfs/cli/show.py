@@ -6,9 +6,9 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.limit import limit
+from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.quantities import Quantity
 from pinnerfs.scenario.schema import Phase, Scenario, Task
 
 __all__ = ["show"]
@@ -45,14 +45,25 @@ def _explain(scenario: Scenario) -> list[str]:
 
 
 def _pages(task: Task) -> str:
-    ends = "never releases them" if task.ends_by == "never" else f"releases them by {task.ends_by}"
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
         pages = f"{task.pages or 1} {task.pick or 'contiguous'} pages{order} in {task.region}"
+        if task.pfn is not None:
+            pages += f" from PFN {task.pfn} on"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
-    return f"{takes}, {ends}"
+    return f"{takes}, {_ends(task)}"
+
+
+def _ends(task: Task) -> str:
+    releases = task.releases
+    if "never" in releases:
+        return "never releases them"
+    if len(releases) == 1:
+        return f"releases them by {next(iter(releases))}"
+    total = sum(releases.values())
+    return "releases them by " + " or ".join(f"{call} ({weight} in {total})" for call, weight in releases.items())
 
 
 def _phase(phase: Phase) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
-from pinnerfs.scenario.quantities import Bounds, parse_time
+from pinnerfs.scenario.distributions import Bounds
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Table, Time
 
 __all__ = ["Expectation", "RecordBounds"]

@@ -134,7 +134,7 @@ class _Load:
 
     @classmethod
     def of(cls, phase: Phase) -> _Load:
-        hold, gap = phase.hold_of, phase.gap_of
+        hold, gap = phase.hold_distribution, phase.gap_distribution
         held = 0.0 if hold is None else hold.mean
         wait = None
         if phase.every is not None:
@@ -146,8 +146,8 @@ class _Load:
             wait = gap.longest + (0 if hold is None else hold.longest)
         else:
             rate = 0.0
-        if phase.lasts_of is not None:
-            lasts, usual = max(1.0, phase.lasts_of.mean), max(1.0, phase.lasts_of.median)
+        if phase.lasts_distribution is not None:
+            lasts, usual = max(1.0, phase.lasts_distribution.mean), max(1.0, phase.lasts_distribution.median)
         else:
             lasts = usual = (phase.repeat or 1) / rate
         always = not phase.pause and (phase.repeat is not None or phase.every is not None)

@@ -65,3 +65,12 @@ class Memory(Table, frozen=True):
     @property
     def frames(self) -> int:
         return parse_size("size", self.size) // PAGE_SIZE
+
+    def first_frame(self, name: str) -> int:
+        """Return the PFN at which a region begins: regions follow each other from `base_pfn` on."""
+        pfn = self.base_pfn
+        for region in self.region:
+            if region.name == name:
+                return pfn
+            pfn += region.frames
+        raise KeyError(name)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal, get_args
 
 import msgspec
 
 from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.distributions import Distribution, Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
 from pinnerfs.scenario.memory import Memory, Region
-from pinnerfs.scenario.quantities import Distribution, Quantity, Sampler, parse_rate, parse_time, sampler
+from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.tables import Table, Time, in_words, no_twins
 
-__all__ = ["CHOICES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
+__all__ = ["CHOICES", "RELEASES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
 Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
+RELEASES: tuple[Release, ...] = get_args(Release)
 
 # What a key of a few words may say: for messages, as msgspec's own do not list it.
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -27,7 +30,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "via": get_args(Via),
     "foll": get_args(Foll),
     "pick": get_args(Pick),
-    "release": get_args(Release),
+    "release": RELEASES,
     "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
 }
 
@@ -38,6 +41,7 @@ TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
 
 MAX_PAGES = 1 << 18
+MAX_WEIGHT = 1_000_000
 
 
 class Stack(Table, frozen=True):
@@ -69,26 +73,26 @@ class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
             raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")
-        if self.lasts_of is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
+        if self.lasts_distribution is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
             raise ValueError(f"for = {self.lasts!r} must be above 0")
         if self.every is not None and not parse_time("every", self.every):
             raise ValueError(f"every = {self.every!r} must be at least 1us")
         if self.rate is not None:
             parse_rate("rate", self.rate)
-        _ = self.gap_of, self.hold_of  # which refuse what is wrong
+        _ = self.gap_distribution, self.hold_distribution  # which refuse what is wrong
 
     # Read once for all instances: a choice may have thousands of values.
     @cached_property
-    def lasts_of(self) -> Sampler | None:
-        return None if self.lasts is None else sampler("for", self.lasts)
+    def lasts_distribution(self) -> TimeDistribution | None:
+        return None if self.lasts is None else read_quantity("for", self.lasts)
 
     @cached_property
-    def gap_of(self) -> Sampler | None:
-        return None if self.gap is None else sampler("gap", self.gap)
+    def gap_distribution(self) -> TimeDistribution | None:
+        return None if self.gap is None else read_quantity("gap", self.gap)
 
     @cached_property
-    def hold_of(self) -> Sampler | None:
-        return None if self.hold is None else sampler("hold", self.hold)
+    def hold_distribution(self) -> TimeDistribution | None:
+        return None if self.hold is None else read_quantity("hold", self.hold)
 
     @property
     def pause(self) -> bool:
@@ -107,22 +111,27 @@ class Task(Table, frozen=True, dict=True):
     order: int | None = None
     pick: Pick | None = None
     share: str | None = None
-    release: Release | None = None
+    pfn: int | None = None
+    release: Release | dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         in_words("name", self.name)
         if self.instances < 1:
             raise ValueError(f"instances = {self.instances} must be at least 1")
-        _ = self.start_of
+        _ = self.start_distribution
         if self.share is None:
             if self.region is None:
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
-        elif (self.region, self.pages, self.order, self.pick) != (None, None, None, None):
-            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order and pick")
+        elif (self.region, self.pages, self.order, self.pick, self.pfn) != (None, None, None, None, None):
+            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order, pick and pfn")
         if not 1 <= (1 if self.pages is None else self.pages) <= MAX_PAGES:
             raise ValueError(f"pages = {self.pages} must lie from 1 to {MAX_PAGES}")
         if not 0 <= (self.order or 0) <= 18:
             raise ValueError(f"order = {self.order} must lie from 0 to 18")
+        if self.pfn is not None:
+            self._check_pfn(self.pfn)
+        if isinstance(self.release, dict):
+            _check_weights(self.release)
         if not self.phase or all(phase.pause for phase in self.phase):
             raise ValueError("a task must have a phase in which something arrives")
         for number, phase in enumerate(self.phase):
@@ -131,13 +140,25 @@ class Task(Table, frozen=True, dict=True):
                 raise ValueError(f"phase[{number}] must have {wanted}")
 
     @cached_property
-    def start_of(self) -> Sampler:
-        return sampler("start", self.start)
+    def start_distribution(self) -> TimeDistribution:
+        return read_quantity("start", self.start)
+
+    def _check_pfn(self, pfn: int) -> None:
+        if self.pick == "scattered":
+            raise ValueError(f"pfn = {pfn} places all pages: leave out pick = 'scattered'")
+        alignment = 1 << (self.order or 0)
+        if pfn % alignment:
+            raise ValueError(f"pfn = {pfn} must be a multiple of {alignment}, the frames of a page of this order")
 
     @property
-    def ends_by(self) -> Release:
-        """What ends a hold: `release`, or what goes with `foll`."""
-        return self.release or RELEASE_OF[self.foll]
+    def releases(self) -> dict[Release, int]:
+        """Return the calls that can end a hold, each with its weight; a single call has weight 1.
+
+        The calls come in the order of RELEASES: the order of keys in a file changes no draw.
+        """
+        if isinstance(self.release, dict):
+            return {call: self.release[call] for call in RELEASES if call in self.release}
+        return {self.release or RELEASE_OF[self.foll]: 1}
 
 
 class Scenario(Table, frozen=True):
@@ -197,7 +218,30 @@ class Scenario(Table, frozen=True):
         needed, there = (task.pages or 1) << order, regions[task.region].frames
         if needed > there:
             raise ValueError(f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})")
+        if task.pfn is not None:
+            first = self.memory.first_frame(task.region)
+            end = task.pfn + task.instances * needed
+            if task.pfn < first or end > first + there:
+                raise ValueError(
+                    f"{where} pfn = {task.pfn} places its pages at frames {task.pfn} to {end - 1}, "
+                    f"outside of region {task.region!r} ({first} to {first + there - 1})"
+                )
 
 
 def _names(names: object) -> str:
     return ", ".join(repr(name) for name in names) or "none"  # type: ignore[attr-defined]
+
+
+def _check_weights(weights: dict[str, int]) -> None:
+    calls = [call for call in RELEASES if call != "never"]
+    if not weights:
+        raise ValueError(f"release has no call: it must have one or more of {', '.join(calls)}")
+    for call, weight in weights.items():
+        if call == "never":
+            raise ValueError("release.never is not allowed: a task releases all of its holds or none")
+        if call not in calls:
+            near = get_close_matches(call, calls, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"release has the call {call!r}, which must be one of {', '.join(calls)}{hint}")
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise ValueError(f"release.{call} = {weight} must be a whole number from 1 to {MAX_WEIGHT}")

@@ -56,7 +56,7 @@ def expectation(keys: str) -> Expectation:
             r"Expected `int \| float \| str \| table \| null`, got `array` - at `\$\.expect\[0\]\.ts`$",
         ),
         ('at = "1s"\nts = { min = 5 }', r"ts\.min = 5 has no unit: .* - at `\$\.expect\[0\]`$"),
-        ('at = "1s"\nts = { min = "5s", max = "4s" }', r"ts\.min = '5s' lies above ts\.max = '4s'"),
+        ('at = "1s"\nts = { min = "5s", max = "4s" }', r"ts\.min = '5s' is above ts\.max = '4s'"),
         ('at = "1s"\nts = { least = "5s" }', r"unknown field `least` - at `\$\.expect\[0\]\.ts`$"),
         ('at = "1s"\nrecords = 0\nts = "1s"', r"ts goes with records: leave it out where there are to be none"),
         ('at = "1s"\nts = "1s"\nrecords = { max = 0 }', r"ts goes with records"),

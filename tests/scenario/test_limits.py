@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.scenario.distributions import Choice, Exponential, Lognormal, Normal, Quantity, Uniform, read_quantity
 from pinnerfs.scenario.gallery import gallery, load, parse
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.quantities import Choice, Exponential, Lognormal, Normal, Quantity, Uniform, sampler
+from pinnerfs.workload.draws import draw
 from tests.workload.stories import source, task
 
 REFERENCE = (Path(__file__).parents[2] / "scenarios" / "README.md").read_text()
@@ -152,8 +153,8 @@ def test_the_gallery_is_far_below(name: str) -> None:
 )
 def test_what_draws_come_to(quantity: Quantity) -> None:
     """The mean is not underrated, half of the draws are no shorter than the median, and none is longer than longest."""
-    made = sampler("it", quantity)
-    draws = made.draw(np.random.default_rng(1), 100_000)
+    made = read_quantity("it", quantity)
+    draws = draw(made, np.random.default_rng(1), 100_000)
     assert draws.mean() <= made.mean * 1.05
     assert (draws >= np.floor(made.median)).mean() >= 0.49
     assert draws.max() <= made.longest

@@ -184,7 +184,7 @@ def test_a_refused_stack_has_its_name(stack: str, words: str) -> None:
         ),
         (
             [task("a", PHASE), task("b", PHASE, share="a", pages=1)],
-            r"share = 'a' brings its pages: leave out region, pages, order and pick - at `\$\.task\[1\]`",
+            r"share = 'a' brings its pages: leave out region, pages, order, pick and pfn - at `\$\.task\[1\]`",
         ),
         ([task("a", PHASE), task("b", PHASE, share="a", region="cma")], r"share = 'a' brings its pages"),
     ],
@@ -197,3 +197,67 @@ def test_refusals_between_tasks(tasks: list[str], words: str) -> None:
 def test_a_scenario_without_tasks() -> None:
     """A device on which nothing happens is a scenario, too."""
     assert parse(source(top="task = []")).task == []
+
+
+WEIGHTS = [
+    ("{ put_user_page = 9, put_page = 1 }", {"put_user_page": 9, "put_page": 1}),
+    ("{ free = 2, put_page = 1 }", {"put_page": 1, "free": 2}),  # in the schema's order, whatever the file's is
+    ("{ put_page = 1000000 }", {"put_page": 1000000}),
+    ('"free"', {"free": 1}),
+]
+
+
+@pytest.mark.parametrize(("release", "calls"), WEIGHTS)
+def test_releases(release: str, calls: dict[str, int]) -> None:
+    """A task releases its pages by one call, or by several with weights."""
+    text = source(task("a", PHASE)).replace('name = "a"', f'name = "a"\nrelease = {release}')
+    (one,) = parse(text).task
+    assert [*one.releases.items()] == [*calls.items()]
+
+
+@pytest.mark.parametrize(("foll", "call"), [("FOLL_GET", "put_user_page"), ("FOLL_PIN", "unpin_user_page")])
+def test_the_release_that_goes_with_foll(foll: str, call: str) -> None:
+    """A task that does not say how it releases its pages uses the call that goes with its pins."""
+    (one,) = story(task("a", PHASE, foll=foll)).task
+    assert one.releases == {call: 1}
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        ("{}", r"release has no call: it must have one or more of put_user_page, .*, free"),
+        ("{ put_page = 0 }", r"release\.put_page = 0 must be a whole number from 1 to 1000000"),
+        ("{ put_page = 1000001 }", r"release\.put_page = 1000001 must be a whole number from 1 to 1000000"),
+        ("{ put_page = 1, never = 1 }", r"release\.never is not allowed: a task releases all of its holds or none"),
+        ("{ put_user_pages = 1 }", r"'put_user_pages', which must be one of .*free; did you mean put_user_page\?"),
+    ],
+)
+def test_refused_weights(release: str, words: str) -> None:
+    """A table of releases that cannot be drawn from is refused."""
+    text = source(task("a", PHASE)).replace('name = "a"', f'name = "a"\nrelease = {release}')
+    assert re.search(words, refusal(text))
+
+
+@pytest.mark.parametrize("pfn", [4096, 4096 + 8192 - 16])
+def test_pages_at_given_frames(pfn: int) -> None:
+    """`pfn` can place the pages of all instances anywhere in the region."""
+    (one,) = story(task("a", PHASE, pages=2, order=2, instances=2, pfn=pfn)).task
+    assert one.pfn == pfn
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"pfn": 4095},
+            r"pfn = 4095 places its pages at frames 4095 to 4095, outside of region 'normal' \(4096 to 12287",
+        ),
+        ({"pfn": 12287, "instances": 2}, r"frames 12287 to 12288, outside of region 'normal'"),
+        ({"pfn": 12284, "region": "cma"}, r"outside of region 'cma' \(12288 to 16383\)"),
+        ({"pfn": 4098, "order": 2}, r"pfn = 4098 must be a multiple of 4, the frames of a page of this order"),
+        ({"pfn": 4096, "pick": "scattered"}, r"pfn = 4096 places all pages: leave out pick = 'scattered'"),
+    ],
+)
+def test_refused_frames(keys: dict[str, object], words: str) -> None:
+    """`pfn` must leave room for all pages in the region, aligned to their order."""
+    assert re.search(words, refusal(source(task("a", PHASE, **keys))))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tracemalloc
+from bisect import bisect_right
 from functools import cache
+from hashlib import sha256
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinnerfs.kernel.events import Event
 from pinnerfs.scenario.gallery import gallery, load
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
+from pinnerfs.workload.tasks import Stream, random_stream
 from tests.workload.stories import (
     BASE_PFN,
     FREE,
@@ -128,6 +132,8 @@ MIXED = (
     task("late", 'for = "1s", gap = "1us", hold = { dist = "uniform", min = "1us", max = "99us" }', region="cma"),
     task("leak", 'for = "1s", every = "1ms"', release="never", region="cma"),
     task("free", 'for = "1s", every = "1ms", hold = "1s"', release="free"),
+    task("forgetful", 'for = "1s", rate = "2/ms", hold = "1ms"', release="{ put_user_page = 9, put_page = 1 }"),
+    task("placed", 'for = "1s", every = "1ms", hold = "300us"', pages=4, instances=2, pfn=BASE_PFN),
 )
 SCENARIOS = {
     "mixed": story(*MIXED),
@@ -397,3 +403,127 @@ def test_a_race_across_a_windows_end(moment: int, apart: int) -> None:
     )
     found = [row[:2] for row in events(timeline(scenario), SECOND) if row[2] == BASE_PFN + 8192]
     assert found[1:3] == [(moment, GET if apart < 2 else PUT), (moment + apart, PUT if apart < 2 else GET)]
+
+
+def test_empty_shares_are_counted() -> None:
+    """Holds that find no pages are counted for their task, up to a moment and not ahead of it."""
+    owner = task("owner", 'repeat = 1, every = "1h", hold = "25us"', start="100us")
+    sharer = task("sharer", 'for = "1s", every = "10us", hold = "1us"', share="owner")
+    late = task("late", 'repeat = 2, every = "10us", hold = "1us"', 'for = "1h"', share="owner", start="105us")
+    line = timeline(story(owner, sharer, late))
+    found: list[int] = []
+    for moment in (0, 99, 100, 119, 130, 10_000, 10_009):
+        events(line, moment)
+        found.append(line.shares_empty(moment)["sharer"])
+    # It finds the pages at 100, 110 and 120 us.
+    assert found == [1, 10, 10, 10, 11, 998, 998]
+    assert line.shares_empty(10_009)["late"] == 0
+    assert "owner" not in line.shares_empty(10_009)
+
+
+WEIGHTED = "{ put_user_page = 2, put_page = 1, free = 1 }"
+
+
+def without_release(found: list[Row]) -> list[tuple[int, bool, int, int, int]]:
+    """Return the rows with the kind of a release left out."""
+    return [(time, kind in (GET, PIN, PLAIN_GET), *rest) for time, kind, *rest in found]  # type: ignore[misc]
+
+
+def test_weights_change_no_other_draw() -> None:
+    """A task with several releasing calls has the times and pages that it has with a single one, and so has a guest."""
+    keys: dict[str, object] = {"pages": 3, "pick": "scattered", "instances": 2}
+    phase = 'for = "1s", rate = "1/ms", hold = { dist = "exponential", mean = "2ms" }'
+    guest = task("guest", 'for = "1s", rate = "1/ms", hold = "1ms"', share="a", foll="FOLL_PIN")
+    single = events(timeline(story(task("a", phase, **keys), guest)), SECOND)
+    weighted = events(timeline(story(task("a", phase, release=WEIGHTED, **keys), guest)), SECOND)
+    assert without_release(weighted) == without_release(single)
+    assert pins_by(UNPIN, weighted) == pins_by(UNPIN, single)
+    kinds = [row[1] for row in weighted]
+    assert min(kinds.count(PUT), kinds.count(PLAIN_PUT), kinds.count(FREE)) > 1000
+
+
+def test_all_pages_of_a_hold_are_released_by_one_call() -> None:
+    """The call is drawn for a hold, not for a page."""
+    phase = 'for = "1s", every = "10us", hold = "5us"'
+    found = events(timeline(story(task("a", phase, pages=4, pick="scattered", release=WEIGHTED))), 10_000)
+    released = [row for row in found if row[0] % 10 == 5]
+    by_hold = [{row[1] for row in released[at : at + 4]} for at in range(0, len(released), 4)]
+    assert len(by_hold) == 1000
+    assert {len(calls) for calls in by_hold} == {1} and len(set(map(frozenset, by_hold))) == 3
+
+
+def test_a_forgotten_unpin_leaves_its_mark() -> None:
+    """A hold that ends by put_page stays pinned, and a later put_user_page of the page is long-term: one in ten."""
+    owner = 'for = "10h", every = "1s", hold = "1ms"'
+    scenario = story(
+        task("driver", owner, pfn=BASE_PFN, release="{ put_user_page = 9, put_page = 1 }"),
+        # A plain reference that is dropped by put_user_page: it ends the mark that the driver left.
+        task(
+            "other",
+            'for = "10h", every = "1s", hold = "1us"',
+            pfn=BASE_PFN,
+            foll="none",
+            release="put_user_page",
+            start="500ms",
+        ),
+    )
+    simulation = Simulation(scenario)
+    simulation.advance("1000s")
+    (elapsed,) = {record.ts for record in simulation.records()}
+    assert elapsed == 500_001
+    assert 70 <= simulation.stats()["longterm_records"] <= 130
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["put_user_page", "unpin_user_page", "put_page", "free"]), st.integers(1, 9), min_size=1
+    ),
+    every=st.integers(3, 2000),
+    hold=st.integers(0, 5000),
+    pages=st.integers(1, 3),
+    instances=st.integers(1, 3),
+    pfn=st.none() | st.integers(BASE_PFN, BASE_PFN + 100),
+    window=st.sampled_from([1, 77, 3000, 100_000]),
+    block=st.sampled_from([1, 2, 50, 8192]),
+    moments=st.lists(st.integers(0, 6_000), max_size=4),
+)
+def test_releases_against_a_sequential_model(
+    weights: dict[str, int],
+    every: int,
+    hold: int,
+    pages: int,
+    instances: int,
+    pfn: int | None,
+    window: int,
+    block: int,
+    moments: list[int],
+) -> None:
+    """Whatever the sizes of windows and blocks, hold n of an instance is released by the n-th call of its stream."""
+    table = ", ".join(f"{call} = {weight}" for call, weight in weights.items())
+    keys = {} if pfn is None else {"pfn": pfn}
+    phase = f'for = "8000h", every = "{every}us", hold = "{hold}us"'
+    one = task("a", phase, pages=pages, instances=instances, release=f"{{ {table} }}", **keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnerfs.workload.timeline.FIRST_WINDOW", window)
+        patch.setattr("pinnerfs.workload.timeline.LARGEST_WINDOW", 8 * window)
+        patch.setattr("pinnerfs.workload.arrivals.FIRST_BLOCK", block)
+        patch.setattr("pinnerfs.workload.arrivals.BLOCK_ROWS", block)
+        found = events(timeline(story(one), seed=3), *sorted(moments), 6_000)
+    calls = sorted(Event[call] for call in weights)
+    bounds = [sum(weights[call.name] for call in calls[: number + 1]) for number in range(len(calls))]
+    first = int.from_bytes(sha256(b"a").digest()[:8]) % (8192 // pages)
+    wanted: list[tuple[int, int, int, int, Event, list[int]]] = []
+    for instance in range(instances):
+        rng = random_stream(3, "a", instance, Stream.releases)
+        for number in range(6_000 // every + 1):
+            run = (first + instance + number * instances) % (8192 // pages)
+            start = BASE_PFN + run * pages if pfn is None else pfn + instance * pages
+            held = list(range(start, start + pages))
+            call = calls[0] if len(calls) == 1 else calls[bisect_right(bounds, rng.integers(0, bounds[-1]))]
+            wanted.append((number * every, instance, number, 0, GET, held))
+            wanted.append((number * every + hold, instance, number, 1, call, held))
+    wanted.sort(key=lambda one: one[:4])
+    assert [row[:3] for row in found] == [
+        (time, kind, page) for time, _, _, _, kind, held in wanted if time <= 6_000 for page in held
+    ]
