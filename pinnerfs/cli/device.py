@@ -20,7 +20,7 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
 from pinnerfs.simulation import Simulation
-from pinnerfs.trace import LAYERS, TracedSimulation, choose
+from pinnerfs.trace import LAYERS, SimulationTrace, choose
 
 __all__ = ["DeviceOptions", "device"]
 
@@ -70,13 +70,14 @@ class DeviceOptions:
         if self.speed is not None and self.clock_name == "manual":
             wanted = "goes with --clock real: a manual clock does not run"
             raise PinnerfsError(f"--speed {self.speed:g} {wanted}", BAD_INPUT)
-        kind = TracedSimulation if {"engine", "scenario"} & {*self.trace} else Simulation
-        return kind(
+        traced = {"engine", "scenario"} & {*self.trace}
+        return Simulation(
             load(scenario, self.limits),
             seed=self.seed,
             threshold=self.threshold,
             kernel=self.kernel,
             limits=self.limits,
+            observer=SimulationTrace() if traced else None,
         )
 
     def daemon(

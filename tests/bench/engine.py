@@ -76,7 +76,7 @@ def _against_python() -> list[list[float]]:
     model.apply(rows)
     engine = _engine()
     _play(engine, chunks(events))
-    counters = [model.pins, model.releases, model.records, model.overwritten, *model.pinned()]
+    counters = [*map(model.total, ("pins", "releases", "longterm_records")), model.overwritten, *model.pinned()]
     if told_by(engine) != (counters, [list(record) for record in reversed(model.ring)]):
         raise NotMeasured("sequential Python does not come to the engine's books")
     batches = chunks(scattered(EVENTS))

@@ -146,14 +146,14 @@ def test_the_end_of_boot_time(mount: Mounts, tell: Callable[[str], None]) -> Non
     rest = LAST_MOMENT - (YEARS - 1) * YEAR
     assert outcome(lambda: device.advance(f"{rest + 1}us")) == -errno.EOVERFLOW
     assert device.control("error") == (
-        f"boot time is {(YEARS - 1) * YEAR} us and cannot go on by {rest + 1} us: "
-        f"it ends at {LAST_MOMENT} us (292 years)\n"
+        f"boot time is {(YEARS - 1) * YEAR} us, and {rest + 1} us more is after its end "
+        f"at {LAST_MOMENT} us (292 years)\n"
     )
     assert device.control("clock") == f"{(YEARS - 1) * YEAR}\n"
     device.advance(f"{rest}us")
     done = pinnerfs("ctl", device.path, "advance", "1us")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot advance the clock: boot time is 9223372036854775 us and cannot go on by 1 us" in done.stderr
+    assert "cannot advance the clock: boot time is 9223372036854775 us, and 1 us more is after its end" in done.stderr
     assert "Traceback" not in done.stderr
     (device.path / ".pinnerfs" / "do").write_text("release task=driver")
     (newest, oldest) = device.read_all()

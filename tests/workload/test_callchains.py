@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.scenario.schema import Stack
 from pinnerfs.workload.callchains import call_chain, full_frame
 
@@ -56,7 +56,7 @@ def test_the_fast_path() -> None:
 
 def test_the_head_hangs_on_the_generation() -> None:
     """A later kernel's trace does not hold the function that takes it."""
-    chain = call_chain(Stack(frames=["a"], via="slow"), ANDROID12_5_10_EARLY)
+    chain = call_chain(Stack(frames=["a"], via="slow"), GENERATIONS["android12-5.10-early"])
     assert symbols(chain)[0] == "try_grab_page"
 
 

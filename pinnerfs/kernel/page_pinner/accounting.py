@@ -31,13 +31,15 @@ Records = npt.NDArray[np.void]
 def account(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold: int, counters: Counters) -> Records:
     """Update the state by a batch, which is not empty, and return the records (dtype RECORD) in order of release."""
     segments = Segments.of(batch.pfn - memory.base_pfn, batch.frames(), memory, state)
-    was, was_ts, was_count = (kept.take(segments.frame) for kept in (state.attribution, state.ts, state.count))
+    was, was_ts = state.attribution.take(segments.frame), state.ts.take(segments.frame)
+    was_count = state.count.take(segments.frame)
     if len(batch) > 1 and (was_count.min() < 0 or was_count.max() > MAX_INT - len(batch)):
         # Near an overflow of the count each event decides how the next one changes it.
         rows = (batch[row : row + 1] for row in range(len(batch)))
         return np.concatenate([account(state, memory, row, threshold, counters) for row in rows])
 
-    kind, time, handle = (column.take(segments.row) for column in (batch.kind, batch.time, batch.handle))
+    kind, time = batch.kind.take(segments.row), batch.time.take(segments.row)
+    handle = batch.handle.take(segments.row)
     pins, frees, puts = IS_PIN.take(kind), kind == Event.free, kind == Event.put_page
     left, left_ts = _marks_left(segments, handle * pins, time, puts, was, was_ts)
     mark, since = _marks_found(segments, left, left_ts, was, was_ts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -23,14 +23,14 @@ class Counter(IntEnum):
 
     pins = 0
     releases = 1
-    put_page = 2
-    untracked = 3  # calls that this kernel's page_pinner has no hook for
-    put_page_without_mark = 4
-    marks = 5
-    longterm_records = 6
-    below_threshold = 7  # released, but not pinned for longer than the threshold
-    marks_overwritten = 8
-    marks_freed = 9
+    longterm_records = 2
+    below_threshold = 3  # released, but not pinned for longer than the threshold
+    marks_overwritten = 4
+    marks_freed = 5
+    put_page = 6
+    put_page_without_mark = 7
+    untracked = 8  # calls that this kernel's page_pinner has no hook for
+    marks = 9  # set by pins
 
 
 ENDS = (Counter.longterm_records, Counter.below_threshold, Counter.marks_overwritten, Counter.marks_freed)
@@ -76,12 +76,12 @@ class Counters:
         return self._table[:, :handles]
 
     def totals(self) -> dict[str, int]:
-        """Return each counter's total by name, with `pinned_now`: the frames that carry a mark."""
+        """Return the total of each counter by name, and of `pinned_now`: the frames that carry a mark."""
         return _by_name(self._table.sum(axis=1))
 
-    def of(self, handle: int) -> dict[str, int]:
-        """Return the same of one handle."""
-        return _by_name(self._columns(handle + 1)[:, handle])
+    def of(self, handles: Sequence[int]) -> dict[str, int]:
+        """Return the same for these handles alone."""
+        return _by_name(self._columns(max(handles) + 1)[:, handles].sum(axis=1))
 
 
 def _by_name(column: Int64s) -> dict[str, int]:
