@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.explain import explain
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.progress import advance
 from pinnerfs.scenario.gallery import load
@@ -21,6 +22,12 @@ __all__ = ["dump"]
 @options.threshold
 @kernel
 @options.limit
+@click.option(
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="After the records, print what the accounting saw of each task, in lines that start with `# `.",
+)
 def dump(
     scenario: str,
     moment: int,
@@ -28,6 +35,7 @@ def dump(
     threshold: int | None,
     kernel: str,
     limits: Limits,
+    explained: bool,
 ) -> None:
     """Print longterm_pinner as a mount of SCENARIO would show it, without mounting.
 
@@ -35,8 +43,10 @@ def dump(
 
     \b
     Example:
-      pinnerfs dump camera-stall --at 60s | head -n 18
+      pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
     simulation = Simulation(load(scenario, limits), seed=seed, threshold=threshold, kernel=kernel)
     advance(simulation, moment)
     click.echo(simulation.longterm_pinner(), nl=False)
+    if explained:
+        click.echo("\n".join(f"# {line}" for line in explain(simulation)))

@@ -26,6 +26,7 @@ PRINTING = [
     "check camera-stall",
     "check --expect threshold-edges",
     "dump camera-stall --at 12s",
+    "dump camera-stall --at 12s --explain",
     "dump ring-overflow --at 60s",  # larger than any buffer
 ]
 FAILING = {
