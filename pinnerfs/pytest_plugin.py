@@ -81,7 +81,7 @@ def _mount(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
 
 @pytest.fixture
 def page_pinner(request: pytest.FixtureRequest) -> Iterator[MountedDevice]:
-    """A fake debugfs with page_pinner, mounted for this test alone; `advance` moves its clock.
+    """Mount a fake debugfs with page_pinner for this test alone; `advance` moves its clock.
 
     `@pytest.mark.page_pinner(...)` chooses scenario, seed, threshold and kernel. The test is skipped on a machine that
     cannot mount, or fails there if PINNERFS_REQUIRE_FUSE=1.

@@ -59,7 +59,7 @@ def test_a_mount_like_the_simulation() -> None:
 
 
 def test_actions() -> None:
-    """Pages can be pinned live, and a wrong action is an error in the daemon's words."""
+    """Pages can be pinned live, and a wrong action is an error with the daemon's reason."""
     with mounted() as device:
         device.do("pin task=camera pages=64 hold=900ms")
         device.advance("900ms")

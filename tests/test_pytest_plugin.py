@@ -164,7 +164,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("marker", "words"),
+    ("marker", "message"),
     [
         ("sed=7", "*@pytest.mark.page_pinner: got an unexpected keyword argument 'sed': wanted page_pinner(scenario=*"),
         (
@@ -183,7 +183,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
         ("kernel='6.6'", "*page_pinner: Invalid value for '--kernel': '6.6' is not one of *"),
     ],
 )
-def test_wrong_markers(pytester: pytest.Pytester, elsewhere: Path, marker: str, words: str) -> None:
+def test_wrong_markers(pytester: pytest.Pytester, elsewhere: Path, marker: str, message: str) -> None:
     """A wrong marker is an error of the test, with a message, also on a machine that cannot mount."""
     result = run(
         pytester,
@@ -196,7 +196,7 @@ def test_wrong_markers(pytester: pytest.Pytester, elsewhere: Path, marker: str, 
         """,
         errors=1,
     )
-    result.stdout.fnmatch_lines([words])
+    result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("During handling of*")
     assert left_over(elsewhere) == []

@@ -40,7 +40,7 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
         try:
             scenario = load(name, limits)
             if expect and not scenario.expect:
-                raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]], but there is none")
+                raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]] table, but it has none")
         except PinnerfsError as error:
             invalid += 1
             say(f"Error: {error}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 import click
 
 from pinnerfs import __version__
 from pinnerfs.errors import BAD_INPUT
 
-__all__ = ["COMMANDS", "commands"]
+__all__ = ["COMMANDS", "HELP_OPTIONS", "commands"]
+
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 # One line of --help for each, so that --help need not import them.
 COMMANDS = {
@@ -59,7 +61,12 @@ class _Commands(click.Group):
             formatter.write_dl([*COMMANDS.items()])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(
+    cls=_Commands,
+    context_settings=HELP_OPTIONS,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(__version__, prog_name="pinnerfs", message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from pinnerfs.cli.commands import HELP_OPTIONS
 from pinnerfs.cli.mount import mount
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts.namespace import set_read_only
@@ -25,12 +26,12 @@ NEUTRAL = {
 }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings=HELP_OPTIONS)
 @click.argument("source", metavar="SCENARIO")
 @click.argument("target", metavar="MOUNTPOINT")
 @click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
 @click.option("-f", "fake", is_flag=True, help="Check the options without mounting.")
-@click.option("-n", is_flag=True, expose_value=False, help="Ignored: there is no mtab to leave alone.")
+@click.option("-n", is_flag=True, expose_value=False, help="Ignored: pinnerfs does not write to mtab.")
 @click.option("-v", is_flag=True, expose_value=False, help="Ignored.")
 @click.option("-o", "lists", multiple=True, metavar="OPTION[,OPTION]...", help="Options, as in fstab.")
 def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str, ...]) -> None:
@@ -57,7 +58,9 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     if not remount:
         words = [f"--{name}={options[name]}" for name in VALUES if name in options]
         words += [f"--{name.replace('_', '-')}" for name in FLAGS if name in options]
-        mount.main([*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False)
+        mount.main(
+            [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
+        )
     _adjust_root(target, numbers, read_only="ro" in options)
 
 

@@ -64,7 +64,7 @@ def test_version(run: Run) -> None:
 
 
 def test_list(run: Run) -> None:
-    """list prints one line per scenario: its name and its description."""
+    """`pinnerfs list` prints one line per scenario: its name and its description."""
     result = run("list")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
@@ -77,7 +77,7 @@ def test_list(run: Run) -> None:
 
 @pytest.mark.parametrize("name", sorted(pinnerfs.gallery()))
 def test_show_and_check(run: Run, name: str) -> None:
-    """show describes each task of a scenario; check accepts every scenario of the gallery, by name and by path."""
+    """The gallery passes check by name and by path, and show describes each task."""
     shown = run("show", name)
     scenario = pinnerfs.load(name)
     assert (shown.status, shown.err) == (0, "")
@@ -98,7 +98,7 @@ def test_dump_twice(run: Run) -> None:
 
 
 def test_dump_is_the_simulation(run: Run) -> None:
-    """dump prints the records of a Simulation with the same threshold, seed and kernel."""
+    """A dump has the records of a Simulation with the same threshold, seed and kernel."""
     simulation = pinnerfs.Simulation(
         pinnerfs.load("camera-stall"), seed=3, threshold=0x10000, kernel="android12-5.10-early"
     )
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None
             assert select.select([terminal], [], [], 60)[0], said
             said += os.read(terminal, 4096)
         os.write(terminal, b"\x03")
-        with suppress(OSError):  # EIO once nobody has the terminal open
+        with suppress(OSError):  # EIO when the terminal is closed
             while select.select([terminal], [], [], 60)[0]:
                 said += os.read(terminal, 4096)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130

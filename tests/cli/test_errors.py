@@ -33,8 +33,8 @@ hold = "400ms"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with scenarios, good and bad."""
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with valid and invalid scenarios."""
     (tmp_path / "good.toml").write_text(PLAIN)
     (tmp_path / "unknown.toml").write_text(PLAIN.replace("every =", "rat ="))
     (tmp_path / "later.toml").write_text(PLAIN.replace("format = 1", "format = 2"))
@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "large.toml").write_bytes(b"#" * ((1 << 20) + 1))
     (tmp_path / "many.toml").write_text(PLAIN.replace("[[task.phase]]", "instances = 16385\n[[task.phase]]"))
     (tmp_path / "controls.toml").write_text('"\\u001b[31m\\n" = 1\n')
-    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "directory.toml").mkdir()
     (tmp_path / "m").mkdir()
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     monkeypatch.chdir(tmp_path)
@@ -79,13 +79,13 @@ ERRORS = {
     "show of nothing": (["show", "nonsense"], 2, "no scenario 'nonsense' in the gallery: wanted one of blind-spot"),
     "show of an empty name": (["show", ""], 2, "the scenario name is empty"),
     "show of no file": (["show", "./no.toml"], 2, "cannot read scenario './no.toml': No such file or directory"),
-    "show of a folder": (["show", "folder.toml"], 2, "not a regular file"),
+    "show of a directory": (["show", "directory.toml"], 2, "not a regular file"),
     "show of a device": (["show", "/dev/zero"], 2, "not a regular file"),
     "show of a loop": (["show", "loop.toml"], 2, "Too many levels of symbolic links"),
     "show of a large file": (["show", "large.toml"], 2, "larger than 1048576 bytes"),
     "show of an endless name": (["show", "./" + "x" * 5000], 2, "File name too long"),
     "show of an undecodable name": (["show", "./\udcff"], 2, r"scenario './\xff': No such file or directory"),
-    "a limit that is none": (
+    "an unknown limit": (
         ["check", "good.toml", "--limit", "holds=4"],
         2,
         "no limit 'holds=4': wanted one of file=..., memory=..., instances=..., pins=..., rate=..., phases=...",
@@ -122,7 +122,7 @@ ERRORS = {
         for threshold in ("-1", "-1s", "1x", "", "1.5", "9" * 20, "9999999h")
     },
     "an undecodable threshold": (["dump", "camera-stall", "--at", "1s", "--threshold=\udcff"], 2, r"= '\xff': wanted"),
-    "a seed of words": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid integer"),
+    "a seed that is text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid integer"),
     "a negative seed": (["dump", "camera-stall", "--at", "1s", "--seed", "-1"], 2, "not in the range"),
     "a large seed": (["dump", "camera-stall", "--at", "1s", "--seed", str(1 << 64)], 2, "not in the range"),
     "no such kernel": (
@@ -136,10 +136,10 @@ ERRORS = {
     "mount with another clock": (["mount", "camera-stall", "m", "--clock", "atomic"], 2, "'atomic' is not one of"),
     "mount at speed 0": (["mount", "camera-stall", "m", "--speed", "0"], 2, "not in the range"),
     "mount at a negative speed": (["mount", "camera-stall", "m", "--speed", "-1"], 2, "not in the range"),
-    "mount at a speed of words": (["mount", "camera-stall", "m", "--speed", "fast"], 2, "not a valid float"),
+    "mount at a speed that is text": (["mount", "camera-stall", "m", "--speed", "fast"], 2, "not a valid float"),
     "mount at infinite speed": (["mount", "camera-stall", "m", "--speed", "inf"], 2, "not in the range"),
-    "mount at a speed of no number": (["mount", "camera-stall", "m", "--speed", "nan"], 2, "not nan"),
-    "mount with a trace of nothing": (
+    "mount at a speed that is nan": (["mount", "camera-stall", "m", "--speed", "nan"], 2, "not nan"),
+    "mount with an unknown layer": (
         ["mount", "camera-stall", "m", "--trace", "fuse,kernel"],
         2,
         "'kernel' is not one of 'fuse', 'engine', 'scenario'",
@@ -156,7 +156,7 @@ ERRORS = {
     "mount on nothing": (["mount", "camera-stall", "missing"], 1, "cannot mount on missing: No such file or directory"),
     "mount on an empty name": (["mount", "camera-stall", ""], 1, "cannot mount on '': the path is empty"),
     "mount on a file": (["mount", "camera-stall", "good.toml"], 1, "cannot mount on good.toml: Not a directory"),
-    "mount on a full folder": (["mount", "camera-stall", "."], 1, "the directory is not empty"),
+    "mount on a full directory": (["mount", "camera-stall", "."], 1, "the directory is not empty"),
     "run without arguments": (["run"], 2, "Missing argument 'SCENARIO'"),
     "run without command": (["run", "camera-stall", "--"], 2, "Missing argument '-- COMMAND...'"),
     "run of nothing": (["run", "nonsense", "--", "true"], 2, "no scenario 'nonsense' in the gallery"),
@@ -196,13 +196,13 @@ ERRORS = {
         126,
         "cannot run ./good.toml: Permission denied",
     ),
-    "run with a log that cannot be": (
+    "run with a log in a missing directory": (
         ["run", "camera-stall", "--mountpoint", "m", "--log", "no/log", "--", "true"],
         1,
         "cannot open log file",
     ),
     "umount without arguments": (["umount"], 2, "Missing argument 'MOUNTPOINT'"),
-    "umount of a folder": (
+    "umount of a directory": (
         ["umount", "m"],
         1,
         "cannot unmount m: wanted a fuse.pinnerfs mount, but nothing is mounted there",
@@ -214,45 +214,45 @@ ERRORS = {
     "umount of another kind": (["umount", "/proc"], 1, "but proc is mounted there"),
     "umount of an empty name": (["umount", ""], 1, "cannot unmount '': the path is empty"),
     "ctl with an unknown command": (["ctl", "m", "nonsense"], 2, "No such command 'nonsense'"),
-    "do on a folder": (["ctl", "m", "do", "pin task=t"], 1, "cannot control m: wanted a pinnerfs mount"),
+    "do on a directory": (["ctl", "m", "do", "pin task=t"], 1, "cannot control m: wanted a pinnerfs mount"),
     "advance by nothing": (["ctl", "m", "advance"], 2, "Missing argument 'TIME'"),
 }
 
 
-def _in_a_process(folder: Path, arguments: list[str]) -> Result:
+def _in_a_process(directory: Path, arguments: list[str]) -> Result:
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pinnerfs", *arguments],
             capture_output=True,
             text=True,
-            cwd=folder,
+            cwd=directory,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             timeout=30,
             check=False,
         )
     finally:
-        subprocess.run(["fusermount", "-uz", folder / "m"], capture_output=True, timeout=30, check=False)
+        subprocess.run(["fusermount", "-uz", directory / "m"], capture_output=True, timeout=30, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors(folder: Path, run: Run, name: str) -> None:
+def test_errors(directory: Path, run: Run, name: str) -> None:
     """An error is one line on stderr without control characters; stdout stays empty, and nothing is mounted."""
-    arguments, status, words = ERRORS[name]
+    arguments, status, message = ERRORS[name]
     # `mount` and `run` fork, and `run` changes signals: not in this process.
-    result = _in_a_process(folder, arguments) if arguments[0] in ("mount", "run") else run(*arguments)
+    result = _in_a_process(directory, arguments) if arguments[0] in ("mount", "run") else run(*arguments)
     assert (result.status, result.out) == (status, "")
-    assert words in result.err
+    assert message in result.err
     *others, last = result.err.splitlines()
     assert last.startswith("Error: ") and last.isprintable()
     # `check` prints a line for each scenario.
     assert others == [] or arguments[0] == "check"
-    assert list((folder / "m").iterdir()) == []
+    assert list((directory / "m").iterdir()) == []
 
 
-def test_the_status_of_a_machine_without_fuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be mounted whatever one asks for, the status says so: 69, EX_UNAVAILABLE."""
+def test_the_status_of_a_machine_without_fuse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that cannot mount at all the exit status is 69, EX_UNAVAILABLE."""
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
-    result = _in_a_process(folder, ["mount", "camera-stall", "m"])
+    result = _in_a_process(directory, ["mount", "camera-stall", "m"])
     assert (result.status, result.out) == (69, "")
     assert result.err.startswith("Error: cannot load libfuse 2: /nowhere/libfuse.so: ")

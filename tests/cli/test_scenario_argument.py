@@ -60,7 +60,7 @@ def test_commands_that_do_not_mount(tmp_path: Path, way: str) -> None:
 @pytest.mark.mount
 @pytest.mark.parametrize("way", WAYS)
 def test_mount_and_run(directory: Path, way: str) -> None:
-    """mount and run read the scenario before they start the daemon."""
+    """The commands mount and run read the scenario before they start the daemon."""
     records = execute(directory, f"pinnerfs dump {NAME} --at 30s")
     cat = "cat mnt/page_pinner/longterm_pinner"
     script = f"pinnerfs mount {WAYS[way]} mnt --clock manual --start 30s; {cat}; pinnerfs umount mnt"
@@ -83,3 +83,21 @@ def test_the_call_of_mount_fuse(directory: Path, scenario: str, options: str) ->
     out = execute(directory, f"pinnerfs {scenario} mnt {options}; {cat}; pinnerfs umount mnt")
     assert out == execute(directory, f"pinnerfs dump {NAME} --at 30s") != ""
     assert not is_mounted(directory / "mnt")
+
+
+@pytest.mark.mount
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount(8) needs root")
+@pytest.mark.skipif(not os.path.exists("/sbin/mount.fuse"), reason="mount.fuse is not installed")
+def test_mount_fuse_itself(directory: Path) -> None:
+    """mount(8) without mount.fuse.pinnerfs in /sbin mounts through mount.fuse, which finds pinnerfs in its PATH."""
+    (directory / "pinnerfs").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m pinnerfs "$@"\n')
+    (directory / "pinnerfs").chmod(0o755)
+    inside = """
+    mount -t tmpfs none /usr/local/bin
+    cp pinnerfs /usr/local/bin
+    mount -t fuse.pinnerfs camera-stall mnt -o clock=manual,start=30s
+    cat mnt/page_pinner/longterm_pinner
+    umount mnt
+    """
+    out = execute(directory, f"unshare -m --propagation private sh -euc '{inside}'")
+    assert out == execute(directory, f"pinnerfs dump {NAME} --at 30s") != ""
