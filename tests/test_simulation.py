@@ -66,7 +66,7 @@ def test_records_are_newest_first() -> None:
 
 
 def test_a_threshold_write_at_the_time_of_a_release() -> None:
-    """A release at the time of the write meets the old threshold, and its record is cleared. Later ones meet the new one."""
+    """A release at that time meets the old threshold, and its record is cleared. Later ones meet the new one."""
     simulation = held("1s", "1s", "2s")
     simulation.advance("1s")
     assert [record.ts for record in simulation.records()] == [SECOND]
@@ -158,7 +158,7 @@ def test_a_stack_has_at_most_16_frames() -> None:
 
 
 def false_positive(gpu_release: str) -> list[tuple[int, int, str]]:
-    """Return the records of this story: the camera pins, the GPU pins and releases the same page, the camera releases."""
+    """Return the records after the camera pins, the GPU pins and releases the same page, and the camera releases."""
     text = source(
         '[stack.gpu]\nframes = ["kbase_jd_user_buf_pin_pages+0x8/0x10 [mali_kbase]"]\n',
         task("camera", 'repeat = 1, every = "8000h", hold = "500ms"'),
@@ -285,7 +285,9 @@ def test_explain() -> None:
 
 def test_live_pins_are_explained_with_their_task() -> None:
     """A live pin counts for its task, as the scenario's own pins do."""
-    simulation = Simulation(story(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), task("b", 'for = "8000h"')))
+    simulation = Simulation(
+        story(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), task("b", 'for = "1s", gap = "1s", hold = "1s"'))
+    )
     simulation.do("pin task=a pages=3")
     assert simulation.explain()["a"]["pinned_now"] == 4
     simulation.do("free task=a")
@@ -448,7 +450,7 @@ def test_the_false_positive_by_live_pins() -> None:
 
 
 def test_the_last_moment() -> None:
-    """Everything is exact up to the end of a kernel's boot time. An advance after it is an error and changes nothing."""
+    """All is exact up to the end of a kernel's boot time. A further advance is an error and changes nothing."""
     simulation = Simulation(story(task("a", 'repeat = 1, gap = "0us", hold = "1s"'), top='duration = "10us"'))
     simulation.do("pin task=a")
     simulation.advance_to(LAST_MOMENT - 10)
