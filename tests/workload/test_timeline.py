@@ -208,7 +208,8 @@ def test_adding_a_task_changes_no_other() -> None:
     alone = events(timeline(story(watched)), SECOND)
     among = events(timeline(story(more[0], watched, more[1])), SECOND)
     assert len(among) > 5 * len(alone)
-    assert of_task(among, 0, 8192) == alone
+    # A task's handle follows from its place.
+    assert [row[:4] for row in of_task(among, 0, 8192)] == [row[:4] for row in alone]
 
 
 def test_the_seed_decides() -> None:

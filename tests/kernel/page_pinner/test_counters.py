@@ -92,7 +92,7 @@ def test_calls_count_pages_and_marks_count_frames() -> None:
     ("kernel", "untracked"), [("introduced", {"untracked": 1}), ("android12-5.10-early", {"untracked": 3})]
 )
 def test_untracked_calls(kernel: str, untracked: dict[str, int]) -> None:
-    """A plain reference is untracked on all kernels; FOLL_PIN is on the early one. put_page has a counter of its own."""
+    """A plain reference is untracked on all kernels, FOLL_PIN on the early one."""
     pinner = new_pinner(-1, GENERATIONS[kernel])
     pinner.apply(EventBatch.of([(0, PLAIN_GET, 100, 0, 7), (0, PIN, 101, 0, 7), (0, UNPIN, 101, 0, 7)]))
     tracked = {"pins": 1, "releases": 1, "longterm_records": 1} if kernel == "introduced" else {}
