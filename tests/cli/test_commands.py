@@ -22,7 +22,7 @@ from tests.cli.conftest import Run
 from tests.workload.stories import source, task
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
+DEADLINE = 120
 HELPS = [
     [],
     *([command] for command in COMMANDS),

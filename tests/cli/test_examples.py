@@ -18,7 +18,7 @@ from pinnerfs.cli.mount_options import helper
 from tests.mount.support import OWN_SBIN, why_no_mount
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
+DEADLINE = 120
 MOUNTING = ["", "ctl", *(f"ctl {name}" for name in ctl.commands), "mount", "run", "umount"]
 PLAYING = [name for name in COMMANDS if name not in MOUNTING]
 

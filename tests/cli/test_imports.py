@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
+DEADLINE = 120
 
 LIGHT = [
     ["--help"],

@@ -15,7 +15,7 @@ import pytest
 from tests.mount.support import is_mounted, pinnerfs, why_no_mount
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
+DEADLINE = 120
 INTERRUPTED = 130
 ROUNDS = 12
 

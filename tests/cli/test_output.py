@@ -15,7 +15,7 @@ from tests.cli.conftest import Result
 
 ROOT = Path(__file__).parents[2]
 FULL = "Error: cannot write to standard output: No space left on device\n"
-DEADLINE = 60
+DEADLINE = 120
 
 PRINTING = [
     "-h",

@@ -13,7 +13,7 @@ import pinnerfs
 from tests.mount.support import is_mounted, why_no_mount
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60
+DEADLINE = 120
 NAME = "camera-stall"
 SOURCE = pinnerfs.gallery()[NAME]
 
