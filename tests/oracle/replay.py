@@ -13,7 +13,7 @@ from tests.oracle.cases import RECORDED, Case, Op, load
 from tests.oracle.forms import Answered, canonical, same
 from tests.oracle.manual import performer_of
 from tests.oracle.scenarios import pins_of, scenario
-from tests.oracle.shells import Answer, run_shell
+from tests.oracle.shells import Answer, busybox_head_fails, run_shell
 from tests.oracle.world import DEADLINE, World
 
 __all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
@@ -22,6 +22,8 @@ __all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
 CUT = {"lt.full.dd-skip"}
 # Two programs raced: `head` wrote both lines at once, or one after the other. Either answer is right.
 EITHER = {"mksh.th.16": "dash.th.16", "dash.th.16": "mksh.th.16"}
+# What busybox's `head` is asked that cannot write. Older ones print why, and exit with 0 all the same.
+HEAD_FAILS = {"th.ash.31"}
 KEPT = 4  # worlds that stay mounted
 
 
@@ -72,10 +74,12 @@ def set_up(world: World, case: Case) -> None:
 def replay_shell(world: World, case: Case, left: dict[str, str]) -> list[Answered]:
     """Run the script: its exit status, stdout and stderr."""
     name = case.name
-    answer = run_shell(world, replace(case, exit=0) if name in CUT else case, left)
+    answer = run_shell(world, case, left)
     if name in CUT:
         # It must begin as recorded, and may go on.
         answer = Answer(case.exit, _begin(answer.stdout, case.stdout), _begin(answer.stderr, case.stderr))
+    if name in HEAD_FAILS and busybox_head_fails():
+        case = replace(case, stdout=case.stdout.replace("rc=0", "rc=1"))
     answers = _compare(case, answer)
     if name in EITHER and not all(answered.same for answered in answers):
         answers = _compare(next(case for case in load(RECORDED) if case.name == EITHER[name]), answer)
