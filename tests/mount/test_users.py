@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import AS_USER, DEADLINE, environment, newest_first, scenario
+from tests.mount.support import AS_USER, DEADLINE, OWN_USERS, environment, newest_first, scenario
 
 # As root, in mounts of one's own: /dev/fuse is open to everybody, and fuse.conf is as the test likes it.
 OUTSIDE = f"""
@@ -23,6 +23,7 @@ mknod dev/fuse c 10 229
 chmod 666 dev/fuse
 mount --bind dev/fuse /dev/fuse
 mount --bind fuse.conf /etc/fuse.conf
+{OWN_USERS}
 set +e
 trap 'umount -l mine roots theirs 2>/dev/null' EXIT
 pinnerfs_as() {{
