@@ -94,6 +94,9 @@ def launch(command: click.Command, name: str) -> None:
         # Such as a full disk under stdout.
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        if sys.stdout is sys.__stdout__:
+            # The interpreter writes what is left when it ends, and would exit with 120 where that fails again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
