@@ -24,6 +24,7 @@ set -e
 mount -t tmpfs none /mnt
 mkdir layer
 {OWN_SBIN}
+rm -f /sbin/mount.fuse.pinnerfs
 cp /etc/fstab fstab
 mount --bind fstab /etc/fstab
 trap 'umount -l /mnt/debug 2>/dev/null || true' EXIT
