@@ -45,9 +45,9 @@ def _asked(case: Case, kernel: str) -> Case | None:
 
 
 @pytest.fixture(scope="session")
-def mounting() -> str | None:
+def mounting(tmp_path_factory: pytest.TempPathFactory) -> str | None:
     """Why this machine cannot mount, or None."""
-    return why_no_mount()
+    return why_no_mount(tmp_path_factory.mktemp("trial"))
 
 
 def _cannot(reason: str) -> None:
@@ -78,7 +78,7 @@ def test_a_case_is_answered_as_recorded(
     if (reason := state(case)) is not None:
         pytest.skip(f"{reason}: {case.name}")
     if mounting is not None:
-        _cannot(f"this machine cannot mount, {mounting}: {case.name}")
+        _cannot(f"this machine cannot mount: {mounting}")
     if missing := missing_tools(case):
         _cannot(f"needs {', '.join(missing)}: {case.name}")
     if told(case):

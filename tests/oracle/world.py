@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.mount import support
 from tests.oracle.cases import DEBUGFS
 from tests.oracle.scenarios import SLOT
 
@@ -42,12 +43,12 @@ class WorldError(Exception):
     """The mount or the call inside failed, for the reason that this says."""
 
 
-def why_no_mount() -> str | None:
-    """Why this machine cannot replay cases, or None where it can."""
+def why_no_mount(folder: Path) -> str | None:
+    """Return why this machine cannot replay cases, or None where it can."""
     if os.geteuid() != 0:
         return "only root can make a mount namespace"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "there is no /dev/fuse for us"
+    if (reason := support.why_no_mount(folder)) is not None:
+        return reason
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "true"], capture_output=True, text=True)
     return f"unshare -m: {done.stderr.strip()}" if done.returncode else None
 
