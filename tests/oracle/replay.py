@@ -6,8 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
+from pinnerfs import Simulation
+from pinnerfs import load as load_scenario
 from tests.oracle.calls import Unknown
 from tests.oracle.cases import RECORDED, Case, Op, load
 from tests.oracle.forms import Answered, canonical, same
@@ -31,6 +34,9 @@ class Worlds:
     """Mounts that are shared by cases of the same pins. One is taken again when its tree is as on the first day."""
 
     def __init__(self, folder: Path) -> None:
+        # What a daemon imports late, it has from here, as it is forked.
+        import_module("pinnerfs.cli.mount")
+        Simulation(load_scenario("camera-stall")).advance("1s")
         self._folder = folder
         self._worlds: OrderedDict[tuple[str, str, bool], World] = OrderedDict()
 
