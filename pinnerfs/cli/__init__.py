@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -96,7 +97,8 @@ def launch(command: click.Command, name: str) -> None:
         click.echo(f"Error: {where}{error.strerror or error}", err=True)
         if sys.stdout is sys.__stdout__:
             # The interpreter writes what is left when it ends, and would exit with 120 where that fails again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

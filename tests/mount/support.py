@@ -64,11 +64,15 @@ sbin=$(readlink -f /sbin)
 mount -t overlay overlay -o lowerdir="$sbin",upperdir=layer/upper,workdir=layer/work "$sbin"
 """
 
-# In a mount namespace, in a directory that the test may write to: the users 1000 and 1001 have names there.
-# fusermount refuses a user without one.
-OWN_USERS = """
-{ grep -v ':100[01]:' /etc/passwd; printf '%s\\n' one:x:1000:1000::/:/bin/sh other:x:1001:1001::/:/bin/sh; } > passwd
-mount --bind passwd /etc/passwd
+# In a mount namespace: an /etc whose changes go to a tmpfs on the directory `etc`. The users 1000 and 1001 have names
+# there, as fusermount refuses a user without one, and there is the mtab that it wants and a minimal system lacks.
+OWN_ETC = r"""
+mount -t tmpfs -o mode=755 none etc
+mkdir etc/upper etc/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=etc/upper,workdir=etc/work /etc
+sed -i '/:100[01]:/d' /etc/passwd
+printf '%s\n' one:x:1000:1000::/:/bin/sh other:x:1001:1001::/:/bin/sh >> /etc/passwd
+test -e /etc/mtab || ln -s ../proc/self/mounts /etc/mtab
 """
 
 # pinnerfs as the user of the number that is the first argument.

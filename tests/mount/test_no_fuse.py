@@ -15,7 +15,7 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.claim import claim
-from tests.mount.support import AS_USER, OWN_USERS, as_user, pinnerfs, scenario, to_its_end
+from tests.mount.support import AS_USER, OWN_ETC, as_user, pinnerfs, scenario, to_its_end
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take devices and programs away")
 
@@ -173,7 +173,7 @@ def test_a_fusermount_that_is_not_setuid(users_folder: Path) -> None:
     spoil = (
         "mknod -m 666 own/fuse c 10 229 && mount --bind own/fuse /dev/fuse && "
         'program=$(readlink -f "$(command -v fusermount)") && cp "$program" own/ && chmod 755 own/fusermount* && '
-        f'mount --bind own/fusermount* "$program" && {OWN_USERS.strip()}'
+        f'mount --bind own/fusermount* "$program" && mkdir etc && {OWN_ETC.strip()}'
     )
     done = _spoilt(users_folder, spoil, *AS_USER, "1000", *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
