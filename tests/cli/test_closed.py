@@ -26,7 +26,7 @@ def _status_and_output(command: str, closed: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=30,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr

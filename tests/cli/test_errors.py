@@ -216,11 +216,11 @@ def _in_a_process(folder: Path, arguments: list[str]) -> Result:
             text=True,
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
-            timeout=30,
+            timeout=120,
             check=False,
         )
     finally:
-        subprocess.run(["fusermount", "-uz", folder / "m"], capture_output=True, timeout=30, check=False)
+        subprocess.run(["fusermount", "-uz", folder / "m"], capture_output=True, timeout=120, check=False)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -253,7 +253,7 @@ def test_a_full_disk(stdout: str, arguments: list[str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            timeout=30,
+            timeout=120,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
@@ -267,7 +267,7 @@ def test_exit_codes_of_a_process() -> None:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert done.returncode == status
