@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import pickle
+import re
 import select
 import signal
 import subprocess
@@ -186,7 +187,9 @@ def mount_table() -> list[str]:
 
 def is_mounted(path: Path) -> bool:
     """Whether a pinnerfs is mounted here, alive or dead."""
-    return any(f" {path} fuse.pinnerfs " in line for line in mount_table())
+    # The kernel writes blanks, tabs, newlines and backslashes in octal.
+    shown = re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", str(path))
+    return any(f" {shown} fuse.pinnerfs " in line for line in mount_table())
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.mount.support import DEADLINE, OWN_SBIN, ROOT, environment, newest_fi
 
 # The helper as a wheel installs it: a program that imports one function and calls it.
 HELPER = f"""#!/bin/sh
-PYTHONPATH={ROOT} exec {sys.executable} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
+PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
 """
 
 INSIDE = f"""
