@@ -22,8 +22,10 @@ CHANGE_OUTPUT = (
 PYTHON = ("PYTHONDEVMODE", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONWARNINGS")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make environment, umask and signals the same for every run."""
+    # The threads of numpy's BLAS, which do nothing here. Python 3.12 and later warn at every fork.
+    config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
     for name in CHANGE_OUTPUT + PYTHON:
         os.environ.pop(name, None)
     os.environ |= {"LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
