@@ -24,6 +24,7 @@ set -e
 mount -t tmpfs none /mnt
 mkdir layer
 {OWN_SBIN}
+rm -f /sbin/mount.fuse.pinnerfs
 cp /etc/fstab fstab
 mount --bind fstab /etc/fstab
 trap 'umount -l /mnt/debug 2>/dev/null || true' EXIT
@@ -100,6 +101,33 @@ def test_the_demo(work: tuple[Path, dict[str, str]]) -> None:
     done = _run(["make", "-s", "demo"], ROOT, work[1])
     assert (done.returncode, done.stderr) == (0, "")
     assert "rmdir" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make device nodes")
+@pytest.mark.parametrize(
+    ("dev", "line"),
+    [
+        ("mknod -m 600 own/fuse c 10 229", 'demo: /dev/fuse is closed to you: run "chmod 666 /dev/fuse" as root, '),
+        (":", 'demo: there is no /dev/fuse: run "modprobe fuse" as root; '),
+    ],
+)
+def test_the_demo_without_fuse(tmp_path: Path, dev: str, line: str) -> None:
+    """`make demo` of an ordinary user who cannot use /dev/fuse is one line that says what to do."""
+    (tmp_path / "own").mkdir()
+    user = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    script = f"mount -t tmpfs -o dev,mode=755 none own && {dev} && mount --bind own /dev && cd / && exec {user} bash"
+    demo = (ROOT / ".ci" / "demo").read_text()  # which the user may not be able to read
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+        input=demo,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
 
 
 def test_the_python_blocks_run() -> None:

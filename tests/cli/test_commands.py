@@ -122,7 +122,7 @@ def test_dump_into_head(lines: int) -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -135,12 +135,12 @@ IMPATIENT = "import pinnerfs.cli.progress as progress, pinnerfs.cli; progress.DE
 def test_dump_on_a_terminal_that_takes_long() -> None:
     """On a terminal a long dump shows a progress bar on stderr; the records are the same, byte for byte."""
     command = [sys.executable, "-c", IMPATIENT, "dump", "ring-overflow", "--at", "60s"]
-    plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=True)
+    plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=DEADLINE, check=True)
     assert plain.stderr == b""
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         with os.fdopen(theirs, "wb", buffering=0) as stderr:
-            shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=60, check=True)
+            shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=DEADLINE, check=True)
             progress = os.read(ours, 65536).decode()
         assert terminal
     assert shown.stdout == plain.stdout != b""
@@ -165,11 +165,11 @@ def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None
     try:
         said = b""
         while b"running" not in said:
-            assert select.select([terminal], [], [], 60)[0], said
+            assert select.select([terminal], [], [], DEADLINE)[0], said
             said += os.read(terminal, 4096)
         os.write(terminal, b"\x03")
         with suppress(OSError):  # EIO when the terminal is closed
-            while select.select([terminal], [], [], 60)[0]:
+            while select.select([terminal], [], [], DEADLINE)[0]:
                 said += os.read(terminal, 4096)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
         child = 0
