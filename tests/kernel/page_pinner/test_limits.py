@@ -89,7 +89,7 @@ def test_the_count_overflows_as_an_int_does(order: int, heads: Sequence[int], at
 def test_a_release_leaves_a_negative_count() -> None:
     """Only a positive count falls, as with atomic_dec_if_positive."""
     for order, heads in SHAPES.values():
-        for start, first in ((LARGEST, SMALLEST), (SMALLEST, SMALLEST + 1), (-5, -4)):
+        for start, first in ((LARGEST, SMALLEST), (SMALLEST, SMALLEST + 1), (-5, -4), (-1, 0)):
             for at_once in (True, False):
                 pinner = new_pinner(-1)
                 pinner.state.count[:] = start
