@@ -295,7 +295,7 @@ def test_live_pins_are_explained_with_their_task() -> None:
 
 
 class Steps:
-    """An observer that keeps what it is told."""
+    """An observer that keeps its arguments."""
 
     def __init__(self) -> None:
         self.events = 0

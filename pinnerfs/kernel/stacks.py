@@ -19,7 +19,7 @@ def symbol(frame: str) -> str:
 class StackDepot:
     """Call chains by handle. Handle 0 means no chain, as in `depot_stack_handle_t`.
 
-    Unlike in a kernel, each owner of a chain has a handle of its own, so that events can be told apart by owner.
+    Unlike in a kernel, each owner of a chain has a handle of its own, so that counters can separate owners.
     """
 
     def __init__(self) -> None:

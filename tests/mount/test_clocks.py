@@ -168,15 +168,18 @@ def test_stats(mount: Mounts) -> None:
     """stats has a `name value` a line, and counts what the scenario does."""
     device = mount()
     device.advance("2200ms")
-    assert device.stats() == {
-        "pins": 3,
-        "releases": 2,
-        "longterm_records": 2,
-        "records_overwritten": 0,
-        "records_now": 2,
-        "pinned_now": 1,
-        "pinned_now_in_cma": 0,
-    }
+    assert (
+        device.stats().items()
+        >= {
+            "pins": 3,
+            "releases": 2,
+            "longterm_records": 2,
+            "records_overwritten": 0,
+            "records_now": 2,
+            "pinned_now": 1,
+            "pinned_now_in_cma": 0,
+        }.items()
+    )
     done = pinnerfs("ctl", device.path, "stats")
     assert (done.returncode, done.stdout) == (0, device.control("stats"))
     assert pinnerfs("ctl", device.path, "clock").stdout == "2200000\n"

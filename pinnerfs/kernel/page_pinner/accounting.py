@@ -33,8 +33,7 @@ def account(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold:
     segments = Segments.of(batch.pfn - memory.base_pfn, batch.frames(), memory, state)
     was, was_ts = state.attribution.take(segments.frame), state.ts.take(segments.frame)
     was_count = state.count.take(segments.frame)
-    if len(batch) > 1 and (was_count.min() < 0 or was_count.max() > MAX_INT - len(batch)):
-        # Near an overflow of the count each event decides how the next one changes it.
+    if len(batch) > 1 and _may_overflow(was, was_count, len(batch)):
         rows = (batch[row : row + 1] for row in range(len(batch)))
         return np.concatenate([account(state, memory, row, threshold, counters) for row in rows])
 
@@ -78,11 +77,21 @@ def account(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold:
     is_marked = left.take(end) > 0
     segments.fill(state.attribution, np.where(is_marked, last_handle, -last_handle))
     segments.fill(state.ts, np.where(repinned, time.take(last_pin), was_ts))
-    segments.fill(state.count, counts.left_by(end, np.arange(len(end))))
-    change = (is_marked.view(np.int8) - (was > 0).view(np.int8)) * segments.width
+    segments.fill(state.count, counts.left_by(end, slice(None)))
     for area in memory.cma:
-        counters.pinned_now_in_cma += int(change[slice(*np.searchsorted(segments.frame, area))].sum())
+        part = slice(*np.searchsorted(segments.frame, area))
+        change = is_marked[part].view(np.int8) - (was[part] > 0).view(np.int8)
+        counters.pinned_now_in_cma += int((change * segments.width[part]).sum())
     return records
+
+
+def _may_overflow(was: Int32s, was_count: Int32s, events: int) -> bool:
+    """Tell whether a count may overflow in these events, or did before.
+
+    Then a release may leave the count as it is, so that what an event does to it depends on the one before.
+    """
+    overflowed = was_count.min() < 0 or ((was > 0) & (was_count == 0)).any()
+    return bool(overflowed or was_count.max() > MAX_INT - events)
 
 
 def _marks_left(
@@ -123,21 +132,20 @@ class _Counts(NamedTuple):
     @classmethod
     def of(cls, segments: Segments, was: Int32s, pins: Bools, released: Bools, frees: Bools) -> _Counts:
         """Return the counts of segments whose count was `was` before the batch."""
-        # As `atomic_dec_if_positive`: only a count above 0 falls. After a pin in the same batch it always is above 0.
-        falls = released.copy()
-        falls[segments.begin] &= was > 0
+        # As `atomic_dec_if_positive`: only a count above 0 falls. If several events touch a frame, it is above 0.
+        falls = released & (was > 0) if len(released) == len(was) else released
         step = pins.view(np.int8) - falls.view(np.int8)
         total = np.cumsum(step, dtype=np.int64)
         base = total.take(segments.begin) - step.take(segments.begin) - was
         return cls(step, total, base, segments.begin, np.flatnonzero(frees))
 
-    def left_by(self, touches: Int64s, segment: Int64s) -> Int64s:
+    def left_by(self, touches: Int64s, segment: Int64s | slice) -> Int64s:
         """Return the count after each of these touches of these segments."""
-        base = self.base.take(segment)
+        base = self.base[segment]
         if len(self.frees):
             last = np.searchsorted(self.frees, touches, side="right") - 1
             freed = np.where(last >= 0, self.frees.take(last), -1)
-            base = np.where(freed >= self.begin.take(segment), self.total.take(freed), base)
+            base = np.where(freed >= self.begin[segment], self.total.take(freed), base)
         return self.total.take(touches) - base
 
 

@@ -49,15 +49,15 @@ class Counters:
             found = np.bincount(handle, frames)
             self._columns(len(found))[counter] += found.astype(np.int64)
 
-    def add_calls(self, batch: EventBatch, size: Int64s, tracked: Collection[Event]) -> None:
-        """Count the calls of a batch, of `size` frames each, on a kernel that tracks some of them."""
+    def add_calls(self, batch: EventBatch, tracked: Collection[Event]) -> None:
+        """Count the calls of a batch on a kernel that tracks some of them."""
         columns = self._columns(int(batch.handle.max()) + 1)
         shape = len(Event), columns.shape[1]
         key = batch.kind * np.int64(shape[1]) + batch.handle
         pages = np.bincount(key, batch.pages, shape[0] * shape[1]).astype(np.int64).reshape(shape)
         frames = pages
         if batch.order.any():
-            frames = np.bincount(key, size, shape[0] * shape[1]).astype(np.int64).reshape(shape)
+            frames = np.bincount(key, batch.frames(), shape[0] * shape[1]).astype(np.int64).reshape(shape)
         for kind in Event:
             if kind in tracked and kind in PINS:
                 columns[Counter.pins] += pages[kind]

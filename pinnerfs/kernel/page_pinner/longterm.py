@@ -41,11 +41,10 @@ class Pinner:
         """
         if not len(batch):
             return
-        size = batch.frames()
-        first = batch.pfn - self.memory.base_pfn
-        if first.min() < 0 or (first + size).max() > self.memory.frames:
+        end = self.memory.base_pfn + self.memory.frames
+        if batch.pfn.min() < self.memory.base_pfn or (batch.pfn + batch.frames()).max() > end:
             raise IndexError("an event lies outside of the memory map")
-        self.counters.add_calls(batch, size, self._tracked)
+        self.counters.add_calls(batch, self._tracked)
         accounted = self._accounted[batch.kind]
         if not accounted.all():
             batch = batch[accounted]

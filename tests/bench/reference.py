@@ -1,4 +1,4 @@
-"""The books in C (reference_books.c), and what they and the engine say, to be compared."""
+"""The accounting in C (reference_accounting.c), and the results of both to compare."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.pages import MemoryMap
 from tests.bench.measure import build
 
-__all__ = ["Books", "books_in_c", "told_by"]
+__all__ = ["Reference", "reference_in_c", "results_of"]
 
 
-class Books:
-    """The books of reference_books.c."""
+class Reference:
+    """The accounting of reference_accounting.c."""
 
     def __init__(self, library: Path, device: MemoryMap, threshold: int) -> None:
         self._code = ctypes.CDLL(str(library))
-        self._code.books_new.restype = ctypes.c_void_p
+        self._code.accounting_new.restype = ctypes.c_void_p
         regions = [(one.start, one.frames, int(one.migratetype), one.flags) for one in device.regions.values()]
         self._regions = np.array(regions, dtype=np.int64)
         whole = ctypes.c_int64
-        self._books = ctypes.c_void_p(
-            self._code.books_new(
+        self._accounting = ctypes.c_void_p(
+            self._code.accounting_new(
                 whole(device.base_pfn),
                 whole(device.frames),
                 whole(threshold),
@@ -38,25 +38,25 @@ class Books:
         )
 
     def apply(self, batch: EventBatch) -> None:
-        """Each event in its turn."""
+        """Account for the events, one after the other."""
         arrays = [np.ascontiguousarray(column) for column in batch.columns()]
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
-        self._code.books_apply(self._books, *pointers, ctypes.c_int64(len(batch)))
+        self._code.accounting_apply(self._accounting, *pointers, ctypes.c_int64(len(batch)))
 
-    def told(self) -> tuple[list[int], list[list[int]]]:
-        """Counters and records, newest first."""
+    def results(self) -> tuple[list[int], list[list[int]]]:
+        """Return counters, and records newest first."""
         counters, records = np.zeros(6, np.int64), np.zeros((4096, 6), np.int64)
-        self._code.books_counters(self._books, ctypes.c_void_p(counters.ctypes.data))
-        filled = self._code.books_records(self._books, ctypes.c_void_p(records.ctypes.data))
+        self._code.accounting_counters(self._accounting, ctypes.c_void_p(counters.ctypes.data))
+        filled = self._code.accounting_records(self._accounting, ctypes.c_void_p(records.ctypes.data))
         return counters.tolist(), records[:filled].tolist()
 
     def close(self) -> None:
-        """Give the memory back."""
-        self._code.books_free(self._books)
+        """Free the memory."""
+        self._code.accounting_free(self._accounting)
 
 
-def told_by(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
-    """The same of the engine."""
+def results_of(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
+    """Return the same for the engine."""
     counted = pinner.counters.totals()
     counters = [counted["pins"], counted["releases"], counted["longterm_records"], pinner.ring.overwritten]
     names = ("elapsed", "count", "handle", "pfn", "flags", "migratetype")
@@ -66,18 +66,18 @@ def told_by(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
 
 
 @contextmanager
-def books_in_c() -> Iterator[Callable[[MemoryMap, int], Books]]:
-    """What makes books in C, compiled for the time being."""
-    made: list[Books] = []
+def reference_in_c() -> Iterator[Callable[[MemoryMap, int], Reference]]:
+    """Compile the C code, and yield a function that makes an accounting of a device with a threshold."""
+    made: list[Reference] = []
 
-    def make(device: MemoryMap, threshold: int) -> Books:
-        made.append(Books(library, device, threshold))
+    def make(device: MemoryMap, threshold: int) -> Reference:
+        made.append(Reference(library, device, threshold))
         return made[-1]
 
-    with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as folder:
-        library = build("reference_books.c", Path(folder), "-shared", "-fPIC")
+    with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as directory:
+        library = build("reference_accounting.c", Path(directory), "-shared", "-fPIC")
         try:
             yield make
         finally:
-            for books in made:
-                books.close()
+            for reference in made:
+                reference.close()
