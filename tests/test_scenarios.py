@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pinnerfs
-from pinnerfs.check import try_expectations
+from pinnerfs.check import check_expectations
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.scenario.schema import Scenario
 from tests.mount.support import DEADLINE, environment
@@ -79,16 +79,16 @@ def test_a_seed_gives_the_same_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_expectations_hold(name: str) -> None:
     """Every scenario of the gallery expects something, and all of it comes."""
-    outcomes = try_expectations(pinnerfs.load(name)).outcomes
-    assert outcomes
-    assert [outcome for outcome in outcomes if not outcome.held] == []
+    results = check_expectations(pinnerfs.load(name)).results
+    assert results
+    assert [result for result in results if not result.met] == []
 
 
 @pytest.mark.parametrize("name", sorted({*GOLDEN} - {"vmsplice-undrained"}))
 def test_expectations_would_fail_if_nothing_happened(name: str) -> None:
     """No scenario's expectations are met by a device on which nobody does anything, but where none ever shows."""
     idle = msgspec.structs.replace(pinnerfs.load(name), task=[])
-    assert not all(outcome.held for outcome in try_expectations(idle).outcomes)
+    assert not all(result.met for result in check_expectations(idle).results)
 
 
 def test_quiet_device() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
+
+if TYPE_CHECKING:
+    from pinnerfs.debugfs.device import Device
 
 __all__ = ["FILES", "Failures", "OpenFile", "OpenRecords", "OpenSimpleAttribute"]
 

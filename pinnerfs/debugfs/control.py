@@ -7,11 +7,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pinnerfs.debugfs.attributes import OpenFile
-from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.scenario.quantities import parse_time
+
+if TYPE_CHECKING:
+    from pinnerfs.debugfs.device import Device
 
 __all__ = ["CONTROL_FOLDER", "Control"]
 

@@ -10,7 +10,7 @@ import math
 import msgspec
 
 from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.scenario.wording import counted
+from pinnerfs.words import count_of
 
 __all__ = [
     "Bounds",
@@ -107,8 +107,8 @@ class TimeDistribution:
         weights = [1.0] * len(choice.values) if choice.weights is None else choice.weights
         if len(weights) != len(choice.values):
             raise ValueError(
-                f"{what}.weights has {counted(len(weights), 'entry', 'entries')} "
-                f"for {counted(len(choice.values), 'value')}"
+                f"{what}.weights has {count_of(len(weights), 'entry', 'entries')} "
+                f"for {count_of(len(choice.values), 'value')}"
             )
         if min(weights) < 0 or not 0 < sum(weights) < math.inf:
             raise ValueError(f"{what}.weights = {weights!r} must be numbers of at least 0, with a sum above 0")

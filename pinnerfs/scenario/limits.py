@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from pinnerfs.kernel.pageflags import PAGE_SIZE
+from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_size, parse_time
 from pinnerfs.scenario.schema import Phase, Scenario, Task
 from pinnerfs.scenario.tables import TableError
-from pinnerfs.scenario.wording import nearest, quoted, shown
 
 __all__ = ["LIMITS", "Limits", "check_limits"]
 
@@ -36,7 +36,7 @@ class Limits:
             name, equals, value = setting.partition("=")
             if not equals or name not in known:
                 wanted = ", ".join(f"{one}=..." for one in known)
-                raise ValueError(f"no limit {quoted(setting)}: wanted one of {wanted}{nearest(name, known)}")
+                raise ValueError(f"no limit {setting!r}: wanted one of {wanted}{nearest(name, known)}")
             values[name] = _value(name, value)
         return replace(self, **values)
 
@@ -48,7 +48,7 @@ def _value(name: str, text: str) -> int:
     if name in ("file", "memory"):
         return parse_size(name, text)
     if not (text.isascii() and text.isdecimal() and len(text) <= 25):
-        raise ValueError(f"{name} = {quoted(text)} must be a whole number, such as {getattr(LIMITS, name)}")
+        raise ValueError(f"{name} = {text!r} must be a whole number, such as {getattr(LIMITS, name)}")
     return int(text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pinnerfs import Simulation, load
-from pinnerfs.client import Steering
+from pinnerfs.client import Client
 from pinnerfs.clock import ManualClock, RealClock
 from pinnerfs.debugfs.attributes import FILES, Failures, OpenFile
 from pinnerfs.debugfs.control import Control
@@ -121,14 +121,14 @@ def test_advance_that_is_a_lot_of_work(device: Device, tmp_path: Path, monkeypat
     # Through the folder, as ctl does it; a deadline of no time makes each write one piece of the work.
     writes: list[str] = []
 
-    def write(self: Steering, name: str, text: str) -> None:
+    def write(self: Client, name: str, text: str) -> None:
         writes.append(text)
         files[name][1]().write(text.encode())
 
     (tmp_path / ".pinnerfs").mkdir()
-    monkeypatch.setattr(Steering, "_read", lambda self, name: files[name][1]().read(1000).decode())
-    monkeypatch.setattr(Steering, "_write", write)
-    Steering(tmp_path).advance("20h")
+    monkeypatch.setattr(Client, "_read", lambda self, name: files[name][1]().read(1000).decode())
+    monkeypatch.setattr(Client, "_write", write)
+    Client(tmp_path).advance("20h")
     assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6
     assert len(writes) > 1
     twin = Simulation(load(scenario(tmp_path)))

@@ -69,9 +69,9 @@ AS_USER = (
     "-c",
     """
 import ctypes, importlib, os, sys
-import fuse, pinnerfs, pinnerfs.cli
+import fuse, pinnerfs, pinnerfs.cli.launch, pinnerfs.cli.commands
 # Imports what is imported late: the user may have no access to where Python lies.
-for command in pinnerfs.cli.COMMANDS:
+for command in pinnerfs.cli.commands.COMMANDS:
     importlib.import_module(f"pinnerfs.cli.{command}")
 pinnerfs.Simulation(pinnerfs.load("camera-stall")).advance("1s")
 user = int(sys.argv.pop(1))

@@ -167,7 +167,7 @@ def test_umount_without_fusermount(folder: Path) -> None:
 # Mounts as an ordinary user, once what is imported late has been.
 AS_USER = """
 import ctypes, os, sys
-import fuse, pinnerfs, pinnerfs.cli.mount
+import fuse, pinnerfs, pinnerfs.cli.mount, pinnerfs.cli.commands
 pinnerfs.Simulation(pinnerfs.load(sys.argv[2])).advance("1s")
 os.setgroups([]), os.setresgid(1000, 1000, 1000), os.setresuid(1000, 1000, 1000)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
