@@ -11,7 +11,7 @@ from pinnerfs.workload.draws import draw
 
 
 def quantity(value: object) -> Quantity:
-    """A quantity as it comes out of a file."""
+    """Return a quantity as a file has it."""
     return msgspec.convert(value, Quantity)  # type: ignore[no-any-return]
 
 
