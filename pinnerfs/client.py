@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pinnerfs.debugfs.control import CONTROL_FOLDER
+from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.table import fusermount
@@ -48,7 +48,7 @@ class Client:
     def __init__(self, mountpoint: str | os.PathLike[str]) -> None:
         """Find the mount. PinnerfsError if pinnerfs is not mounted there."""
         self.root = Path(mountpoint)
-        self._control = self.root / CONTROL_FOLDER
+        self._control = self.root / CONTROL_DIRECTORY
         try:
             os.stat(self._control)
         except OSError as error:

@@ -12,7 +12,7 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Gen
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory
@@ -40,7 +40,7 @@ def _memory_map(memory: Memory) -> MemoryMap:
     regions, start = [], memory.base_pfn
     for region in memory.region:
         flags = page_flags(region.flags, region.zone)
-        regions.append(Region(region.name, start, region.frames, Migratetype[region.migratetype], flags))
+        regions.append(FrameRange(region.name, start, region.frames, Migratetype[region.migratetype], flags))
         start += region.frames
     return MemoryMap(memory.base_pfn, memory.frames, memory.pageblock_order, regions)
 
@@ -188,14 +188,16 @@ class Simulation:
         return b"".join(map(self.text, range(self._pinner.ring.filled))).decode()
 
     def stats(self) -> dict[str, int]:
-        """What the books have counted since the start."""
-        counters = self._pinner.counters
+        """Return the counters since the start."""
+        ring = self._pinner.ring
+        counted = self._pinner.counters.totals()
+        now = counted.pop("pinned_now")
+        calls = {name: counted.pop(name) for name in ("pins", "releases", "longterm_records")}
         return {
-            "pins": counters.pins,
-            "releases": counters.releases,
-            "longterm_records": counters.longterm_records,
-            "records_overwritten": self._pinner.ring.overwritten,
-            "records_now": self._pinner.ring.filled,
-            "pinned_now": counters.pinned_now,
-            "pinned_now_in_cma": counters.pinned_now_in_cma,
+            **calls,
+            "records_overwritten": ring.overwritten,
+            "records_now": ring.filled,
+            "pinned_now": now,
+            "pinned_now_in_cma": self._pinner.counters.pinned_now_in_cma,
+            **counted,
         }

@@ -26,9 +26,9 @@ def launch(command: click.Command, name: str) -> None:
     """Run a command and exit. An expected error is one line on stderr and a non-zero status."""
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    _open_standard_files()
-    _guard_stdout()
     try:
+        _open_standard_files()
+        _guard_stdout()
         result = command.main(prog_name=name, standalone_mode=False)
         status = result if isinstance(result, int) else 0
     except PinnerfsError as error:

@@ -39,8 +39,8 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOption
     """
     simulation = device.simulation(scenario, foreground=foreground)
     claimed = claim(mountpoint)
-    if claimed.word:
-        say(claimed.word)
+    if claimed.notice:
+        say(claimed.notice)
     daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
     if foreground:
         daemon.run(claimed.release)

@@ -37,7 +37,7 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
     """
     simulation = device.simulation(scenario)
     path = prepare_to_cover(mountpoint)
-    status, word = runner.run(device.daemon(simulation, path, cover=True), command)
-    if word:
-        say(word)
+    status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
+    if notice:
+        say(notice)
     runner.pass_on(status)

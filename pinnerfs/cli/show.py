@@ -53,7 +53,7 @@ def _pages(task: Task) -> str:
         order = f" of order {task.order}" if task.order else ""
         pages = count_of(task.pages or 1, f"{task.pick or 'contiguous'} page") + f"{order} in {task.region}"
         if task.pfn is not None:
-            pages += f" from PFN {task.pfn} on"
+            pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
     return f"{takes}, {_ends(task)}"
 

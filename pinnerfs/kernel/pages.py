@@ -14,18 +14,19 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.pageflags import Migratetype
 
-__all__ = [
-    "Int64s",
-    "MemoryMap",
-    "PinnerState",
-    "Region",
-]
+__all__ = ["FrameRange", "Int64s", "MemoryMap", "PinnerState", "concatenated_ranges"]
 
 Int64s = npt.NDArray[np.int64]
 _Item = TypeVar("_Item", bound=np.generic)
 
 
-class Region(NamedTuple):
+def concatenated_ranges(start: Int64s, length: Int64s) -> Int64s:
+    """Return the numbers of several ranges, one range after the other."""
+    before = np.cumsum(length) - length
+    return np.repeat(start - before, length) + np.arange(int(length.sum()))
+
+
+class FrameRange(NamedTuple):
     """A run of frames that share flags and migratetype: [start, start + frames) in page frame numbers."""
 
     name: str
@@ -41,7 +42,7 @@ class MemoryMap:
     Flags and migratetype of a frame are those of its region; a frame in no region is Unmovable and has no flags.
     """
 
-    def __init__(self, base_pfn: int, frames: int, pageblock_order: int, regions: Sequence[Region]) -> None:
+    def __init__(self, base_pfn: int, frames: int, pageblock_order: int, regions: Sequence[FrameRange]) -> None:
         self.base_pfn = base_pfn
         self.frames = frames
         self.pageblock_order = pageblock_order

@@ -16,20 +16,27 @@ def symbol(frame: str) -> str:
 
 
 class StackDepot:
-    """Interns call chains. Handle 0 stands for "none", as `depot_stack_handle_t` has it."""
+    """Call chains by handle. Handle 0 means no chain, as in `depot_stack_handle_t`.
+
+    Unlike in a kernel, each owner of a chain has a handle of its own, so that events can be told apart by owner.
+    """
 
     def __init__(self) -> None:
         self._chains: list[tuple[str, ...]] = [()]
-        self._handles: dict[tuple[str, ...], int] = {}
+        self._handles: dict[tuple[str, tuple[str, ...]], int] = {}
 
-    def save(self, frames: Sequence[str]) -> int:
-        """The handle of a chain, innermost frame first: imitates `stack_depot_save`."""
-        chain = tuple(frames[:MAX_FRAMES])
-        if chain not in self._handles:
-            self._handles[chain] = len(self._chains)
-            self._chains.append(chain)
-        return self._handles[chain]
+    def save(self, frames: Sequence[str], owner: str = "") -> int:
+        """Return the handle of an owner's chain, innermost frame first: imitates `stack_depot_save`."""
+        key = owner, tuple(frames[:MAX_FRAMES])
+        if key not in self._handles:
+            self._handles[key] = len(self._chains)
+            self._chains.append(key[1])
+        return self._handles[key]
 
     def fetch(self, handle: int) -> tuple[str, ...]:
-        """The chain behind a handle: imitates `stack_depot_fetch`."""
+        """Return the chain of a handle: imitates `stack_depot_fetch`."""
         return self._chains[handle]
+
+    def handles(self, owner: str) -> list[int]:
+        """Return the handles of all chains of an owner."""
+        return [handle for (name, _), handle in self._handles.items() if name == owner]

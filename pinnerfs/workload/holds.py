@@ -104,7 +104,9 @@ class HoldPool:
         """Return all generated holds that were not taken, sorted by begin."""
         if self._new:
             holds = Holds.concatenate([self._ahead, *self._new])
-            self._ahead = holds.take(stable_order(holds.begin - holds.begin.min()))
+            # The holds of a single instance are in order already.
+            alone = len(self._blocks) == 1
+            self._ahead = holds if alone else holds.take(stable_order(holds.begin - holds.begin.min()))
             self._new = []
         return self._ahead
 

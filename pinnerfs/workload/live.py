@@ -62,7 +62,8 @@ class Live:
         self._memory = memory
         self._tasks = {task.name: task for task in scenario.task}
         self._handles = {
-            task.name: depot.save(call_chain(scenario.stack[task.stack], generation)) for task in scenario.task
+            task.name: depot.save(call_chain(scenario.stack[task.stack], generation), task.name)
+            for task in scenario.task
         }
         self._holds: list[_LiveHold] = []
         self._pickers: dict[tuple[str, int], Picker] = {}  # by task and number of pages

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from pinnerfs.kernel.pages import Int64s, Region
+from pinnerfs.kernel.pages import FrameRange, Int64s
 from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]
@@ -15,7 +15,7 @@ __all__ = ["Picker"]
 class Picker:
     """A source of pages for one instance's holds. A run is a number of pages side by side."""
 
-    def __init__(self, task: Task, instance: int, region: Region, rng: np.random.Generator) -> None:
+    def __init__(self, task: Task, instance: int, region: FrameRange, rng: np.random.Generator) -> None:
         self._pages = task.pages or 1
         self._order = task.order or 0
         self._start = region.start

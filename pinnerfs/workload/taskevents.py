@@ -82,12 +82,14 @@ class TaskEvents:
 
     def _of_holds(self, holds: Holds) -> _HoldEvents:
         """Return the pin of each hold, followed by its release."""
-        pin = np.full(len(holds), self._pin, dtype=np.uint8)
         if not self._releases:
-            return _HoldEvents(holds.begin, pin, holds.pfn, holds.instance)
+            pins = np.full(len(holds), self._pin, dtype=np.uint8)
+            return _HoldEvents(holds.begin, pins, holds.pfn, holds.instance)
+        kind = np.full(2 * len(holds), self._pin, dtype=np.uint8)
+        kind[1::2] = holds.release
         return _HoldEvents(
             np.stack([holds.begin, holds.end], axis=1).ravel(),
-            np.stack([pin, holds.release], axis=1).ravel(),
+            kind,
             np.repeat(holds.pfn, 2, axis=0),
             np.repeat(holds.instance, 2),
         )

@@ -53,7 +53,7 @@ class Timeline:
         tasks = {task.name: task for task in scenario.task}
         self._tasks: list[tuple[Task, TaskEvents]] = []
         for task in scenario.task:
-            handle = depot.save(call_chain(scenario.stack[task.stack], generation))
+            handle = depot.save(call_chain(scenario.stack[task.stack], generation), task.name)
             owner = tasks[task.share] if task.share else task
             self._tasks.append((task, TaskEvents(task, owner, seed, stop, memory, handle)))
         self._place = {task.name: place for place, task in enumerate(scenario.task)}

@@ -57,12 +57,12 @@ class Books:
 
 def told_by(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
     """The same of the engine."""
-    counted = pinner.counters
-    counters = [counted.pins, counted.releases, counted.longterm_records, pinner.ring.overwritten]
+    counted = pinner.counters.totals()
+    counters = [counted["pins"], counted["releases"], counted["longterm_records"], pinner.ring.overwritten]
     names = ("elapsed", "count", "handle", "pfn", "flags", "migratetype")
     rows = [pinner.ring.newest(position) for position in range(pinner.ring.filled)]
     records = [[int(row[name]) for name in names] for row in rows if row is not None]
-    return [*counters, counted.pinned_now, counted.pinned_now_in_cma], records
+    return [*counters, counted["pinned_now"], pinner.counters.pinned_now_in_cma], records
 
 
 @contextmanager

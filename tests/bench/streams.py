@@ -6,7 +6,7 @@ import numpy as np
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import Int64s, MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, Int64s, MemoryMap
 from pinnerfs.simulation import STEP_FRAMES
 from tests.kernel.page_pinner.model import Row
 
@@ -25,8 +25,8 @@ def memory(frames: int = FRAMES) -> MemoryMap:
         frames,
         10,
         [
-            Region("movable", BASE, lower, Migratetype.Movable, 0x80014),
-            Region("cma", BASE + lower, frames - lower, Migratetype.CMA, 0x80024),
+            FrameRange("movable", BASE, lower, Migratetype.Movable, 0x80014),
+            FrameRange("cma", BASE + lower, frames - lower, Migratetype.CMA, 0x80024),
         ],
     )
 

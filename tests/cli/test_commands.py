@@ -94,7 +94,7 @@ def test_show_pages_and_releases(run: Run, tmp_path: Path) -> None:
     phase = 'for = "1s", every = "10ms", hold = "1ms"'
     path.write_text(source(task("a", phase, pages=2, pfn=4096, release="{ put_page = 1, put_user_page = 9 }")))
     (line,) = [line for line in run("show", path).out.splitlines() if line.startswith("task a: ")]
-    assert "pins 2 contiguous pages in normal from PFN 4096 on with FOLL_GET" in line
+    assert "pins 2 contiguous pages in normal from PFN 4096 with FOLL_GET" in line
     assert "releases them by put_user_page (9 in 10) or put_page (1 in 10)" in line
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, Migratetype, page_flag_names, page_flags
-from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
 
 # As the spec lists them.
 PRINTED = (
@@ -21,9 +21,9 @@ MAP = MemoryMap(
     8192,
     10,
     [
-        Region("low", 2048, 1024, Migratetype.Movable, page_flags(["lru"], zone=1)),
-        Region("cma", 3072, 2048, Migratetype.CMA, page_flags(["active"], zone=2)),
-        Region("high", 7168, 1024, Migratetype.HighAtomic, page_flags([], zone=3)),
+        FrameRange("low", 2048, 1024, Migratetype.Movable, page_flags(["lru"], zone=1)),
+        FrameRange("cma", 3072, 2048, Migratetype.CMA, page_flags(["active"], zone=2)),
+        FrameRange("high", 7168, 1024, Migratetype.HighAtomic, page_flags([], zone=3)),
     ],
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.limits import Limits
@@ -81,8 +81,8 @@ def timeline(scenario: Scenario, seed: int = 0) -> Timeline:
         16384,
         10,
         [
-            Region("normal", BASE_PFN, 8192, Migratetype.Movable, 0),
-            Region("cma", BASE_PFN + 8192, 4096, Migratetype.CMA, 0),
+            FrameRange("normal", BASE_PFN, 8192, Migratetype.Movable, 0),
+            FrameRange("cma", BASE_PFN + 8192, 4096, Migratetype.CMA, 0),
         ],
     )
     return Timeline(scenario, seed, memory, INTRODUCED, StackDepot())

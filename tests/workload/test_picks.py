@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import Region
+from pinnerfs.kernel.pages import FrameRange
 from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.picks import Picker
 
@@ -20,7 +20,7 @@ def picker(frames: int = 1024, instance: int = 0, seed: int = 0, **keys: object)
     defaults: dict[str, object] = {"name": "a", "stack": "s", "region": "r"}
     phase = [Phase(lasts="1s", every="1ms", hold="1us")]
     task = Task(phase=phase, **(defaults | keys))  # type: ignore[arg-type]
-    return Picker(task, instance, Region("r", 5000, frames, Migratetype.Movable, 0), np.random.default_rng(seed))
+    return Picker(task, instance, FrameRange("r", 5000, frames, Migratetype.Movable, 0), np.random.default_rng(seed))
 
 
 def test_contiguous_takes_the_next_run() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pinnerfs.kernel.events import PINS, RELEASES, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
-from pinnerfs.kernel.pages import Region
+from pinnerfs.kernel.pages import FrameRange
 
 __all__ = ["Frame", "Model", "Row"]
 
@@ -30,7 +30,9 @@ class Frame:
 class Model:
     """Frames by PFN, and records as (elapsed, count, handle, pfn, flags, migratetype), the newest one last."""
 
-    def __init__(self, base: int, frames: int, regions: list[Region], generation: Generation, threshold: int) -> None:
+    def __init__(
+        self, base: int, frames: int, regions: list[FrameRange], generation: Generation, threshold: int
+    ) -> None:
         self.frames = {pfn: Frame() for pfn in range(base, base + frames)}
         self.regions = regions
         self.generation = generation

@@ -10,13 +10,13 @@ from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from tests.kernel.page_pinner.model import Model, Row
 
 PIN, UNPIN, FREE = Event.pin_user_pages, Event.unpin_user_page, Event.free
 LAST = (1 << 63) - 1
 LARGEST, SMALLEST = (1 << 31) - 1, -(1 << 31)  # of an int
-REGIONS = [Region("all", 0, 1024, Migratetype.Movable, 0)]
+REGIONS = [FrameRange("all", 0, 1024, Migratetype.Movable, 0)]
 
 # One long run of pages, pages far from each other, and a compound page: an engine may treat each in a way of its own.
 SHAPES: dict[str, tuple[int, Sequence[int]]] = {

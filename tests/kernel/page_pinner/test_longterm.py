@@ -18,7 +18,7 @@ from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, GENERA
 from pinnerfs.kernel.page_pinner.longterm import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
 from tests.kernel.page_pinner.model import Model, Row
 
 # The first page of one, and how many there are side by side that see the same call.
@@ -33,14 +33,14 @@ UPTODATE_LRU = page_flags(["uptodate", "lru", "swapbacked"], zone=2)
 # A map with a gap in front, between and behind its regions.
 BASE, FRAMES = 96, 64
 REGIONS = [
-    Region("movable", 100, 12, Migratetype.Movable, UPTODATE_LRU),
-    Region("cma", 112, 16, Migratetype.CMA, page_flags(["referenced"], zone=3)),
-    Region("reclaimable", 136, 8, Migratetype.Reclaimable, 0),
+    FrameRange("movable", 100, 12, Migratetype.Movable, UPTODATE_LRU),
+    FrameRange("cma", 112, 16, Migratetype.CMA, page_flags(["referenced"], zone=3)),
+    FrameRange("reclaimable", 136, 8, Migratetype.Reclaimable, 0),
 ]
 THRESHOLDS = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 5, 20, 300_000, (1 << 63) - 1])
 
 
-def memory_map(base: int = BASE, frames: int = FRAMES, regions: list[Region] | None = None) -> MemoryMap:
+def memory_map(base: int = BASE, frames: int = FRAMES, regions: list[FrameRange] | None = None) -> MemoryMap:
     return MemoryMap(base, frames, 10, REGIONS if regions is None else regions)
 
 
@@ -166,7 +166,7 @@ def test_where_batches_are_cut_makes_no_difference(
 @given(steps=st.lists(batches(frames=8192, orders=12, size=12), max_size=4))
 def test_large_pages_overflow_the_ring_as_in_the_model(way: None, steps: list[list[Buffer]]) -> None:
     """Batches that write more records than the ring holds leave the model's newest 4096."""
-    regions = [Region("cma", BASE + 512, 4096, Migratetype.CMA, UPTODATE_LRU)]
+    regions = [FrameRange("cma", BASE + 512, 4096, Migratetype.CMA, UPTODATE_LRU)]
     books = Pinner(memory_map(frames=16384, regions=regions), INTRODUCED, -1)
     model = Model(BASE, 16384, regions, INTRODUCED, -1)
     for buffers in steps:
@@ -304,7 +304,7 @@ def test_writing_the_threshold_clears_the_records_and_nothing_else() -> None:
 def test_a_huge_page_fills_512_slots() -> None:
     """One long pin of a 2 MiB page writes 512 records, each with the head's PFN and flags."""
     flags = page_flags(["uptodate", "dirty"], zone=2)
-    regions = [Region("movable", 0, 2048, Migratetype.Movable, flags)]
+    regions = [FrameRange("movable", 0, 2048, Migratetype.Movable, flags)]
     books = Pinner(memory_map(0, 2048, regions), INTRODUCED)
     books.apply(EventBatch.of([(0, GET, 512, 9, 4), (300_001, PUT, 512, 9, 0)]))
     head = flags | page_flags(["head"])
@@ -369,7 +369,7 @@ def test_an_event_outside_of_the_map_is_an_error(pfn: int, order: int) -> None:
 )
 def test_what_hangs_together_with_a_long_run(rows: list[tuple[int, Event, int, int]], threshold: int) -> None:
     """Long runs beside short ones that reach into them, and into each other: the model's state, ring and counters."""
-    regions = [Region("cma", BASE + 100, 200, Migratetype.CMA, UPTODATE_LRU)]
+    regions = [FrameRange("cma", BASE + 100, 200, Migratetype.CMA, UPTODATE_LRU)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pinnerfs.kernel.page_pinner.longterm.LONG_RUN", 12)
         books = Pinner(memory_map(frames=512, regions=regions), INTRODUCED, threshold)
