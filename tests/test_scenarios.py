@@ -20,8 +20,8 @@ from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.scenario.schema import Scenario
 from tests.mount.support import DEADLINE, environment
 
-FOLDER = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
-REFERENCE = (FOLDER / "README.md").read_text()
+DIRECTORY = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
+REFERENCE = (DIRECTORY / "README.md").read_text()
 
 # What longterm_pinner holds after a minute. numpy promises a seed's stream for one release only: these are 2.4.6's.
 GOLDEN = {
@@ -55,7 +55,7 @@ def _blamed(record: Record, symbol: str) -> bool:
     return any(frame.startswith(f"{symbol}+") for frame in record.stack)
 
 
-def test_the_gallery_is_what_the_folder_holds() -> None:
+def test_the_gallery_is_what_the_directory_holds() -> None:
     """Every scenario has the name of its file, fits on a page, and begins with a comment on what to look for."""
     assert sorted(pinnerfs.gallery()) == sorted(GOLDEN)
     for name, path in pinnerfs.gallery().items():

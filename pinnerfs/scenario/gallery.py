@@ -105,10 +105,10 @@ def _convert(tables: dict[str, object]) -> Scenario:
     try:
         return msgspec.convert(tables, Scenario)
     except msgspec.ValidationError as error:
-        raise _placed(error, tables) from None
+        raise _table_error(error, tables) from None
 
 
-def _placed(error: msgspec.ValidationError, tables: dict[str, object]) -> TableError:
+def _table_error(error: msgspec.ValidationError, tables: dict[str, object]) -> TableError:
     """Return the message of a table's own check as a TableError; msgspec writes the path behind it."""
     match = re.fullmatch(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", str(error), re.DOTALL)
     assert match is not None

@@ -99,7 +99,14 @@ def _steps(path: Path) -> list[tuple[str, int | None]]:
 
 def _key_line(lines: list[str], begin: int, end: int, key: str) -> int | None:
     """Return the only line between two others that sets a key."""
-    name = re.escape(key)
-    pattern = re.compile(rf"""[ \t]*(?:{name}|"{name}"|'{name}')[ \t]*[.=]""")
-    found = [number for number in range(begin, end) if pattern.match(lines[number])]
+    found = [number for number in range(begin, end) if _sets(lines[number], key)]
     return found[0] if len(found) == 1 else None
+
+
+def _sets(line: str, key: str) -> bool:
+    # Not by a pattern: to compile one of a key of a million characters takes hundreds of megabytes.
+    text = line.lstrip(" \t")
+    for name in (key, f'"{key}"', f"'{key}'"):
+        if text.startswith(name) and text[len(name) :].lstrip(" \t")[:1] in ("=", "."):
+            return True
+    return False
