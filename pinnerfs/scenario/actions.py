@@ -6,9 +6,9 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from pinnerfs.scenario.messages import listed
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import MAX_PAGES, RELEASES, Scenario, Task
-from pinnerfs.scenario.wording import listed, quoted
 
 __all__ = ["Action", "parse_actions"]
 
@@ -53,27 +53,27 @@ def _words(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise ValueError(f"{quoted(line)} has wrong quotes: {error}") from None
+        raise ValueError(f"{line!r} has wrong quotes: {error}") from None
 
 
 def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
     verb = words[0]
     if verb not in KEYS:
-        raise ValueError(f"no action {quoted(verb)}: wanted one of {', '.join(KEYS)}")
+        raise ValueError(f"no action {verb!r}: wanted one of {', '.join(KEYS)}")
     values: dict[str, str] = {}
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS[verb]:
             wanted = ", ".join(f"{known}=..." for known in KEYS[verb])
-            raise ValueError(f"{verb} has {quoted(word)}: wanted {wanted}")
+            raise ValueError(f"{verb} has {word!r}: wanted {wanted}")
         if key in values:
-            raise ValueError(f"{key} is there twice: {quoted(values[key])} and {quoted(value)}")
+            raise ValueError(f"{key} is there twice: {values[key]!r} and {value!r}")
         values[key] = value
     names = listed(tasks)
     if "task" not in values:
         raise ValueError(f"{verb} has no task: wanted task=..., one of {names}")
     if values["task"] not in tasks:
-        raise ValueError(f"task = {quoted(values['task'])} must be one of {names}")
+        raise ValueError(f"task = {values['task']!r} must be one of {names}")
     task = tasks[values["task"]]
     return Action(
         line=line,
@@ -87,11 +87,11 @@ def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
 
 def _pages(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_PAGES:
-        raise ValueError(f"pages = {quoted(text)} must be a number from 1 to {MAX_PAGES}")
+        raise ValueError(f"pages = {text!r} must be a number from 1 to {MAX_PAGES}")
     return int(text)
 
 
 def _call(text: str) -> str:
     if text not in CALLS:
-        raise ValueError(f"by = {quoted(text)} must be one of {listed(CALLS)}")
+        raise ValueError(f"by = {text!r} must be one of {listed(CALLS)}")
     return text

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.scenario.wording import counted
+from pinnerfs.scenario.tables import Measure, Table
+from pinnerfs.words import count_of
 
 __all__ = [
     "Bounds",
@@ -26,11 +25,11 @@ __all__ = [
 ]
 
 
-class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Bounds(Table, frozen=True, kw_only=True):
     """The times from `min` to `max`, both included."""
 
-    min: str | int | float = "0us"
-    max: str | int | float = "100h"
+    min: Measure = "0us"
+    max: Measure = "100h"
 
     def read(self, what: str) -> tuple[int, int]:
         """Return the bounds in µs. Raise ValueError that names `what` if they are wrong."""
@@ -40,43 +39,42 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return low, high
 
 
-class Uniform(Bounds, frozen=True, tag_field="dist", tag="uniform", forbid_unknown_fields=True, kw_only=True):
+class Uniform(Bounds, frozen=True, tag_field="dist", tag="uniform", kw_only=True):
     """Times from `min` to `max`, all equally likely."""
 
-    min: str | int | float
-    max: str | int | float
+    min: Measure
+    max: Measure
 
 
-class Exponential(Bounds, frozen=True, tag_field="dist", tag="exponential", forbid_unknown_fields=True, kw_only=True):
+class Exponential(Bounds, frozen=True, tag_field="dist", tag="exponential", kw_only=True):
     """Exponentially distributed times with this mean."""
 
-    mean: str | int | float
+    mean: Measure
 
 
-class Normal(Bounds, frozen=True, tag_field="dist", tag="normal", forbid_unknown_fields=True, kw_only=True):
+class Normal(Bounds, frozen=True, tag_field="dist", tag="normal", kw_only=True):
     """Normally distributed times with this mean and standard deviation."""
 
-    mean: str | int | float
-    sd: str | int | float
+    mean: Measure
+    sd: Measure
 
 
-class Lognormal(Bounds, frozen=True, tag_field="dist", tag="lognormal", forbid_unknown_fields=True, kw_only=True):
+class Lognormal(Bounds, frozen=True, tag_field="dist", tag="lognormal", kw_only=True):
     """Lognormally distributed times with this median; `sigma` is the standard deviation of the logarithm."""
 
-    median: str | int | float
+    median: Measure
     sigma: float
 
 
-class Choice(msgspec.Struct, frozen=True, tag_field="dist", tag="choice", forbid_unknown_fields=True, kw_only=True):
+class Choice(Table, frozen=True, tag_field="dist", tag="choice", kw_only=True):
     """One of `values`, in proportion to `weights`; without weights, all equally likely."""
 
-    values: list[str | int | float]
+    values: list[Measure]
     weights: list[float] | None = None
 
 
 Distribution = Uniform | Exponential | Normal | Lognormal | Choice
-# A bare number is accepted here so that `parse_time` can say what is missing: its unit.
-Quantity = str | int | float | Distribution
+Quantity = Measure | Distribution
 
 
 class TimeDistribution:
@@ -107,8 +105,8 @@ class TimeDistribution:
         weights = [1.0] * len(choice.values) if choice.weights is None else choice.weights
         if len(weights) != len(choice.values):
             raise ValueError(
-                f"{what}.weights has {counted(len(weights), 'entry', 'entries')} "
-                f"for {counted(len(choice.values), 'value')}"
+                f"{what}.weights has {count_of(len(weights), 'entry', 'entries')} "
+                f"for {count_of(len(choice.values), 'value')}"
             )
         if min(weights) < 0 or not 0 < sum(weights) < math.inf:
             raise ValueError(f"{what}.weights = {weights!r} must be numbers of at least 0, with a sum above 0")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.scenario.distributions import Bounds
+from pinnerfs.scenario.messages import shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
-from pinnerfs.scenario.wording import shown
 
 __all__ = ["Expectation", "RecordBounds"]
 

@@ -11,13 +11,13 @@ import msgspec
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.scenario.limits import LIMITS, Limits, check_limits
+from pinnerfs.scenario.messages import nearest
 from pinnerfs.scenario.positions import describe, line_of
 from pinnerfs.scenario.reading import read_path, read_stdin
 from pinnerfs.scenario.references import check_references
 from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.structure import check_structure
 from pinnerfs.scenario.tables import TableError
-from pinnerfs.scenario.wording import nearest, quoted
 
 __all__ = ["gallery", "load", "parse"]
 
@@ -48,7 +48,7 @@ def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
         source = read_path(_of_gallery(text) if named else scenario, limits.file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        where = "from stdin" if named and text == "-" else quoted(text)
+        where = "from stdin" if named and text == "-" else repr(text)
         raise _refused(f"cannot read scenario {where}: {reason}") from None
     return parse(source, text, limits)
 
@@ -60,9 +60,9 @@ def _of_gallery(name: str) -> Path:
     if name not in known:
         # A relative path needs its ./ so that a name always means the gallery's scenario, whatever the directory.
         files = [f"./{file}" for file in (name, f"{name}.toml") if os.path.isfile(file)]
-        hint = f"; did you mean the file {quoted(files[0])}?" if files else nearest(name, known)
+        hint = f"; did you mean the file {files[0]!r}?" if files else nearest(name, known)
         wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
-        raise _refused(f"no scenario {quoted(name)} in the gallery: {wanted}{hint}")
+        raise _refused(f"no scenario {name!r} in the gallery: {wanted}{hint}")
     return known[name]
 
 
@@ -105,10 +105,10 @@ def _convert(tables: dict[str, object]) -> Scenario:
     try:
         return msgspec.convert(tables, Scenario)
     except msgspec.ValidationError as error:
-        raise _placed(error, tables) from None
+        raise _table_error(error, tables) from None
 
 
-def _placed(error: msgspec.ValidationError, tables: dict[str, object]) -> TableError:
+def _table_error(error: msgspec.ValidationError, tables: dict[str, object]) -> TableError:
     """Return the message of a table's own check as a TableError; msgspec writes the path behind it."""
     match = re.fullmatch(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", str(error), re.DOTALL)
     assert match is not None

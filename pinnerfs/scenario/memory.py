@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
+from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
-from pinnerfs.scenario.wording import counted, nearest, quoted, shown
+from pinnerfs.words import count_of
 
 __all__ = ["Memory", "Region"]
 
@@ -28,11 +29,11 @@ class Region(Table, frozen=True):
         if self.migratetype not in Migratetype.__members__:
             known = Migratetype.__members__
             wanted = f"{', '.join(known)}{nearest(self.migratetype, known)}"
-            raise ValueError(f"migratetype = {quoted(self.migratetype)} must be one of {wanted}")
+            raise ValueError(f"migratetype = {self.migratetype!r} must be one of {wanted}")
         for flag in self.flags:
             if flag not in PAGE_FLAG_BITS:
                 wanted = f"{', '.join(PAGE_FLAG_BITS)}{nearest(flag, PAGE_FLAG_BITS)}"
-                raise ValueError(f"flags has {quoted(flag)}, which must be one of {wanted}")
+                raise ValueError(f"flags has {flag!r}, which must be one of {wanted}")
         parse_size("size", self.size)
         if not 0 <= self.zone <= 3:
             raise ValueError(f"zone = {shown(self.zone)} must be from 0 to 3")
@@ -66,7 +67,7 @@ class Memory(Table, frozen=True):
         total = sum(region.frames for region in self.region)
         if total > self.frames:
             raise ValueError(
-                f"the regions have {counted(total, 'frame')}, more than the {self.frames} of size = {self.size!r}"
+                f"the regions have {count_of(total, 'frame')}, more than the {self.frames} of size = {self.size!r}"
             )
 
     def check_multiple(self, size: Measure) -> None:

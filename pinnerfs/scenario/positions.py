@@ -62,7 +62,7 @@ def line_of(source: str, tables: dict[str, object], path: Path, key: str | None)
             continue  # [stack.camera] needs no [stack] above it
         wanted = len(value) if index is not None and isinstance(value, list) else 1
         if len(found) != wanted or any(header.of_list != (index is not None) for header in found):
-            key = part
+            key, name = part, name[:-1]
             break
         place = 0
         if index is not None:
@@ -72,6 +72,10 @@ def line_of(source: str, tables: dict[str, object], path: Path, key: str | None)
         end = min([end, *beyond, *(header.line for header in found[place + 1 :])])
     own_end = min((header.line for header in headers if header.line > begin), default=len(lines))
     line = None if key is None else _key_line(lines, begin + 1, own_end, key)
+    if line is None and key is not None:
+        # The key can be a table with a header of its own, such as [[tasks]].
+        own = [header.line for header in headers if header.name == (*name, key) and begin < header.line < end]
+        line = own[0] if len(own) == 1 else None
     if line is None and begin >= 0:
         line = begin
     return None if line is None else line + 1
@@ -95,7 +99,14 @@ def _steps(path: Path) -> list[tuple[str, int | None]]:
 
 def _key_line(lines: list[str], begin: int, end: int, key: str) -> int | None:
     """Return the only line between two others that sets a key."""
-    name = re.escape(key)
-    pattern = re.compile(rf"""[ \t]*(?:{name}|"{name}"|'{name}')[ \t]*[.=]""")
-    found = [number for number in range(begin, end) if pattern.match(lines[number])]
+    found = [number for number in range(begin, end) if _sets(lines[number], key)]
     return found[0] if len(found) == 1 else None
+
+
+def _sets(line: str, key: str) -> bool:
+    # Not by a pattern: to compile one of a key of a million characters takes hundreds of megabytes.
+    text = line.lstrip(" \t")
+    for name in (key, f'"{key}"', f"'{key}'"):
+        if text.startswith(name) and text[len(name) :].lstrip(" \t")[:1] in ("=", "."):
+            return True
+    return False

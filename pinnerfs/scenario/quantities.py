@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from pinnerfs.scenario.wording import shown
+from pinnerfs.scenario.messages import shown
 
 __all__ = ["parse_rate", "parse_size", "parse_time"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.messages import listed, nearest
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.scenario.tables import Path, TableError
-from pinnerfs.scenario.wording import counted, listed, nearest, quoted
+from pinnerfs.words import count_of
 
 __all__ = ["check_references"]
 
@@ -27,25 +28,25 @@ def check_references(scenario: Scenario) -> None:
             continue
         others = [name for name in tasks if name != task.name]
         if task.share == task.name:
-            raise TableError(f"share = {quoted(task.share)} is the task itself: it must be another task", path, "share")
+            raise TableError(f"share = {task.share!r} is the task itself: it must be another task", path, "share")
         if task.share not in others:
             raise _unknown("share", task.share, others, path)
         if tasks[task.share].share is not None:
-            message = f"share = {quoted(task.share)} must be a task with pages of its own, but that task shares, too"
+            message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
             raise TableError(message, path, "share")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
     for number, expectation in enumerate(scenario.expect):
         if expectation.call_site is not None and expectation.call_site not in known:
             message = (
-                f"call_site = {quoted(expectation.call_site)} must be a symbol of the stacks' frames, "
+                f"call_site = {expectation.call_site!r} must be a symbol of the stacks' frames, "
                 f"without offset and module{nearest(expectation.call_site, known)}"
             )
             raise TableError(message, ("expect", number), "call_site")
 
 
 def _unknown(key: str, name: str, known: list[str], path: Path) -> TableError:
-    return TableError(f"{key} = {quoted(name)} must be one of {listed(known)}{nearest(name, known)}", path, key)
+    return TableError(f"{key} = {name!r} must be one of {listed(known)}{nearest(name, known)}", path, key)
 
 
 def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
@@ -60,7 +61,7 @@ def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
         raise TableError(message, path, "order")
     needed, room = (task.pages or 1) << order, regions[task.region].frames
     if needed > room:
-        message = f"one hold takes {counted(needed, 'frame')}, and region {quoted(task.region)} has {room}"
+        message = f"one hold takes {count_of(needed, 'frame')}, and region {task.region!r} has {room}"
         raise TableError(message, path, "pages")
     if task.pfn is None:
         return
@@ -69,6 +70,6 @@ def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
     if task.pfn < first or end > last:
         message = (
             f"pfn = {task.pfn} places its pages at frames {task.pfn} to {end}, "
-            f"outside of region {quoted(task.region)} ({first} to {last})"
+            f"outside of region {task.region!r} ({first} to {last})"
         )
         raise TableError(message, path, "pfn")

@@ -11,9 +11,9 @@ import msgspec
 from pinnerfs.scenario.distributions import Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
 from pinnerfs.scenario.memory import Memory
+from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
-from pinnerfs.scenario.wording import nearest, quoted, shown
 
 __all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
 
@@ -45,20 +45,20 @@ class Stack(Table, frozen=True):
         for frame in self.frames:
             _check_frame(frame)
         if self.syscall is not None and not re.fullmatch(r"\w{1,64}", self.syscall, re.ASCII):
-            raise ValueError(f"syscall = {quoted(self.syscall)} must be the name of a system call, such as 'ioctl'")
+            raise ValueError(f"syscall = {self.syscall!r} must be the name of a system call, such as 'ioctl'")
 
 
 def _check_frame(frame: str) -> None:
     if len(frame) > MAX_FRAME:
-        raise ValueError(f"frames has {quoted(frame)}, which must have at most {MAX_FRAME} characters")
+        raise ValueError(f"frames has {frame!r}, which must have at most {MAX_FRAME} characters")
     match = FRAME.fullmatch(frame)
     if match is None:
         raise ValueError(
-            f"frames has {quoted(frame)}, which is not a frame: write symbol or symbol+0x10/0x80, "
+            f"frames has {frame!r}, which is not a frame: write symbol or symbol+0x10/0x80, "
             "and add ' [module]' if it is in a module"
         )
     if match["offset"] is not None and int(match["offset"], 16) >= int(match["size"], 16):
-        raise ValueError(f"frames has {quoted(frame)}, whose offset must be below its size: symbol+0x10/0x80")
+        raise ValueError(f"frames has {frame!r}, whose offset must be below its size: symbol+0x10/0x80")
 
 
 class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
@@ -136,7 +136,7 @@ class Task(Table, frozen=True, dict=True):
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
         elif (self.region, self.pages, self.order, self.pick, self.pfn) != (None, None, None, None, None):
             raise ValueError(
-                f"share = {quoted(self.share)} takes another task's pages: leave out region, pages, order, pick and pfn"
+                f"share = {self.share!r} takes another task's pages: leave out region, pages, order, pick and pfn"
             )
         if self.pages is not None and not 1 <= self.pages <= MAX_PAGES:
             raise ValueError(f"pages = {shown(self.pages)} must be from 1 to {MAX_PAGES}")
@@ -220,6 +220,6 @@ def _check_weights(weights: dict[str, int]) -> None:
             raise ValueError("release.never is not allowed: a task releases all of its holds, or none")
         if call not in calls:
             hint = nearest(call, calls)
-            raise ValueError(f"release has the unknown call {quoted(call)}: the calls are {', '.join(calls)}{hint}")
+            raise ValueError(f"release has the unknown call {call!r}: the calls are {', '.join(calls)}{hint}")
         if not 1 <= weight <= MAX_WEIGHT:
             raise ValueError(f"release.{call} = {shown(weight)} must be from 1 to {MAX_WEIGHT}")

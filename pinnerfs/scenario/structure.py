@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from msgspec import inspect
 
+from pinnerfs.scenario.messages import kind_of, listed, nearest, shown
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import Path, TableError
-from pinnerfs.scenario.wording import kind_of, listed, nearest, quoted, shown, with_article
+from pinnerfs.words import with_article
 
 __all__ = ["check_structure"]
 
@@ -79,7 +80,7 @@ def _check_keys(table: dict[str, object], struct: inspect.StructType, path: Path
     for key in table:
         if key not in known:
             hint = nearest(key, known)
-            raise TableError(f"unknown key {quoted(key)}: the keys are {', '.join(known)}{hint}", path, key)
+            raise TableError(f"unknown key {key!r}: the keys are {', '.join(known)}{hint}", path, key)
     for key, field in fields.items():
         if field.required and key not in table:
             raise TableError(f"the key '{key}' is missing", path)

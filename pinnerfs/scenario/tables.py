@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from pinnerfs.scenario.wording import quoted
-
 __all__ = ["Measure", "Path", "Table", "TableError", "check_text", "check_unique"]
 
 # A number with its unit. Bare numbers are accepted here so that the parsers can say what is missing: the unit.
@@ -37,7 +35,7 @@ def check_unique(what: str, names: list[str]) -> None:
     known: set[str] = set()
     for name in names:
         if name in known:
-            raise ValueError(f"two {what}s have the name {quoted(name)}")
+            raise ValueError(f"two {what}s have the name {name!r}")
         known.add(name)
 
 
@@ -46,4 +44,4 @@ def check_text(what: str, text: str) -> None:
     if not text:
         raise ValueError(f"{what} is empty")
     if not text.isprintable():
-        raise ValueError(f"{what} = {quoted(text)} must be one line of printable text")
+        raise ValueError(f"{what} = {text!r} must be one line of printable text")

@@ -88,6 +88,16 @@ def test_show_and_check(run: Run, name: str) -> None:
     assert (checked.status, checked.out, checked.err) == (0, f"{name}: ok\n{path}: ok\n", "")
 
 
+def test_show_pages_and_releases(run: Run, tmp_path: Path) -> None:
+    """show tells the frames of a task that has `pfn`, and how often each of its calls releases."""
+    path = tmp_path / "story.toml"
+    phase = 'for = "1s", every = "10ms", hold = "1ms"'
+    path.write_text(source(task("a", phase, pages=2, pfn=4096, release="{ put_page = 1, put_user_page = 9 }")))
+    (line,) = [line for line in run("show", path).out.splitlines() if line.startswith("task a: ")]
+    assert "pins 2 contiguous pages in normal from PFN 4096 with FOLL_GET" in line
+    assert "releases them by put_user_page (9 in 10) or put_page (1 in 10)" in line
+
+
 def test_dump_twice(run: Run) -> None:
     """Two dumps with the same seed are equal, byte for byte; one with another seed differs."""
     digests = [

@@ -1,4 +1,4 @@
-"""Distributions of times: what a file may write for them."""
+"""Distributions of times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pinnerfs.scenario.distributions import Quantity, read_quantity
 
 
 def quantity(value: object) -> Quantity:
-    """A quantity as it comes out of a file."""
+    """Return a quantity as a file has it."""
     return msgspec.convert(value, Quantity)  # type: ignore[no-any-return]
 
 
@@ -40,6 +40,6 @@ def quantity(value: object) -> Quantity:
     ],
 )
 def test_refused_distributions(value: dict[str, object], words: str) -> None:
-    """A distribution that cannot be is refused with the name of the parameter and what is wrong."""
+    """A wrong distribution is refused with the name of the parameter and the reason."""
     with pytest.raises(ValueError, match=words):
         read_quantity("hold", quantity(value))

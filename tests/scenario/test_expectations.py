@@ -1,4 +1,4 @@
-"""What an expectation may say, and how it is put in words."""
+"""The check of expectations, and their description in words."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PHASE = 'for = "1s", every = "10ms", hold = "1ms"'
 
 
 def expecting(keys: str, stack: str = 'frames = ["who", "what+0x8/0x10 [mod]"]') -> str:
-    """A scenario with one expectation, of these keys."""
+    """Return a scenario with one expectation that has these keys."""
     return source(task("a", PHASE), f"[[expect]]\n{keys}\n", stack=stack)
 
 
 def expectation(keys: str) -> Expectation:
-    """The expectation of these keys."""
+    """Return the expectation with these keys."""
     (one,) = parse(expecting(keys)).expect
     return one
 
@@ -96,7 +96,7 @@ def expectation(keys: str) -> Expectation:
     ],
 )
 def test_refusals(keys: str, words: str) -> None:
-    """What an expectation may not say is refused with its place, what was wanted and what came."""
+    """A wrong expectation is refused with its place, what was wanted and what came."""
     with pytest.raises(PinnerfsError) as caught:
         parse(expecting(keys))
     assert re.sub(r"^scenario:[0-9]+: ", "", str(caught.value)) == words
@@ -110,7 +110,7 @@ def test_one_table_where_several_may_be() -> None:
 
 
 def test_a_scenario_expects_nothing_unless_it_says_so() -> None:
-    """Expectations may be left out."""
+    """Expectations are optional."""
     assert parse(source(task("a", PHASE))).expect == []
 
 
@@ -132,6 +132,6 @@ def test_a_scenario_expects_nothing_unless_it_says_so() -> None:
     ],
 )
 def test_words(keys: str, words: str) -> None:
-    """An expectation is put in words, as it stands in the file."""
+    """An expectation is described with the quantities as the file has them."""
     one = expectation(keys)
     assert f"{one.when()}: {one.wanted()}" == words

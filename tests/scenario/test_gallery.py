@@ -1,4 +1,4 @@
-"""Finding and reading scenario files."""
+"""Finding scenarios, and parsing their text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def refusal(scenario: str | os.PathLike[str]) -> str:
 
 @pytest.mark.parametrize("name", gallery())
 def test_every_scenario_of_the_gallery_loads(name: str) -> None:
-    """Each scenario that travels along is in order, and has its file's name."""
+    """Each scenario of the gallery is valid, and has the name of its file."""
     scenario = load(name)
     assert scenario.name == name
     assert scenario.description
 
 
 def test_camera_stall_is_in_the_gallery() -> None:
-    """The gallery is found, whatever the working directory is."""
+    """The gallery is found from any working directory."""
     assert "camera-stall" in gallery()
 
 
@@ -42,12 +42,12 @@ def test_an_unknown_name() -> None:
 
 
 def test_an_empty_name() -> None:
-    """An empty name is called empty."""
+    """An empty name is refused as empty."""
     assert refusal("") == "the scenario name is empty"
 
 
 def test_an_undecodable_name() -> None:
-    """A byte that is not UTF-8 shows as its hexadecimal value."""
+    """An undecodable byte of a name is printed as \\xff."""
     assert refusal(os.fsdecode(b"a\xff")).startswith(r"no scenario 'a\xff' in the gallery")
 
 
@@ -61,7 +61,7 @@ def test_a_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file:
 
 @pytest.mark.parametrize("how", ["path", "text", "relative"])
 def test_a_file_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """Whatever has a / in it or ends in .toml is a path."""
+    """A name with a / or with .toml at its end is a path."""
     path = tmp_path / "mine.toml"
     path.write_text(GOOD)
     monkeypatch.chdir(tmp_path)
@@ -71,13 +71,13 @@ def test_a_file_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """A file that is not there is named."""
+    """A missing file is refused with its path."""
     words = refusal(tmp_path / "none.toml")
     assert "cannot read scenario" in words and "none.toml" in words and "No such file or directory" in words
 
 
 def test_bad_toml(tmp_path: Path) -> None:
-    """What is not TOML is refused with line and column."""
+    """A file that is not TOML is refused with line and column."""
     path = tmp_path / "bad.toml"
     path.write_text("format = 1\nname = \n")
     words = refusal(path)
@@ -85,26 +85,26 @@ def test_bad_toml(tmp_path: Path) -> None:
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
-    """An empty file misses what is required."""
+    """An empty file is refused with the first key that it lacks."""
     path = tmp_path / "empty.toml"
     path.touch()
     assert refusal(path) == f"{path}: the key 'format' is missing"
 
 
 def test_brackets_nested_too_deeply() -> None:
-    """A file of brackets is refused in words, and not with a stack trace."""
+    """A file of brackets is refused without a traceback."""
     with pytest.raises(PinnerfsError, match=r"^scenario: .*nested too deeply"):
         parse("a = " + "[" * 100_000)
 
 
 def test_numbers_of_many_digits() -> None:
-    """An integer beyond what Python converts is refused in words."""
+    """An integer that Python does not convert is refused."""
     with pytest.raises(PinnerfsError, match="not TOML"):
         parse("format = " + "1" * 10_000)
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    """Bytes that are not UTF-8 are refused with their place."""
+    """Bytes that are not UTF-8 are refused with their position."""
     path = tmp_path / "latin.toml"
     path.write_bytes(b'name = "\xe9"')
     assert refusal(path) == f"{path}: not UTF-8 text: invalid continuation byte at byte 8"

@@ -1,4 +1,4 @@
-"""What the scenario format needs to be loaded."""
+"""The imports of pinnerfs.scenario."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a scenario may ask of the machine, and how it is let have more."""
+"""Limits on scenarios, and how to raise them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAIN = 'for = "1s", every = "1s", hold = "1ms"'
 
 
 def refusal(text: str, **limits: int) -> str:
-    """The words with which a scenario is refused, status 2."""
+    """Return the message with which a scenario is refused."""
     with pytest.raises(PinnerfsError) as caught:
         parse(text, limits=Limits(**limits))
     assert caught.value.exit_status == 2
@@ -94,14 +94,14 @@ def refusal(text: str, **limits: int) -> str:
     ],
 )
 def test_over_a_limit(text: str, raised: dict[str, int], words: str) -> None:
-    """A scenario over a limit is refused with its place; one that may take more is not, and no other limit stops it."""
+    """A scenario over a limit is refused with the task that asks most; with that limit raised, it is accepted."""
     assert words in refusal(text)
     assert parse(text, limits=Limits(**raised)).name == "story"
 
 
 @pytest.mark.parametrize("number", [10**9, 10**400])
 def test_absurd_instances(number: int) -> None:
-    """Numbers beyond any are refused like those just over the limit."""
+    """Absurd numbers are refused like numbers just over the limit."""
     assert "instances (limit 16384; raise it with --limit instances=N)" in refusal(
         source(task("a", PLAIN, instances=1)).replace("instances = 1", f"instances = {number}")
     )
@@ -118,12 +118,12 @@ def test_absurd_instances(number: int) -> None:
     ],
 )
 def test_rounds_with_arrivals_are_no_matter(phases: list[str]) -> None:
-    """Short phases are fine where something else lets time pass."""
+    """Short phases are accepted if another phase lets time pass."""
     assert parse(source(task("a", *phases))).name == "story"
 
 
 def test_an_end_bounds_what_comes() -> None:
-    """A scenario that ends soon can take no more than comes until then."""
+    """Only what happens before the end of a scenario counts."""
     forever = 'for = "1h", rate = "100/s", hold = "8000h"'
     idle = 'for = "100us", rate = "1/h", hold = "1us"'
     for phase in (forever, idle):
@@ -133,7 +133,7 @@ def test_an_end_bounds_what_comes() -> None:
 
 @pytest.mark.parametrize("name", gallery())
 def test_the_gallery_is_far_below(name: str) -> None:
-    """No scenario of the gallery comes near a limit: a hundredth of each would do."""
+    """Each scenario of the gallery stays below a hundredth of each limit."""
     limits = Limits()
     low = {key: getattr(limits, key) // 100 for key in ("instances", "pins", "rate", "phases")}
     assert load(name, Limits(memory=limits.memory // 4, **low)).name == name
@@ -156,7 +156,7 @@ def test_the_gallery_is_far_below(name: str) -> None:
     ids=str,
 )
 def test_what_draws_come_to(quantity: Quantity) -> None:
-    """The mean is not underrated, half of the draws are no shorter than the median, and none is longer than longest."""
+    """The mean is not too low, half of the draws reach the median, and no draw exceeds longest."""
     made = read_quantity("it", quantity)
     draws = draw(made, np.random.default_rng(1), 100_000)
     assert draws.mean() <= made.mean * 1.05
@@ -165,7 +165,7 @@ def test_what_draws_come_to(quantity: Quantity) -> None:
 
 
 def test_raised() -> None:
-    """A limit is raised in the words of the option; sizes have units, as elsewhere."""
+    """A limit is raised with NAME=VALUE; sizes have units."""
     assert Limits().raised([]) == Limits()
     assert Limits().raised(["memory=1TiB", "pins=5", "pins=6"]) == Limits(memory=1 << 40, pins=6)
 
@@ -184,7 +184,7 @@ def test_raised() -> None:
     ],
 )
 def test_not_raised(setting: str, words: str) -> None:
-    """What is no limit, or no value of it, is refused in words."""
+    """An unknown limit or a wrong value is refused."""
     with pytest.raises(ValueError, match=words):
         Limits().raised([setting])
 

@@ -97,13 +97,15 @@ def test_positions(old: str, new: str, place: str) -> None:
         # A key that is missing is told by its table, and an inline table by the key that it belongs to.
         ('name = "cma"\n', "", "[[memory.region]]  # the second", "region 2: "),
         ('frames = ["what"]', "", '[stack."t"]', 'stack "t": '),
-        ('hold = "1ms"', "", '[[task]]\nname = "first"', 'task "first": '),
+        ('hold = "1ms"', "", '[[task.phase]]\nfor = "1s"\nevery', 'task "first": phase 1 must have'),
         ('hold = "5ms"', "hold = 5", "phase = [", 'task "second", phase 2: '),
+        ("[[expect]]", "[[expects]]", "[[expect]]", "unknown key 'expects'"),
+        ("[[task.phase]]\nfor", "[task.phase]\nfor", "[[task.phase]]\nfor", 'task "first": phase is a table'),
     ],
 )
 def test_positions_of_tables(old: str, new: str, header: str, place: str) -> None:
     """Where no line sets the key, the message has the line of the table's header."""
-    assert _refusal(SOURCE.replace(old, new)).startswith(f"scenario:{_line(header)}: {place}")
+    assert _refusal(SOURCE.replace(old, new, 1)).startswith(f"scenario:{_line(header)}: {place}")
 
 
 def test_no_line_rather_than_a_wrong_one() -> None:

@@ -45,7 +45,7 @@ def test_what_is_no_time(text: str) -> None:
 
 @pytest.mark.parametrize("value", [300, 0, 1.5, True, None])
 def test_a_bare_number_is_no_time(value: object) -> None:
-    """Where a unit is needed, a bare number is refused with words that say so."""
+    """A bare number is refused with an example that has a unit."""
     with pytest.raises(ValueError, match=r"^hold = .* has no unit: write a string such as '300ms'$"):
         parse_time("hold", value)
 
@@ -59,7 +59,7 @@ def test_no_time_is_longer_than_a_year(text: str) -> None:
 
 @pytest.mark.parametrize("parse", [parse_time, parse_size, parse_rate])
 def test_a_number_of_a_million_digits(parse: object) -> None:
-    """A number beyond all arithmetic is refused as any other text is."""
+    """A number of a million digits is refused like any other text."""
     assert callable(parse)
     for text in ("9" * 1_000_010 + "s", "0." + "1" * 1_000_000 + "s"):
         with pytest.raises(ValueError, match="must be a number and a unit"):
@@ -76,7 +76,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["64", "64MB", "64M", "-1KiB", "64 mib"])
 def test_what_is_no_size(text: str) -> None:
-    """Decimal units, bare numbers and the rest are refused with the units that there are."""
+    """Other texts, such as decimal units, are refused with the list of units."""
     with pytest.raises(ValueError, match=r"size = .* \(B, KiB, MiB, GiB, TiB\), such as '64MiB'"):
         parse_size("size", text)
 
@@ -92,12 +92,12 @@ def test_half_a_byte() -> None:
     [("1/us", 1.0), ("1/µs", 1.0), ("2/ms", 0.002), ("100/s", 1e-4), ("60/min", 1e-6), ("36/h", 1e-8)],
 )
 def test_rates(text: str, per_microsecond: float) -> None:
-    """A rate is a number and a unit, and is kept in events a µs."""
+    """A rate is a number and a unit, and is kept in events per µs."""
     assert parse_rate("rate", text) == pytest.approx(per_microsecond)
 
 
 @pytest.mark.parametrize("text", ["0/s", "1.1/us", "1001/ms", "0.0009/h"])
 def test_rates_out_of_bounds(text: str) -> None:
-    """A rate lies from 0.001 an hour to one a µs."""
+    """A rate is from 0.001 per hour to 1 per µs."""
     with pytest.raises(ValueError, match=r"rate = .* must be from 0.001/h to 1/us"):
         parse_rate("rate", text)

@@ -42,7 +42,7 @@ def test_a_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("special", ["/dev/zero", "/dev/null"])
 def test_a_device(special: str) -> None:
-    """A device is refused unread."""
+    """A device is refused."""
     assert "it is a device, not a regular file or a pipe" in refusal(special)
 
 
@@ -95,19 +95,19 @@ def test_stdin(tmp_path: Path) -> None:
     ],
 )
 def test_refused_stdin(redirection: str, words: str) -> None:
-    """A mistake in a scenario on stdin, or in stdin itself, is called one of stdin."""
+    """A message about a scenario from stdin says so."""
     done = pinnerfs_in_bash(f"check - {redirection}")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_file_without_a_size() -> None:
-    """A file of /proc that shows no size is read so far and no further."""
+    """A file of /proc that has no size is read only up to the limit."""
     assert "it is larger than 1048576 bytes" in refusal("/proc/self/pagemap")
 
 
 def test_a_file_that_keeps_its_readers_waiting() -> None:
-    """A regular file that waits for its writer, as some of /proc do, is refused and not waited for."""
+    """A regular file whose reads block, as in /proc, is refused at once."""
     if os.geteuid() != 0:
         pytest.skip("the kernel's log is root's")
     done = pinnerfs("check", "/proc/kmsg")
@@ -118,7 +118,7 @@ def test_a_file_that_keeps_its_readers_waiting() -> None:
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file that the user may not read is refused with the system's words."""
+    """A file that the user may not read is refused with the system's message."""
     path = tmp_path / "secret.toml"
     path.write_text(GOOD)
     path.chmod(0)
@@ -128,25 +128,25 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_a_loop_of_links(tmp_path: Path) -> None:
-    """A link that leads nowhere is refused with the system's words."""
+    """A loop of links is refused with the system's message."""
     path = tmp_path / "loop.toml"
     path.symlink_to(path)
     assert "cannot read scenario" in refusal(path)
 
 
 def test_a_nul_in_the_path() -> None:
-    """A path that no system call takes is refused in words."""
+    """A path with a NUL is refused."""
     assert "embedded null" in refusal("a\0b.toml")
     assert "no scenario" in refusal("a\0b")
 
 
 def test_a_path_that_is_too_long() -> None:
-    """A name beyond the system's limit is refused in words."""
+    """A path that is too long is refused."""
     assert "File name too long" in refusal("x" * 5000 + ".toml")
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
-    """A file of over 1 MiB is refused unread."""
+    """A file of more than 1 MiB is refused."""
     path = tmp_path / "large.toml"
     most = Limits().file
     path.write_text(GOOD + "#" * (most + 1 - len(GOOD)))
