@@ -15,7 +15,7 @@ from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
 from tests.mount.support import FRAMES, HEADER, Mounts, newest_first, outcome, pinnerfs, record, scenario
-from tests.soak.holdings import Holdings, Watched
+from tests.soak.usage import Usage, WatchedMount
 
 HOUR = 3600 * 10**6  # µs
 DAY = 24 * HOUR
@@ -38,10 +38,10 @@ def test_a_month_on_the_manual_clock(
 ) -> None:
     """With steps of any size the clock is their sum, and one pin a second is recorded without drift."""
     hours = amount(6, 31 * 24)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
     device = watched.mount
     draw = random.Random(31)
-    curve: list[Holdings] = []
+    curve: list[Usage] = []
     now = steps = released = 0
     while now < hours * HOUR:
         longest = draw.choice((1, 10**6, 3600 * 10**6, 7 * 3600 * 10**6))
@@ -53,7 +53,7 @@ def test_a_month_on_the_manual_clock(
         with device.opened() as file:
             assert os.read(file, 4096) == (record(released - 1) if released else b"")
         if now >= hours * HOUR * (len(curve) + 1) // 5:
-            curve.append(watched.holds())
+            curve.append(watched.usage())
     assert device.control("clock") == f"{hours * HOUR}\n"
     assert device.read_all() == newest_first(released, released - 4096)
     assert released == hours * 3600

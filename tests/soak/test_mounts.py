@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pinnerfs.scenario.gallery import gallery
 from tests.mount.support import DEADLINE, Mounts, environment, is_mounted, pinnerfs, record, scenario
-from tests.soak.holdings import Holdings, Watched
+from tests.soak.usage import Usage, WatchedMount
 
 HANDLES = 10_000
 HOLDERS = 4  # processes: an ordinary user can often open only 4096 files in each
@@ -116,10 +116,10 @@ def test_mounts_one_after_the_other(
 def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """10,000 open files each keep their position. Closed or killed, none stays in the daemon."""
     rounds = amount(1, 10)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "10s")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "10s")
     device = watched.mount
-    before = watched.holds()
-    curve: list[Holdings] = []
+    before = watched.usage()
+    curve: list[Usage] = []
     pins = 10
     for _ in range(rounds):
         with holders(device.records, HOLDERS, HANDLES // HOLDERS) as started:
@@ -148,10 +148,10 @@ def test_a_reader_that_never_closes(
 ) -> None:
     """A reader that never closes costs nothing and keeps the mount busy; killed, it leaves nothing."""
     rounds = amount(3, 100)
-    watched = Watched(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
+    watched = WatchedMount(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
     device = watched.mount
     with holders(device.records, 1, 3) as started:
-        curve: list[Holdings] = []
+        curve: list[Usage] = []
         for number in range(rounds):
             device.advance("20s")
             assert read_all(started) == {str({record((120 + 20 * number) * 1000 - 400 - number)})}

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.mount.support import DEADLINE, Mounts, environment, scenario
-from tests.soak.holdings import Watched
+from tests.soak.usage import WatchedMount
 
 PROCESSES, THREADS = 4, 16
 
@@ -60,13 +60,13 @@ def test_what_is_closed_is_soon_gone(
 ) -> None:
     """While many threads open and close, the daemon keeps no file that was closed long ago."""
     seconds = amount(1, 10)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
     most = 0
     with processes(HOPPER, watched.mount.records, str(THREADS), str(seconds)) as hoppers:
         deadline = time.monotonic() + seconds + DEADLINE
         while any(hopper.poll() is None for hopper in hoppers):
             assert time.monotonic() < deadline
-            most = max(most, watched.holds().handles)
+            most = max(most, watched.usage().handles)
         assert [hopper.communicate() for hopper in hoppers] == [(b"", b"")] * PROCESSES
     # Each thread has one file open, and one that it just closed.
     assert 0 < most <= 2 * PROCESSES * THREADS
@@ -78,13 +78,13 @@ def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int
     """Readers that are killed during a call leave no open file, and other readers do not wait for them."""
     rounds = amount(2, 40)
     # With --sendfile the log does not mention files that are closed unread.
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s", "--sendfile")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s", "--sendfile")
     expected = watched.mount.read_all()
-    before = watched.holds()
+    before = watched.usage()
     for _ in range(rounds):
         with processes(HOPPER, watched.mount.records, str(THREADS), "600") as hoppers:
             deadline = time.monotonic() + DEADLINE
-            while watched.holds().handles < THREADS // 2:
+            while watched.usage().handles < THREADS // 2:
                 assert time.monotonic() < deadline
             for hopper in hoppers:
                 hopper.kill()

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from tests.mount.support import DEADLINE, Mounts, environment
 
-__all__ = ["Holdings", "Watched"]
+__all__ = ["Usage", "WatchedMount"]
 
 REPORT = "PINNERFS_TEST_REPORT"  # environment variable: the file to which the daemon reports
 
 
 @dataclass(frozen=True)
-class Holdings:
+class Usage:
     """The resources at one moment.
 
     `rss` and `pss` are in KiB. `handles` counts the open files of page_pinner/, `objects` the objects that Python's
@@ -44,12 +44,12 @@ class Holdings:
         )
 
 
-class Watched:
+class WatchedMount:
     """A mount whose daemon reports its resources."""
 
     def __init__(self, mounts: Mounts, source: str | Path, *options: str, name: str = "mnt") -> None:
         self.mount = mounts.add(name)
-        self._report = mounts.folder / f"{name}.holdings"
+        self._report = mounts.folder / f"{name}.usage"
         self._report.touch()
         self._asked = 0
         command = [sys.executable, "-m", __name__, "mount", source, self.mount.path, "--log", self.mount.log, *options]
@@ -60,7 +60,7 @@ class Watched:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         mounts.watch(self.mount)
 
-    def holds(self) -> Holdings:
+    def usage(self) -> Usage:
         """Return the resources now."""
         self._asked += 1
         os.kill(self.mount.pid, signal.SIGUSR1)
@@ -72,7 +72,7 @@ class Watched:
         handles, objects = json.loads(lines[-1])
         status = Path(f"/proc/{self.mount.pid}/status").read_text()
         rollup = Path(f"/proc/{self.mount.pid}/smaps_rollup").read_text()
-        return Holdings(
+        return Usage(
             rss=_kib("VmRSS", status),
             pss=_kib("Pss", rollup),
             descriptors=len(os.listdir(f"/proc/{self.mount.pid}/fd")),
@@ -80,10 +80,10 @@ class Watched:
             objects=objects,
         )
 
-    def settled(self, handles: int) -> Holdings:
+    def settled(self, handles: int) -> Usage:
         """Wait until `handles` files are open, and return the resources: FUSE reports a close after it returned."""
         deadline = time.monotonic() + DEADLINE
-        while (now := self.holds()).handles != handles and time.monotonic() < deadline:
+        while (now := self.usage()).handles != handles and time.monotonic() < deadline:
             time.sleep(0.05)
         assert now.handles == handles, f"wanted {handles} open files: {now}"
         return now

@@ -1,7 +1,7 @@
 """The rules for a read of `longterm_pinner` under concurrent reads, writes and time.
 
 The k-th read returns the k-th newest record at some moment between the call and its return. A threshold write clears
-the ring at some moment between its call and its return. Every caller notes its calls on a board that all processes
+the ring at some moment between its call and its return. Every caller notes its calls in a log that all processes
 share. Times are CLOCK_BOOTTIME in ns.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["RING_SIZE", "WRITERS", "Board", "RealRule", "Rule", "ScriptRule", "now"]
+__all__ = ["RING_SIZE", "WRITERS", "CallLog", "ReadRule", "RunningClockRule", "ScriptedClockRule", "now"]
 
 RING_SIZE = 4096
 WRITERS = 8
@@ -30,7 +30,7 @@ def now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-class Board:
+class CallLog:
     """64-bit numbers in a file that several processes share."""
 
     def __init__(self, path: Path) -> None:
@@ -62,13 +62,13 @@ class Board:
         self.numbers[STEPS_ENDED] = self.numbers[STEPS_BEGUN]
 
 
-class Rule(Protocol):
-    """A judge of the reads of one reader."""
+class ReadRule(Protocol):
+    """A check of the reads of one reader."""
 
     def before(self) -> tuple[int, int]:
-        """Return what `judge` needs to know from before the read."""
+        """Return what `check` needs to know from before the read."""
 
-    def judge(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
+    def check(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
         """Return what the read proves about its moment; `known` is the result of the reader's last read, or 0.
 
         `number` is the record's number modulo `wrap`, or None at the end. ValueError if no moment allows this read.
@@ -76,13 +76,13 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class RealRule:
+class RunningClockRule:
     """Rules for a running clock: a record every `every` ns, the first at `hold`.
 
     Boot time began between `earliest` and `latest`. A read proves the number of the newest record.
     """
 
-    board: Board
+    log: CallLog
     every: int
     hold: int
     wrap: int
@@ -95,14 +95,14 @@ class RealRule:
 
     def before(self) -> tuple[int, int]:
         """Return the moment, and the last moment whose records must be gone."""
-        cleared = max(self.board.numbers[3 * writer + BEGAN] for writer in range(WRITERS))
+        cleared = max(self.log.numbers[3 * writer + BEGAN] for writer in range(WRITERS))
         return now(), cleared
 
-    def judge(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
+    def check(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
         began, cleared = before
         ended = now()
         if number is None:
-            self._judge_end(began, ended, position)
+            self._check_end(began, ended, position)
             return known
         low, high = max(known, self.newest(began, self.latest)), self.newest(ended, self.earliest)
         newest = low + (number + position - low) % self.wrap
@@ -115,11 +115,11 @@ class RealRule:
             raise ValueError(f"read {position} found record {newest - position}: all up to {gone} were thrown away")
         return newest
 
-    def _judge_end(self, began: int, ended: int, position: int) -> None:
+    def _check_end(self, began: int, ended: int, position: int) -> None:
         """Check a read that met the end: its position must be past all records since the last possible write."""
         least = min(RING_SIZE, self.newest(began, self.latest) + 1)
         for writer in range(WRITERS):
-            running, done = (self.board.numbers[3 * writer + part] for part in (RUNNING, ENDED))
+            running, done = (self.log.numbers[3 * writer + part] for part in (RUNNING, ENDED))
             if 0 < running <= ended or done >= ended:
                 return  # it may have cleared the ring just before
             if done:
@@ -129,20 +129,20 @@ class RealRule:
 
 
 @dataclass(frozen=True)
-class ScriptRule:
+class ScriptedClockRule:
     """Rules for a clock that moves only in steps of a script. A read proves which steps were done."""
 
-    board: Board
+    log: CallLog
     wrap: int
 
     def before(self) -> tuple[int, int]:
         """Return the last step that was done for sure."""
-        return self.board.numbers[STEPS_ENDED] - 1, 0
+        return self.log.numbers[STEPS_ENDED] - 1, 0
 
-    def judge(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
-        steps = range(max(known, before[0]), self.board.numbers[STEPS_BEGUN])
+    def check(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
+        steps = range(max(known, before[0]), self.log.numbers[STEPS_BEGUN])
         for step in steps:
-            newest, oldest = (self.board.numbers[STEPS + 2 * step + part] for part in (0, 1))
+            newest, oldest = (self.log.numbers[STEPS + 2 * step + part] for part in (0, 1))
             record = newest - position
             there = record >= oldest and position < RING_SIZE
             if number == (record % self.wrap if there else None):
