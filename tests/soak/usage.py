@@ -1,6 +1,6 @@
-"""What a daemon holds: memory, descriptors, open files, objects.
+"""The resources of a daemon: memory, descriptors, open files, objects.
 
-Run as a module this is pinnerfs itself, whose daemon on SIGUSR1 adds a line to a file: its open files and objects.
+Run as a module, this is pinnerfs with a daemon that appends its open files and objects to a file on SIGUSR1.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from pathlib import Path
 
 from tests.mount.support import DEADLINE, Mounts, environment
 
-__all__ = ["Holdings", "Watched"]
+__all__ = ["Usage", "WatchedMount"]
 
-REPORT = "PINNERFS_TEST_REPORT"  # in the environment: the file to which the daemon reports
+REPORT = "PINNERFS_TEST_REPORT"  # environment variable: the file to which the daemon reports
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """`rss` and `pss` in KiB; `descriptors` of the process; `handles`, the files of page_pinner/ that are open;
-    `objects`, all that Python's garbage collector knows."""
+class Usage:
+    """The resources at one moment.
+
+    `rss` and `pss` are in KiB. `handles` counts the open files of page_pinner/, `objects` the objects that Python's
+    garbage collector knows.
+    """
 
     rss: int
     pss: int
@@ -41,12 +44,12 @@ class Holdings:
         )
 
 
-class Watched:
-    """A mount whose daemon can be asked what it holds."""
+class WatchedMount:
+    """A mount whose daemon reports its resources."""
 
     def __init__(self, mounts: Mounts, source: str | Path, *options: str, name: str = "mnt") -> None:
         self.mount = mounts.add(name)
-        self._report = mounts.folder / f"{name}.holdings"
+        self._report = mounts.folder / f"{name}.usage"
         self._report.touch()
         self._asked = 0
         command = [sys.executable, "-m", __name__, "mount", source, self.mount.path, "--log", self.mount.log, *options]
@@ -57,19 +60,19 @@ class Watched:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         mounts.watch(self.mount)
 
-    def holds(self) -> Holdings:
-        """What it holds at this moment."""
+    def usage(self) -> Usage:
+        """Return the resources now."""
         self._asked += 1
         os.kill(self.mount.pid, signal.SIGUSR1)
         deadline = time.monotonic() + DEADLINE
         while len(lines := self._report.read_text().splitlines()) < self._asked:
-            # Python handles a signal when it next runs: with the next request.
+            # Python handles the signal when it next runs, which a request makes it do.
             self.mount.control("pid")
             assert time.monotonic() < deadline, "the daemon does not report"
         handles, objects = json.loads(lines[-1])
         status = Path(f"/proc/{self.mount.pid}/status").read_text()
         rollup = Path(f"/proc/{self.mount.pid}/smaps_rollup").read_text()
-        return Holdings(
+        return Usage(
             rss=_kib("VmRSS", status),
             pss=_kib("Pss", rollup),
             descriptors=len(os.listdir(f"/proc/{self.mount.pid}/fd")),
@@ -77,10 +80,10 @@ class Watched:
             objects=objects,
         )
 
-    def settled(self, handles: int) -> Holdings:
-        """The same once so many files are open: the kernel tells of a close when it has returned."""
+    def settled(self, handles: int) -> Usage:
+        """Wait until `handles` files are open, and return the resources: FUSE reports a close after it returned."""
         deadline = time.monotonic() + DEADLINE
-        while (now := self.holds()).handles != handles and time.monotonic() < deadline:
+        while (now := self.usage()).handles != handles and time.monotonic() < deadline:
             time.sleep(0.05)
         assert now.handles == handles, f"wanted {handles} open files: {now}"
         return now
