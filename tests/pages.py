@@ -74,7 +74,9 @@ class Place:
 
 def blocks(page: str) -> list[Block]:
     """Return the code blocks of a page in their order."""
-    pattern = r"(?P<root><!-- root -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?"
+    pattern = (
+        r"(?P<root><!-- root -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$(?:\n+^```text\n(?P<output>.*?)^```$)?"
+    )
     return [
         Block(match["language"], match["text"], match["output"], match.span("output"), match["root"] is not None)
         for match in re.finditer(pattern, PAGES[page].read_text(), re.DOTALL | re.MULTILINE)
