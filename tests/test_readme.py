@@ -108,7 +108,7 @@ def test_the_demo_runs(where: Place) -> None:
 
 
 def test_the_transcripts_name_what_exists() -> None:
-    """Each command of a transcript is a target of the Makefile, or a program or test of this checkout."""
+    """The targets of make and the paths in a transcript are there."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         for block in _chosen(page, "console"):
@@ -116,14 +116,8 @@ def test_the_transcripts_name_what_exists() -> None:
                 program, *arguments = line.split()
                 if program == "make":
                     assert set(arguments) <= targets, f"{page}: {line}"
-                    continue
-                paths = [
-                    word.partition("::")[0] for word in arguments if re.match(r"(tests|scenarios|pinnerfs)/", word)
-                ]
-                assert program in (".", ".venv/bin/pytest", ".venv/bin/python", ".venv/bin/pre-commit"), (
-                    f"{page}: {line}"
-                )
-                assert all((ROOT / path).exists() for path in paths), f"{page}: {line}"
+                for path in re.findall(r"(?:^| )((?:tests|scenarios|pinnerfs)/[^ :]*)", line):
+                    assert (ROOT / path).exists(), f"{page}: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES)
