@@ -21,15 +21,32 @@ from pathlib import Path
 import pinnerfs
 from tests.mount.support import OWN_SBIN
 
-__all__ = ["LANGUAGES", "PAGES", "ROOT", "Block", "Place", "blocks", "matches", "place", "run_python", "run_shell"]
+__all__ = [
+    "LANGUAGES",
+    "PAGES",
+    "ROOT",
+    "Block",
+    "Place",
+    "blocks",
+    "exists",
+    "matches",
+    "place",
+    "run_python",
+    "run_shell",
+]
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(pinnerfs.__file__).parent  # in a checkout, or where it is installed
+GALLERY = pinnerfs.gallery()["camera-stall"].parent
 PAGES = {
     "README.md": ROOT / "README.md",
-    **{f"pinnerfs/{path.relative_to(PACKAGE)}": path for path in sorted(PACKAGE.rglob("README.md"))},
+    **{
+        f"pinnerfs/{path.relative_to(PACKAGE)}": path
+        for path in sorted(PACKAGE.rglob("README.md"))
+        if path.parent != GALLERY
+    },
     **{str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob(".github/**/*.md"))},
-    "scenarios/README.md": pinnerfs.gallery()["camera-stall"].parent / "README.md",
+    "scenarios/README.md": GALLERY / "README.md",
 }
 # What a block may be. `console` is a transcript of commands that need a clone: each stands behind a `$ `.
 LANGUAGES = {"sh", "python", "toml", "console", "text"}
@@ -81,6 +98,11 @@ def blocks(page: str) -> list[Block]:
         Block(match["language"], match["text"], match["output"], match.span("output"), match["root"] is not None)
         for match in re.finditer(pattern, PAGES[page].read_text(), re.DOTALL | re.MULTILINE)
     ]
+
+
+def exists(path: str) -> bool:
+    """Look for a path of the repository, in the checkout or where pinnerfs is installed."""
+    return any((start / path).exists() for start in (ROOT, PACKAGE.parent, GALLERY.parent))
 
 
 def matches(output: str, printed: str) -> bool:

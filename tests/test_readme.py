@@ -16,7 +16,20 @@ import pytest
 import pinnerfs
 from pinnerfs.kernel.page_pinner.records import record_text
 from tests.mount.support import why_no_mount
-from tests.pages import DEADLINE, LANGUAGES, PAGES, ROOT, Block, Place, blocks, matches, place, run_python, run_shell
+from tests.pages import (
+    DEADLINE,
+    LANGUAGES,
+    PAGES,
+    ROOT,
+    Block,
+    Place,
+    blocks,
+    exists,
+    matches,
+    place,
+    run_python,
+    run_shell,
+)
 
 
 def _chosen(page: str, language: str) -> list[Block]:
@@ -117,7 +130,7 @@ def test_the_transcripts_name_what_exists() -> None:
                 if program == "make":
                     assert set(arguments) <= targets, f"{page}: {line}"
                 for path in re.findall(r"(?:^| )((?:tests|scenarios|pinnerfs)/[^ :]*)", line):
-                    assert (ROOT / path).exists(), f"{page}: {line}"
+                    assert exists(path), f"{page}: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -142,7 +155,7 @@ def test_links_lead_to_files() -> None:
                 continue
             name, _, heading = link.partition("#")
             target = os.path.normpath(os.path.join(os.path.dirname(page), name)) if name else page
-            assert target in PAGES or (ROOT / target).exists(), f"{page}: {link}"
+            assert exists(target), f"{page}: {link}"
             if heading:
                 assert heading in _headings(PAGES[target].read_text()), f"{page}: {link}"
 
