@@ -77,13 +77,13 @@ def test_the_blocks_for_root_run(page: str, where: Place) -> None:
     _compare(chosen, run_shell(chosen, where, as_root=True))
 
 
+@pytest.mark.mount
 @pytest.mark.parametrize("page", [page for page in PAGES if len(_chosen(page, "python")) > len(_tests_in(page))])
-def test_the_python_blocks_run(page: str, tmp_path: Path) -> None:
+def test_the_python_blocks_run(page: str, where: Place) -> None:
     """A page's Python examples run and print what the page shows."""
-    with place(tmp_path) as where:
-        for block in _chosen(page, "python"):
-            if block not in _tests_in(page):
-                _compare([block], [run_python(block, where)])
+    for block in _chosen(page, "python"):
+        if block not in _tests_in(page):
+            _compare([block], [run_python(block, where)])
 
 
 @pytest.mark.mount
