@@ -50,7 +50,7 @@ PAGES = {
 }
 # What a block may be. `console` is a transcript of commands that need a clone: each stands behind a `$ `.
 LANGUAGES = {"sh", "python", "toml", "console", "text"}
-DEADLINE = 120  # seconds for all blocks of a page
+DEADLINE = 300  # seconds for all blocks of a page, however busy the machine is
 END_OF_BLOCK = "END OF BLOCK"
 
 # Nothing of this is seen outside: /mnt, /sbin and /etc/fstab belong to the mount namespace.
