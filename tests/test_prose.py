@@ -26,7 +26,6 @@ BANNED = {
     r"leaves? with (?:status )?[0-9]": "exits with status",
     r"(?:in|out of) (?:the|its|anybody's) way(?: of)?": "say what blocks what",
     r"for want of": "without, or: if there is no",
-    r"for ever": "forever",
     r"steer(?:s|ed|ing)?": "control",
     r"(?:it|that|this|these|those|them) alone": "only",
     r"likewise": "also",
