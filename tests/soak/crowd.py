@@ -1,6 +1,6 @@
-"""Readers and threshold writers in one process, as fast as they can: each thing that should not be is told.
+"""Readers and threshold writers in one process, at full speed; they report every violation.
 
-Run as a module with a JSON of what is wanted; writes a JSON of what came.
+Run as a module: takes JSON with what is wanted, and prints JSON with what came.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 from tests.soak.rules import Board, RealRule, Rule, ScriptRule
 
 BASE_PFN = 0x8000
-# Thresholds below the time for which pages are held: whatever is written, records come.
+# All thresholds are below the holds' duration, so records keep coming.
 VALUES = (b"5000", b"399999", b"0x493e0", b"0100000", b"300000\n", b"+7777")
 SHOWN = {b"5000\n", b"399999\n", b"300000\n", b"32768\n", b"7777\n"}
 REFUSED = {b"-1": errno.EINVAL, b"5000 us": errno.EINVAL, b"\n": errno.EINVAL, b"18446744073709551616": errno.ERANGE}
-PATIENCE = 20  # seconds for which a thread may be late
-ENOUGH = 20  # problems to tell
+PATIENCE = 20  # seconds that a thread may take longer
+ENOUGH = 20  # problems that are reported
 
 
 class Crowd:
-    """What the threads share."""
+    """The state that the threads share."""
 
     def __init__(self, wanted: dict[str, Any]) -> None:
         folder = Path(wanted["path"], "page_pinner")
@@ -52,7 +52,7 @@ class Crowd:
 
 
 class Reader:
-    """One reader; what it knows of the newest record grows for as long as it lives."""
+    """A reader. It remembers the newest record that it has seen."""
 
     def __init__(self, crowd: Crowd, way: int) -> None:
         self.crowd = crowd
@@ -61,7 +61,7 @@ class Reader:
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Open the file, read, close it, again and again."""
+        """Open, read and close the file until the end."""
         ways = (self._cat, self._cat, self._cat, self._stay, self._small, self._head, self._threshold, self._cat)
         while not (self.counts and self.crowd.over()):
             file = os.open(self.crowd.records, os.O_RDONLY)
@@ -74,7 +74,7 @@ class Reader:
             self.counts["opens"] += 1
 
     def _read(self, file: int, position: int, size: int = 131072) -> bool:
-        """Whether there was a record."""
+        """Read once, and return whether a record came."""
         before = self.crowd.rule.before()
         text = os.read(file, size)
         number = None if not text else self._number(text)
@@ -95,13 +95,13 @@ class Reader:
             yield position
 
     def _stay(self, file: int) -> Iterator[int]:
-        """Reads on at the end, until behind the ring's."""
+        """Read at the end of the file until the position is past the ring."""
         for position in range(5000):
             self._read(file, position)
             yield position
 
     def _small(self, file: int) -> Iterator[int]:
-        """A buffer too small for a record: the read that follows is still the one of this position."""
+        """Read with a buffer that is too small: the position must stay."""
         for position in range(200):
             try:
                 assert os.read(file, 64) == b""
@@ -119,7 +119,7 @@ class Reader:
             yield position
 
     def _threshold(self, file: int) -> Iterator[int]:
-        """Beside a record, the threshold: one of those that are written, whole."""
+        """Read the threshold: it must be one of the written values, whole."""
         self._read(file, 0)
         attribute = os.open(self.crowd.threshold, os.O_RDONLY)
         try:
@@ -133,7 +133,7 @@ class Reader:
 
 
 class Writer:
-    """One threshold writer: bursts, and pauses in which records come."""
+    """A threshold writer: bursts of writes, and pauses in which records come."""
 
     def __init__(self, crowd: Crowd, place: int) -> None:
         self.crowd = crowd
@@ -164,7 +164,7 @@ class Writer:
         self.counts["writes"] += 1
 
     def _be_refused(self) -> None:
-        """Changes nothing and throws nothing away."""
+        """Write a bad value, which must change and clear nothing."""
         value, wanted = self.draw.choice(list(REFUSED.items()))
         file = os.open(self.crowd.threshold, os.O_WRONLY)
         try:
@@ -205,7 +205,7 @@ def main() -> None:
         if not one.counts:
             crowd.problems.append(f"{type(one).__name__}: came to nothing")
     print(json.dumps({"counts": crowd.counts, "problems": crowd.problems[:ENOUGH]}), flush=True)
-    os._exit(0)  # past threads that hang
+    os._exit(0)  # do not wait for threads that hang
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a daemon holds: memory, descriptors, open files, objects.
+"""The resources of a daemon: memory, descriptors, open files, objects.
 
-Run as a module this is pinnerfs itself, whose daemon on SIGUSR1 adds a line to a file: its open files and objects.
+Run as a module, this is pinnerfs with a daemon that appends its open files and objects to a file on SIGUSR1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from tests.mount.support import DEADLINE, Mounts, environment
 
 __all__ = ["Holdings", "Watched"]
 
-REPORT = "PINNERFS_TEST_REPORT"  # in the environment: the file to which the daemon reports
+REPORT = "PINNERFS_TEST_REPORT"  # environment variable: the file to which the daemon reports
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """`rss` and `pss` in KiB; `descriptors` of the process; `handles`, the files of page_pinner/ that are open;
-    `objects`, all that Python's garbage collector knows."""
+    """The resources at one moment.
+
+    `rss` and `pss` are in KiB. `handles` counts the open files of page_pinner/, `objects` the objects that Python's
+    garbage collector knows.
+    """
 
     rss: int
     pss: int
@@ -42,7 +45,7 @@ class Holdings:
 
 
 class Watched:
-    """A mount whose daemon can be asked what it holds."""
+    """A mount whose daemon reports its resources."""
 
     def __init__(self, mounts: Mounts, source: str | Path, *options: str, name: str = "mnt") -> None:
         self.mount = mounts.add(name)
@@ -58,12 +61,12 @@ class Watched:
         mounts.watch(self.mount)
 
     def holds(self) -> Holdings:
-        """What it holds at this moment."""
+        """Return the resources now."""
         self._asked += 1
         os.kill(self.mount.pid, signal.SIGUSR1)
         deadline = time.monotonic() + DEADLINE
         while len(lines := self._report.read_text().splitlines()) < self._asked:
-            # Python handles a signal when it next runs: with the next request.
+            # Python handles the signal when it next runs, which a request makes it do.
             self.mount.control("pid")
             assert time.monotonic() < deadline, "the daemon does not report"
         handles, objects = json.loads(lines[-1])
@@ -78,7 +81,7 @@ class Watched:
         )
 
     def settled(self, handles: int) -> Holdings:
-        """The same once so many files are open: the kernel tells of a close when it has returned."""
+        """Wait until `handles` files are open, and return the resources: FUSE reports a close after it returned."""
         deadline = time.monotonic() + DEADLINE
         while (now := self.holds()).handles != handles and time.monotonic() < deadline:
             time.sleep(0.05)

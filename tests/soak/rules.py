@@ -1,8 +1,8 @@
-"""What a read of `longterm_pinner` may return while others read, write and let time pass: judged from outside.
+"""The rules for a read of `longterm_pinner` under concurrent reads, writes and time.
 
-The k-th read is the k-th newest record as the ring stands at some moment between the call and its return. A threshold
-write empties the ring at some moment between its call and its return. Whoever calls says so on a board that all
-processes share. Times are CLOCK_BOOTTIME in ns.
+The k-th read returns the k-th newest record at some moment between the call and its return. A threshold write clears
+the ring at some moment between its call and its return. Every caller notes its calls on a board that all processes
+share. Times are CLOCK_BOOTTIME in ns.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ __all__ = ["RING_SIZE", "WRITERS", "Board", "RealRule", "Rule", "ScriptRule", "n
 
 RING_SIZE = 4096
 WRITERS = 8
-# Of each writer: where its last write began and ended, and where one began that has not ended yet (or 0).
+# For each writer: when its last write began and ended, and when its current write began (or 0).
 BEGAN, ENDED, RUNNING = range(3)
-# How many steps of a script have begun, and how many have ended; then what the ring holds after each of them.
+# The number of script steps that began, the number that ended, and then the ring's records after each step.
 STEPS_BEGUN = 3 * WRITERS
 STEPS_ENDED = STEPS_BEGUN + 1
 STEPS = STEPS_BEGUN + 2
 
 
 def now() -> int:
-    """The clock that the daemon goes by."""
+    """Return the time of the daemon's clock."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Board:
-    """Numbers of 64 bits in a file, shared by all who open it."""
+    """64-bit numbers in a file that several processes share."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -40,46 +40,46 @@ class Board:
             self.numbers = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
 
     def write_begins(self, writer: int) -> int:
-        """To be called before a threshold write that will be accepted; the result goes to `write_ended`."""
+        """Note that a valid threshold write begins. Pass the result to `write_ended`."""
         began = self.numbers[3 * writer + RUNNING] = now()
         return began
 
     def write_ended(self, writer: int, began: int) -> None:
-        """To be called when it has returned."""
+        """Note that the write returned."""
         self.numbers[3 * writer + ENDED] = now()
         self.numbers[3 * writer + BEGAN] = began
         self.numbers[3 * writer + RUNNING] = 0
 
     def step_begins(self, newest: int, oldest: int) -> None:
-        """To be called before a step of the script: the ring then holds the records from `oldest` to `newest`."""
+        """Note that a script step begins. After it, the ring has the records from `oldest` to `newest`."""
         step = self.numbers[STEPS_BEGUN]
         self.numbers[STEPS + 2 * step] = newest
         self.numbers[STEPS + 2 * step + 1] = oldest
         self.numbers[STEPS_BEGUN] = step + 1
 
     def step_ended(self) -> None:
-        """To be called when it has been taken."""
+        """Note that the step ended."""
         self.numbers[STEPS_ENDED] = self.numbers[STEPS_BEGUN]
 
 
 class Rule(Protocol):
-    """Judges the reads of one reader after the other."""
+    """A judge of the reads of one reader."""
 
     def before(self) -> tuple[int, int]:
-        """To be called before a read, for `judge`."""
+        """Return what `judge` needs to know from before the read."""
 
     def judge(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:
-        """What the read tells of the moment at which it happened; `known` is what the reader's last one told, or 0.
+        """Return what the read proves about its moment; `known` is the result of the reader's last read, or 0.
 
-        `number` is the record's, modulo `wrap`, or None at the end. ValueError says why no moment allows it.
+        `number` is the record's number modulo `wrap`, or None at the end. ValueError if no moment allows this read.
         """
 
 
 @dataclass(frozen=True)
 class RealRule:
-    """Time passes: a record each `every` ns, the first at `hold`; boot time began between `earliest` and `latest`.
+    """Rules for a running clock: a record every `every` ns, the first at `hold`.
 
-    What is known is the number of the newest record.
+    Boot time began between `earliest` and `latest`. A read proves the number of the newest record.
     """
 
     board: Board
@@ -90,11 +90,11 @@ class RealRule:
     latest: int
 
     def newest(self, moment: int, origin: int) -> int:
-        """The number of the newest record; -1 where there is none yet."""
+        """Return the number of the newest record, or -1."""
         return max(-1, (moment - origin - self.hold) // self.every)
 
     def before(self) -> tuple[int, int]:
-        """The moment, and the one up to which all records are gone for sure."""
+        """Return the moment, and the last moment whose records must be gone."""
         cleared = max(self.board.numbers[3 * writer + BEGAN] for writer in range(WRITERS))
         return now(), cleared
 
@@ -116,12 +116,12 @@ class RealRule:
         return newest
 
     def _judge_end(self, began: int, ended: int, position: int) -> None:
-        """The end is there for a position behind all records since the last write that may have come before."""
+        """Check a read that met the end: its position must be past all records since the last possible write."""
         least = min(RING_SIZE, self.newest(began, self.latest) + 1)
         for writer in range(WRITERS):
             running, done = (self.board.numbers[3 * writer + part] for part in (RUNNING, ENDED))
             if 0 < running <= ended or done >= ended:
-                return  # it may have emptied the ring just before
+                return  # it may have cleared the ring just before
             if done:
                 least = min(least, self.newest(max(began, done), self.latest) - self.newest(done, self.earliest))
         if position < least:
@@ -130,13 +130,13 @@ class RealRule:
 
 @dataclass(frozen=True)
 class ScriptRule:
-    """Time stands still between steps of a script. What is known is which steps had been taken."""
+    """Rules for a clock that moves only in steps of a script. A read proves which steps were done."""
 
     board: Board
     wrap: int
 
     def before(self) -> tuple[int, int]:
-        """The last step that has been taken for sure."""
+        """Return the last step that was done for sure."""
         return self.board.numbers[STEPS_ENDED] - 1, 0
 
     def judge(self, before: tuple[int, int], position: int, number: int | None, known: int) -> int:

@@ -1,4 +1,4 @@
-"""Writes of anything into `.pinnerfs/`, beside a simulation that is told the same and must come out the same."""
+"""Random writes into `.pinnerfs/`, and into a simulation that must end in the same state."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ TIMES = (
 
 
 def orders(rng: random.Random) -> tuple[str, bytes]:
-    """A file, and what to write into it."""
+    """Return a file and the data to write."""
     kind = rng.random()
     if kind < 0.1:
         return rng.choice(("advance", "do")), rng.randbytes(rng.choice((1, 5, 100, 5000, MAX_ACTIONS, MAX_ACTIONS + 1)))
@@ -105,8 +105,8 @@ def orders(rng: random.Random) -> tuple[str, bytes]:
 
 
 def told(twin: Simulation, name: str, data: bytes) -> int:
-    """What a write comes to, done to a simulation without a mount."""
-    twin.advance_to(twin.now)  # as a mount does before it answers: something may happen at 0
+    """Apply a write to a simulation without a mount, and return its answer."""
+    twin.advance_to(twin.now)  # a mount does this before it answers: something may happen at time 0
     try:
         if name == "advance":
             twin.advance(parse_time("advance", data.decode().strip()))
@@ -130,7 +130,7 @@ def write(device: Mount, name: str, data: bytes) -> int:
 
 
 def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Each write is carried out whole or refused whole, by EINVAL and a line of words, in little time."""
+    """Each write is done as a whole, or refused as a whole with EINVAL and one line, and soon."""
     path = mount.folder / "live.toml"
     path.write_text(SCENARIO)
     device, twin = mount(path), Simulation(load(path))
@@ -163,7 +163,7 @@ def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], te
 def test_the_others_the_wrong_way(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """What is for reading refuses every write, and what is for writing every read; texts come whole in any pieces."""
+    """Files for reading refuse writes, and files for writing refuse reads. Texts are complete in pieces of any size."""
     device = mount()
     rng = random.Random(9)
     device.advance("5s")
@@ -198,7 +198,7 @@ def test_the_others_the_wrong_way(
 
 
 def test_an_advance_without_end(mount: Mounts, tell: Callable[[str], None]) -> None:
-    """ctl advancing through a year of a storm lets others in, ends when interrupted, and the mount still answers."""
+    """While ctl advances through a year of a storm, others get answers. SIGINT ends it, and the mount still answers."""
     path = mount.folder / "storm.toml"
     path.write_text(source(task("storm", 'for = "8000h", rate = "1/us", hold = "2us"')))
     device = mount(path)
@@ -224,7 +224,7 @@ def test_an_advance_without_end(mount: Mounts, tell: Callable[[str], None]) -> N
     assert clock < 8000 * 3600 * 10**6
     device.advance("1us")
     assert int(device.control("clock")) == clock + 1
-    # It may have been about to read the clock when it was interrupted.
+    # The interrupt may have come just before it read the clock.
     if "closed unread" in device.log.read_text():
         device.expected.append("/.pinnerfs/clock was opened for reading and closed unread")
     tell(f"others waited {waited:.0f}s; the clock came {clock / 10**6:.1f}s far")

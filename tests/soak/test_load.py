@@ -1,4 +1,4 @@
-"""Many at once: 64 readers and 8 threshold writers while records come, each read one that the kernel's rule allows."""
+"""64 readers and 8 threshold writers at once: each read must be one that the kernel's rule allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS = 64
 HOLD = 400_000  # µs
 SAMPLES = 5
 
-# A record each EVERY µs.
+# A record every EVERY µs.
 SCENARIO = """
 format = 1
 name = "load"
@@ -49,7 +49,7 @@ stack = "driver"
 region = "all"
 phase = [{ for = "8000h", every = "EVERYus", hold = "400ms" }]
 """
-# Beside them 16,000 pins a second, each too short for a record.
+# And 16,000 pins a second, each too short for a record.
 BUSY = """
 [[task]]
 name = "busy"
@@ -61,7 +61,7 @@ phase = [{ for = "8000h", every = "1ms", hold = "900us" }]
 
 
 class Crowds:
-    """Processes full of readers and writers, and what they have told."""
+    """Processes with readers and writers, and their reports."""
 
     def __init__(self, device: Mount, board: Path, rule: dict[str, int], seconds: int) -> None:
         self._seconds = seconds
@@ -79,7 +79,7 @@ class Crowds:
 
     @contextmanager
     def at_work(self, writers: Sequence[int]) -> Iterator[None]:
-        """While they run, until they have all ended; none survives."""
+        """Yield until all processes have ended, and kill the rest."""
         try:
             for place in range(PROCESSES):
                 wanted = self._wanted | {"writers": list(writers[place::PROCESSES])}
@@ -99,7 +99,7 @@ class Crowds:
             process.communicate(timeout=DEADLINE)
 
     def told(self) -> Counter[str]:
-        """How much of each there was. Fails where anything went wrong, or took too long."""
+        """Return the sums of the reports. Fail on a violation or a timeout."""
         counts: Counter[str] = Counter()
         problems: list[str] = []
         deadline = time.monotonic() + self._seconds + 2 * DEADLINE
@@ -117,7 +117,7 @@ class Crowds:
 
 
 def beginning(device: Mount) -> tuple[int, int]:
-    """Between which moments boot time began for a device whose clock runs: ns of CLOCK_BOOTTIME."""
+    """Return the bounds of the moment at which a running device's boot time began, in ns of CLOCK_BOOTTIME."""
     earliest, latest = 0, 1 << 62
     for _ in range(50):
         before = now()
@@ -137,7 +137,7 @@ def test_many_readers_and_writers(
     busy: str,
     times: tuple[int, int],
 ) -> None:
-    """Every read is one that the rule allows, every errno the right one, nobody hangs, and the daemon does not grow."""
+    """Each read follows the rule, each errno is right, no thread hangs, and the daemon does not grow."""
     seconds = amount(*times)
     source = mount.folder / "load.toml"
     source.write_text(SCENARIO.replace("EVERY", str(every)) + busy)
@@ -160,7 +160,7 @@ def test_many_readers_and_writers(
     assert after.descriptors == before.descriptors
     assert max(one.handles for one in curve) <= 2 * (READERS + WRITERS)
     assert abs(after.objects - before.objects) < 500, (before, after)
-    # When the last texts of a ring and as many again have been kept, nothing grows any more.
+    # The daemon caches the texts of two rings; after that nothing may grow.
     assert after.rss - before.rss < 16 << 10, (before, after)
     assert after.rss - curve[1].rss < amount(16, 2) << 10, curve
     assert counts["records"] > 100 * seconds and counts["ends"] and counts["too small"] and counts["refused"]
@@ -177,7 +177,7 @@ def test_many_readers_and_writers(
 
 
 def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Where each step of the clock and each threshold write is known, every read is the answer after one of them."""
+    """With known clock steps and threshold writes, each read returns the state after one of them."""
     seconds = amount(1, 40)
     watched = Watched(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "3s")
     device = watched.mount
@@ -217,7 +217,7 @@ def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], t
 
 
 def test_one_descriptor_for_all(mount: Mounts, tell: Callable[[str], None]) -> None:
-    """Threads that read the same descriptor at once get each record, and each but once."""
+    """Threads that read one descriptor at once get each record exactly once."""
     device = mount(scenario(mount.folder, every="1ms"), "--start", "10s")
     expected = device.read_all()
     seen: list[bytes] = []
