@@ -146,7 +146,7 @@ def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int
 def test_a_reader_that_never_closes(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """A reader that never closes costs nothing while records come, keeps the mount busy, and leaves nothing when it is killed."""
+    """A reader that never closes costs nothing and keeps the mount busy; killed, it leaves nothing."""
     rounds = amount(3, 100)
     watched = Watched(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
     device = watched.mount

@@ -37,7 +37,7 @@ def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str
     return [(process.returncode, *words) for process, words in zip(running, said, strict=True)]
 
 
-@pytest.mark.parametrize("before", ["an empty folder", "a dead mount"])
+@pytest.mark.parametrize("before", ["an empty directory", "a dead mount"])
 def test_mounts_at_once(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None], before: str
 ) -> None:
