@@ -169,7 +169,7 @@ def _write_outputs(page: str) -> None:
     for block in sorted(printed, key=lambda block: block.output_span, reverse=True):
         if block.output is None or matches(block.output, printed[block]):
             continue
-        if "...\n" in block.output:
+        if re.search(r"^\.\.\.$", block.output, re.MULTILINE):
             print(f"{page}: write this output by hand, under {block.first_line!r}:\n{printed[block]}")
             continue
         start, end = block.output_span
