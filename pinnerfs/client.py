@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pinnerfs.debugfs.control import CONTROL_FOLDER
+from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.quantities import parse_time
 
@@ -22,7 +22,7 @@ class Steering:
     """The hidden folder of a mount, as who holds its wheel sees it. PinnerfsError where nothing of ours is mounted."""
 
     def __init__(self, mountpoint: str | os.PathLike[str]) -> None:
-        self._folder = Path(mountpoint, CONTROL_FOLDER)
+        self._folder = Path(mountpoint, CONTROL_DIRECTORY)
         try:
             os.stat(self._folder)
         except OSError as error:

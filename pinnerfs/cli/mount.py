@@ -27,8 +27,8 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: options.Devi
     """
     simulation = device.simulation(scenario, foreground=foreground)
     claimed = claim(mountpoint)
-    if claimed.word:
-        click.echo(claimed.word, err=True)
+    if claimed.notice:
+        click.echo(claimed.notice, err=True)
     daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
     if foreground:
         daemon.run(claimed.release)

@@ -34,7 +34,7 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: option
     """
     simulation = device.simulation(scenario)
     path = prepare_to_cover(mountpoint)
-    status, word = runner.run(device.daemon(simulation, path, cover=True), command)
-    if word:
-        click.echo(word, err=True)
+    status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
+    if notice:
+        click.echo(notice, err=True)
     runner.pass_on(status)

@@ -1,1 +1,1 @@
-"""The process behind a mount."""
+"""The process that serves a mount."""

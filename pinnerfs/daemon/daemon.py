@@ -1,4 +1,4 @@
-"""The daemon: a mount that answers until it is unmounted, in the foreground or detached."""
+"""The daemon that serves a mount until it is unmounted, in the foreground or detached."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from contextlib import suppress
 
 from pinnerfs.daemon.log import open_log
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
-from pinnerfs.daemon.signals import Ending
+from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.root import root_directory
 from pinnerfs.debugfs.tree import Tree
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.fuse.operations import check_binding, serve
 from pinnerfs.kernel.page_pinner.generations import Generation
 
 __all__ = ["Daemon"]
 
 READY = b"ready"
-LIMIT = 1 << 16  # bytes of libfuse's words; it says a line or two
+CAPTURED = 1 << 16  # bytes of stderr; libfuse writes a line or two
 
 log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """What to mount and how. `mountpoint` is absolute; `log_file` None means stderr, while there is one.
+    """A device with the options of its mount.
 
-    With `cover` the mount hides what lies in the folder.
+    `mountpoint` is absolute. With `cover` the mount may hide a directory that is not empty. Without a `log_file` the
+    log goes to stderr, which a detached daemon does not have.
     """
 
     def __init__(
@@ -55,68 +57,71 @@ class Daemon:
         open_log(log_file)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Mount, and return after the unmount. `ready` is called once the mount answers.
+        """Mount, call `ready` when the mount answers, and return after the unmount.
 
-        On SIGINT, SIGTERM and SIGHUP this process unmounts and ends, with exit status 0.
+        On SIGINT, SIGTERM and SIGHUP the process unmounts and exits with status 0.
         """
-        # To mount and unmount, on a folder that may lie in another user's. Before any thread: each has its own.
+        # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
         keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
-        ending = Ending(self._mountpoint)
-        behind = threading.Thread(target=self._keep_up, daemon=True)
-        # Started with all signals blocked: they are for others.
+        terminator = Terminator(self._mountpoint)
+        background = threading.Thread(target=self._keep_up, daemon=True)
+        # The thread starts with all signals blocked, so that others receive them.
         old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        behind.start()
+        background.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        # Only now is it certain who mounts: `start` may have entered a user namespace.
-        tree = Tree(self._device, self._generation, os.geteuid(), os.getegid())
-        # Other users get in where root mounts; the modes then decide, as on a debugfs.
+        # Not in __init__: `start` may have entered a user namespace since, with another uid.
+        tree = Tree(root_directory(self._device, self._generation), os.geteuid(), os.getegid())
+        # Root's mounts are open to all users; the modes then decide, as on a debugfs.
         allow_other = self._allow_other or os.geteuid() == 0
-        libfuse = _Words()
+        stderr = _StderrCapture()
 
-        def answers() -> None:
-            libfuse.let_go()
-            libfuse.repeat()
-            ending.note_mount()
+        def mounted() -> None:
+            stderr.restore()
+            stderr.replay()
+            terminator.note_mount()
             try:
                 ready()
             except BrokenPipeError:
-                # Whoever started it is gone, and nobody knows of it.
-                threading.Thread(target=ending.end, daemon=True).start()
+                # The process that started this one is gone, and will not report the mount.
+                threading.Thread(target=terminator.terminate, daemon=True).start()
 
+        shown = in_a_line(self._mountpoint)
         try:
-            log.info("mounting on %s, as process %d", self._mountpoint, os.getpid())
-            with ending.on_signal():
-                serve(tree, self._mountpoint, answers, allow_other, self._cover, self._sendfile)
-            log.info("unmounted from %s", self._mountpoint)
+            log.info("mounting on %s (pid %d)", shown, os.getpid())
+            with terminator.on_signal():
+                serve(tree, self._mountpoint, mounted, allow_other, self._cover, self._sendfile)
+            log.info("unmounted from %s", shown)
         except PinnerfsError as error:
-            raise PinnerfsError(f"{error}: {libfuse.said()}", exit_status=error.exit_status) from None
+            raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None
         finally:
-            libfuse.let_go()
+            stderr.restore()
             self._device.stop()
 
     def _keep_up(self) -> None:
         try:
             self._device.keep_up()
         except Exception:
-            logging.exception("the books have failed: who asks for records gets an I/O error")
+            logging.exception("page_pinner state update failed: reads return EIO from now on")
 
     def start(self, before: Callable[[], None] = lambda: None) -> int:
-        """Run in a process of its own, and return its number when the mount answers. `before` is called there first.
+        """Run in a child process, and return its pid when the mount answers. The child calls `before` first.
 
-        PinnerfsError where it never will.
+        PinnerfsError if it cannot mount.
         """
         reader, writer = os.pipe()
         child = os.fork()
         if child:
             os.close(writer)
             with os.fdopen(reader, "rb") as pipe:
-                said = pipe.read()
-            if said != READY:
-                ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                reason = said.decode(errors="surrogateescape")
+                answer = pipe.read()
+            if answer != READY:
+                exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                reason = answer.decode(errors="surrogateescape")
                 if not reason:
-                    raise PinnerfsError(f"cannot mount on {self._mountpoint}: the daemon died at once")
-                raise PinnerfsError(reason, exit_status=ended)
+                    raise PinnerfsError(
+                        f"cannot mount on {self._mountpoint}: the daemon {_ended(exit_status)} before it was ready"
+                    )
+                raise PinnerfsError(reason, exit_status=exit_status)
             return child
         os.close(reader)
         status = 1
@@ -124,7 +129,7 @@ class Daemon:
             os.setsid()
             os.chdir("/")
             close_inherited()
-            # Before the mount, which may cover /dev: nobody answers there while this process opens something.
+            # Open it before the mount, which may cover /dev: this process cannot answer its own open.
             null = os.open(os.devnull, os.O_RDWR)
             before()
             self.run(lambda: self._settle(writer, null))
@@ -140,9 +145,9 @@ class Daemon:
 
     @staticmethod
     def _settle(writer: int, null: int) -> None:
-        """Let go of the terminal, or what else is in its place, and tell the parent."""
+        """Close the standard files, and tell the parent that the mount answers."""
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # it is where the descriptor was closed from the start
+            if stream is not None:  # None if the descriptor was closed at the start
                 stream.flush()
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -150,32 +155,36 @@ class Daemon:
         os.close(writer)
 
 
-class _Words:
-    """What libfuse and fusermount say on stderr, from now on until it is let go."""
+def _ended(exit_status: int) -> str:
+    return f"was killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"
+
+
+class _StderrCapture:
+    """A capture of what libfuse and fusermount write to stderr, from its creation until `restore`."""
 
     def __init__(self) -> None:
         self._stderr = os.dup(2)
-        self._kept = os.memfd_create("stderr")
-        os.dup2(self._kept, 2)
+        self._captured = os.memfd_create("stderr")
+        os.dup2(self._captured, 2)
 
-    def let_go(self) -> None:
-        """From now on it goes where it went before."""
+    def restore(self) -> None:
+        """Stop the capture."""
         if self._stderr >= 0:
             os.dup2(self._stderr, 2)
             os.close(self._stderr)
             self._stderr = -1
 
-    def repeat(self) -> None:
-        """Say it again, where it goes now."""
+    def replay(self) -> None:
+        """Write what was captured to stderr."""
         with suppress(OSError):
-            os.write(2, os.pread(self._kept, LIMIT, 0))
+            os.write(2, os.pread(self._captured, CAPTURED, 0))
 
-    def said(self) -> str:
-        """It, in one line, with what can be done about it."""
-        lines = os.pread(self._kept, LIMIT, 0).decode(errors="replace").splitlines()
-        said = "; ".join(line.removeprefix("fuse: ") for line in lines if line) or "it does not say why"
-        if os.strerror(errno.EPERM) not in said and os.strerror(errno.EACCES) not in said:
-            return said
+    def summary(self) -> str:
+        """Return what was captured in one line, with a remedy for missing permissions."""
+        lines = os.pread(self._captured, CAPTURED, 0).decode(errors="surrogateescape").splitlines()
+        text = "; ".join(line.removeprefix("fuse: ") for line in lines if line) or "no reason given"
+        if os.strerror(errno.EPERM) not in text and os.strerror(errno.EACCES) not in text:
+            return text
         if os.geteuid() == 0:
-            return f"{said} (for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
-        return f"{said} (wanted a fusermount that is setuid root: Debian and Ubuntu: install fuse3 anew)"
+            return f"{text} (for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
+        return f"{text} (wanted fusermount to be setuid root; Debian and Ubuntu: reinstall fuse3)"

@@ -1,4 +1,4 @@
-"""What a daemon lays down: root's powers that it has no use for, and what its parent had open."""
+"""Drop root's unneeded privileges, and close inherited descriptors."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _check(result: int) -> None:
     if result < 0:
-        raise PinnerfsError(f"cannot give up privileges: {os.strerror(ctypes.get_errno())}")
+        raise PinnerfsError(f"cannot drop privileges: {os.strerror(ctypes.get_errno())}")
 
 
 def keep_capabilities(*kept: int) -> None:
-    """Leave root's thread, and those that it will start, these capabilities of those that it has, and no groups.
+    """Drop all other capabilities and all groups of root's thread, and of those that it starts later.
 
-    Who is not root has none, and needs a setuid fusermount to unmount: nothing happens.
+    Does nothing for other users: they have no capabilities, and need a setuid fusermount to unmount.
     """
     if os.geteuid() != 0:
         return
-    # Where an ordinary user is root of a user namespace, the groups are the user's own and cannot be set.
+    # In a user namespace root cannot set groups: they are those of the ordinary user.
     with suppress(PermissionError):
         os.setgroups([])
-    # Else whatever program root runs would have all of them again.
+    # Else any program that root executes would get all capabilities back.
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    # effective, permitted and inheritable: those below 32, then the others.
+    # effective, permitted, inheritable: the low 32 bits of each, then the high ones.
     sets = (ctypes.c_uint32 * 6)()
     _check(_libc.capget(header, sets))
     mask = sum(1 << number for number in kept)
@@ -45,11 +45,11 @@ def keep_capabilities(*kept: int) -> None:
 
 
 def close_inherited() -> None:
-    """Close whatever was open when this program began, but stdin, stdout and stderr: a lock, or the end of a pipe.
+    """Close the descriptors that this process inherited, except 0, 1 and 2: a lock, for example, or a pipe.
 
-    What the program itself has opened stays: Python opens it so that no other program would inherit it.
+    Keeps what the program has opened itself: Python opens files as not inheritable.
     """
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError):  # the one that the listing had open is gone
+        with suppress(OSError):  # listdir's own descriptor is closed by now
             if descriptor > 2 and os.get_inheritable(descriptor):
                 os.close(descriptor)

@@ -1,7 +1,8 @@
-"""A command that alone sees the fake: its process, the daemon's, and this one, which waits for both.
+"""Run a command with a mount that only the command sees.
 
-The command's process makes mounts of its own and waits; the daemon enters them and mounts; then the command begins.
-Whoever of the three dies, the mount and the other two do not stay behind.
+Three processes take part: this one, the command's, and the daemon's. The command's process creates a private mount
+namespace and waits; the daemon enters that namespace and mounts; then the command starts. When the command ends, the
+daemon is terminated. If this process dies, both are. If the daemon dies, the command goes on without the files.
 """
 
 from __future__ import annotations
@@ -25,28 +26,27 @@ __all__ = ["pass_on", "run"]
 
 IGNORED = (signal.SIGINT, signal.SIGQUIT)  # as a shell does: they are for the command
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
-# Python ignores them from its start on, so that nobody can tell how they were.
-PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
-PATIENCE = 2  # seconds that the daemon has to end when it is told to
+PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them; their earlier state is unknown
+TERMINATION_TIMEOUT = 2  # seconds for the daemon to exit after a signal
 
 _GO = b"go"
 
 
 class _Signals:
-    """What signals do here while the command runs; the command finds them as they were."""
+    """The signal handling of this process while the command runs, and its state before, for the command."""
 
     def __init__(self) -> None:
-        taken = (*IGNORED, *FORWARDED, signal.SIGCHLD)
-        self._ignored = {number for number in taken if signal.getsignal(number) is signal.SIG_IGN}
-        self._taken = taken
+        changed = (*IGNORED, *FORWARDED, signal.SIGCHLD)
+        self._ignored = {number for number in changed if signal.getsignal(number) is signal.SIG_IGN}
+        self._changed = changed
         self._early: list[int] = []
         self._command: int | None = None
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        # Under nohup the command is to live on, and this process with it.
+        # A signal that was ignored (nohup) stays ignored, here and for the command.
         for number in set(FORWARDED) - self._ignored:
             signal.signal(number, self._forward)
-        # Ignored, it would let no child be waited for.
+        # If SIGCHLD were ignored, waitpid would fail.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
@@ -57,24 +57,24 @@ class _Signals:
                 signal.pidfd_send_signal(self._command, number)
 
     def forward_to(self, command: int) -> None:
-        """Say whom the forwarded ones are for, by a pidfd; what came before goes there now."""
+        """Forward signals to the process of this pidfd, including those that arrived earlier."""
         self._command = command
         for number in self._early:
             self._forward(number, None)
 
     def restore(self) -> None:
-        """In the command's process: everything as it was."""
-        for number in self._taken:
+        """Restore the earlier state, in the command's process."""
+        for number in self._changed:
             signal.signal(number, signal.SIG_IGN if number in self._ignored else signal.SIG_DFL)
         for number in PYTHONS_OWN:
             signal.signal(number, signal.SIG_DFL)
 
 
 def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
-    """Run a command that sees the daemon's mount, to its end and the mount's. Signals stay as they were meanwhile.
+    """Run a command that sees the daemon's mount, and wait for both. Leaves this process's signal handling changed.
 
-    Returns the command's wait status, and a word where the daemon did not live as long. PinnerfsError where it cannot
-    be run, by its exit status a shell's (126, 127), or nothing can be mounted for it.
+    Returns the command's wait status, and a notice if the daemon ended before the command. PinnerfsError if the command
+    cannot run (exit status 126 or 127, as a shell's), or if the mount fails.
     """
     signals = _Signals()
     me = os.getpid()
@@ -90,13 +90,13 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
     signals.forward_to(command_process)
     served = None
     try:
-        # Nothing comes from one that was killed.
+        # No namespaces arrive from a child that was killed.
         refusal, namespaces, _, _ = socket.recv_fds(ours, 4096, 2)
         if namespaces:
             for descriptor in namespaces:
-                os.set_inheritable(descriptor, False)  # this process's own, as those that it opens
+                os.set_inheritable(descriptor, False)  # so that `close_inherited` keeps them
             served = daemon.start(partial(_attend, ours, namespaces, this_process, command_process))
-            # A command that was killed meanwhile breaks the connection, and refuses nothing.
+            # A command that was killed meanwhile closes the connection: that is no refusal.
             refusal = b""
             with suppress(BrokenPipeError, ConnectionResetError):
                 ours.send(_GO)
@@ -105,15 +105,18 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
         status = os.waitpid(child, 0)[1]
     finally:
         ours.close()
-        word = None if served is None else _end(served)
+        notice = None if served is None else _terminate(served)
     if refusal:
         number, _, text = refusal.decode(errors="surrogateescape").partition(" ")
         raise PinnerfsError(text, exit_status=int(number))
-    return status, word
+    return status, notice
 
 
 def _become(command: Sequence[str], gate: socket.socket, parent: int) -> None:
-    """The command's process, from the fork to the command. A refusal goes through the gate, which exec closes."""
+    """Isolate the command's process, wait for the mount, and execute the command.
+
+    An error is sent through the gate; a successful exec closes it.
+    """
     try:
         namespaces = namespace.isolate()
         namespace.die_with_parent(signal.SIGKILL, parent)
@@ -127,55 +130,60 @@ def _become(command: Sequence[str], gate: socket.socket, parent: int) -> None:
 
 
 def _attend(gate: socket.socket, namespaces: Sequence[int], parent: int, command: int) -> None:
-    """In the daemon's process: enter the command's mounts, and be ready for the end of who waits for both."""
+    """Enter the command's namespaces in the daemon's process, and watch the parent."""
     gate.close()
     for number in (*IGNORED, *FORWARDED):
         signal.signal(number, signal.SIG_DFL)
     namespace.enter(namespaces)
-    keep_capabilities(CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN)  # the command may be another user's by now
-    # The signals are for others.
+    keep_capabilities(CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN)  # CAP_KILL: the command may change its user
+    # The thread starts with all signals blocked, so that others receive them.
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     threading.Thread(target=_watch, args=(parent, command), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _watch(parent: int, command: int) -> None:
-    """When the parent has died, kill the command (a setuid one has lost its own death signal) and this process."""
+    """Wait for the parent's death, then kill the command and terminate this process.
+
+    The command's own death signal does not suffice: executing a setuid program clears it.
+    """
     select.select([parent], [], [])
     with suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(command, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end(daemon: int) -> str | None:
-    """Let the daemon unmount and end. Returns a word where something else had ended it."""
+def _terminate(daemon: int) -> str | None:
+    """Terminate the daemon and wait for it. Return a notice if it had ended for another reason."""
     sent = set()
     process = os.pidfd_open(daemon)
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # One that is dying closes its files, which ends the command, before it can be waited for.
+            # A dying daemon closes its files, which may end the command, before it can be waited for.
             if select.select([process], [], [], 0)[0]:
                 break
             signal.pidfd_send_signal(process, number)
             sent.add(number)
-            if select.select([process], [], [], PATIENCE)[0]:
+            if select.select([process], [], [], TERMINATION_TIMEOUT)[0]:
                 break
         status = os.waitpid(daemon, 0)[1]
     finally:
         os.close(process)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) not in sent:
-        return f"the daemon died under the command, of signal {os.WTERMSIG(status)}: its files answered no more"
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        return f"the daemon left with {os.WEXITSTATUS(status)} under the command: its files answered no more"
-    return None
+        ended = f"was killed by signal {os.WTERMSIG(status)}"
+    elif os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        ended = f"exited with status {os.WEXITSTATUS(status)}"
+    else:
+        return None
+    return f"the daemon {ended} while the command ran: its files stopped answering"
 
 
 def pass_on(status: int) -> None:
-    """End this process as another ended, by its wait status: with its exit status, or of its signal, without a core."""
+    """Exit as another process did, by its wait status: with its exit status, or by its signal, without a core dump."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         namespace.dump_no_core()
-        with suppress(OSError):  # SIGKILL has no handler to be reset
+        with suppress(OSError):  # SIGKILL takes no handler
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
         os.kill(os.getpid(), number)

@@ -1,8 +1,8 @@
-"""How a daemon ends when a signal tells it to: its own mount is taken down, wherever that lies by now, and no other.
+"""Unmount and exit on a signal.
 
-libfuse would unmount the path that it once mounted on. Where a folder above was renamed, or the mount was unmounted
-lazily and something else mounted in its place, that is somebody else's mount, and its own would stay behind, dead.
-libfuse also misses a signal that comes just before it waits for a request, and dies of one that comes while it mounts.
+libfuse would unmount the path that it mounted on. If a directory above was renamed, or the mount was detached and
+another file system mounted there, that path names another mount, and its own would stay behind, dead. libfuse also
+misses a signal that arrives just before it waits for a request, and crashes on one that arrives while it mounts.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.mounts.namespace import detach
 from pinnerfs.mounts.table import FSTYPE, parse_mount_table, unmount_lazily
 
-__all__ = ["Ending"]
+__all__ = ["Terminator"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 5  # seconds that a mount which is in the making has to be there, and be taken down
+MOUNT_TIMEOUT = 5  # seconds that a signal waits for a mount in progress
 
 
-class Ending:
-    """Waits for a signal in a thread of its own. To be made in the process, and the namespace, that mounts."""
+class Terminator:
+    """A thread that unmounts and exits on a signal. Create it in the process and the namespace that mount."""
 
     def __init__(self, mountpoint: str) -> None:
         self._mountpoint = os.fsencode(mountpoint)
-        # Before the mount, which may cover /proc: nobody answers there while this process opens something.
+        # Open it now: the mount may cover /proc, and this process cannot answer its own open.
         self._table = open("/proc/self/mountinfo", "rb", buffering=0)  # noqa: SIM115
         self._device: bytes | None = None
         self._mounted = threading.Event()
-        self._chosen: set[signal.Signals] = set()
+        self._handled: set[signal.Signals] = set()
 
     @contextmanager
     def on_signal(self) -> Iterator[None]:
-        """Meanwhile this process ends on SIGINT, SIGTERM and SIGHUP, but for those that it was started to ignore."""
-        self._chosen = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+        """Terminate on SIGINT, SIGTERM and SIGHUP within the `with` block, except those ignored at the start."""
+        self._handled = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reader, True)
-        # Python's part of a handler runs when the main thread comes out of libfuse, which may be never; but its number
-        # goes through the pipe at once, whichever thread it interrupts.
+        # Python runs a handler only when the main thread returns from libfuse, which may be never. The wakeup pipe gets
+        # the signal's number at once, in any thread.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        # libfuse leaves alone what has a handler.
-        before = {number: signal.signal(number, lambda *_: None) for number in self._chosen}
+        # libfuse keeps a handler that is set.
+        before = {number: signal.signal(number, lambda *_: None) for number in self._handled}
         threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
         try:
             yield
@@ -55,38 +55,38 @@ class Ending:
             signal.set_wakeup_fd(-1)
 
     def note_mount(self) -> None:
-        """Now it is mounted: from here on it is known by its device, whatever happens to its name."""
-        for device, place, kind in self._mounts():
-            if place == self._mountpoint and kind == FSTYPE:
+        """Remember the device of the new mount, which identifies it even after its path has changed."""
+        for device, mountpoint, fstype in self._mounts():
+            if mountpoint == self._mountpoint and fstype == FSTYPE:
                 self._device = device
         self._mounted.set()
 
-    def end(self) -> None:
-        """Take the mount down and leave. Not for the thread that answers: taking it down may ask something of it."""
+    def terminate(self) -> None:
+        """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some."""
         try:
-            for place in self._places():
-                # Root's mounts need no program, and those in a user namespace could not use it.
+            for mountpoint in self._mountpoints():
+                # As root without a program: fusermount does not work in a user namespace.
                 with suppress(OSError, PinnerfsError):
-                    (detach if os.geteuid() == 0 else unmount_lazily)(place)
-            logging.getLogger(__name__).info("unmounted from %s", os.fsdecode(self._mountpoint))
+                    (detach if os.geteuid() == 0 else unmount_lazily)(mountpoint)
+            logging.getLogger(__name__).info("unmounted from %s", in_a_line(os.fsdecode(self._mountpoint)))
             logging.shutdown()
         finally:
-            # Where a file is still open the loop would go on for its sake.
+            # Exit here: libfuse's loop would go on while a file is open.
             os._exit(0)
 
     def _wait(self, numbers: int) -> None:
-        while os.read(numbers, 1)[0] not in self._chosen:
+        while os.read(numbers, 1)[0] not in self._handled:
             pass
-        self._mounted.wait(PATIENCE)
-        self.end()
+        self._mounted.wait(MOUNT_TIMEOUT)
+        self.terminate()
 
     def _mounts(self) -> list[tuple[bytes, bytes, str]]:
         self._table.seek(0)
         return list(parse_mount_table(self._table.read()))
 
-    def _places(self) -> list[str]:
-        """Where the mount can be taken down: where it is, unless another lies over it."""
+    def _mountpoints(self) -> list[str]:
+        """Return the paths where the mount can be unmounted: those where no other mount covers it."""
         if self._device is None:
             return []
-        on_top = {place: device for device, place, _ in self._mounts()}
-        return [os.fsdecode(place) for place, device in on_top.items() if device == self._device]
+        on_top = {mountpoint: device for device, mountpoint, _ in self._mounts()}
+        return [os.fsdecode(mountpoint) for mountpoint, device in on_top.items() if device == self._device]

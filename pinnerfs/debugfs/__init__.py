@@ -1,1 +1,1 @@
-"""The fake debugfs: a tree of files with modes and errnos, and the daemon that mounts it."""
+"""The fake debugfs: a tree of files with the kernel's modes and errnos."""

@@ -1,63 +1,53 @@
-"""What an open file of page_pinner/ answers to read and write."""
+"""The kinds of files that debugfs directories are made of: a text, a number, a command."""
 
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
-from pinnerfs.debugfs.device import Device
-from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
+from pinnerfs.debugfs.declaration import File
+from pinnerfs.kernel.attribute import parse_simple_attribute
 
-__all__ = ["FILES", "Failures", "OpenFile", "OpenRecords", "OpenSimpleAttribute"]
-
-log = logging.getLogger(__name__)
-
-# mm/page_pinner.c prints a record into one page.
-RECORD_BUFFER = 4096
+__all__ = ["OpenCommand", "OpenNumber", "OpenText", "command_file", "number_file", "text_file"]
 
 
-class OpenFile(Protocol):
-    """An open file. Both calls raise OSError with the kernel's errno."""
+class OpenText:
+    """A text that is sampled at open, and read by byte position.
 
-    def read(self, size: int) -> bytes:
-        """The next read of at most `size` bytes; b"" at the end."""
+    Imitates a file whose open formats a buffer and whose read is simple_read_from_buffer(), such as u32_array_open()
+    and u32_array_read(). It has no write operation: EINVAL.
+    """
 
-    def write(self, data: bytes) -> None:
-        """One write, accepted whole or refused."""
-
-
-class OpenRecords:
-    """`longterm_pinner`: one record a read, its position counted in reads. Imitates `read_longterm_page_pinner`."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, sample: Callable[[], str]) -> None:
+        self._text = sample().encode()
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        text = self._device.text(self._position)
-        # The kernel's buffer must hold the NUL that snprintf puts behind the text, too.
-        if text and (len(text) >= size or len(text) >= RECORD_BUFFER):
-            raise OSError(errno.ENOMEM, "the record does not fit")
-        # A read that meets the end moves the position on as well.
-        self._position += 1
-        return text
+        part = self._text[self._position : self._position + size]
+        self._position += len(part)
+        return part
 
     def write(self, data: bytes) -> None:
-        raise OSError(errno.EINVAL, "the file has no write")
+        raise OSError(errno.EINVAL, "the file has no write operation")
 
 
-class OpenSimpleAttribute:
-    """A simple attribute: one number as text. Imitates `simple_attr_read` and `simple_attr_write` of libfs."""
+class OpenNumber:
+    """A simple attribute: one number as decimal text.
 
-    def __init__(self, get: Callable[[], int], put: Callable[[int], None]) -> None:
+    Imitates simple_attr_read() and simple_attr_write(): the number is sampled at the read at position 0. Without `get`
+    a read is EACCES, without `put` a write is. `put` receives an unsigned 64-bit number.
+    """
+
+    def __init__(self, get: Callable[[], int] | None, put: Callable[[int], None] | None) -> None:
         self._get = get
         self._put = put
         self._text = b""
         self._position = 0
 
     def read(self, size: int) -> bytes:
+        if self._get is None:
+            raise OSError(errno.EACCES, "the attribute cannot be read")
         if self._position == 0:
             self._text = b"%d\n" % self._get()
         part = self._text[self._position : self._position + size]
@@ -65,64 +55,38 @@ class OpenSimpleAttribute:
         return part
 
     def write(self, data: bytes) -> None:
+        if self._put is None:
+            raise OSError(errno.EACCES, "the attribute cannot be written")
         self._put(parse_simple_attribute(data))
 
 
-class Failures:
-    """`alloc_contig_failed` and `failure_tracking`. No scenario has allocations that fail: the file stays empty."""
+class OpenCommand:
+    """A write-only command: `run` gets each write whole, and has finished or raised OSError when the write returns.
 
-    def __init__(self) -> None:
-        self.tracking = True
+    Imitates a file with a write operation alone: a read is EINVAL, as vfs_read() answers without FMODE_CAN_READ.
+    """
 
-
-class OpenFailures:
-    """`alloc_contig_failed`: refuses to be read while tracking is off. Imitates `read_alloc_contig_failed`."""
-
-    def __init__(self, failures: Failures) -> None:
-        self._failures = failures
+    def __init__(self, run: Callable[[bytes], None]) -> None:
+        self._run = run
 
     def read(self, size: int) -> bytes:
-        if not self._failures.tracking:
-            raise OSError(errno.EINVAL, "failure tracking is off")
-        return b""
+        raise OSError(errno.EINVAL, "the file has no read operation")
 
     def write(self, data: bytes) -> None:
-        raise OSError(errno.EINVAL, "the file has no write")
+        self._run(data)
 
 
-def _longterm_pinner(device: Device, failures: Failures) -> Callable[[], OpenFile]:
-    return lambda: OpenRecords(device)
+def text_file(name: str, sample: Callable[[], str], mode: int = 0o444) -> File:
+    """Declare a read-only text."""
+    return File(name, mode, partial(OpenText, sample))
 
 
-def _threshold(device: Device, failures: Failures) -> Callable[[], OpenFile]:
-    def get() -> int:
-        return device.threshold
-
-    def put(value: int) -> None:
-        device.write_threshold(to_signed(value))
-        log.info("threshold is %d us, and the records are cleared", to_signed(value))
-
-    return lambda: OpenSimpleAttribute(get, put)
+def number_file(name: str, get: Callable[[], int] | None = None, put: Callable[[int], None] | None = None) -> File:
+    """Declare a number: 0644 with `get` and `put`, 0444 with `get` alone, 0200 with `put` alone."""
+    mode = (0o444 if get else 0) | (0o200 if put else 0)
+    return File(name, mode, partial(OpenNumber, get, put))
 
 
-def _alloc_contig_failed(device: Device, failures: Failures) -> Callable[[], OpenFile]:
-    return lambda: OpenFailures(failures)
-
-
-def _failure_tracking(device: Device, failures: Failures) -> Callable[[], OpenFile]:
-    def get() -> int:
-        return failures.tracking
-
-    def put(value: int) -> None:
-        failures.tracking = bool(value)
-
-    return lambda: OpenSimpleAttribute(get, put)
-
-
-# Every file that some generation has: its permissions, and what makes the function that opens it.
-FILES: dict[str, tuple[int, Callable[[Device, Failures], Callable[[], OpenFile]]]] = {
-    "longterm_pinner": (0o444, _longterm_pinner),
-    "threshold": (0o644, _threshold),
-    "alloc_contig_failed": (0o444, _alloc_contig_failed),
-    "failure_tracking": (0o644, _failure_tracking),
-}
+def command_file(name: str, run: Callable[[bytes], None]) -> File:
+    """Declare a command: mode 0200."""
+    return File(name, 0o200, partial(OpenCommand, run))

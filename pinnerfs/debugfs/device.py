@@ -1,4 +1,4 @@
-"""A simulation that is kept up with a clock, safe to be asked by several threads."""
+"""A simulation that follows a clock, and that several threads can use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pinnerfs.simulation import Simulation
 
 __all__ = ["Device"]
 
-# Books are kept up at least this often while things happen; more often would only cost processor time.
-SHORTEST_NAP = 0.1  # seconds
+# While events are due, `keep_up` wakes about this often. More often would only cost processor time.
+SHORTEST_WAIT = 0.1  # seconds
 
-NEVER = 1 << 64  # beyond any clock's time (µs)
+NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 
 
 class Device:
@@ -26,14 +26,14 @@ class Device:
         self.clock = clock
         self._simulation = simulation
         self._lock = threading.Lock()
-        self._due = 0  # until this moment (µs) nothing happens that is not in the books yet
-        self._failed = False  # half-way through a change of the books
+        self._due = 0  # µs: the simulation has every event before this time
+        self._failed = False  # a step failed half-way
         self._stopped = False
         self._wake = threading.Event()
 
     @contextmanager
     def up_to_now(self) -> Iterator[Simulation]:
-        """The simulation with every event up to this moment in the books, for one's own use meanwhile."""
+        """Lock the simulation for the caller, with every event up to now applied."""
         with self._lock:
             self._catch_up(self.clock.now())
             try:
@@ -42,8 +42,8 @@ class Device:
                 self._note_due()
 
     def text(self, position: int) -> bytes:
-        """The text of a record now, or b"": see `Simulation.text`. Every record read comes here."""
-        # Even where nothing is due: it may be a moment later, and then `keep_up` changes the ring under this.
+        """Return the text of a record now, or b"": see `Simulation.text`. Each read of a record calls this."""
+        # Lock even when nothing is due: `keep_up` could change the ring during the read.
         with self._lock:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
@@ -55,23 +55,23 @@ class Device:
         return self._simulation.threshold
 
     def write_threshold(self, threshold: int) -> None:
-        """Set it, which clears all that has been recorded up to this moment."""
+        """Set the threshold, which clears all records up to now."""
         with self._lock:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
             self._simulation.threshold = threshold
 
-    def advance(self, step: int, patience: float) -> int:
-        """Let a manual clock go on by `step` µs with the books, for so many seconds at most. How many µs are left."""
+    def advance(self, step: int, timeout: float) -> int:
+        """Advance a manual clock and the simulation by `step` µs; stop after `timeout` seconds. Return the µs left."""
         with self._lock:
             self._catch_up(self.clock.now())
             goal = self.clock.advance(step)
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + timeout
             for _ in self._steps_to(goal):
                 if time.monotonic() > deadline:
                     break
             left = goal - self._simulation.now
-            self.clock.advance(-left)  # nobody has looked at it meanwhile
+            self.clock.advance(-left)  # under the lock: no reader has seen the later time
             self._note_due()
             return left
 
@@ -81,9 +81,9 @@ class Device:
         self._note_due()
 
     def _steps_to(self, now: int) -> Iterator[int]:
-        """As the simulation's. Once that has failed, for want of memory say, the books are wrong: EIO from then on."""
+        """Run `Simulation.steps_to`. After a failed step (out of memory, say) the state is wrong: EIO from then on."""
         if self._failed:
-            raise OSError(errno.EIO, "the books have failed: mount anew")
+            raise OSError(errno.EIO, "an earlier page_pinner state update failed: unmount and mount again")
         try:
             yield from self._simulation.steps_to(now)
         except Exception:
@@ -93,33 +93,33 @@ class Device:
 
     def _note_due(self) -> None:
         due = self._simulation.next_event()
-        self._due = 0 if self._failed else NEVER if due is None else due
+        self._due = 0 if self._failed else NOTHING_DUE if due is None else due
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages at this moment. PinnerfsError says what is wrong with the actions."""
+        """Pin, release and free pages now. PinnerfsError names what is wrong with the actions."""
         with self.up_to_now() as simulation:
             simulation.do(actions)
-        # What was due next may now be due sooner.
+        # The next event may be earlier than the one `keep_up` waits for.
         self._wake.set()
 
     def keep_up(self) -> None:
-        """Keep the books up to date until `stop`, so that no reader finds much to catch up with.
+        """Apply events as they become due, until `stop`, so that a reader finds little left to apply.
 
-        Sleeps while nothing is due, for ever if nothing ever is.
+        Sleeps while nothing is due.
         """
         while not self._stopped:
             with self._lock:
                 now = self.clock.now()
-                # One bounded piece of work at a time: a reader shall not wait for all of it.
+                # One bounded step under the lock, so that a reader does not wait for all of them.
                 next(self._steps_to(now), None)
                 self._note_due()
-            # By `now`, not by the time that it is by then: where much happens, something is always due already.
+            # Compare with the time before the step: under a high event rate something is always due after it.
             behind = self._due <= now
-            wait = None if self._due == NEVER else self.clock.wait_for(self._due)
-            self._wake.wait(0 if behind else None if wait is None else max(wait, SHORTEST_NAP))
+            wait = None if self._due == NOTHING_DUE else self.clock.wait_for(self._due)
+            self._wake.wait(0 if behind else None if wait is None else max(wait, SHORTEST_WAIT))
             self._wake.clear()
 
     def stop(self) -> None:
-        """Let `keep_up` return."""
+        """Make `keep_up` return."""
         self._stopped = True
         self._wake.set()

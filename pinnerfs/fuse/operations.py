@@ -1,7 +1,7 @@
-"""The tree as a FUSE file system, in the terms of libfuse 2.
+"""The tree as a FUSE file system, with the operations of libfuse 2.
 
-An operation that is missing here answers ENOSYS, which the kernel remembers: extended attributes then answer
-EOPNOTSUPP by themselves, and close costs no request.
+An operation that is missing here answers ENOSYS, which the kernel remembers. So extended attributes answer EOPNOTSUPP
+without a request, and close sends no flush.
 """
 
 from __future__ import annotations
@@ -9,65 +9,70 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.fuse.tracing import traced_operations
+from pinnerfs.fuse.tracing import traced
 
-__all__ = ["FSNAME", "SUBTYPE", "check_binding", "serve"]
+__all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
 
 FSNAME = "debugfs"
 SUBTYPE = "pinnerfs"
 
-# A write over 128 KiB arrives in pieces; from an unaligned buffer the first may be up to a page shorter.
+# A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
 
-# Nothing changes behind the kernel's back: every change of an attribute comes through it.
-TIMEOUT = 3600  # seconds
+# Every change of an attribute is a request to this process, so what the kernel has cached stays true.
+CACHE_TIMEOUT = 3600  # seconds
 
-MAX_BACKGROUND = 0xFFFF  # the most that FUSE can be told; the kernel lowers it for an ordinary user
+MAX_BACKGROUND = 0xFFFF  # the maximum of FUSE; the kernel lowers it for an ordinary user
 
 log = logging.getLogger(__name__)
 
 
 def check_binding() -> None:
-    """See to it that libfuse 2 is what fusepy has loaded. PinnerfsError says what to install."""
+    """Check that fusepy has loaded libfuse 2. PinnerfsError names the package to install."""
     try:
         from pinnerfs.fuse.binding import check_version
-    except (OSError, AttributeError) as error:  # it is not there, or it is something else
+    except (OSError, AttributeError) as error:  # no library, or a library that is not libfuse
         raise PinnerfsError(
-            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older ones; "
-            "libfuse 3 does not take its place)",
+            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases; "
+            "libfuse 3 does not replace it)",
             NO_FUSE,
         ) from None
     check_version()
 
 
 class _Handle:
-    """An open file as FUSE sees it."""
+    """An open file, with what FUSE needs beyond the file itself."""
 
-    _touched = False  # whether a read or write has come
+    _touched = False  # a read or write has arrived
     _write_end = -1
     _write_length = 0
 
-    def __init__(self, operations: _Operations, path: str, flags: int) -> None:
+    def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
         self._path = path
         self._flags = flags
         self._file = operations.tree.open(path, flags)
 
-    def read(self, size: int, owner: int) -> bytes:
+    @property
+    def node(self) -> Node:
+        return self._operations.tree.node(self._path)
+
+    def read(self, size: int) -> bytes:
         self._touched = True
-        # sendfile and splice come from the page cache, for no owner. A debugfs file can do neither.
-        if not owner:
-            raise OSError(errno.EINVAL, "sendfile")
         return self._file.read(size)
+
+    def sendfile(self, size: int) -> bytes:
+        self._touched = True
+        # debugfs files have no splice_read. The reader falls back to read.
+        raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
     def write(self, data: bytes, offset: int) -> None:
         self._touched = True
-        # The kernel of a device sees one write, however long: what continues a piece has been judged with it.
+        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end.
         if not (offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
         self._write_end, self._write_length = offset + len(data), len(data)
@@ -78,53 +83,49 @@ class _Handle:
     def fsync(self) -> None:
         self._operations.tree.fsync(self._path)
 
-    @property
-    def node(self) -> Node:
-        return self._operations.tree.node(self._path)
-
     def release(self) -> None:
         if not self._touched and self._flags & os.O_ACCMODE == os.O_RDONLY:
             self._operations.closed_unread(self._path)
 
 
-class _Operations:
-    """FUSE's operations, in the binding's terms. Whatever raises an OSError answers with its errno."""
+class TreeOperations:
+    """The operations on a tree: fusepy calls them by name. An OSError answers with its errno."""
 
     def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
         self.tree = tree
         self._ready = ready
         self._sendfile = sendfile
-        self._folders: dict[int, str] = {}  # those that somebody has opened, by their number
+        self._opened_directories: dict[int, str] = {}  # paths by inode number
         self._warned = False
 
-    def __call__(self, operation: str, *arguments: Any) -> Any:
-        """Run an operation by its name, as fusepy asks for it."""
-        return getattr(self, operation)(*arguments)
+    def __call__(self, operation: str, *arguments: object) -> object:
+        """Run an operation by its name, as fusepy does."""
+        answer: object = getattr(self, operation)(*arguments)
+        return answer
 
     def init(self, path: str) -> None:
         self._ready()
 
-    # What stat and ls ask.
+    # Attributes and directories.
 
     def getattr(self, path: str) -> Node:
         return self.tree.node(path)
 
     def size(self, node: Node) -> int:
-        """What stat shows of it."""
+        """Return the size that stat shows: of files 1 with --sendfile, else the kernel answers sendfile by itself."""
         return 1 if self._sendfile and not node.size and node.open is not None else node.size
 
     def opendir(self, path: str) -> int:
         number = self.tree.node(path).ino
-        self._folders[number] = path
+        self._opened_directories[number] = path
         return number
 
-    def readdir(self, path: None, number: int) -> Iterator[tuple[str, dict[str, int], int] | str]:
-        yield from (".", "..")
-        for name, node in self.tree.listing(self._folders[number]):
-            yield name, {"st_ino": node.ino, "st_mode": node.mode}, 0
+    def readdir(self, path: None, number: int) -> list[tuple[str, dict[str, int], int] | str]:
+        listing = self.tree.listing(self._opened_directories[number])
+        return [".", "..", *((name, {"st_ino": node.ino, "st_mode": node.mode}, 0) for name, node in listing)]
 
     def fsyncdir(self, path: None, datasync: int, number: int) -> None:
-        self.tree.fsync(self._folders[number])
+        self.tree.fsync(self._opened_directories[number])
 
     def statfs(self, path: str) -> dict[str, int]:
         return self.tree.statfs()
@@ -138,16 +139,16 @@ class _Operations:
         return _Handle(self, path, flags)
 
     def closed_unread(self, path: str) -> None:
-        """Say once why a reader may have seen nothing."""
+        """Warn once that a reader may have read nothing."""
         if not self._sendfile and not self._warned:
             self._warned = True
             log.warning(
                 "%s was opened for reading and closed unread: a reader that begins with sendfile (a static "
-                "busybox's cat into a pipe) sees nothing here; mount with --sendfile for it",
+                "busybox's cat into a pipe) reads nothing here; for such readers mount with --sendfile",
                 path,
             )
 
-    # Changes of a file's attributes.
+    # Changes of attributes.
 
     def chmod(self, path: str, mode: int) -> None:
         self.tree.chmod(path, mode)
@@ -161,7 +162,7 @@ class _Operations:
     def truncate(self, path: str, size: int) -> None:
         self.tree.truncate(path, size)
 
-    # What a debugfs refuses.
+    # Operations that debugfs refuses.
 
     def create(self, path: str, mode: int) -> None:
         self.tree.make(path, mode)
@@ -191,18 +192,18 @@ class _Operations:
 def serve(
     tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool, sendfile: bool
 ) -> None:
-    """Mount the tree and answer until it is unmounted, or SIGINT, SIGTERM or SIGHUP asks for that.
+    """Mount the tree and answer requests until it is unmounted.
 
-    With `cover` it is mounted over whatever lies there; only root's mounts can do that. `ready` is called once the
-    mount answers. PinnerfsError where mounting fails; libfuse has then said why on stderr.
+    With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
+    the mount answers. PinnerfsError if mounting fails; libfuse has then written the reason to stderr.
     """
     from pinnerfs.fuse.binding import Binding
 
-    # Neither `dev` nor `suid`: nobody needs devices or setuid programs here, and nobody shall get any.
+    # Without the options `dev` and `suid`: the mount holds no devices and no programs.
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            traced_operations(_Operations(tree, ready, sendfile)),
+            traced(TreeOperations(tree, ready, sendfile)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,
@@ -211,14 +212,14 @@ def serve(
             allow_other=allow_other,
             use_ino=True,
             readdir_ino=True,
-            # An unlink is refused as such, not turned into a renaming of an open file.
+            # Else libfuse renames an open file that is unlinked, and asks about that.
             hard_remove=True,
-            attr_timeout=TIMEOUT,
-            entry_timeout=TIMEOUT,
-            # A close is a request that nobody waits for. By default the kernel hands out 12 of them at a time: where
-            # many readers open and close at once, ever more files that were closed long ago would stay open here.
+            attr_timeout=CACHE_TIMEOUT,
+            entry_timeout=CACHE_TIMEOUT,
+            # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
+            # open and close at once would then leave ever more closed files open here.
             max_background=MAX_BACKGROUND,
             **more,
         )
     except RuntimeError:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse gave up", NO_FUSE) from None
+        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse failed", NO_FUSE) from None

@@ -5,27 +5,35 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from types import GeneratorType
-from typing import Any
+from typing import ParamSpec, TypeVar
 
-__all__ = ["traced_operations"]
+from pinnerfs.debugfs.tree import Node
+from pinnerfs.fuse.protocols import OpenHandle, Operations
 
-SHOWN = 64  # bytes of what is read or written
+__all__ = ["traced"]
+
+SHOWN = 64  # bytes of the data of a read or write
 
 _log = logging.getLogger("pinnerfs.trace.fuse")
 
-
-def traced_operations(operations: Any) -> Any:
-    """FUSE's operations, each logged with its arguments and its answer if that is asked for, else as they are."""
-    return _Operations(operations) if _log.isEnabledFor(logging.DEBUG) else operations
+_Parameters = ParamSpec("_Parameters")
+_Answer = TypeVar("_Answer")
 
 
-def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def traced(operations: Operations) -> Operations:
+    """Wrap operations in a log of their arguments and answers; return them unchanged if the trace is off."""
+    return _TracedOperations(operations) if _log.isEnabledFor(logging.DEBUG) else operations
+
+
+def _logged(
+    name: str,
+    function: Callable[_Parameters, _Answer],
+    *arguments: _Parameters.args,
+    **none: _Parameters.kwargs,
+) -> _Answer:
     shown = f"{name}({', '.join(map(_shown, arguments))})"
     try:
-        answer = function(*arguments)
-        if isinstance(answer, GeneratorType):
-            answer = [*answer]
+        answer = function(*arguments, **none)
     except OSError as error:
         _log.debug("fuse: %s: %s", shown, errno.errorcode.get(error.errno or 0, error))
         raise
@@ -36,61 +44,69 @@ def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return answer
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, bytes) and len(value) > SHOWN:
         return f"{value[:SHOWN]!r}... ({len(value)} bytes)"
-    if hasattr(value, "nlink"):
+    if isinstance(value, Node):
         return f"ino {value.ino} mode {value.mode:o} owner {value.uid}:{value.gid} size {value.size}"
     return repr(value)
 
 
-class _File:
-    """An open file, by a number that its log lines have in common."""
+class _TracedHandle:
+    """An open file with a number, which its log lines share."""
 
-    def __init__(self, file: Any, number: int) -> None:
-        self._file = file
+    def __init__(self, handle: OpenHandle, number: int) -> None:
+        self._handle = handle
         self._name = f"file {number}"
 
     def __repr__(self) -> str:
         return self._name
 
-    def read(self, size: int, owner: int) -> Any:
-        # Of the owner it matters alone whether there is one: sendfile has none.
-        return _call(f"{self._name}.{'read' if owner else 'sendfile'}", lambda size: self._file.read(size, owner), size)
+    @property
+    def node(self) -> Node:
+        return _logged(f"{self._name}.getattr", lambda: self._handle.node)
+
+    def read(self, size: int) -> bytes:
+        return _logged(f"{self._name}.read", self._handle.read, size)
+
+    def sendfile(self, size: int) -> bytes:
+        return _logged(f"{self._name}.sendfile", self._handle.sendfile, size)
 
     def write(self, data: bytes, offset: int) -> None:
-        _call(f"{self._name}.write", self._file.write, data, offset)
+        _logged(f"{self._name}.write", self._handle.write, data, offset)
 
     def truncate(self, size: int) -> None:
-        _call(f"{self._name}.truncate", self._file.truncate, size)
+        _logged(f"{self._name}.truncate", self._handle.truncate, size)
 
     def fsync(self) -> None:
-        _call(f"{self._name}.fsync", self._file.fsync)
+        _logged(f"{self._name}.fsync", self._handle.fsync)
 
     def release(self) -> None:
-        _call(f"{self._name}.release", self._file.release)
-
-    @property
-    def node(self) -> Any:
-        return _call(f"{self._name}.getattr", lambda: self._file.node)
+        _logged(f"{self._name}.release", self._handle.release)
 
 
-class _Operations:
-    """All that the operations offer, and nothing more: what is missing is missing here, too."""
+class _TracedOperations:
+    """The wrapped operations with a log; an operation that they lack is missing here too."""
 
-    def __init__(self, operations: Any) -> None:
+    def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._opened = 0
 
-    def __call__(self, operation: str, *arguments: Any) -> Any:
-        return _call(operation, getattr(self._operations, operation), *arguments)
+    def __call__(self, operation: str, *arguments: object) -> object:
+        return _logged(operation, getattr(self._operations, operation), *arguments)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._operations, name)
 
-    def getattr(self, path: str) -> Any:
-        return _call("getattr", self._operations.getattr, path)
+    def getattr(self, path: str) -> Node:
+        return _logged("getattr", self._operations.getattr, path)
 
-    def open(self, path: str, flags: int) -> Any:
+    def size(self, node: Node) -> int:
+        return self._operations.size(node)
+
+    def open(self, path: str, flags: int) -> OpenHandle:
+        def numbered(path: str, flags: int) -> _TracedHandle:
+            return _TracedHandle(self._operations.open(path, flags), self._opened)
+
         self._opened += 1
-        return _call("open", lambda path, flags: _File(self._operations.open(path, flags), self._opened), path, flags)
+        return _logged("open", numbered, path, flags)

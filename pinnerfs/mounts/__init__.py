@@ -1,1 +1,1 @@
-"""Mount points: what is mounted where, who may mount there, and mount namespaces."""
+"""Mount points: the kernel's mount table, checks before a mount, and mount namespaces."""

@@ -1,4 +1,4 @@
-"""Mount namespaces of one's own, and what else it takes of the system calls that Python 3.11 does not offer."""
+"""Private mount namespaces, and other system calls that Python 3.11 does not offer."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _check(result: int) -> None:
 
 
 def isolate() -> list[int]:
-    """Give this process, which has one thread, mounts that nobody else sees. Returns descriptors for `enter`.
+    """Unshare the mount namespace of this single-threaded process. Return descriptors of it for `enter`.
 
-    Who may not do that gets a user namespace around it, and is uid 0 there. PinnerfsError says what is missing.
+    Without CAP_SYS_ADMIN, also unshare a user namespace (uid 0 inside). PinnerfsError names the missing permission.
     """
     user, group = os.geteuid(), os.getegid()
     names = ["mnt"]
@@ -43,19 +43,19 @@ def isolate() -> list[int]:
             for file, text in ("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1"):
                 with open(f"/proc/self/{file}", "w") as stream:
                     stream.write(text)
-        # Before anything is mounted: else it would show up wherever the old mounts are shared.
+        # Before any mount: else it would propagate to the namespaces that share the old mounts.
         _check(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None))
     except OSError as error:
         raise PinnerfsError(
-            f"cannot make a private mount namespace: {error.strerror}; wanted root (in a container: CAP_SYS_ADMIN), or "
-            "user namespaces that are open to you (sysctl: user.max_user_namespaces above 0, "
+            f"cannot create a private mount namespace: {error.strerror}; wanted root (in a container: CAP_SYS_ADMIN) "
+            "or unprivileged user namespaces (sysctl: user.max_user_namespaces above 0, "
             "kernel.unprivileged_userns_clone=1 on Debian, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu)"
         ) from None
     return [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in names]
 
 
 def enter(namespaces: Sequence[int]) -> None:
-    """Move this process, which has one thread, into the namespaces that another's `isolate` returned."""
+    """Move this single-threaded process into the namespaces of another process, which `isolate` returned."""
     for descriptor in namespaces:
         try:
             _check(_libc.setns(descriptor, 0))
@@ -65,34 +65,34 @@ def enter(namespaces: Sequence[int]) -> None:
 
 
 def die_with_parent(number: int, parent: int) -> None:
-    """Let this process get a signal when its parent dies; at once where it is dead already."""
+    """Send this process a signal when its parent dies, or now if the parent has died already."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0))
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
 
 
 def dump_no_core() -> None:
-    """Let this process die without a core file, whatever it dies of."""
+    """Disable core dumps of this process."""
     _check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 
 
 def set_read_only(mountpoint: str, read_only: bool) -> None:
     """Make a mount read-only, or writable again."""
-    # Such a remount sets all of a mount's flags: what is not named is taken away.
+    # Such a remount sets all flags of the mount, and clears those that are not named.
     flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
     _check(_libc.mount(None, os.fsencode(mountpoint), None, flags, None))
 
 
 def detach(mountpoint: str) -> None:
-    """Take a mount out of sight at once, in use as it may be."""
+    """Detach a mount at once, even a busy one."""
     _check(_libc.umount2(os.fsencode(mountpoint), MNT_DETACH | UMOUNT_NOFOLLOW))
 
 
 def execute(command: Sequence[str]) -> None:
-    """Become a command, found as a shell finds it. Returns only by PinnerfsError, with a shell's exit status."""
-    words = [os.fsencode(word) for word in command]
-    # Not os.execvp, which cannot run a script that has no #! line.
-    _libc.execvp(words[0], (ctypes.c_char_p * (len(words) + 1))(*words, None))
+    """Replace this process by a command, found in PATH. Returns only by PinnerfsError, with a shell's exit status."""
+    argv = [os.fsencode(argument) for argument in command]
+    # Not os.execvp, which cannot run a script without a #! line.
+    _libc.execvp(argv[0], (ctypes.c_char_p * (len(argv) + 1))(*argv, None))
     number = ctypes.get_errno()
     status = 127 if number == errno.ENOENT else 126
     raise PinnerfsError(f"cannot run {command[0]}: {os.strerror(number)}", exit_status=status)

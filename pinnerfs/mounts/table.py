@@ -1,4 +1,4 @@
-"""Mount points: what is mounted where, and taking it down again."""
+"""The kernel's mount table, dead mounts, and unmounting."""
 
 from __future__ import annotations
 
@@ -12,50 +12,58 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from pinnerfs.debugfs.control import CONTROL_FOLDER
+from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
 __all__ = [
     "FSTYPE",
-    "absolute",
     "fusermount",
     "is_dead",
     "mounted",
     "parse_mount_table",
+    "resolve",
     "unmount",
     "unmount_lazily",
 ]
 
 FSTYPE = "fuse.pinnerfs"
-UNMOUNT_DEADLINE = 30  # seconds until a daemon that was unmounted must be gone
+DAEMON_EXIT_TIMEOUT = 30  # seconds from the unmount
 
 
 def parse_mount_table(text: bytes) -> Iterator[tuple[bytes, bytes, str]]:
-    """The mounts of a /proc/PID/mountinfo, those on top of others behind them: device, mount point and type of each."""
-    # Bytes, and no splitlines(): a name may hold whatever some encoding takes for the end of a line.
+    """Yield the device, mount point and type of each mount in a /proc/PID/mountinfo, lower mounts first."""
+    # Bytes, and no splitlines(): a name may hold what some encoding takes for a line end.
     for line in text.removesuffix(b"\n").split(b"\n"):
         left, _, right = line.partition(b" - ")
         fields = left.split(b" ")
         # The kernel writes blanks, newlines and backslashes in octal.
-        place = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields[4])
-        yield fields[2], place, right.split(b" ")[0].decode()
+        mountpoint = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields[4])
+        yield fields[2], mountpoint, right.split(b" ")[0].decode()
 
 
 def mounted(path: str) -> str | None:
-    """The type of what is mounted exactly here, or None. Does not touch the mount itself, which may be dead."""
+    """Return the type of the mount exactly at this path, or None. Does not access the mount, which may be dead."""
     mounts = parse_mount_table(Path("/proc/self/mountinfo").read_bytes())
-    return {place: kind for _, place, kind in mounts}.get(os.fsencode(path))
+    return {mountpoint: fstype for _, mountpoint, fstype in mounts}.get(os.fsencode(path))
 
 
-def absolute(mountpoint: str) -> str:
-    """The mount point as the kernel names it; its last part is not looked into, for a dead mount answers nothing."""
-    parent, name = os.path.split(os.path.abspath(mountpoint))
-    return os.path.join(os.path.realpath(parent), name) if name else parent
+def resolve(mountpoint: str, action: str) -> str:
+    """Return the absolute path of a mount point, without symbolic links. It may be a dead mount.
+
+    PinnerfsError if it is empty, or relative to a deleted directory; `action`, such as "unmount", starts the message.
+    """
+    if not mountpoint:
+        # An unset variable of a script must not mean the working directory.
+        raise PinnerfsError(f"cannot {action} '': the path is empty")
+    try:
+        return os.path.realpath(mountpoint)
+    except FileNotFoundError:  # from getcwd()
+        raise PinnerfsError(f"cannot {action} {mountpoint}: the working directory was deleted") from None
 
 
-@functools.cache  # whoever has mounted can unmount, even where PATH has changed meanwhile
+@functools.cache  # so that a process that has mounted can unmount although PATH has changed
 def fusermount() -> str:
-    """The program that unmounts. PinnerfsError where there is none in PATH."""
+    """Return the program that mounts and unmounts for users. PinnerfsError if PATH has none."""
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
         raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)", NO_FUSE)
@@ -63,9 +71,9 @@ def fusermount() -> str:
 
 
 def is_dead(path: str) -> bool:
-    """Whether a mount without its daemon lies here."""
+    """Return whether this is a mount whose daemon is gone."""
     try:
-        # Not stat: of a mount that died a moment ago the kernel still knows the root's attributes.
+        # Not stat: the kernel may still have the attributes of the root cached.
         os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
@@ -73,39 +81,37 @@ def is_dead(path: str) -> bool:
 
 
 def unmount_lazily(path: str) -> None:
-    """Take a mount out of sight at once, dead or in use as it may be; where there is none, nothing happens."""
+    """Detach a mount at once, even a dead or busy one. Does nothing if there is none."""
     subprocess.run([fusermount(), "-u", "-z", "--", path], check=False, capture_output=True)
 
 
 def _open_daemon(path: str) -> int | None:
-    """A pidfd of the daemon behind a mount, or None where it cannot be told."""
+    """Return a pidfd of the daemon of a mount, or None if the mount does not tell its pid."""
     try:
-        return os.pidfd_open(int(Path(path, CONTROL_FOLDER, "pid").read_text()))
+        return os.pidfd_open(int(Path(path, CONTROL_DIRECTORY, "pid").read_text()))
     except (OSError, ValueError):
         return None
 
 
 def unmount(mountpoint: str) -> None:
-    """Unmount and wait until the daemon is gone. PinnerfsError where that is no pinnerfs mount, or it is busy."""
-    path = absolute(mountpoint)
-    if not os.path.ismount(path) and not is_dead(path):
-        path = os.path.realpath(path)
-    kind = mounted(path)
-    if kind != FSTYPE:
-        there = "nothing" if kind is None else f"a {kind}"
-        raise PinnerfsError(f"cannot unmount {mountpoint}: wanted a {FSTYPE} mount, but {there} is mounted there")
+    """Unmount, and wait until the daemon has exited. PinnerfsError if this is no pinnerfs mount, or it is busy."""
+    path = resolve(mountpoint, "unmount")
+    fstype = mounted(path)
+    if fstype != FSTYPE:
+        found = f"{fstype or 'nothing'} is mounted there"
+        raise PinnerfsError(f"cannot unmount {mountpoint}: wanted a {FSTYPE} mount, but {found}")
     daemon = _open_daemon(path)
     try:
         done = subprocess.run([fusermount(), "-u", "--", path], check=False, capture_output=True, text=True)
         if done.returncode:
-            reason = done.stderr.strip() or f"fusermount left with {done.returncode}"
+            reason = done.stderr.strip() or f"fusermount exited with status {done.returncode}"
             if "busy" in reason:
-                reason = "it is busy: a file on it is open, or somebody's working directory lies on it"
+                reason = "it is busy: a process has a file open or its working directory there"
             raise PinnerfsError(f"cannot unmount {mountpoint}: {reason}")
-        if daemon is not None and not select.select([daemon], [], [], UNMOUNT_DEADLINE)[0]:
+        if daemon is not None and not select.select([daemon], [], [], DAEMON_EXIT_TIMEOUT)[0]:
             raise PinnerfsError(
-                f"unmounted {mountpoint}, but its daemon is still there after {UNMOUNT_DEADLINE} s: perhaps some other "
-                "mount namespace (unshare -m) has a copy of the mount"
+                f"unmounted {mountpoint}, but its daemon is still running after {DAEMON_EXIT_TIMEOUT} s: another mount "
+                "namespace (unshare -m) may have a copy of the mount"
             )
     finally:
         if daemon is not None:

@@ -1,4 +1,4 @@
-"""The daemon's log, which never keeps a mount from its work."""
+"""The daemon's log, which never blocks or breaks a mount."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.mount.support import as_user
 
 @pytest.fixture
 def own_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.RootLogger]:
-    """A root logger of the test's own; pytest has put handlers of its own into it by the time of the test."""
+    """A root logger for one test. pytest adds handlers to it before the test runs."""
     root = logging.RootLogger(logging.WARNING)
     monkeypatch.setattr(logging, "root", root)
     yield root
@@ -24,49 +24,50 @@ def own_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.RootLogger]:
         handler.close()
 
 
-def test_lines_go_to_the_end_of_the_file(own_root: logging.RootLogger, tmp_path: Path) -> None:
-    """What was in the file stays, and each line is there at once."""
+def test_lines_are_appended_to_the_file(own_root: logging.RootLogger, tmp_path: Path) -> None:
+    """The file keeps its content, each line is written at once, and an undecodable byte is shown in hex."""
     log = tmp_path / "log"
     log.write_text("before\n")
     own_root.handlers.clear()
     open_log(str(log))
-    own_root.info("caf\udce9 %d", 5)
+    own_root.info("caf\udce9 \ud800 %d", 5)
     first, second = log.read_text().splitlines()
     assert first == "before"
-    assert second.endswith(" INFO caf\\udce9 5")
+    assert second.endswith(" INFO caf\\xe9 \\ud800 5")
 
 
-def test_without_a_file_it_is_stderr(own_root: logging.RootLogger, capfd: pytest.CaptureFixture[str]) -> None:
-    """stderr is looked for when there is something to say, as a daemon changes it on the way."""
+def test_without_a_file_the_log_is_stderr(own_root: logging.RootLogger, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lines go to the stderr of that moment, as a daemon replaces it."""
     own_root.handlers.clear()
     open_log(None)
     own_root.info("here")
     assert capfd.readouterr().err.endswith(" INFO here\n")
 
 
-def test_no_memory_for_a_line(own_root: logging.RootLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where memory lacks for a line, there is a shorter one."""
+def test_a_line_that_does_not_fit_into_memory(
+    own_root: logging.RootLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When memory runs out, a constant line takes the place of the lost one."""
     own_root.handlers.clear()
     open_log(str(tmp_path / "log"))
 
-    def lacking(record: logging.LogRecord) -> str:
+    def out_of_memory(record: logging.LogRecord) -> str:
         raise MemoryError
 
-    monkeypatch.setattr(own_root.handlers[0], "format", lacking)
+    monkeypatch.setattr(own_root.handlers[0], "format", out_of_memory)
     own_root.error("x")
-    lost = "ERROR: MemoryError: a line of the log is lost, as there is no memory for it\n"
-    assert (tmp_path / "log").read_text() == lost
+    assert (tmp_path / "log").read_text() == "ERROR: MemoryError: log line lost: out of memory\n"
 
 
-@pytest.mark.parametrize("name", ["no/log", "folder", "fifo", "file/log"])
-def test_files_that_cannot_be(tmp_path: Path, name: str) -> None:
-    """A log that cannot be opened is refused in words, a pipe without a reader too: that would be waited for."""
-    (tmp_path / "folder").mkdir()
+@pytest.mark.parametrize("name", ["no/log", "directory", "fifo", "file/log"])
+def test_files_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
+    """The error names the file and the reason. A pipe without a reader is refused: opening it would block."""
+    (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_text("")
     os.mkfifo(tmp_path / "fifo")
     reason = {
         "no/log": "No such file or directory",
-        "folder": "Is a directory",
+        "directory": "Is a directory",
         "fifo": "No such device or address",
         "file/log": "Not a directory",
     }[name]
@@ -76,7 +77,7 @@ def test_files_that_cannot_be(tmp_path: Path, name: str) -> None:
 
 
 def test_without_permission() -> None:
-    """A log in a folder that is not one's own is refused in words."""
+    """The error for a directory of another user names the file and the reason."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
 
@@ -94,7 +95,7 @@ def test_without_permission() -> None:
 def test_a_line_that_cannot_be_written_is_lost(
     own_root: logging.RootLogger, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It raises nothing, waits for nothing, and says nothing elsewhere."""
+    """It raises nothing, blocks nothing, and prints nothing elsewhere."""
     log = tmp_path / "log"
     reader = -1
     if kind == "full disk":

@@ -1,4 +1,4 @@
-"""A simulation kept up with a clock."""
+"""A simulation that follows a clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.mount.support import DEADLINE, scenario
 
 
 def test_up_to_now(tmp_path: Path) -> None:
-    """Whoever asks finds every event up to the clock's moment in the books, that moment's own among them."""
+    """The simulation has every event up to the clock's time applied, and those at that time too."""
     clock = ManualClock()
     device = Device(Simulation(load(scenario(tmp_path))), clock)
     for moment, pins, releases in ((0, 1, 0), (399_999, 1, 0), (400_000, 1, 1), (999_999, 1, 1), (1_000_000, 2, 1)):
@@ -25,8 +25,8 @@ def test_up_to_now(tmp_path: Path) -> None:
         assert (stats["pins"], stats["releases"]) == (pins, releases)
 
 
-def test_keep_up_plays_unasked_and_stops(tmp_path: Path) -> None:
-    """keep_up plays what is due on a real clock while nobody asks, and returns after stop."""
+def test_keep_up_applies_events_and_stops(tmp_path: Path) -> None:
+    """keep_up applies due events of a real clock without any read, and returns after stop."""
     simulation = Simulation(load(scenario(tmp_path)))
     device = Device(simulation, RealClock(start=0, speed=1e6))
     thread = threading.Thread(target=device.keep_up, daemon=True)
@@ -43,7 +43,7 @@ def test_keep_up_plays_unasked_and_stops(tmp_path: Path) -> None:
 
 
 def test_keep_up_sleeps_beside_a_manual_clock(tmp_path: Path) -> None:
-    """With a manual clock keep_up plays nothing ahead, and stop ends its sleep at once."""
+    """With a manual clock keep_up applies nothing early, and stop ends its sleep at once."""
     simulation = Simulation(load(scenario(tmp_path)))
     device = Device(simulation, ManualClock())
     thread = threading.Thread(target=device.keep_up, daemon=True)
@@ -54,8 +54,8 @@ def test_keep_up_sleeps_beside_a_manual_clock(tmp_path: Path) -> None:
     assert simulation.now == 0
 
 
-def test_a_live_pin_wakes_it(tmp_path: Path) -> None:
-    """While nothing is due for hours keep_up sleeps; the release of a live pin is played in its time, unasked."""
+def test_a_live_pin_wakes_keep_up(tmp_path: Path) -> None:
+    """keep_up sleeps while nothing is due for hours; it applies the release of a live pin in time, without a read."""
     simulation = Simulation(load(scenario(tmp_path, every="1000h", hold="1us")))
     device = Device(simulation, RealClock(start=1_000_000))
     thread = threading.Thread(target=device.keep_up, daemon=True)
@@ -65,7 +65,7 @@ def test_a_live_pin_wakes_it(tmp_path: Path) -> None:
         if simulation.now:
             break
         pause.wait(0.01)
-    pause.wait(0.2)  # it has most likely gone to sleep by now; if it has not, the test is only easier to pass
+    pause.wait(0.2)  # keep_up is most likely asleep by now; if not, the test passes more easily
     device.do("pin task=driver pages=2 hold=1ms")
     for _ in range(DEADLINE * 100):
         if simulation.stats()["releases"] == 3:
@@ -77,8 +77,8 @@ def test_a_live_pin_wakes_it(tmp_path: Path) -> None:
     assert (simulation.stats()["releases"], simulation.stats()["pinned_now"]) == (3, 0)
 
 
-def test_books_that_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a step has failed half-way whoever asks gets EIO, though the next step would work: its events are lost."""
+def test_a_failed_state_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step that failed half-way every access is EIO, although the next step would work: events are lost."""
     clock = ManualClock()
     simulation = Simulation(load(scenario(tmp_path)))
     device = Device(simulation, clock)
@@ -90,10 +90,10 @@ def test_books_that_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(MemoryError):
             device.text(0)
     for ask in (lambda: device.text(0), lambda: device.write_threshold(5), lambda: device.do("pin task=driver")):
-        with pytest.raises(OSError, match="the books have failed: mount anew") as caught:
+        with pytest.raises(OSError, match="state update failed: unmount and mount again") as caught:
             ask()
         assert caught.value.errno == errno.EIO
-    with pytest.raises(OSError, match="the books have failed"):
+    with pytest.raises(OSError, match="state update failed"):
         device.keep_up()
 
 
@@ -101,8 +101,8 @@ def _out_of_memory(batch: object) -> None:
     raise MemoryError
 
 
-def test_the_books_stand_still_while_a_record_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever else wants the books, due or not, has to wait until the text of a record is there."""
+def test_the_simulation_is_locked_while_a_record_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread waits until the text of a record is complete, whether events are due or not."""
     simulation = Simulation(load(scenario(tmp_path)))
     device = Device(simulation, ManualClock(2_000_000))
     device.text(0)
@@ -110,12 +110,12 @@ def test_the_books_stand_still_while_a_record_is_read(tmp_path: Path, monkeypatc
 
     others: list[threading.Thread] = []
 
-    def look() -> None:
+    def use() -> None:
         with device.up_to_now():
             pass
 
     def read_slowly(position: int) -> bytes:
-        others.append(threading.Thread(target=look, daemon=True))
+        others.append(threading.Thread(target=use, daemon=True))
         others[0].start()
         others[0].join(0.05)
         assert others[0].is_alive()

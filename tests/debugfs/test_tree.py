@@ -1,4 +1,4 @@
-"""The tree without a mount: what is where, and what every call is refused with."""
+"""The tree without a mount: its nodes, and the errno of each refused operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import pytest
 
 from pinnerfs import Simulation, load
 from pinnerfs.clock import ManualClock
+from pinnerfs.debugfs.attributes import text_file
+from pinnerfs.debugfs.declaration import Directory
 from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.root import root_directory
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.mount.support import outcome, scenario
@@ -24,11 +27,11 @@ def tree(tmp_path: Path) -> Tree:
     """The tree of the generation with the most files, owned by 12:34."""
     kernel = GENERATIONS["android12-5.10-early"]
     simulation = Simulation(load(scenario(tmp_path)), kernel=kernel.name)
-    return Tree(Device(simulation, ManualClock()), kernel, 12, 34)
+    return Tree(root_directory(Device(simulation, ManualClock()), kernel), 12, 34)
 
 
 def test_modes_owners_links(tree: Tree) -> None:
-    """Every node has its mode, its owner, a size of 0, and a number of its own."""
+    """Every node has its mode, the owner, a size of 0, and a unique inode number."""
     expected = {
         "/": "drwx------ 3",
         "/page_pinner": "drwxr-xr-x 2",
@@ -47,10 +50,29 @@ def test_modes_owners_links(tree: Tree) -> None:
 
 
 def test_listing(tree: Tree) -> None:
-    """Newest first, and never the control folder."""
+    """Entries are listed newest first, without the control directory."""
     assert [name for name, _ in tree.listing("/")] == ["page_pinner"]
     names = [name for name, _ in tree.listing("/page_pinner")]
     assert names == ["failure_tracking", "alloc_contig_failed", "threshold", "longterm_pinner"]
+
+
+def test_a_declaration_of_several_directories() -> None:
+    """Directories nest; inodes are numbered in order of creation, and each subdirectory that is listed adds a link."""
+    areas = [f"area{number}" for number in range(3)]  # known only at runtime
+    cma = Directory("cma", 0o755, [Directory(name, 0o755, [text_file("count", str)]) for name in areas])
+    hidden = Directory("hidden", 0o700, [Directory("below", 0o755)], listed=False)
+    tree = Tree(Directory("", 0o700, [text_file("first", lambda: "1\n"), cma, hidden, Directory("last", 0o711)]), 1, 2)
+    paths = ["/", "/first", "/cma"]
+    paths += [path for name in areas for path in (f"/cma/{name}", f"/cma/{name}/count")]
+    paths += ["/hidden", "/hidden/below", "/last"]
+    assert [tree.node(path).ino for path in paths] == list(range(1, len(paths) + 1))
+    assert [name for name, _ in tree.listing("/")] == ["last", "cma", "first"]
+    assert [name for name, _ in tree.listing("/cma")] == ["area2", "area1", "area0"]
+    assert [name for name, _ in tree.listing("/hidden")] == ["below"]
+    assert [tree.node(path).nlink for path in ("/", "/cma", "/cma/area0", "/hidden", "/first")] == [4, 5, 2, 3, 1]
+    assert tree.open("/first", os.O_RDONLY).read(10) == b"1\n"
+    assert outcome(lambda: tree.node("/cma/area3")) == -errno.ENOENT
+    assert outcome(lambda: tree.node("/first/x")) == -errno.ENOTDIR
 
 
 @pytest.mark.parametrize(
@@ -67,13 +89,13 @@ def test_listing(tree: Tree) -> None:
         ("/" + "ü".encode().decode("latin-1") * 128, errno.ENAMETOOLONG),
     ],
 )
-def test_paths_that_lead_nowhere(tree: Tree, path: str, error: int) -> None:
-    """A name is looked for byte by byte, and may have 255 of them."""
+def test_paths_without_a_node(tree: Tree, path: str, error: int) -> None:
+    """Names are compared byte by byte; one over 255 bytes is ENAMETOOLONG, whether it exists or not."""
     assert outcome(lambda: tree.node(path)) == -error
 
 
 def test_refusals(tree: Tree) -> None:
-    """Files are not created (EACCES), nodes not made nor moved (EPERM), nor synced or opened directly (EINVAL)."""
+    """Creating a file is EACCES, other nodes and changes EPERM, fsync and O_DIRECT EINVAL."""
     file = "/page_pinner/threshold"
     calls: dict[str, tuple[Callable[[], Any], int]] = {
         "create": (lambda: tree.make("/new", 0o644), errno.EACCES),
@@ -83,7 +105,7 @@ def test_refusals(tree: Tree) -> None:
         "rearrange": (lambda: tree.rearrange(file), errno.EPERM),
         "fsync": (lambda: tree.fsync(file), errno.EINVAL),
         "O_DIRECT": (lambda: tree.open(file, os.O_DIRECT), errno.EINVAL),
-        "open of a folder": (lambda: tree.open("/", os.O_RDONLY), errno.EISDIR),
+        "open of a directory": (lambda: tree.open("/", os.O_RDONLY), errno.EISDIR),
         "truncate to 2 GiB": (lambda: tree.truncate(file, 1 << 31), errno.EFBIG),
     }
     assert {name: outcome(call) for name, (call, _) in calls.items()} == {name: -e for name, (_, e) in calls.items()}
@@ -91,7 +113,7 @@ def test_refusals(tree: Tree) -> None:
 
 
 def test_kept_attributes(tree: Tree) -> None:
-    """chmod, chown, utimens and truncate are kept, and -1 leaves an owner as it was."""
+    """chmod, chown, utimens and truncate change what stat shows; an owner of -1 keeps the old one."""
     path = "/page_pinner/threshold"
     node = tree.node(path)
     tree.chmod(path, 0o107777)
@@ -107,5 +129,5 @@ def test_kept_attributes(tree: Tree) -> None:
 
 
 def test_statfs(tree: Tree) -> None:
-    """statfs shows blocks and fragments of a page, and the longest name."""
+    """statfs shows blocks and fragments of a page, and the maximal length of a name."""
     assert tree.statfs() == {"f_bsize": 4096, "f_frsize": 4096, "f_namemax": 255}

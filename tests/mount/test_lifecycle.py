@@ -116,7 +116,7 @@ def test_mount_points_of_any_name(mount: Mounts, name: str) -> None:
     mount.watch(device)
     assert device.threshold.read_text() == "300000\n"
     again = pinnerfs("mount", "--", scenario(mount.folder), name, cwd=mount.folder)
-    assert again.returncode == 1 and "already is a mount point" in again.stderr
+    assert again.returncode == 1 and "already a mount point" in again.stderr
     done = pinnerfs("umount", "--", name, cwd=mount.folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert device.gone(0)
@@ -247,7 +247,8 @@ def test_a_mount_point_that_is_one_already(mount: Mounts) -> None:
     done = pinnerfs("mount", "camera-stall", device.path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Error: cannot mount on {device.path}: it already is a mount point (fuse.pinnerfs); wanted an empty folder\n"
+        f"Error: cannot mount on {device.path}: it is already a mount point (fuse.pinnerfs); "
+        "wanted an empty directory\n"
     )
     assert device.threshold.read_text() == "300000\n"
 
@@ -262,11 +263,11 @@ def test_refused_mount_points(mount: Mounts) -> None:
     for name, reason in {
         "missing": "No such file or directory",
         "file": "Not a directory",
-        "full": "the folder is not empty ('something' is in it)",
+        "full": "the directory is not empty ('something' is in it)",
         "loop": "Too many levels of symbolic links",
         "x" * 300: "File name too long",
-        "/proc": "it already is a mount point (proc)",
-        "": "No such file or directory",
+        "/proc": "it is already a mount point (proc)",
+        "": "the path is empty",
     }.items():
         done = pinnerfs("mount", "camera-stall", name, cwd=folder)
         assert (done.returncode, done.stdout) == (1, ""), name
@@ -280,7 +281,7 @@ def test_umount_of_what_is_no_mount(mount: Mounts) -> None:
     for name, there in {
         "plain": "nothing is",
         "missing": "nothing is",
-        "/proc": "a proc is",
+        "/proc": "proc is",
         "/": "is mounted there",
     }.items():
         done = pinnerfs("umount", name, cwd=mount.folder)
@@ -356,7 +357,7 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
 
     refused = as_user(work)
     assert refused == (
-        "PinnerfsError: cannot open /dev/fuse: Permission denied; mounting needs to read and write it (root can help: "
+        "PinnerfsError: cannot open /dev/fuse: Permission denied; wanted a device to read and write (as root: "
         "chmod 666 /dev/fuse; for a container: --device /dev/fuse)"
     )
 

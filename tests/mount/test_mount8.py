@@ -73,10 +73,10 @@ def test_a_log_and_a_trace(folder: Path) -> None:
     done = _shell(
         folder,
         "mount -t fuse.pinnerfs $S mnt -o clock=manual,log=$PWD/log,verbose,trace=fuse:engine && "
-        "echo 5 > mnt/page_pinner/threshold && umount mnt && grep -o 'INFO threshold is 5' log && "
+        "echo 5 > mnt/page_pinner/threshold && umount mnt && grep -o 'INFO threshold set to 5' log && "
         "grep -c 'fuse: file 1.write' log",
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "INFO threshold is 5\n1\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "INFO threshold set to 5\n1\n", "")
 
 
 def test_the_gallery_and_a_real_clock(folder: Path) -> None:

@@ -25,21 +25,20 @@ COMMANDS = {"mount": ["mount", "every.toml", "mnt"], "run": ["run", "every.toml"
 DEVICES = {
     "missing": (
         "mkdir own/dev && mknod own/dev/null c 1 3 && mount --bind own/dev /dev",
-        "No such file or directory; mounting needs to read and write it (root can help: modprobe fuse;",
+        "No such file or directory; wanted a device to read and write (as root: modprobe fuse;",
     ),
     "a file": (
         "touch own/fuse && mount --bind own/fuse /dev/fuse",
-        "it is no device; mounting needs to read and write it (root can help: rm /dev/fuse; mknod -m 666 /dev/fuse "
-        "c 10 229;",
+        "Not a device; wanted a device to read and write (as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
     ),
     "without a driver": (
         "mknod own/fuse c 10 250 && mount --bind own/fuse /dev/fuse",
-        "No such device; mounting needs to read and write it (root can help: modprobe fuse;",
+        "No such device; wanted a device to read and write (as root: modprobe fuse;",
     ),
     # As in a container that was given the node, and not the right to use it.
     "forbidden": (
         "mknod own/fuse c 10 229 && mount --bind own/fuse /dev/fuse && mount -o remount,bind,nodev /dev/fuse",
-        "Permission denied; mounting needs to read and write it (root can help: chmod 666 /dev/fuse;",
+        "Permission denied; wanted a device to read and write (as root: chmod 666 /dev/fuse;",
     ),
 }
 
@@ -77,7 +76,7 @@ def test_no_power_to_mount(folder: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {folder}/mnt: libfuse gave up: fusermount: mount failed: Operation not permitted "
+        f"Error: cannot mount on {folder}/mnt: libfuse failed: fusermount: mount failed: Operation not permitted "
         "(for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)\n"
     )
 
@@ -95,7 +94,7 @@ def test_no_libfuse_2(folder: Path, found: str, command: str) -> None:
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot load libfuse 2: Unable to find libfuse (Debian and Ubuntu: install libfuse2t64, or libfuse2 on "
-        "older ones; libfuse 3 does not take its place)\n"
+        "older releases; libfuse 3 does not replace it)\n"
     )
 
 
@@ -110,8 +109,8 @@ def test_libfuse_3_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     version = f"3.{number % 100 if number >= 100 else number % 10}"
     assert done.stderr == (
-        f"Error: the libfuse that was found has version {version}: wanted 2 (Debian and Ubuntu: install libfuse2t64, "
-        "or libfuse2 on older ones)\n"
+        f"Error: found libfuse {version}, wanted version 2 (Debian and Ubuntu: install libfuse2t64, "
+        "or libfuse2 on older releases)\n"
     )
 
 
@@ -190,8 +189,8 @@ def test_a_fusermount_that_is_not_setuid(users_folder: Path) -> None:
     done = _spoilt(users_folder, spoil, sys.executable, "-c", AS_USER, *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {users_folder}/mnt: libfuse gave up: fusermount: mount failed: Operation not "
-        "permitted (wanted a fusermount that is setuid root: Debian and Ubuntu: install fuse3 anew)\n"
+        f"Error: cannot mount on {users_folder}/mnt: libfuse failed: fusermount: mount failed: Operation not "
+        "permitted (wanted fusermount to be setuid root; Debian and Ubuntu: reinstall fuse3)\n"
     )
 
 

@@ -107,5 +107,5 @@ def test_privileges_that_cannot_be_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(privileges, "_libc", Refusing)
     monkeypatch.setattr(os, "setgroups", lambda groups: None)
-    with pytest.raises(PinnerfsError, match="cannot give up privileges: "):
+    with pytest.raises(PinnerfsError, match="cannot drop privileges: "):
         privileges.keep_capabilities()

@@ -214,7 +214,7 @@ def test_the_daemon_dies_under_the_command(folder: Path) -> None:
     done = _run(folder, "sh", "-c", script)
     assert (done.returncode, done.stdout) == (5, "")
     assert "Transport endpoint is not connected" in done.stderr
-    last = "the daemon died under the command, of signal 9: its files answered no more"
+    last = "the daemon was killed by signal 9 while the command ran: its files stopped answering"
     assert done.stderr.splitlines()[-1] == last
 
 
@@ -365,7 +365,7 @@ def test_a_mount_over_everything() -> None:
     """Over / it would be seen by nobody, so it is refused."""
     done = pinnerfs("run", "camera-stall", "--mountpoint", "/", "--", "ls")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: cannot mount over /: nobody would see it; wanted a folder below /\n"
+    assert done.stderr == "Error: cannot mount over /: the mount would be hidden; wanted a directory below /\n"
 
 
 def test_a_user_without_the_device(users_folder: Path) -> None:
@@ -373,7 +373,7 @@ def test_a_user_without_the_device(users_folder: Path) -> None:
     done = _as_user(users_folder, "600", ["true"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        "Error: cannot open /dev/fuse: Permission denied; mounting needs to read and write it (root can help: "
+        "Error: cannot open /dev/fuse: Permission denied; wanted a device to read and write (as root: "
         "chmod 666 /dev/fuse; for a container: --device /dev/fuse)\n"
     )
 
@@ -393,7 +393,9 @@ def test_a_user_without_namespaces(folder: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: cannot make a private mount namespace: No space left on device; wanted root")
+    assert done.stderr.startswith(
+        "Error: cannot create a private mount namespace: No space left on device; wanted root"
+    )
     assert "user.max_user_namespaces above 0" in done.stderr and done.stderr.count("\n") == 1
 
 

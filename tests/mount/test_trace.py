@@ -21,7 +21,7 @@ from tests.mount.support import DEADLINE, Mounts, environment, newest_first, out
 BROKEN = """
 import sys
 from pinnerfs.cli import main
-from pinnerfs.debugfs import attributes, tree
+from pinnerfs.debugfs import attributes, page_pinner, tree
 from pinnerfs.fuse import operations
 
 def breaks(error):
@@ -32,8 +32,8 @@ def breaks(error):
 tree.Tree.listing = breaks(ValueError("injected into listing"))
 tree.Tree.chmod = breaks(OSError("injected into chmod, and without an errno"))
 tree.Tree.make = breaks(SystemExit("injected into make"))
-attributes.OpenRecords.read = breaks(MemoryError("injected into read"))
-attributes.OpenSimpleAttribute.write = breaks(KeyboardInterrupt("injected into write"))
+page_pinner.OpenRecords.read = breaks(MemoryError("injected into read"))
+attributes.OpenNumber.write = breaks(KeyboardInterrupt("injected into write"))
 operations._Handle.fsync = breaks(AssertionError("injected into fsync"))
 main()
 """
@@ -81,8 +81,8 @@ def test_what_is_not_modelled_is_told_once(mount: Mounts) -> None:
             fcntl.lockf(file, fcntl.LOCK_EX)
             assert os.access(device.threshold, os.R_OK)
             os.write(file, b"5")
-    device.expected += [f"somebody asks for {name}, which" for name in ("setxattr", "removexattr")]
-    device.expected.append("somebody asks for ioctl 0x1234, which")
+    device.expected += [f"unsupported operation {name}: " for name in ("setxattr", "removexattr")]
+    device.expected.append("unsupported operation ioctl 0x1234: ")
 
 
 def _lines(log: Path, layer: str) -> list[str]:
@@ -131,11 +131,11 @@ def test_a_trace_of_the_rest(mount: Mounts) -> None:
     assert engine[-1].startswith("up to 3000000 us: 1 pins, 0 releases, 0 longterm_records, in ")
     told = [line.partition(" INFO ")[2] for line in log.read_text().splitlines() if " INFO " in line]
     assert told == [
-        f"mounting on {device.path}, as process {device.pid}",
-        "advanced by 2s",
-        "threshold is 7 us, and the records are cleared",
+        f"mounting on {device.path} (pid {device.pid})",
+        "clock advanced by 2s",
+        "threshold set to 7 us: all records cleared",
         "refused: advance = 'soon' must be a number and a unit (us, ms, s, min, h), such as '300ms'",
-        "done: 'pin task=driver'",
+        "actions done: 'pin task=driver'",
         f"unmounted from {device.path}",
     ]
 

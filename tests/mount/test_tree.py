@@ -275,7 +275,9 @@ def test_every_call_answers_as_recorded_and_as_live(
     live_mountpoint.mkdir()
     answers = _answers(device.path, device.path / "page_pinner", device.path / "page_pinner" / name, here)
     assert answers == RECORDED
-    device.expected += [f"somebody asks for {call}, which is not" for call in ("setxattr", "removexattr", "fallocate")]
+    device.expected += [
+        f"unsupported operation {call}: returning ENOSYS" for call in ("setxattr", "removexattr", "fallocate")
+    ]
     # Nothing of all this went into the books.
     assert device.threshold.read_bytes() == b"300000\n"
     live = _live(permissions, live_mountpoint, here)

@@ -138,7 +138,7 @@ def test_without_user_allow_other(folder: Path) -> None:
     _check(
         done,
         "69\n0\n",
-        f"Error: cannot mount on {folder}/mine: libfuse gave up: fusermount: option allow_other only allowed if "
+        f"Error: cannot mount on {folder}/mine: libfuse failed: fusermount: option allow_other only allowed if "
         "'user_allow_other' is set in /etc/fuse.conf",
     )
 
@@ -162,7 +162,7 @@ def test_what_is_not_ones_own(folder: Path) -> None:
         {sys.executable} -m pinnerfs umount roots
         """,
     )
-    refused = "Error: cannot mount on {0}: libfuse gave up: fusermount: user has no write access to mountpoint {0}"
+    refused = "Error: cannot mount on {0}: libfuse failed: fusermount: user has no write access to mountpoint {0}"
     _check(
         done,
         "69\n69\n1\n1\n1\n0\n1\n1\n",
@@ -170,9 +170,9 @@ def test_what_is_not_ones_own(folder: Path) -> None:
         refused.format(folder / "roots"),
         "Error: cannot unmount roots: ",
         "Error: cannot advance the clock: Permission denied",
-        "Error: cannot mount on roots: it already is a mount point (fuse.pinnerfs); wanted an empty folder",
+        "Error: cannot mount on roots: it is already a mount point (fuse.pinnerfs); wanted an empty directory",
         "Error: cannot unmount roots: ",
-        "Error: roots is a dead mount that cannot be taken down: unmount it first",
+        "Error: cannot mount on roots: the dead mount there cannot be unmounted (as root: umount -l ",
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether one may mount somewhere, judged from the kernel's table alone: nothing is mounted here."""
+"""Checks of a mount point. These tests mount nothing, and replace the kernel's mount table."""
 
 from __future__ import annotations
 
@@ -11,60 +11,61 @@ import pytest
 
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import claim as claims
-from pinnerfs.mounts.claim import claim
+from pinnerfs.mounts.claim import claim, prepare_to_cover
+from pinnerfs.mounts.table import unmount
 from tests.mount.support import DEADLINE
 from tests.mounts.test_table import show_table
 
 
 def test_a_dead_mount_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only what a pinnerfs left is cleared away."""
+    """Only a dead pinnerfs mount is unmounted."""
     show_table(monkeypatch, (bytes(tmp_path), b"fuse.sshfs"))
     monkeypatch.setattr(claims, "is_dead", lambda path: True)
-    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("it was unmounted"))
-    with pytest.raises(PinnerfsError, match=r"a dead mount \(fuse.sshfs\) that is not ours"):
+    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("unmounted it"))
+    with pytest.raises(PinnerfsError, match=r"a dead mount of another type \(fuse.sshfs\) is there"):
         claim(str(tmp_path))
 
 
 @pytest.fixture
 def usable_fuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that can mount, whatever this one can."""
+    """Pretend that this machine can mount."""
     monkeypatch.setattr(claims, "_check_device", lambda: None)
     monkeypatch.setattr(claims, "fusermount", lambda: "fusermount")
 
 
-def test_a_claim_keeps_others_off(usable_fuse: None, tmp_path: Path) -> None:
-    """Who comes second waits until the first has let go, and judges the place only then."""
+def test_a_claim_locks_the_directory(usable_fuse: None, tmp_path: Path) -> None:
+    """A second claim waits for the release of the first, and checks the directory only then."""
     first = claim(str(tmp_path))
-    judged = []
+    refused = []
 
-    def come_second() -> None:
-        with pytest.raises(PinnerfsError, match="the folder is not empty"):
+    def claim_again() -> None:
+        with pytest.raises(PinnerfsError, match="the directory is not empty"):
             claim(str(tmp_path))
-        judged.append(True)
+        refused.append(True)
 
-    second = threading.Thread(target=come_second, daemon=True)
+    second = threading.Thread(target=claim_again, daemon=True)
     second.start()
     second.join(0.05)
-    assert second.is_alive() and not judged
+    assert second.is_alive() and not refused
     (tmp_path / "something").write_text("")
     first.release()
     second.join(DEADLINE)
-    assert judged == [True]
+    assert refused == [True]
 
 
-def test_a_claim_that_is_refused_keeps_nobody_off(usable_fuse: None, tmp_path: Path) -> None:
-    """After an error the place is free at once."""
+def test_a_refused_claim_unlocks(usable_fuse: None, tmp_path: Path) -> None:
+    """After an error the directory can be locked at once."""
     (tmp_path / "something").write_text("")
-    with pytest.raises(PinnerfsError, match="the folder is not empty"):
+    with pytest.raises(PinnerfsError, match="the directory is not empty"):
         claim(str(tmp_path))
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
 
 
-def test_a_folder_that_stays_locked(usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Somebody else's lock, which has nothing to do with mounts, is waited for, but not for ever."""
-    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+def test_a_directory_that_stays_locked(usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A claim waits for a lock that another program holds, but not longer than the timeout."""
+    monkeypatch.setattr(claims, "LOCK_TIMEOUT", 0.05)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
@@ -73,11 +74,60 @@ def test_a_folder_that_stays_locked(usable_fuse: None, monkeypatch: pytest.Monke
         os.close(descriptor)
 
 
-def test_a_dead_mount_that_somebody_else_clears(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Who has judged a mount dead looks again when it is his turn, and leaves alone what is mounted by then."""
-    verdicts = iter([True, True, False])
+def test_a_dead_mount_that_another_process_replaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A dead mount is checked again under the lock, and kept if another process has replaced it meanwhile."""
+    verdicts = iter([True, False])
     show_table(monkeypatch, (bytes(tmp_path), b"fuse.pinnerfs"))
     monkeypatch.setattr(claims, "is_dead", lambda path: next(verdicts))
-    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("it was unmounted"))
-    with pytest.raises(PinnerfsError, match=r"it already is a mount point \(fuse.pinnerfs\)"):
+    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("unmounted it"))
+    with pytest.raises(PinnerfsError, match=r"it is already a mount point \(fuse.pinnerfs\)"):
         claim(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("", "'': the path is empty"),
+        ("missing", "missing: No such file or directory"),
+        ("file", "file: Not a directory"),
+        (".", r"\.: the directory is not empty \('file' is in it\)"),
+    ],
+)
+def test_unfit_directories(
+    usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, reason: str
+) -> None:
+    """An error names the path as it was given, and the reason."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PinnerfsError, match=f"^cannot mount on {reason}$"):
+        claim(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("", "'': the path is empty"),
+        ("missing", "missing: No such file or directory; wanted a directory"),
+        ("file", "file: Not a directory; wanted a directory"),
+        ("/", "/: the mount would be hidden; wanted a directory below /"),
+    ],
+)
+def test_what_cannot_be_covered(
+    usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, reason: str
+) -> None:
+    """An error names the path as it was given, and what was wanted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PinnerfsError, match=f"^cannot mount over {reason}$"):
+        prepare_to_cover(path)
+
+
+def test_a_deleted_working_directory(usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A path relative to a deleted directory is refused with that reason."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for function in (claim, prepare_to_cover, unmount):
+        with pytest.raises(PinnerfsError, match=r"^cannot \w+( \w+)? mnt: the working directory was deleted$"):
+            function("mnt")

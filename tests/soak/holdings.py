@@ -96,11 +96,12 @@ def _kib(name: str, text: str) -> int:
 
 
 def _report() -> None:
-    from pinnerfs.debugfs.attributes import OpenRecords, OpenSimpleAttribute
+    from pinnerfs.debugfs.attributes import OpenNumber
+    from pinnerfs.debugfs.page_pinner import OpenRecords
 
     gc.collect()
     objects = gc.get_objects()
-    handles = sum(isinstance(one, OpenRecords | OpenSimpleAttribute) for one in objects)
+    handles = sum(isinstance(one, OpenRecords | OpenNumber) for one in objects)
     with open(os.environ[REPORT], "a") as file:
         file.write(json.dumps([handles, len(objects)]) + "\n")
 

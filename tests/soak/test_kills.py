@@ -134,7 +134,7 @@ def test_killed_under_a_command(tmp_path: Path, amount: Callable[[int, int], int
             assert begun == "begun" and len(met) == 5 and {int(word) for word in met} <= GONE, done
             assert done.returncode == 0
             assert done.stderr == (
-                f"the daemon died under the command, of signal {deadly.value}: its files answered no more\n"
+                f"the daemon was killed by signal {deadly.value} while the command ran: its files stopped answering\n"
             )
             assert family.left() == []
             assert not is_mounted(tmp_path / "debug")

@@ -18,7 +18,7 @@ from tests.mount.support import DEADLINE, Mounts, is_mounted, mount_table, pinne
 
 AT_ONCE = 3
 CLEARED = "{0}: replaced a dead mount that an earlier daemon left"
-LOST = "Error: cannot mount on {0}: it already is a mount point (fuse.pinnerfs); wanted an empty folder"
+LOST = "Error: cannot mount on {0}: it is already a mount point (fuse.pinnerfs); wanted an empty directory"
 
 
 def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str]]:

@@ -1,0 +1,16 @@
+"""The root directory of the fake debugfs."""
+
+from __future__ import annotations
+
+from pinnerfs.debugfs.control import Control
+from pinnerfs.debugfs.declaration import Directory
+from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.page_pinner import page_pinner_directory
+from pinnerfs.kernel.page_pinner.generations import Generation
+
+__all__ = ["root_directory"]
+
+
+def root_directory(device: Device, generation: Generation) -> Directory:
+    """Declare all that a device's debugfs contains."""
+    return Directory("", 0o700, [page_pinner_directory(device, generation), Control(device).directory()])

@@ -1,0 +1,55 @@
+"""The interface between the binding to libfuse and the operations that it calls."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pinnerfs.debugfs.tree import Node
+
+__all__ = ["OpenHandle", "Operations"]
+
+
+class OpenHandle(Protocol):
+    """An open file. Every method raises OSError with the errno that libfuse answers."""
+
+    @property
+    def node(self) -> Node:
+        """The node of the file, for fstat."""
+
+    def read(self, size: int) -> bytes:
+        """Answer read(2): at most `size` bytes; b"" at the end."""
+
+    def sendfile(self, size: int) -> bytes:
+        """Answer a read for the page cache, which sendfile(2) and splice(2) cause."""
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Take all of the data, or raise."""
+
+    def truncate(self, size: int) -> None:
+        """Answer ftruncate(2)."""
+
+    def fsync(self) -> None:
+        """Answer fsync(2)."""
+
+    def release(self) -> None:
+        """Take note of the last close."""
+
+
+class Operations(Protocol):
+    """The operations of a file system.
+
+    The binding calls the named methods directly. fusepy makes all other calls by name, and answers ENOSYS for a name
+    that is missing. A path is absolute, and each of its characters stands for one byte.
+    """
+
+    def __call__(self, operation: str, *arguments: object) -> object:
+        """Run an operation by its name."""
+
+    def getattr(self, path: str) -> Node:
+        """Return the node at a path."""
+
+    def size(self, node: Node) -> int:
+        """Return the size that stat shows."""
+
+    def open(self, path: str, flags: int) -> OpenHandle:
+        """Open a file."""

@@ -1,0 +1,145 @@
+"""The control files, without a mount."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from pinnerfs import Simulation, load
+from pinnerfs.client import Steering
+from pinnerfs.clock import RealClock
+from pinnerfs.debugfs.control import MAX_ACTIONS, Control
+from pinnerfs.debugfs.declaration import File
+from pinnerfs.debugfs.device import Device
+from pinnerfs.debugfs.page_pinner import OpenRecords
+from tests.mount.support import outcome, scenario
+
+
+class _Files:
+    """The control files of a device, each access with an open of its own."""
+
+    def __init__(self, device: Device) -> None:
+        entries = Control(device).directory().entries
+        self._files = {entry.name: entry for entry in entries if isinstance(entry, File)}
+
+    def read(self, name: str) -> str:
+        return self._files[name].open().read(1 << 20).decode()
+
+    def write(self, name: str, data: bytes) -> None:
+        self._files[name].open().write(data)
+
+
+@pytest.fixture
+def files(device: Device) -> _Files:
+    """The control files of the ten-second-old device."""
+    return _Files(device)
+
+
+def test_the_directory_is_hidden(device: Device) -> None:
+    """It is not listed, open to its owner alone, and its files are read-only or write-only."""
+    directory = Control(device).directory()
+    assert (directory.name, directory.mode, directory.listed) == (".pinnerfs", 0o700, False)
+    assert {entry.name: entry.mode for entry in directory.entries} == {
+        "advance": 0o200,
+        "clock": 0o400,
+        "do": 0o200,
+        "error": 0o400,
+        "pid": 0o400,
+        "stats": 0o400,
+    }
+
+
+def test_advance_and_its_errors(files: _Files) -> None:
+    """A time advances the clock; anything else is EINVAL with the reason in `error`, until the next success."""
+    files.write("advance", b"5s\n")
+    assert files.read("clock") == "15000000\n"
+    for wrong in (b"", b"5", b"-1s", b"\xff", b"5 s s"):
+        assert outcome(lambda wrong=wrong: files.write("advance", wrong)) == -errno.EINVAL  # type: ignore[misc]
+        assert files.read("error").endswith("\n")
+    assert files.read("clock") == "15000000\n"
+    files.write("advance", b"0s")
+    assert files.read("error") == ""
+
+
+def test_stats_prints_every_counter(
+    device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """stats prints a line for each counter of the simulation, in its order, with the events up to now."""
+    twin = Simulation(load(scenario(tmp_path)))
+    twin.advance_to(device.clock.now())
+    assert files.read("stats") == "".join(f"{name} {value}\n" for name, value in twin.stats().items())
+    assert files.read("stats").startswith("pins 11\nreleases 10\n")
+    monkeypatch.setattr(Simulation, "stats", lambda self: {"a_new_counter": 3, "another": 0})
+    assert files.read("stats") == "a_new_counter 3\nanother 0\n"
+
+
+def test_an_advance_that_times_out(
+    device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops with ETIMEDOUT and the clock at the last applied event; the client then continues to the same end."""
+    monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
+    assert outcome(lambda: files.write("advance", b"8000h")) == -errno.ETIMEDOUT
+    came = device.clock.now() - 10_000_000
+    left = 8000 * 3600 * 10**6 - came
+    assert min(came, left) > 0
+    assert files.read("error") == f"advance = '8000h' timed out after 0 s: advanced {came}us, {left}us left\n"
+    # Through the client, as `pinnerfs ctl` does it. With a timeout of 0 each write advances by one step.
+    writes: list[str] = []
+
+    def write(self: Steering, name: str, text: str) -> None:
+        writes.append(text)
+        files.write(name, text.encode())
+
+    (tmp_path / ".pinnerfs").mkdir()
+    monkeypatch.setattr(Steering, "_read", lambda self, name: files.read(name))
+    monkeypatch.setattr(Steering, "_write", write)
+    Steering(tmp_path).advance("20h")
+    assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6
+    assert len(writes) > 1
+    twin = Simulation(load(scenario(tmp_path)))
+    twin.advance_to(device.clock.now())
+    with device.up_to_now() as simulation:
+        assert simulation.longterm_pinner() == twin.longterm_pinner() != ""
+
+
+def test_an_error_fits_a_terminal(files: _Files) -> None:
+    """For any write the reason is one line of printable text of limited length."""
+    for data in (b"9" * 100_000, b"\x1b[31m\n" * 1000):
+        for name in ("advance", "do"):
+            assert outcome(lambda name=name, data=data: files.write(name, data)) == -errno.EINVAL  # type: ignore[misc]
+            reason = files.read("error")
+            assert reason.endswith("\n") and reason[:-1].isprintable() and 10 < len(reason) < 5000
+
+
+def test_too_many_actions(files: _Files) -> None:
+    """More actions than FUSE delivers in one write are refused, with the sizes that came and that are allowed."""
+    assert outcome(lambda: files.write("do", b"#" * (MAX_ACTIONS + 1))) == -errno.EINVAL
+    assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
+
+
+def test_advance_of_a_real_clock(tmp_path: Path) -> None:
+    """A real clock refuses with EPERM, and names the option for a manual one."""
+    files = _Files(Device(Simulation(load(scenario(tmp_path))), RealClock()))
+    assert outcome(lambda: files.write("advance", b"5s")) == -errno.EPERM
+    assert "--clock manual" in files.read("error")
+
+
+def test_live_actions(device: Device, files: _Files) -> None:
+    """do pins and releases at the clock's time; a refused write is EINVAL, with the reason in `error`."""
+    files.write("do", b"pin task=driver hold=1s\n")
+    device.clock.advance(1_000_000)
+    assert OpenRecords(device).read(4096).startswith(b"Page pinned ts 1000000 us count 1\n")
+    assert outcome(lambda: files.write("do", b"pin task=nobody")) == -errno.EINVAL
+    assert files.read("error") == "line 1: task = 'nobody' must be one of 'driver'\n"
+    files.write("do", b"pin task=driver")
+    assert files.read("error") == ""
+
+
+def test_control_files_are_read_only_or_write_only(files: _Files) -> None:
+    """A read of advance and do is EINVAL, and so is a write to the others."""
+    for name in ("advance", "do"):
+        assert outcome(lambda name=name: files.read(name)) == -errno.EINVAL  # type: ignore[misc]
+    for name in ("clock", "error", "pid", "stats"):
+        assert outcome(lambda name=name: files.write(name, b"1")) == -errno.EINVAL  # type: ignore[misc]

@@ -1,0 +1,104 @@
+"""The operations and their trace, without a mount."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+import pytest
+
+from pinnerfs.debugfs.attributes import command_file, text_file
+from pinnerfs.debugfs.declaration import Directory
+from pinnerfs.debugfs.tree import Tree
+from pinnerfs.fuse.operations import TreeOperations
+from pinnerfs.fuse.protocols import Operations
+from pinnerfs.fuse.tracing import traced
+from tests.mount.support import outcome
+
+
+@pytest.fixture
+def operations() -> Operations:
+    """The operations on a tree of a text and a command, as `serve` uses them."""
+    root = Directory("", 0o700, [text_file("text", lambda: "x" * 100), command_file("do", lambda data: None)])
+    return TreeOperations(Tree(root, 1, 2), ready=lambda: None, sendfile=False)
+
+
+def test_no_trace_costs_nothing(operations: Operations) -> None:
+    """Without the trace the operations are used as they are."""
+    assert traced(operations) is operations
+
+
+def test_each_request_is_logged(operations: Operations, caplog: pytest.LogCaptureFixture) -> None:
+    """A line has the arguments and the answer or errno; the lines of an open file share its number."""
+    caplog.set_level(logging.DEBUG, "pinnerfs.trace.fuse")
+    wrapped = traced(operations)
+    assert wrapped.size(wrapped.getattr("/text")) == 0
+    file = wrapped.open("/text", os.O_RDONLY)
+    assert file.node.ino == 2
+    assert outcome(lambda: file.sendfile(4096)) == -errno.EINVAL
+    assert file.read(4096) == b"x" * 100
+    file.release()
+    command = wrapped.open("/do", os.O_WRONLY)
+    command.write(b"now", 0)
+    command.truncate(5)
+    assert outcome(command.fsync) == -errno.EINVAL
+    command.release()
+    assert wrapped("readdir", None, wrapped("opendir", "/")) == [
+        ".",
+        "..",
+        ("do", {"st_ino": 3, "st_mode": 0o100200}, 0),
+        ("text", {"st_ino": 2, "st_mode": 0o100444}, 0),
+    ]
+    assert outcome(lambda: wrapped("mkdir", "/new", 0o755)) == -errno.EPERM
+    assert caplog.messages == [
+        "fuse: getattr('/text'): ino 2 mode 100444 owner 1:2 size 0",
+        f"fuse: open('/text', {os.O_RDONLY}): file 1",
+        "fuse: file 1.getattr(): ino 2 mode 100444 owner 1:2 size 0",
+        "fuse: file 1.sendfile(4096): EINVAL",
+        f"fuse: file 1.read(4096): {b'x' * 64!r}... (100 bytes)",
+        "fuse: file 1.release(): done",
+        f"fuse: open('/do', {os.O_WRONLY}): file 2",
+        "fuse: file 2.write(b'now', 0): done",
+        "fuse: file 2.truncate(5): done",
+        "fuse: file 2.fsync(): EINVAL",
+        "fuse: file 2.release(): done",
+        "fuse: opendir('/'): 1",
+        f"fuse: readdir(None, 1): {wrapped('readdir', None, 1)!r}",
+        "fuse: mkdir('/new', 493): EPERM",
+    ]
+
+
+def test_a_bug_is_logged_by_its_exception(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that is no OSError has no errno; the trace shows it, and passes it on."""
+
+    def breaks(data: bytes) -> None:
+        raise ValueError("a bug")
+
+    caplog.set_level(logging.DEBUG, "pinnerfs.trace.fuse")
+    tree = Tree(Directory("", 0o700, [command_file("do", breaks)]), 1, 2)
+    file = traced(TreeOperations(tree, ready=lambda: None, sendfile=False)).open("/do", os.O_WRONLY)
+    with pytest.raises(ValueError, match="a bug"):
+        file.write(b"x", 0)
+    assert caplog.messages[-1] == "fuse: file 1.write(b'x', 0): ValueError('a bug')"
+
+
+def test_missing_operations_stay_missing(operations: Operations, caplog: pytest.LogCaptureFixture) -> None:
+    """The binding looks which operations there are; the trace adds none."""
+    caplog.set_level(logging.DEBUG, "pinnerfs.trace.fuse")
+    for either in (operations, traced(operations)):
+        assert hasattr(either, "readdir") and not hasattr(either, "getxattr")
+
+
+def test_a_reader_that_gets_nothing(operations: Operations, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is opened for reading and closed unread is logged once, with the remedy; other files are not."""
+    operations.open("/do", os.O_WRONLY).release()
+    reader = operations.open("/text", os.O_RDONLY)
+    reader.read(1)
+    reader.release()
+    assert caplog.messages == []
+    for _ in range(2):
+        operations.open("/text", os.O_RDONLY).release()
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("/text was opened for reading and closed unread: ")
+    assert caplog.messages[0].endswith("mount with --sendfile")
