@@ -32,6 +32,7 @@ setup-oracle:
 lint: .venv/.stamp
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 # What cannot be installed cannot be measured; the table says so.
