@@ -14,7 +14,8 @@ from tests.mount.support import DEADLINE, OWN_SBIN, ROOT, environment, newest_fi
 
 # The helper as a wheel installs it: a program that imports one function and calls it.
 HELPER = f"""#!/bin/sh
-PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
+export PYTHONPATH={shlex.quote(str(ROOT))}
+exec {shlex.quote(sys.executable)} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
 """
 
 INSIDE = f"""
