@@ -140,7 +140,9 @@ def test_dump_on_a_terminal_that_takes_long() -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         with os.fdopen(theirs, "wb", buffering=0) as stderr:
-            shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=DEADLINE, check=True)
+            shown = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=DEADLINE, check=True
+            )
             progress = os.read(ours, 65536).decode()
         assert terminal
     assert shown.stdout == plain.stdout != b""
