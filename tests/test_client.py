@@ -16,6 +16,7 @@ import pinnerfs
 from pinnerfs import client
 from pinnerfs.client import Client, MountedDevice, mounted
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.table import fusermount
 from pinnerfs.testing import directories
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE
@@ -30,6 +31,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """A directory for temporary files, which is empty again after the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield tmp_path
+    fusermount.cache_clear()  # of this process, which other tests share
     left = sorted(tmp_path.iterdir())
     for directory in left:
         directories.remove_directory(directory)
