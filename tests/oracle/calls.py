@@ -1,4 +1,4 @@
-"""Making the recorded system calls, from one process inside a world."""
+"""Making the recorded system calls, from one process inside a sandbox."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.oracle.cases import DEBUGFS, Case, Op
-from tests.oracle.world import World
+from tests.oracle.sandbox import Sandbox
 
-__all__ = ["Calls", "Unknown", "error_name", "open_flags"]
+__all__ = ["Calls", "UnknownCall", "error_name", "open_flags"]
 
 FILES = {"th": "threshold", "lt": "longterm_pinner", "ft": "failure_tracking", "acf": "alloc_contig_failed"}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,7 +34,7 @@ PATTERNS: list[tuple[str, str]] = [
 ]
 
 
-class Unknown(Exception):
+class UnknownCall(Exception):
     """A call that this harness cannot make by itself."""
 
 
@@ -55,28 +55,28 @@ def open_flags(words: str) -> int:
 class Calls:
     """A process's open file, and the calls on it. An answer has the keys of the recorded one."""
 
-    def __init__(self, world: World, case: Case) -> None:
-        self.world = world
+    def __init__(self, sandbox: Sandbox, case: Case) -> None:
+        self.sandbox = sandbox
         self.case = case
         self._path = f"{DEBUGFS}/page_pinner/{FILES.get(case.family, '')}"
         self._flags = os.O_RDONLY
         self.fd = -1
 
     def perform(self, call: str) -> Op:
-        """Make a call. Raises Unknown where it is none of these."""
+        """Make a call. Raises UnknownCall where it is none of these."""
         for name, pattern in PATTERNS:
             match = re.fullmatch(pattern, call, re.DOTALL)
             if match:
                 function: Callable[..., Op] = getattr(self, f"_{name}")
                 if name not in ("open", "close") and self.fd < 0:
                     if self._path.endswith("/"):
-                        raise Unknown(call)  # nothing says of which file
+                        raise UnknownCall(call)  # nothing says of which file
                     # A list that begins with a read, or reads on after a close, has opened the file just before.
                     self.fd = os.open(
                         self._path, self._flags if name in ("read", "pread", "lseek", "read_into") else os.O_WRONLY
                     )
                 return self.answer(lambda function=function, match=match: function(*match.groups()))  # type: ignore[misc]
-        raise Unknown(call)
+        raise UnknownCall(call)
 
     @staticmethod
     def answer(call: Callable[[], Op]) -> Op:
@@ -87,7 +87,7 @@ class Calls:
             return {"ret": -1, "errno": error_name(error)}
         except (AttributeError, SyntaxError, ValueError) as error:
             # A flag, a whence or a literal that means nothing here.
-            raise Unknown(str(error)) from None
+            raise UnknownCall(str(error)) from None
 
     def _open(self, path: str, flags: str) -> Op:
         self._path = path

@@ -17,11 +17,11 @@ DEBUGFS = "/sys/kernel/debug"
 Op = dict[str, Any]
 
 # The files that a generation lacks; a case that asks for one of them cannot be put to it.
-_LACKING = {"introduced": ("alloc_contig_failed", "failure_tracking")}
+_MISSING_FILES = {"introduced": ("alloc_contig_failed", "failure_tracking")}
 
 
 # That count as toybox rev, xxd and hexdump show it.
-_IN_OTHER_WRITINGS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
+_ENCODED_COUNTS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Case:
     hold_ms: int
     note: str
     boot: str
-    further: bool = False  # of a file that is not in the repository
+    extra: bool = False  # of a file that is not in the repository
     problem: str | None = None
 
     @property
@@ -51,28 +51,28 @@ class Case:
         return self.name.split(".")[0]
 
 
-def _must(found: bool, reason: str) -> None:
+def _require(found: bool, reason: str) -> None:
     if not found:
         raise ValueError(reason)
 
 
 def _case(raw: Any) -> Case:
     """A line's case. Raises ValueError where it does not say all that a replay needs."""
-    _must(isinstance(raw, dict) and isinstance(raw.get("case"), str), "no object with a `case`")
+    _require(isinstance(raw, dict) and isinstance(raw.get("case"), str), "no object with a `case`")
     setup = raw.get("setup") or {}
     ops = raw.get("ops", [])
-    _must(isinstance(setup, dict), "`setup` is no object")
+    _require(isinstance(setup, dict), "`setup` is no object")
     if raw.get("kind") == "shell":
         for key in ("shell", "script", "stdout", "stderr"):
-            _must(isinstance(raw.get(key), str), f"no text `{key}`")
-        _must(isinstance(raw.get("exit"), int | str), "no `exit`")
+            _require(isinstance(raw.get(key), str), f"no text `{key}`")
+        _require(isinstance(raw.get("exit"), int | str), "no `exit`")
     else:
-        _must(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither shell nor sys")
+        _require(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither shell nor sys")
         fine = isinstance(ops, list) and all(isinstance(op, dict) and isinstance(op.get("call"), str) for op in ops)
-        _must(fine and any(len(op) > 1 for op in ops), "no `ops` with a `call` and its answer")
+        _require(fine and any(len(op) > 1 for op in ops), "no `ops` with a `call` and its answer")
     if raw.get("auto"):
-        _must(isinstance(setup.get("threshold"), str | int), "no threshold in `setup`")
-        _must(isinstance(setup.get("long_pins", 0), int), "`long_pins` is no number")
+        _require(isinstance(setup.get("threshold"), str | int), "no threshold in `setup`")
+        _require(isinstance(setup.get("long_pins", 0), int), "`long_pins` is no number")
     return Case(
         name=raw["case"],
         auto=bool(raw.get("auto")),
@@ -92,7 +92,7 @@ def _case(raw: Any) -> Case:
 
 
 def load(path: Path) -> Iterator[Case]:
-    """The cases of a file, or of every .jsonl file of a folder. A line that is none becomes one with a `problem`."""
+    """The cases of a file, or of every .jsonl file of a directory. A line that is none becomes one with a `problem`."""
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
@@ -108,21 +108,21 @@ def _unreadable(name: str, reason: str) -> Case:
     return Case(name, True, None, "", 0, 0, "", "", (), None, 0, 0, "", "", problem=problem)
 
 
-def load_all(further: Path | None) -> list[Case]:
-    """The cases of the repository, then those of a further file or folder that do not stand among them.
+def load_all(extra: Path | None) -> list[Case]:
+    """The cases of the repository, then those of a extra file or directory that do not stand among them.
 
     Raises OSError where there is no such file, and ValueError where there is no case in it.
     """
     cases = list(load(RECORDED))
-    if further is not None:
-        more = list(load(further))
-        _must(bool(more), f"there is no case in {further}")
+    if extra is not None:
+        more = list(load(extra))
+        _require(bool(more), f"there is no case in {extra}")
         known = set(map(repr, cases))
-        cases += [replace(case, further=True) for case in more if repr(case) not in known]
+        cases += [replace(case, extra=True) for case in more if repr(case) not in known]
     return cases
 
 
-def _lines_without(text: str, words: tuple[str, ...]) -> str:
+def _listing_without(text: str, words: tuple[str, ...]) -> str:
     """A listing without the files of these names: their lines, and their blocks in what stat prints."""
     kept: list[str] = []
     dropping = False
@@ -136,12 +136,12 @@ def _lines_without(text: str, words: tuple[str, ...]) -> str:
     return "".join(kept)
 
 
-def _other_record(value: Any) -> Any:
+def _with_count_1(value: Any) -> Any:
     """The count of a record is 1 where the generation that answered printed 0."""
     if isinstance(value, str):
         return value.replace(" us count 0", " us count 1")
     if isinstance(value, list):
-        return [_other_record(item) for item in value]
+        return [_with_count_1(item) for item in value]
     return value
 
 
@@ -152,16 +152,16 @@ def for_generation(case: Case, generation: str) -> Case | None:
     """
     if generation == RECORDED_BY:
         return case
-    lacking = _LACKING[generation]
+    missing = _MISSING_FILES[generation]
     asked = case.script + " ".join(op["call"] for op in case.ops)
-    if any(name in asked for name in lacking) or case.family in ("ft", "acf"):
+    if any(name in asked for name in missing) or case.family in ("ft", "acf"):
         return None
-    ops = tuple({key: _without(_other_record(value), lacking) for key, value in op.items()} for op in case.ops)
+    ops = tuple({key: _without(_with_count_1(value), missing) for key, value in op.items()} for op in case.ops)
     # toybox rev shows records from right to left.
-    stdout = _other_record(_lines_without(case.stdout, lacking))
-    for recorded, other in _IN_OTHER_WRITINGS:
+    stdout = _with_count_1(_listing_without(case.stdout, missing))
+    for recorded, other in _ENCODED_COUNTS:
         stdout = stdout.replace(recorded, other)
-    return replace(case, stdout=stdout, stderr=_lines_without(case.stderr, lacking), ops=ops)
+    return replace(case, stdout=stdout, stderr=_listing_without(case.stderr, missing), ops=ops)
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pinnerfs
-from tests.oracle.forms import Answered
+from tests.oracle.comparison import Comparison
 
 __all__ = ["CAVEATS", "END", "START", "Caveat", "judge", "section", "table"]
 
@@ -28,7 +28,7 @@ class Caveat:
     recorded: str = ""
     gives: str = ""
 
-    def covers(self, case: str, answer: Answered) -> bool:
+    def covers(self, case: str, answer: Comparison) -> bool:
         """Whether an answer of a case is among those that it speaks of."""
         return (
             re.fullmatch(self.case, case) is not None
@@ -49,7 +49,7 @@ def _load() -> list[Caveat]:
 CAVEATS = _load()
 
 
-def judge(case: str, answers: Iterable[Answered]) -> tuple[list[str], list[Caveat]]:
+def judge(case: str, answers: Iterable[Comparison]) -> tuple[list[str], list[Caveat]]:
     """What is wrong with a case, and the caveats that excuse it.
 
     An answer that differs must be covered by a caveat, which says what came instead. Of the answers that a caveat

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.oracle.cases import load_all
-from tests.oracle.replay import Worlds
+from tests.oracle.replay import SandboxPool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Further cases to replay."""
-    parser.addoption("--oracle", metavar="PATH", type=Path, help="replay the cases of this file or folder, too")
+    parser.addoption("--oracle", metavar="PATH", type=Path, help="replay the cases of this file or directory, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,13 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxPool]:
     """Mounts at /sys/kernel/debug, each in a namespace of its own, taken down at the end."""
-    worlds = Worlds(tmp_path_factory.mktemp("oracle"))
+    sandboxes = SandboxPool(tmp_path_factory.mktemp("oracle"))
     try:
-        yield worlds
+        yield sandboxes
     finally:
-        worlds.close()
+        sandboxes.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.oracle.cases import RECORDED, Case, load
-from tests.oracle.hints import hints
+from tests.oracle.partial_records import partial_records
 
 __all__ = ["SLOT", "Layout", "Pin", "pins_of", "pins_shown", "recorded_pins", "scenario"]
 
@@ -35,7 +35,7 @@ FLAGS = ("referenced", "uptodate", "mappedtodisk", "swapbacked")
 FIRST_BLOCK = {4: 4, 5: 60, 6: 300}
 BLOCKS = 400
 FRAMES_OF_BLOCK = 1024
-MADE_UP = 8  # pins that are made up, over and over
+INVENTED = 8  # pins that are made up, over and over
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def pins_shown(*values: Any) -> list[Pin]:
     return list(reversed(seen.values()))
 
 
-def _deep() -> Case:
+def _deep_stack_case() -> Case:
     """The case that shows the record with the deep stack, which the cases `lt.deep.` read as well."""
     return next(case for case in load(RECORDED) if case.name == "lt.deep-stack")
 
@@ -85,34 +85,34 @@ def _deep() -> Case:
 def pins_of(case: Case) -> tuple[Pin, ...]:
     """The pins of the setup, oldest first. Where not every record is shown the rest is made up, all alike."""
     if case.name.startswith("lt.deep."):
-        return tuple(recorded_pins(_deep()))
+        return tuple(recorded_pins(_deep_stack_case()))
     shown = recorded_pins(case)
     whole = shown and len(shown) >= case.long_pins
-    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= MADE_UP):
-        shown = list(reversed(_hinted(case)))
+    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= INVENTED):
+        shown = list(reversed(_partly_shown(case)))
     elif whole:
         return tuple(shown)
     left = case.long_pins - len(shown)
-    made_up = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(MADE_UP, left))]
-    if left > MADE_UP and len(shown) == 1:
+    invented = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(INVENTED, left))]
+    if left > INVENTED and len(shown) == 1:
         # A full ring: a task for each of its pins would take long to read in. The one that is shown is the oldest.
-        assert case.long_pins % MADE_UP == 0
-        return (*shown, *made_up[: MADE_UP - 1])
-    return (*made_up[:left], *shown) if shown else tuple(made_up[:MADE_UP])
+        assert case.long_pins % INVENTED == 0
+        return (*shown, *invented[: INVENTED - 1])
+    return (*invented[:left], *shown) if shown else tuple(invented[:INVENTED])
 
 
-def _hinted(case: Case) -> list[Pin]:
-    """The newest pins as far as the answer lets them be known, the newest first."""
-    known = hints(case)
+def _partly_shown(case: Case) -> list[Pin]:
+    """The newest pins as far as the answer lets them be partial, the newest first."""
+    partial = partial_records(case)
     pins = []
-    for number in range(min(case.long_pins, MADE_UP, max(len(known.holds), len(known.pfns)))):
+    for number in range(min(case.long_pins, INVENTED, max(len(partial.holds), len(partial.pfns)))):
         pin = Pin(case.hold_ms * 1000 + 200 + 7 * number)
-        if number < len(known.holds):
-            pin = replace(pin, hold=known.holds[number])
-        if number < len(known.pfns):
-            pin = replace(pin, pfn=known.pfns[number], digits=len(str(known.pfns[number])))
-        if number < len(known.flags):
-            pin = replace(pin, flags=tuple(flag for flag in known.flags[number] if flag))
+        if number < len(partial.holds):
+            pin = replace(pin, hold=partial.holds[number])
+        if number < len(partial.pfns):
+            pin = replace(pin, pfn=partial.pfns[number], digits=len(str(partial.pfns[number])))
+        if number < len(partial.flags):
+            pin = replace(pin, flags=tuple(flag for flag in partial.flags[number] if flag))
         pins.append(pin)
     return pins
 
@@ -122,7 +122,7 @@ class Layout:
 
     def __init__(self, pins: Iterable[Pin]) -> None:
         self._flags: dict[int, tuple[str, ...]] = {}  # by block
-        self._others: dict[tuple[int, tuple[str, ...]], int] = {}  # the block of such digits and flags
+        self._shared_blocks: dict[tuple[int, tuple[str, ...]], int] = {}  # the block of such digits and flags
         self._stacks: list[tuple[str, ...]] = []
         for pin in pins:
             self._place(pin)
@@ -133,14 +133,14 @@ class Layout:
         """See to a block for a pin: its own page's, unless pages of other flags have that one."""
         if pin.pfn is not None and self._flags.setdefault(pin.pfn // FRAMES_OF_BLOCK, pin.flags) == pin.flags:
             return
-        if (pin.digits, pin.flags) not in self._others:
+        if (pin.digits, pin.flags) not in self._shared_blocks:
             block = FIRST_BLOCK[pin.digits]
             while block in self._flags:
                 block += 1
-            self._others[pin.digits, pin.flags] = block
+            self._shared_blocks[pin.digits, pin.flags] = block
             self._flags[block] = pin.flags
 
-    def _has_own(self, pin: Pin) -> bool:
+    def _has_own_block(self, pin: Pin) -> bool:
         return pin.pfn is not None and self._flags.get(pin.pfn // FRAMES_OF_BLOCK) == pin.flags
 
     def stack(self, pin: Pin) -> str:
@@ -149,13 +149,13 @@ class Layout:
 
     def region(self, pin: Pin) -> str:
         """The key that says where its pages lie."""
-        if self._has_own(pin):
+        if self._has_own_block(pin):
             return f'region = "r{(pin.pfn or 0) // FRAMES_OF_BLOCK}"'
-        return f'region = "r{self._others[pin.digits, pin.flags]}"'
+        return f'region = "r{self._shared_blocks[pin.digits, pin.flags]}"'
 
     def page(self, pin: Pin) -> str:
         """The keys that say which page it is: its own, or any of a region."""
-        return f"{self.region(pin)}\npfn = {pin.pfn}" if self._has_own(pin) else self.region(pin)
+        return f"{self.region(pin)}\npfn = {pin.pfn}" if self._has_own_block(pin) else self.region(pin)
 
     def tables(self) -> list[str]:
         """What comes before the tasks."""

@@ -1,4 +1,4 @@
-"""Running a recorded script with its shell, inside a world."""
+"""Running a recorded script with its shell, inside a sandbox."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from tests.oracle.cases import Case
-from tests.oracle.world import World
+from tests.oracle.sandbox import Sandbox
 
-__all__ = ["SHELLS", "Answer", "begins_with_sendfile", "busybox_head_fails", "missing_tools", "run_shell"]
+__all__ = ["SHELLS", "ShellAnswer", "begins_with_sendfile", "busybox_head_reports_errors", "missing_tools", "run_shell"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
@@ -29,15 +29,15 @@ SHELLS = {
 }
 # Programs that are packages of their own, beside what every Debian has.
 TOOLS = ("busybox", "toybox", "python3", "perl", "less", "xxd", "rev", "hexdump", "file", "setpriv", "diff", "cmp")
-# What an earlier case of the same kind left in /tmp.
-LEFT_IN_TMP = {"/tmp/v31": "31\n"}
-PATIENT = Path(__file__).with_name("patient.py")
-PATIENCE = 60  # seconds for a script, however busy the machine is
+# What an earlier case of the same kind leftovers in /tmp.
+LEFTOVERS = {"/tmp/v31": "31\n"}
+SLEEP_TIMEOUT = Path(__file__).with_name("sleep_timeout.py")
+DEADLINE = 60  # seconds for a script, however busy the machine is
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a script left: its status ("timeout" where it had to be stopped) and what it wrote."""
+class ShellAnswer:
+    """What a script leftovers: its status ("timeout" where it had to be stopped) and what it wrote."""
 
     exit: int | str
     stdout: str
@@ -61,30 +61,32 @@ def begins_with_sendfile(case: Case) -> bool:
 
 
 @cache
-def busybox_head_fails() -> bool:
+def busybox_head_reports_errors() -> bool:
     """Return whether this busybox's `head` exits with an error when it cannot write, which a full disk shows."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(["busybox", "head", "-n", "1", "/etc/passwd"], stdout=full, stderr=subprocess.DEVNULL)
     return done.returncode != 0
 
 
-def _own_programs(case: Case) -> dict[str, str]:
+def _replacement_programs(case: Case) -> dict[str, str]:
     """Return the programs, by name, that stand in for the machine's own: one line of shell each."""
     programs = {}
     for name in ("sleep", "timeout"):
         if re.search(rf"\b{name} [\d.]", case.script):
-            programs[name] = f'exec {sys.executable} -I {PATIENT} {name} "$@"'
+            programs[name] = f'exec {sys.executable} -I {SLEEP_TIMEOUT} {name} "$@"'
     return programs
 
 
-def _run(case: Case, program: str, name: str, left: dict[str, str], enough: tuple[int, int] | None) -> Answer:
+def _run(
+    case: Case, program: str, name: str, leftovers: dict[str, str], line_limits: tuple[int, int] | None
+) -> ShellAnswer:
     os.umask(0o022)
-    for path, text in left.items():
+    for path, text in leftovers.items():
         with open(path, "w") as file:
             file.write(text)
     environment = ENVIRONMENT
     os.mkdir("/tmp/.bin")
-    for called, script in _own_programs(case).items():
+    for called, script in _replacement_programs(case).items():
         with open(f"/tmp/.bin/{called}", "w") as file:
             file.write(f"#!/bin/sh\n{script}\n")
         os.chmod(f"/tmp/.bin/{called}", 0o755)
@@ -105,45 +107,47 @@ def _run(case: Case, program: str, name: str, left: dict[str, str], enough: tupl
         env=environment,
         cwd="/",
     ) as process:
-        status, (out, err) = _listen(process, enough)
-    return Answer(status, out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"))
+        status, (out, err) = _read_output(process, line_limits)
+    return ShellAnswer(status, out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"))
 
 
-def _listen(process: subprocess.Popen[bytes], enough: tuple[int, int] | None) -> tuple[int | str, list[bytes]]:
-    """Take what a process writes until its end. It is stopped as soon as both outputs have `enough` lines."""
+def _read_output(
+    process: subprocess.Popen[bytes], line_limits: tuple[int, int] | None
+) -> tuple[int | str, list[bytes]]:
+    """Take what a process writes until its end. It is stopped as soon as both outputs have `line_limits` lines."""
     assert process.stdout is not None and process.stderr is not None
-    said = [b"", b""]
-    deadline = time.monotonic() + PATIENCE
+    output = [b"", b""]
+    deadline = time.monotonic() + DEADLINE
     with selectors.DefaultSelector() as selector:
         for index, pipe in enumerate((process.stdout, process.stderr)):
             selector.register(pipe, selectors.EVENT_READ, index)
         while selector.get_map():
             for key, _ in selector.select(max(0, deadline - time.monotonic())):
                 part = os.read(key.fd, 1 << 16)
-                said[key.data] += part
+                output[key.data] += part
                 if not part:
                     selector.unregister(key.fileobj)
-            has_enough = enough is not None and all(
-                text.count(b"\n") >= lines for text, lines in zip(said, enough, strict=True)
+            limits_reached = line_limits is not None and all(
+                text.count(b"\n") >= lines for text, lines in zip(output, line_limits, strict=True)
             )
-            if has_enough or time.monotonic() > deadline:
+            if limits_reached or time.monotonic() > deadline:
                 process.kill()
-                return "timeout", said
-    return process.wait(max(1, deadline - time.monotonic())), said
+                return "timeout", output
+    return process.wait(max(1, deadline - time.monotonic())), output
 
 
-def run_shell(world: World, case: Case, left: dict[str, str] | None = None) -> Answer:
-    """Return the answer of the script, with files that earlier cases left in /tmp.
+def run_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str] | None = None) -> ShellAnswer:
+    """Return the answer of the script, with files that earlier cases leftovers in /tmp.
 
-    A script that was stopped when it was recorded is stopped when it has said as much, and one line more.
+    A script that was stopped when it was recorded is stopped when it has output as much, and one line more.
     """
     assert case.shell is not None
     program, name = SHELLS[case.shell]
     found = shutil.which(program, path=PATH)
     assert found is not None
-    enough = None
+    line_limits = None
     if case.exit == "timeout":
-        enough = (case.stdout.count("\n"), case.stderr.count("\n") + 1)
-    answer = world.inside(_run, case, found, name, LEFT_IN_TMP | (left or {}), enough, uid=case.uid)
-    assert isinstance(answer, Answer)
+        line_limits = (case.stdout.count("\n"), case.stderr.count("\n") + 1)
+    answer = sandbox.call(_run, case, found, name, LEFTOVERS | (leftovers or {}), line_limits, uid=case.uid)
+    assert isinstance(answer, ShellAnswer)
     return answer

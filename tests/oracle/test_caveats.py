@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.oracle.cases import RECORDED, for_generation, load
 from tests.oracle.caveats import CAVEATS, PAGE, judge, section, table
-from tests.oracle.forms import Answered, canonical
+from tests.oracle.comparison import Comparison, canonical
 
 
 def test_the_page_has_the_table_of_caveats() -> None:
@@ -14,15 +14,15 @@ def test_the_page_has_the_table_of_caveats() -> None:
 
 def test_every_caveat_speaks_of_a_recorded_answer() -> None:
     """No caveat outlives its case."""
-    answers = [(case.name, Answered(op["call"], repr(op), "", False)) for case in load(RECORDED) for op in case.ops]
+    answers = [(case.name, Comparison(op["call"], repr(op), "", False)) for case in load(RECORDED) for op in case.ops]
     for case in load(RECORDED):
-        answers += [(case.name, Answered(what, "", "", False)) for what in ("stdout", "stderr")]
+        answers += [(case.name, Comparison(what, "", "", False)) for what in ("stdout", "stderr")]
     for caveat in CAVEATS:
         assert any(caveat.covers(name, answer) for name, answer in answers), caveat
 
 
 def _of_read_0(got: str, *, same: bool = False, recorded: str = "ENOMEM") -> list[str]:
-    return judge("lt.sizes", [Answered("read(0)", recorded, got, same)])[0]
+    return judge("lt.sizes", [Comparison("read(0)", recorded, got, same)])[0]
 
 
 def test_a_caveat_excuses_what_it_names_and_that_alone() -> None:
@@ -31,7 +31,7 @@ def test_a_caveat_excuses_what_it_names_and_that_alone() -> None:
     assert "no longer true" in _of_read_0("{'ret': 0}", same=True)[0]
     assert "got {'ret': -1}" in _of_read_0("{'ret': -1}")[0]
     assert "recorded nothing" in _of_read_0("{'ret': 0}", recorded="nothing")[0]
-    assert judge("lt.sizes", [Answered("read(1)", "x", "y", False)])[0] == ["read(1): recorded x, got y"]
+    assert judge("lt.sizes", [Comparison("read(1)", "x", "y", False)])[0] == ["read(1): recorded x, got y"]
 
 
 def test_forms_keep_what_a_fake_must_share() -> None:

@@ -24,7 +24,7 @@ from tests.mount import support
 from tests.oracle.cases import DEBUGFS
 from tests.oracle.scenarios import SLOT
 
-__all__ = ["World", "WorldError", "why_no_mount"]
+__all__ = ["Sandbox", "SandboxError", "why_no_mount"]
 
 DEADLINE = 90  # seconds for a case, unless it says otherwise; far more than it takes, however busy the machine is
 USER = 1000  # the ordinary user of the recorded cases is called `user`
@@ -35,39 +35,39 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 1 << 18, 0x1000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class WorldError(Exception):
+class SandboxError(Exception):
     """The mount or the call inside failed, for the reason that this says."""
 
 
-def why_no_mount(folder: Path) -> str | None:
+def why_no_mount(directory: Path) -> str | None:
     """Return why this machine cannot replay cases, or None where it can."""
     if os.geteuid() != 0:
         return "only root can make a mount namespace"
-    if (reason := support.why_no_mount(folder)) is not None:
+    if (reason := support.why_no_mount(directory)) is not None:
         return reason
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "true"], capture_output=True, text=True)
     return f"unshare -m: {done.stderr.strip()}" if done.returncode else None
 
 
-def _must(result: int, what: str) -> None:
+def _check(result: int, what: str) -> None:
     if result:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
 def _mount(source: str, target: str, kind: str, flags: int) -> None:
-    _must(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
 
 
-def _enter(pid: int) -> None:
+def _enter_namespace(pid: int) -> None:
     """Go into a copy of that process's mount namespace, with an empty /tmp and a user 1000 called `user`."""
     names = {}
     for name, entry in (("passwd", f"user:x:{USER}:{USER}::/:/bin/sh\n"), ("group", f"user:x:{USER}:\n")):
         lines = Path(f"/etc/{name}").read_text().splitlines(keepends=True)
         names[name] = "".join(line for line in lines if f":{USER}:" not in line) + entry
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
-    _must(_libc.setns(namespace, CLONE_NEWNS), "setns")
+    _check(_libc.setns(namespace, CLONE_NEWNS), "setns")
     os.close(namespace)
-    _must(_libc.unshare(CLONE_NEWNS), "unshare")
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     _mount("none", "/tmp", "tmpfs", 0)
     for name, text in names.items():
@@ -101,7 +101,7 @@ class _Daemon:
                 os.dup2(descriptor, target)
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            _must(_libc.unshare(CLONE_NEWNS), "unshare")
+            _check(_libc.unshare(CLONE_NEWNS), "unshare")
             _mount("none", "/", "", MS_REC | MS_PRIVATE)
             _libc.umount2(DEBUGFS.encode(), MNT_DETACH)
             if not os.path.isdir(DEBUGFS):
@@ -131,14 +131,14 @@ class _Daemon:
         os.close(self._pidfd)
 
 
-class World:
+class Sandbox:
     """A running mount, its clock at the beginning of a slot of its scenario."""
 
-    def __init__(self, folder: Path, kernel: str, scenario: str, *, sendfile: bool = False) -> None:
-        number = len(list(folder.iterdir()))
-        file = folder / f"{number}.toml"
+    def __init__(self, directory: Path, kernel: str, scenario: str, *, sendfile: bool = False) -> None:
+        number = len(list(directory.iterdir()))
+        file = directory / f"{number}.toml"
         file.write_text(scenario)
-        self._log = folder / f"{number}.log"
+        self._log = directory / f"{number}.log"
         arguments = [
             "mount",
             str(file),
@@ -156,11 +156,11 @@ class World:
         deadline = time.monotonic() + DEADLINE
         while not (self.path / ".pinnerfs" / "pid").exists():
             if self._daemon.ended() or time.monotonic() > deadline:
-                said = self.log()
+                log = self.log()
                 self.close()
-                raise WorldError(f"the mount never answered: {said}")
+                raise SandboxError(f"the mount never answered: {log}")
             time.sleep(0.002)
-        self._fresh = self._tree()
+        self._initial_tree = self._tree()
 
     def close(self) -> None:
         """End the daemon; its namespace goes with it."""
@@ -179,7 +179,7 @@ class World:
         """Whether the tree is as it was at the beginning, all modes, owners and sizes."""
         tracking = self.path / "page_pinner" / "failure_tracking"
         try:
-            return self._tree() == self._fresh and (not tracking.exists() or tracking.read_text() == "1\n")
+            return self._tree() == self._initial_tree and (not tracking.exists() or tracking.read_text() == "1\n")
         except OSError:
             return False
 
@@ -205,7 +205,7 @@ class World:
         slots = int((self.path / ".pinnerfs" / "clock").read_text()) // (SLOT * 1_000_000)
         self.pin(-slots % pins)
 
-    def inside(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, deadline: float = DEADLINE) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, deadline: float = DEADLINE) -> Any:
         """What `function` returns when it is called in a process of its own, inside, as that user."""
         reader, writer = os.pipe()
         child = os.fork()
@@ -213,7 +213,7 @@ class World:
             os.close(reader)
             try:
                 os.setsid()
-                _enter(self._daemon.pid)
+                _enter_namespace(self._daemon.pid)
                 if uid:
                     os.setgroups([])
                     os.setresgid(uid, uid, uid)
@@ -241,8 +241,8 @@ class World:
             os.close(pidfd)
             os.waitpid(child, 0)
         if not answered:
-            raise WorldError(f"no answer within {deadline} s")
-        fine, value = pickle.loads(answered)
-        if not fine:
-            raise WorldError(value)
+            raise SandboxError(f"no answer within {deadline} s")
+        succeeded, value = pickle.loads(answered)
+        if not succeeded:
+            raise SandboxError(value)
         return value

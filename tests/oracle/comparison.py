@@ -16,14 +16,14 @@ from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS
 from tests.oracle.cases import DEBUGFS, Case
 from tests.oracle.scenarios import recorded_pins
 
-__all__ = ["RULES", "Answered", "canonical", "canonical_op", "same"]
+__all__ = ["RULES", "Comparison", "canonical", "canonical_op", "same"]
 
 MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 
-Form = str | Callable[[re.Match[str]], str]
+Replacement = str | Callable[[re.Match[str]], str]
 
 
-def _place(match: re.Match[str]) -> str:
+def _pfn_and_block(match: re.Match[str]) -> str:
     """A PFN and its block, if they belong together."""
     return "PFN N Block N " if int(match[1]) >> 10 == int(match[2]) else match[0]
 
@@ -35,16 +35,16 @@ def _flags(match: re.Match[str]) -> str:
 
 
 # field -> (pattern, what it becomes). `\1` and the like keep a part.
-RULES: dict[str, tuple[str, Form]] = {
+RULES: dict[str, tuple[str, Replacement]] = {
     "duration of a pin": (r"(?<=pinned ts )\d+(?= us)", "DURATION"),
-    "PFN and block": (r"PFN (\d+) Block (\d+) ", _place),
+    "PFN and block": (r"PFN (\d+) Block (\d+) ", _pfn_and_block),
     "page flags": (r"Flags (0x[0-9a-f]+)\(([a-z0-9_|]*)\)", _flags),
     "symbol offsets": (r"(?<=[\w.])\+0x[0-9a-f]+/0x[0-9a-f]+", "+OFFSET/SIZE"),
     "date of ls": (rf"\b(?:{MONTHS}) [ \d]\d (?:\d\d:\d\d| \d{{4}})", "DATE"),
     "date of stat": (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9} \+0000", "DATE"),
     "birth of stat": (r"(?<= Birth: )(?:DATE|-)", "DATE"),
     "inode and device of stat": (r"Device: \S+\s+Inode: \d+\s+", "Device: N Inode: N "),
-    "links of the debugfs root, one for each of its folders": (
+    "links of the debugfs root, one for each of its directories": (
         r"^(d[rwx-]{9} )\d+( \w+ \w+ \d+ DATE (?:\.\.|/sys/kernel/debug/?))$",
         r"\1LINKS\2",
     ),
@@ -59,15 +59,15 @@ RULES: dict[str, tuple[str, Form]] = {
 }
 
 # An error's words, by the errno that they stand for; the longest first, as some hold others.
-WORDS = [(os.strerror(number), name) for number, name in errno.errorcode.items()]
-ERRNOS = sorted(WORDS, key=lambda pair: -len(pair[0]))
+ERRORS = [(os.strerror(number), name) for number, name in errno.errorcode.items()]
+ERRORS_LONGEST_FIRST = sorted(ERRORS, key=lambda pair: -len(pair[0]))
 # One record's length, and how far those of a case may lie from it: the digits of ts and PFN, and the flag `lru`.
 RECORD_LENGTH, SLACK = 402, 10
 
 
 def _by_errno(line: str) -> str:
     """A message that ends in an error's words: who says it, of which files, and which errno it is."""
-    for words, name in ERRNOS:
+    for words, name in ERRORS_LONGEST_FIRST:
         if line.endswith(words) or f"{words};" in line:
             tool = re.match(r"(?:E: )?([^ :]+):", line)
             what = ["write error"] if "write error" in line else []
@@ -95,13 +95,13 @@ def _counts(case: Case) -> Callable[[re.Match[str]], str]:
 
 
 # Of a compound page one record is written after the other: their durations differ by some µs.
-WHILE_TIME_GOES_ON = "lt.thp"
+DURATIONS_DRIFT = "lt.thp"
 # Newer kernels tell of an opening before they tell of its truncation.
-WITHOUT_ORDER = ("inotify after open(O_TRUNC),write ok,write fail,close",)
+UNORDERED = ("inotify after open(O_TRUNC),write ok,write fail,close",)
 # The widths of the columns of `ls -l` hang on its widest numbers.
 LS_LINE = re.compile(r"[-dl][rwxsStT-]{9} ")
 # What `file` said of its own data on the machine that answered.
-OF_THE_MACHINE = re.compile("Warning: using regular magic file .*")
+HOST_WARNING = re.compile("Warning: using regular magic file .*")
 # The other entries of the root of the debugfs there, and who lists them.
 LISTS = re.compile(r"\b(ls|find|tree|du)\b|debug/\*")
 OTHER_ENTRIES = re.compile(
@@ -125,7 +125,7 @@ def canonical(text: str, case: Case) -> list[str]:
     at_root = False
     for line in text.split("\n"):
         entry = line.split(" ")[-1] if LS_LINE.match(line) else line
-        if OF_THE_MACHINE.fullmatch(line) or (LISTS.search(case.script) and OTHER_ENTRIES.fullmatch(entry)):
+        if HOST_WARNING.fullmatch(line) or (LISTS.search(case.script) and OTHER_ENTRIES.fullmatch(entry)):
             continue
         changed = _line(line)
         if changed == line and line != line[::-1]:
@@ -187,7 +187,7 @@ def canonical_op(value: Any, exact: bool) -> Any:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Comparison:
     """An answer of a case, be it `stdout`, `stderr`, `exit` or a call: what was recorded, what came, whether alike."""
 
     name: str
@@ -198,12 +198,12 @@ class Answered:
 
 def same(recorded: dict[str, Any], answered: dict[str, Any], case: Case) -> bool:
     """Whether a call was answered as recorded. A file descriptor is any number that is none of an error."""
-    exact = bool(recorded_pins(case)) and not case.name.startswith(WHILE_TIME_GOES_ON)
+    exact = bool(recorded_pins(case)) and not case.name.startswith(DURATIONS_DRIFT)
     for key in sorted((recorded.keys() | answered.keys()) - {"call"}):
         ours, theirs = answered.get(key), recorded.get(key)
         if key == "errno":
             ours, theirs = ours or None, theirs or None
-        if recorded["call"] in WITHOUT_ORDER:
+        if recorded["call"] in UNORDERED:
             ours, theirs = (sorted(some) if isinstance(some, list) else some for some in (ours, theirs))
         if key == "ret" and recorded["call"].startswith("open(") and isinstance(theirs, int) and theirs >= 0:
             if not (isinstance(ours, int) and ours >= 0):

@@ -9,26 +9,33 @@ from dataclasses import replace
 
 from tests.oracle.calls import Calls
 from tests.oracle.cases import RECORDED_BY, Case
-from tests.oracle.prose import Prose
+from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
+from tests.oracle.phrases import PhraseCalls
+from tests.oracle.sandbox import Sandbox
 from tests.oracle.scenarios import recorded_pins
 from tests.oracle.shells import SHELLS
-from tests.oracle.system import System
-from tests.oracle.told import TOLD
-from tests.oracle.world import World
+from tests.oracle.system import SystemCalls
 
-__all__ = ["completed", "of_another_kernel", "performer_of", "prepare", "state", "told"]
+__all__ = [
+    "calls_class",
+    "has_custom_scenario",
+    "only_for_another_kernel",
+    "prepare",
+    "why_not_replayable",
+    "with_implied_pins",
+]
 
 # Cases of these names need a CMA allocation, which no scenario has yet.
-WAITING = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
+NEEDS_CMA = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
 
 PP = "page_pinner"
-Step = Callable[[World], object]
+Step = Callable[[Sandbox], object]
 
 
 def _threshold(value: str, pins: int = 0) -> Step:
-    def step(world: World) -> None:
-        world.threshold(value)
-        world.pin(pins)
+    def step(sandbox: Sandbox) -> None:
+        sandbox.threshold(value)
+        sandbox.pin(pins)
 
     return step
 
@@ -36,37 +43,37 @@ def _threshold(value: str, pins: int = 0) -> Step:
 def _mode(mode: int, threshold: str = "777", **owner: int) -> Step:
     """The root's mode, and the threshold's value and perhaps its owner."""
 
-    def step(world: World) -> None:
-        world.path.chmod(mode)
-        world.threshold(threshold)
+    def step(sandbox: Sandbox) -> None:
+        sandbox.path.chmod(mode)
+        sandbox.threshold(threshold)
         if owner:
-            os.chown(world.path / PP / "threshold", owner["uid"], owner["uid"])
-            (world.path / PP / "threshold").chmod(0o600)
+            os.chown(sandbox.path / PP / "threshold", owner["uid"], owner["uid"])
+            (sandbox.path / PP / "threshold").chmod(0o600)
 
     return step
 
 
-def _open_to_all(world: World) -> None:
-    world.path.chmod(0o755)
-    (world.path / PP / "threshold").chmod(0o666)
+def _open_to_all(sandbox: Sandbox) -> None:
+    sandbox.path.chmod(0o755)
+    (sandbox.path / PP / "threshold").chmod(0o666)
 
 
-def _tracking_off(world: World) -> None:
-    world.threshold("1000")
-    world.pin(1)
-    world.write("page_pinner/failure_tracking", "0")
+def _tracking_off(sandbox: Sandbox) -> None:
+    sandbox.threshold("1000")
+    sandbox.pin(1)
+    sandbox.write("page_pinner/failure_tracking", "0")
 
 
-def _tracking_on(world: World) -> None:
-    world.write("page_pinner/failure_tracking", "1")
+def _tracking_on(sandbox: Sandbox) -> None:
+    sandbox.write("page_pinner/failure_tracking", "1")
 
 
 def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
     """What the cases before had made of the file `threshold`."""
 
-    def step(world: World) -> None:
-        world.threshold("777777")
-        file = world.path / PP / "threshold"
+    def step(sandbox: Sandbox) -> None:
+        sandbox.threshold("777777")
+        file = sandbox.path / PP / "threshold"
         os.truncate(file, size)
         file.chmod(mode)
         os.chown(file, uid, -1)
@@ -74,7 +81,7 @@ def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
     return step
 
 
-def _nothing(world: World) -> None:
+def _nothing(sandbox: Sandbox) -> None:
     pass
 
 
@@ -122,13 +129,13 @@ STEPS: dict[str, Step] = {
 # What the prose says of the pins: how many, for how long in ms.
 PINS: dict[str, tuple[int, int]] = {r"lt\.full\..*": (4096, 12), r"ft\.off\.longterm": (1, 6)}
 # The cases whose pins are all in their answer, and the threshold under which they were recorded.
-SHOWN = {"perm.uid1000.0666": "5"}
+ALL_PINS_SHOWN = {"perm.uid1000.0666": "5"}
 
 
-def completed(case: Case) -> Case:
+def with_implied_pins(case: Case) -> Case:
     """The case with the pins that its prose speaks of."""
-    if case.name in SHOWN:
-        return replace(case, long_pins=len(recorded_pins(case)), threshold=SHOWN[case.name])
+    if case.name in ALL_PINS_SHOWN:
+        return replace(case, long_pins=len(recorded_pins(case)), threshold=ALL_PINS_SHOWN[case.name])
     for pattern, (count, hold_ms) in PINS.items():
         if re.fullmatch(pattern, case.name):
             return replace(case, long_pins=count, hold_ms=hold_ms, threshold=case.threshold or "1000")
@@ -140,20 +147,20 @@ def _step(case: Case) -> Step | None:
     return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
 
 
-def state(case: Case) -> str | None:
+def why_not_replayable(case: Case) -> str | None:
     """Why a case cannot be replayed; None where it can."""
     if case.problem is not None:
         return case.problem
-    if re.fullmatch(WAITING, case.name):
+    if re.fullmatch(NEEDS_CMA, case.name):
         return "waiting for CMA"
     if case.shell is not None and case.shell not in SHELLS:
         return f"of a shell that nobody knows here, {case.shell!r}"
     if case.auto:
         return None
-    return None if _step(case) is not None or told(case) else "not yet written out"
+    return None if _step(case) is not None or has_custom_scenario(case) else "not yet written out"
 
 
-def of_another_kernel(case: Case, kernel: str) -> bool:
+def only_for_another_kernel(case: Case, kernel: str) -> bool:
     """Return whether only another kernel can be asked a case of pins.
 
     Booted with `pp_hook_pin`, the kernel that answered tracked FOLL_PIN. A kernel that tracks it anyway is asked then.
@@ -163,30 +170,30 @@ def of_another_kernel(case: Case, kernel: str) -> bool:
     return case.name == "lt.foll-pin" and kernel != RECORDED_BY
 
 
-def told(case: Case) -> bool:
+def has_custom_scenario(case: Case) -> bool:
     """Whether the case is played by a scenario of its own."""
-    return case.name in TOLD
+    return case.name in CUSTOM_SCENARIOS
 
 
-def prepare(world: World, case: Case) -> dict[str, str]:
+def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
     """Bring about what the prose says; the files that earlier cases left in /tmp."""
     if case.auto:
         return {}
     step = _step(case)
     if step is not None:
-        step(world)
+        step(sandbox)
     if case.name == "lt.tool.71":
         # What `cat` had shown in the case before: the other half of the difference.
         lines = [line[2:] for line in case.stdout.splitlines() if line.startswith("> ")]
-        own = (world.path / PP / "longterm_pinner").read_bytes().decode().splitlines()
+        own = (sandbox.path / PP / "longterm_pinner").read_bytes().decode().splitlines()
         for number, at in enumerate((0, 12, 24)):
             own[at : at + 2] = lines[2 * number : 2 * number + 2]
         return {"/tmp/ltcat": "\n".join(own) + "\n"}
     return {}
 
 
-def performer_of(case: Case) -> type[Calls]:
+def calls_class(case: Case) -> type[Calls]:
     """Who makes the calls of a case."""
     if case.auto:
         return Calls
-    return System if re.match(r"misc\.|rawfs\.root", case.name) else Prose
+    return SystemCalls if re.match(r"misc\.|rawfs\.root", case.name) else PhraseCalls

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.oracle.cases import Case
 
-__all__ = ["Hints", "hints"]
+__all__ = ["PartialRecords", "partial_records"]
 
 # A line of xxd, of `hexdump -C` or `od -t x1`, and of `od -c`: the offset, the bytes.
 HEX_DUMP = re.compile(r"[0-9a-f]{7,8}:? +((?:[0-9a-f]{2}(?:[0-9a-f]{2})? +)+) ?.*")
@@ -16,7 +16,7 @@ ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 
 @dataclass(frozen=True)
-class Hints:
+class PartialRecords:
     """Durations in µs, PFNs and flags, each in the order in which they stand in the answer: mostly the newest first."""
 
     holds: list[int]
@@ -41,7 +41,7 @@ def _characters(columns: str) -> str:
     return "".join(ESCAPES.get(cell, cell or " ") for cell in cells)
 
 
-def hints(case: Case) -> Hints:
+def partial_records(case: Case) -> PartialRecords:
     """What the answer of a shell case tells of its pins."""
     backwards = "\n".join(line[::-1] for line in case.stdout.split("\n"))
     for text in (_undumped(case.stdout), case.stdout, backwards):
@@ -50,12 +50,12 @@ def hints(case: Case) -> Hints:
         pfns = [int(number) for number in re.findall(r"PFN (\d+) Block", text)]
         flags = [tuple(names.split("|")) for names in re.findall(r"Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)", text)]
         if holds or pfns:
-            return Hints(holds, pfns, flags)
+            return PartialRecords(holds, pfns, flags)
     written = set(re.findall(r"\d+", case.script))
     lone = [number for number in re.findall(r"(?<![\w.])\d+(?![\w.])", case.stdout) if number not in written]
     low = case.hold_ms * 1000
     pairs = re.findall(r"(?<![\w.])(\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
-    return Hints(
+    return PartialRecords(
         [int(number) for number in lone if low <= int(number) < low + max(2000, low // 2)],
         [int(pfn) for pfn, block in pairs if int(pfn) >> 10 == int(block)],
         [],
