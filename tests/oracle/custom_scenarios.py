@@ -1,6 +1,7 @@
-"""The cases whose calls tell a story of pins: each is played by a scenario of its own, and asked as the recorder did.
+"""Cases that need a scenario of their own, because their calls describe a sequence of pins.
 
-A case's function gets a Replay and returns an answer for each of its calls, with the keys of the recorded one.
+The function of a case builds the scenario, reads the files as the recorder did, and returns one answer per call. An
+answer has the keys of the recorded answer.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.oracle.cases import RECORDED_BY, Case, Op
+from tests.oracle.cases import RECORDED_GENERATION, Case, Op
 from tests.oracle.sandbox import Sandbox
 from tests.oracle.scenarios import RECORD, Layout, Pin, pins_shown
 
 __all__ = ["CUSTOM_SCENARIOS", "play"]
 
-# A sandbox of this kernel with this scenario, for one use.
+# Opens a sandbox; the arguments are a kernel and the text of a scenario.
 OpenSandbox = Callable[[str, str], AbstractContextManager[Sandbox]]
 
 MS, S = 1000, 1_000_000  # in µs
@@ -26,7 +27,7 @@ MS, S = 1000, 1_000_000  # in µs
 
 @dataclass(frozen=True)
 class Hold:
-    """A pin's hold: from when on, in µs; extra keys of its task; how many of them, one each `every` µs."""
+    """A pin that starts `at` µs, `repeat` times, once every `every` µs; `keys` are further keys of its task."""
 
     pin: Pin
     at: int = 0
@@ -35,7 +36,7 @@ class Hold:
     every: int = S
 
     def task(self, name: str, layout: Layout) -> str:
-        """Its task; one that shares another's pages has no region of its own."""
+        """Return the TOML of the task. A task that shares the pages of another task has no region."""
         region = "" if "share" in self.keys else layout.region(self.pin)
         hold = "" if '"never"' in self.keys else f'\nhold = "{self.pin.hold}us"'
         return (
@@ -46,12 +47,12 @@ class Hold:
 
 
 def sequence(pins: Iterable[Pin], start: int = 0, every: int = S) -> list[Hold]:
-    """One after the other."""
+    """Return holds of these pins that start one after the other."""
     return [Hold(pin, start + number * every) for number, pin in enumerate(pins)]
 
 
 class Matching:
-    """What hangs on the machine: any text of this form."""
+    """A value that equals any text of this form, for answers that depend on the machine."""
 
     def __init__(self, form: str) -> None:
         self._form = form
@@ -66,17 +67,17 @@ class Matching:
 
 
 class Replay:
-    """A sandbox for one case, the recorded pins, and the way that the recorder looked at the files."""
+    """The replay of one case in a sandbox of its own."""
 
     def __init__(self, case: Case, kernel: str, open_sandbox: OpenSandbox) -> None:
         self.case, self.kernel, self._open_sandbox = case, kernel, open_sandbox
 
     def pins(self, *calls: int) -> list[Pin]:
-        """The pins whose records these answers show, the oldest first; those of all answers if none is named."""
+        """Return the pins whose records these calls returned (all calls by default), oldest first."""
         return pins_shown([self.case.ops[call] for call in calls] if calls else self.case.ops)
 
     def run(self, holds: Iterable[Hold], observe: Callable[[Sandbox], list[Op]]) -> list[Op]:
-        """What `observe` finds in a sandbox where these holds take place."""
+        """Call `observe` in a sandbox whose scenario has these holds, and return its answers."""
         holds = list(holds)
         layout = Layout(hold.pin for hold in holds)
         tasks = [hold.task(f"task{number}", layout) for number, hold in enumerate(holds)]
@@ -87,15 +88,18 @@ class Replay:
         return answers
 
     def with_count_1(self, record: str, count: int) -> str:
-        """A record whose pins must have been this many, in the form of a lone one."""
-        if self.kernel == RECORDED_BY:
+        """Check the count of a record and return the record with a count of 1.
+
+        The kernel of the recordings prints 0 in every record; return those unchanged.
+        """
+        if self.kernel == RECORDED_GENERATION:
             return record
         assert f" us count {count}\n" in record
         return record.replace(f" us count {count}\n", " us count 1\n")
 
 
 def advance_to(sandbox: Sandbox, moment: int) -> None:
-    """Let the time come, in µs since the start; everything of that moment happens."""
+    """Advance the clock to `moment`, in µs since the start."""
     sandbox.write(".pinnerfs/advance", f"{moment - int((sandbox.path / '.pinnerfs' / 'clock').read_text())}us")
 
 
@@ -104,7 +108,7 @@ def _longterm(sandbox: Sandbox) -> Path:
 
 
 def read_records(sandbox: Sandbox) -> list[str]:
-    """What the file says, a text a record."""
+    """Return the records of longterm_pinner, one text for each."""
     found = []
     fd = os.open(_longterm(sandbox), os.O_RDONLY)
     while text := os.read(fd, 4096):
@@ -114,22 +118,22 @@ def read_records(sandbox: Sandbox) -> list[str]:
 
 
 def as_answer(found: list[str], first: int | None = None) -> Op:
-    """Records in the form of an answer: how many, and the texts of the first."""
+    """Return the answer that has the number of the records and the text of the first ones."""
     return {"n": len(found), "ret": found[:first]}
 
 
 def first_lines(found: list[str]) -> Op:
-    """The same, of each only its first line."""
+    """Return the answer that has the number of the records and the first line of each."""
     return {"n": len(found), "ret": [text.split("\n")[0] for text in found]}
 
 
 def durations(found: list[str]) -> list[int]:
-    """The durations, in µs."""
+    """Return the durations of the records, in µs."""
     return [int(text.split()[3]) for text in found]
 
 
 def _read(sandbox: Sandbox, name: str, size: int) -> list[Op]:
-    """The answers of open, read and close."""
+    """Return the answers of open, read and close."""
     fd = os.open(sandbox.path / "page_pinner" / name, os.O_RDONLY)
     text = os.read(fd, size).decode()
     os.close(fd)
@@ -137,7 +141,7 @@ def _read(sandbox: Sandbox, name: str, size: int) -> list[Op]:
 
 
 def short_then_long(replay: Replay) -> list[Op]:
-    """Three holds of 5 ms, the file read; three of 80 ms, the file read to its end."""
+    """Pin three times for 5 ms and read once, then pin three times for 80 ms and read to the end."""
     pins = replay.pins()
     short = [replace(pin, hold=5 * MS) for pin in pins]
 
@@ -154,7 +158,7 @@ def short_then_long(replay: Replay) -> list[Op]:
 
 
 def near_threshold(replay: Replay) -> list[Op]:
-    """Forty holds over a threshold of 150 µs, and two that are not."""
+    """Record forty holds above a threshold of 150 µs, and not the two holds at or below it."""
     recorded = replay.case.ops[0]["ret"]
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -168,15 +172,18 @@ def near_threshold(replay: Replay) -> list[Op]:
 
 
 def _equal(replay: Replay, threshold: int, long: dict[int, int], all_: dict[int, int], looked_for: range) -> list[Op]:
-    """1500 holds twice: of these durations, so many each; at a threshold, and at 0."""
+    """Count the records of 1500 holds at a threshold, then of 1500 holds at threshold 0.
+
+    `long` and `all_` map durations in µs to numbers of holds.
+    """
 
     def count(found: list[int], wanted: Iterable[int]) -> list[int]:
         return [len(found), min(found), *(found.count(delta) for delta in wanted)]
 
-    def holds(durations: dict[int, int], start: int) -> list[Hold]:
+    def holds(counts: dict[int, int], start: int) -> list[Hold]:
         return [
             Hold(Pin(duration), start, repeat=many, every=1000 + number)
-            for number, (duration, many) in enumerate(durations.items())
+            for number, (duration, many) in enumerate(counts.items())
         ]
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -192,25 +199,25 @@ def _equal(replay: Replay, threshold: int, long: dict[int, int], all_: dict[int,
             {"ret": count(every, reference), "sorted20": sorted(every)[:20]},
         ]
 
-    for durations in (long, all_):
-        assert sum(durations.values()) == 1500
+    for counts in (long, all_):
+        assert sum(counts.values()) == 1500
     return replay.run([*holds(long, 0), *holds(all_, 100 * S)], observe)
 
 
 def equal_threshold(replay: Replay) -> list[Op]:
-    """Under a threshold of 60 µs there were pins of exactly 60, and none was recorded."""
+    """A pin of exactly 60 µs is not recorded at a threshold of 60 µs."""
     reference = {2: 109, 3: 249, 30: 639, 60: 1, 67: 200, 90: 302}
     return _equal(replay, 60, reference, reference, range(60, 63))
 
 
 def equal_threshold_of_3(replay: Replay) -> list[Op]:
-    """The same with a threshold of 3 µs, under which pins of 3 were common."""
+    """The same with a threshold of 3 µs. The recorder saw many pins of 3 µs."""
     long = {2: 400, 3: 311, 4: 182, 5: 69, 9: 538}
     return _equal(replay, 3, long, {1: 1, 2: 540, 3: 412, 4: 27, 5: 11, 9: 509}, range(1, 6))
 
 
 def th_minus1(replay: Replay) -> list[Op]:
-    """A threshold of -1 records every release, be its pin ever so short."""
+    """A threshold of -1 records every release, however short the pin was."""
     pins = replay.pins()
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -225,7 +232,7 @@ def th_minus1(replay: Replay) -> list[Op]:
 
 
 def th_int64min(replay: Replay) -> list[Op]:
-    """The lowest threshold reads back as such, and records every release."""
+    """The lowest threshold reads back unchanged and records every release."""
     holds = [int(head.split()[3]) for head in replay.case.ops[3]["ret"]]
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -237,7 +244,7 @@ def th_int64min(replay: Replay) -> list[Op]:
 
 
 def held(replay: Replay) -> list[Op]:
-    """Two pages are held; each is recorded when it is released, and not before."""
+    """Each of two held pages is recorded at its release, not before."""
     first, second = replay.pins(2)
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -252,7 +259,7 @@ def held(replay: Replay) -> list[Op]:
 
 
 def never_released(replay: Replay) -> list[Op]:
-    """What is pinned for ever is never recorded."""
+    """A page that stays pinned is never recorded."""
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold("1000")
@@ -263,7 +270,7 @@ def never_released(replay: Replay) -> list[Op]:
 
 
 def pin_twice(replay: Replay) -> list[Op]:
-    """A second pin takes the mark over; the first release is recorded with it, the second finds nothing to record."""
+    """A second pin overwrites the mark. The first release records it, and the second release records nothing."""
     second, third = replay.pins(1)[0], replay.pins(3)[1]
     released = 40 * MS + second.hold
 
@@ -282,7 +289,7 @@ def pin_twice(replay: Replay) -> list[Op]:
 
 
 def put_page(replay: Replay) -> list[Op]:
-    """A plain put_page is not seen."""
+    """A release by put_page is not recorded."""
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold("1000")
@@ -293,22 +300,22 @@ def put_page(replay: Replay) -> list[Op]:
 
 
 def put_page_then_pin(replay: Replay) -> list[Op]:
-    """After a put_page the page is pinned anew, which is measured from then on."""
+    """A pin after put_page restarts the measurement."""
     (pin,) = replay.pins()
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold("1000")
         advance_to(sandbox, S)
-        # The mark of the first pin stayed, so the books count two.
+        # put_page leaves the mark of the first pin, so the count is 2.
         return [as_answer([replay.with_count_1(text, 2) for text in read_records(sandbox)])]
 
-    # The first takes all pages of the block, so the second meets one of them.
+    # The first task takes all pages of the block, so the second task pins one of them again.
     first = Hold(replace(pin, hold=20 * MS), keys='release = "put_page"\npages = 1024')
     return replay.run([first, Hold(pin, 50 * MS)], observe)
 
 
 def _pinned_by(replay: Replay, keys: list[str]) -> list[Op]:
-    """Each call: two pages for 20 ms; `keys` say how they are taken."""
+    """Pin two pages for 20 ms at each call; `keys` has further keys of the tasks of each call."""
     given = [replay.pins(call) or [Pin(20 * MS), Pin(20 * MS)] for call in range(len(replay.case.ops))]
     holds = [
         Hold(pin, call * 10 * S + number * S, keys[call])
@@ -328,19 +335,19 @@ def _pinned_by(replay: Replay, keys: list[str]) -> list[Op]:
 
 
 def foll_pin(replay: Replay) -> list[Op]:
-    """pin_user_pages and unpin_user_page twice, then get_user_pages."""
+    """Pin by pin_user_pages twice, then by get_user_pages."""
     return _pinned_by(replay, ['foll = "FOLL_PIN"', 'foll = "FOLL_PIN"', ""])
 
 
 def any_page(replay: Replay) -> list[Op]:
-    """Pages that are unmapped meanwhile, or belong to a file, are recorded as all others."""
+    """Unmapped pages and pages of a file are recorded like all others."""
     return _pinned_by(replay, ["", ""])
 
 
 def huge_page(replay: Replay) -> list[Op]:
-    """One reference to a page of order 9 is 512 records, all of the head page."""
+    """The release of a page of order 9 writes 512 records, all for the head page."""
     pin = replay.pins(1)[0]
-    # `head` belongs to a compound page: the region does not say it.
+    # The scenario must not set `head`: the compound page implies it.
     page = replace(pin, flags=tuple(flag for flag in pin.flags if flag != "head"))
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -349,26 +356,29 @@ def huge_page(replay: Replay) -> list[Op]:
         found = read_records(sandbox)
         (pfn,) = {text.split()[8] for text in found}
         assert pfn.isdecimal()
-        # On a device the time goes on between the first record and the last: how many are alike hangs on it.
+        # On a device time passes between the first record and the last, so the number of equal records varies.
         return [{"ret": Matching(r"\d+\n")}, as_answer(found, 6), {"ret": [len(found), Matching(r"\d+")]}]
 
     return replay.run([Hold(page, keys="order = 9")], observe)
 
 
 def _overflow(replay: Replay, call: int, pins: int) -> tuple[Op, list[str]]:
-    """So many holds, of which the newest and the oldest that are left have the recorded durations."""
+    """Return the answer and all records after this many holds.
+
+    The newest holds have the recorded durations, and so have the oldest of those that the ring keeps.
+    """
     op = replay.case.ops[call]
     newest, oldest = op["deltas_first5"], op["deltas_last5"]
     page = pins_shown(op["first"], op["last"])[0]
     kept = min(pins, 4096)
-    # Oldest first: what must have gone, what is left of the oldest, the middle, the newest.
+    # Oldest first: the overwritten records, the oldest that remain, the middle, the newest.
     middle = kept - 10
     holds = [Hold(replace(page, hold=900 * MS), repeat=pins - kept)] if pins > kept else []
     start = (pins - kept) * S
     holds += sequence((replace(page, hold=delta) for delta in reversed(oldest)), start)
     holds.append(Hold(replace(page, hold=800 * MS), start + 5 * S, repeat=middle))
     holds += sequence((replace(page, hold=delta) for delta in reversed(newest)), start + (5 + middle) * S)
-    # Two records at each end are shown whole: their pages may differ in flags.
+    # The case has the whole text of two records at each end. Their pages may have other flags.
     for group, place in ((pins_shown(op["first"]), -2), (pins_shown(op["last"]), -11)):
         for number, pin in enumerate(group):
             index = len(holds) + place + number
@@ -400,7 +410,7 @@ def _overflow(replay: Replay, call: int, pins: int) -> tuple[Op, list[str]]:
 
 
 def overflow(replay: Replay) -> list[Op]:
-    """5000 records into a ring of 4096: those that are left are the last, newest first."""
+    """After 5000 records the ring has the last 4096, newest first."""
     answer, texts = _overflow(replay, 0, 5000)
     op = replay.case.ops[0]
     wanted = [*op["deltas_first5"], *[800 * MS] * 4086, *op["deltas_last5"]]
@@ -408,13 +418,13 @@ def overflow(replay: Replay) -> list[Op]:
 
 
 def overflow_edges(replay: Replay) -> list[Op]:
-    """The same with about as many as the ring holds, and twice as many."""
+    """The same with about 4096 records, and with twice as many."""
     counts = [int(op["call"].split()[0]) for op in replay.case.ops]
     return [_overflow(replay, call, pins)[0] for call, pins in enumerate(counts)]
 
 
 def kernel_users(replay: Replay) -> list[Op]:
-    """Six pins by an execve, told by their innermost frames."""
+    """execve pins six pages; the answer counts the records by their innermost frames."""
     ((frames, many),) = replay.case.ops[0]["ret"].items()
     symbols = [*frames.split(" < "), "do_execveat_common"]
     pin = Pin(7, frames=tuple(f"{symbol}+0x10/0x20" for symbol in symbols))
@@ -432,7 +442,7 @@ def kernel_users(replay: Replay) -> list[Op]:
 
 
 def concurrent(replay: Replay) -> list[Op]:
-    """Every read of a reader meets new records, and each of its 1800 is whole."""
+    """Every record is complete when new records arrive before each read."""
     wanted = replay.case.ops[0]["ret"]["records_read"]
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -452,7 +462,7 @@ def concurrent(replay: Replay) -> list[Op]:
 
 
 def threshold_at_release(replay: Replay) -> list[Op]:
-    """The threshold in force at the release decides, whatever it was meanwhile."""
+    """Only the threshold at the release matters, not the threshold at the pin."""
     (lowered,) = (int(head.split()[3]) for head in replay.case.ops[1]["ret"])
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -470,7 +480,7 @@ def threshold_at_release(replay: Replay) -> list[Op]:
 
 
 def default_threshold(replay: Replay) -> list[Op]:
-    """Nobody has written a threshold: 299 ms are not long, one and a half seconds are."""
+    """The default threshold does not record a pin of 299 or 300 ms, but a pin of 1.5 s."""
     (long,) = (int(head.split()[3]) for head in replay.case.ops[1]["ret"])
 
     def observe(sandbox: Sandbox) -> list[Op]:
@@ -483,7 +493,7 @@ def default_threshold(replay: Replay) -> list[Op]:
 
 
 def release_order(replay: Replay) -> list[Op]:
-    """Pages 0, 1 and 2 are released in the order 2, 0, 1; a page is told by how many digits its number has."""
+    """Pages 0, 1 and 2 are released in the order 2, 0, 1. The number of digits of a PFN identifies the page."""
     pages = (4, 5, 6)
     holds = {2: 10, 0: 20, 1: 30}
 
@@ -497,7 +507,7 @@ def release_order(replay: Replay) -> list[Op]:
 
 
 def second_pin_restarts_clock(replay: Replay) -> list[Op]:
-    """The second pin of a page starts its clock anew, and the first release takes the mark."""
+    """The second pin of a page restarts its clock, and the first release removes the mark."""
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold("5000")
@@ -541,5 +551,5 @@ CUSTOM_SCENARIOS: dict[str, Callable[[Replay], list[Op]]] = {
 
 
 def play(case: Case, kernel: str, open_sandbox: OpenSandbox) -> list[Op]:
-    """Play a case's story, and answer its calls."""
+    """Run the scenario of a case and return the answers to its calls."""
     return CUSTOM_SCENARIOS[case.name](Replay(case, kernel, open_sandbox))

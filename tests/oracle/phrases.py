@@ -1,4 +1,4 @@
-"""Calls that the cases tell in words rather than as a call: each phrase written out once."""
+"""Calls that the cases describe by a phrase, for example "(3 new pins)"."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PP = f"{DEBUGFS}/page_pinner"
 
 
 class PhraseCalls(Calls):
-    """A process that understands these phrases, too."""
+    """A process that makes recorded calls and runs phrases."""
 
     def __init__(self, sandbox: Sandbox, case: Case) -> None:
         super().__init__(sandbox, case)
         self._flags = os.O_RDWR if case.family in ("th", "ft") else os.O_RDONLY
-        self._other = -1  # a second descriptor, for the next read alone
+        self._other = -1  # a second descriptor, for the next read only
         self._a = self._b = -1
         self._length = 0
 

@@ -1,4 +1,4 @@
-"""Replaying a case: bring about its setup, run it, and say where the answer differs."""
+"""Replay a case: set it up, run it, and compare its answers with the recorded ones."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from tests.oracle.shells import ShellAnswer, busybox_head_reports_errors, run_sh
 
 __all__ = ["SandboxPool", "compare_calls", "replay_calls", "replay_shell", "set_up"]
 
-# Stopped in its middle by the recorder, for the emulator was slow.
+# The recorder stopped this case early, because the emulator was slow.
 INTERRUPTED = {"lt.full.dd-skip"}
-# Two programs raced: `head` wrote both lines at once, or one after the other. Either answer is right.
+# `head` may write its two lines by one write or by two. The answers of both cases are right for both.
 RACES = {"mksh.th.16": "dash.th.16", "dash.th.16": "mksh.th.16"}
-# What busybox's `head` is asked that cannot write. Older ones print why, and exit with 0 all the same.
+# busybox `head` cannot write its output here. Older versions print the error but exit with status 0.
 HEAD_WRITE_FAILS = {"th.ash.31"}
-MAX_MOUNTED = 4  # sandboxes that stay mounted
+MAX_MOUNTED = 4  # limit of sandboxes that stay mounted
 
 
 class SandboxPool:
-    """Mounts that are shared by cases of the same pins. One is taken again when its tree is as on the first day."""
+    """Sandboxes that cases with the same pins share. A sandbox is reused while its tree is unchanged."""
 
     def __init__(self, directory: Path) -> None:
-        # What a daemon imports late, it has from here, as it is forked.
+        # The daemons are forks of this process. Do the lazy imports here once.
         import_module("pinnerfs.cli.mount")
         Simulation(load_scenario("camera-stall")).advance("1s")
         self._directory = directory
         self._sandboxes: OrderedDict[tuple[str, str, bool], Sandbox] = OrderedDict()
 
     def get(self, case: Case, kernel: str, *, sendfile: bool = False) -> Sandbox:
-        """A sandbox in which the pins of the case's setup can happen."""
+        """Return a sandbox whose scenario has the pins of the case's setup."""
         key = (kernel, scenario(pins_of(case)), sendfile)
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None and not sandbox.usable():
@@ -56,7 +56,7 @@ class SandboxPool:
 
     @contextmanager
     def alone(self, kernel: str, text: str) -> Iterator[Sandbox]:
-        """A sandbox for one use, with a scenario of its own."""
+        """Open a sandbox with this scenario and close it after use."""
         sandbox = Sandbox(self._directory, kernel, text)
         try:
             yield sandbox
@@ -64,25 +64,25 @@ class SandboxPool:
             sandbox.close()
 
     def close(self) -> None:
-        """Take all of them down."""
+        """Close all sandboxes."""
         for sandbox in self._sandboxes.values():
             sandbox.close()
         self._sandboxes.clear()
 
 
 def set_up(sandbox: Sandbox, case: Case) -> None:
-    """Write the threshold of the setup, which clears; then the pins."""
+    """Write the threshold of the setup, which clears the records, and then pin."""
     sandbox.rewind(len(pins_of(case)))
     sandbox.threshold(case.threshold or "300000")
     sandbox.pin(case.long_pins)
 
 
 def replay_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> list[Comparison]:
-    """Run the script: its exit status, stdout and stderr."""
+    """Run the script of a case and compare its exit status, stdout and stderr."""
     name = case.name
     answer = run_shell(sandbox, case, leftovers)
     if name in INTERRUPTED:
-        # It must begin as recorded, and may go on.
+        # Compare only as many lines as were recorded.
         answer = ShellAnswer(
             case.exit, _first_lines(answer.stdout, case.stdout), _first_lines(answer.stderr, case.stderr)
         )
@@ -95,7 +95,7 @@ def replay_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> lis
 
 
 def _first_lines(answered: str, recorded: str) -> str:
-    """As many lines of an answer as were recorded."""
+    """Return as many lines of an answer as were recorded."""
     return "".join(answered.splitlines(keepends=True)[: recorded.count("\n")])
 
 
@@ -103,7 +103,7 @@ def _compare(case: Case, answer: ShellAnswer) -> list[Comparison]:
     answers = [Comparison("exit", str(case.exit), str(answer.exit), answer.exit == case.exit)]
     for what, recorded, got in (("stdout", case.stdout, answer.stdout), ("stderr", case.stderr, answer.stderr)):
         ours, theirs = canonical(got, case), canonical(recorded, case)
-        # A command that had to be stopped: how often it said the same hangs on when, and where its last line ends.
+        # The command was killed. When that happened decides how often it repeated a line and where the last line ends.
         if case.exit == "timeout":
             ours, theirs = sorted(set(ours[:-1])), sorted(set(theirs[:-1]))
         answers.append(Comparison(what, repr(recorded), repr(got), ours == theirs))
@@ -111,15 +111,15 @@ def _compare(case: Case, answer: ShellAnswer) -> list[Comparison]:
 
 
 def _perform(sandbox: Sandbox, case: Case) -> list[Op] | UnknownCall:
-    performer = calls_class(case)(sandbox, case)
+    caller = calls_class(case)(sandbox, case)
     try:
-        return [performer.perform(op["call"]) for op in case.ops]
+        return [caller.perform(op["call"]) for op in case.ops]
     except UnknownCall as unknown:
         return unknown
 
 
 def replay_calls(sandbox: Sandbox, case: Case) -> list[Comparison]:
-    """Make the calls. Raises UnknownCall where one of them is told in words that this harness does not know."""
+    """Make the calls of a case and compare the answers. Raise UnknownCall if a call or phrase is unsupported."""
     answers = sandbox.call(_perform, sandbox, case, uid=case.uid, deadline=DEADLINE)
     if isinstance(answers, UnknownCall):
         raise answers
@@ -127,7 +127,7 @@ def replay_calls(sandbox: Sandbox, case: Case) -> list[Comparison]:
 
 
 def compare_calls(case: Case, answers: list[Op]) -> list[Comparison]:
-    """The same for answers that are already there."""
+    """Compare the answers to the calls of a case with the recorded ones."""
     return [
         Comparison(op["call"], repr(op), repr(answer), same(op, answer, case))
         for op, answer in zip(case.ops, answers, strict=True)

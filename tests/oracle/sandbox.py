@@ -1,6 +1,6 @@
-"""A mount of pinnerfs at /sys/kernel/debug, in a mount namespace of its own, and running something in there.
+"""Mount pinnerfs at /sys/kernel/debug in a private mount namespace, and call functions in that namespace.
 
-Nothing outside sees it: the daemon holds the namespace, and what runs inside gets a copy of it with an empty /tmp.
+The mount is visible only in the namespace of the daemon. A call runs in a copy of that namespace with an empty /tmp.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.oracle.scenarios import SLOT
 
 __all__ = ["Sandbox", "SandboxError", "why_no_mount"]
 
-DEADLINE = 90  # seconds for a case, unless it says otherwise; far more than it takes, however busy the machine is
-USER = 1000  # the ordinary user of the recorded cases is called `user`
+DEADLINE = 90  # default seconds for a case; large, because the machine may be busy
+USER = 1000  # the recorded cases call this user `user`
 
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
@@ -36,13 +36,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SandboxError(Exception):
-    """The mount or the call inside failed, for the reason that this says."""
+    """The mount failed, or the call in the sandbox did."""
 
 
 def why_no_mount(directory: Path) -> str | None:
-    """Return why this machine cannot replay cases, or None where it can."""
+    """Return why this machine cannot replay cases, or None if it can."""
     if os.geteuid() != 0:
-        return "only root can make a mount namespace"
+        return "only root can create a mount namespace"
     if (reason := support.why_no_mount(directory)) is not None:
         return reason
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "true"], capture_output=True, text=True)
@@ -59,7 +59,7 @@ def _mount(source: str, target: str, kind: str, flags: int) -> None:
 
 
 def _enter_namespace(pid: int) -> None:
-    """Go into a copy of that process's mount namespace, with an empty /tmp and a user 1000 called `user`."""
+    """Enter a copy of the mount namespace of a process. Mount an empty /tmp and name user 1000 `user`."""
     names = {}
     for name, entry in (("passwd", f"user:x:{USER}:{USER}::/:/bin/sh\n"), ("group", f"user:x:{USER}:\n")):
         lines = Path(f"/etc/{name}").read_text().splitlines(keepends=True)
@@ -78,10 +78,10 @@ def _enter_namespace(pid: int) -> None:
 
 
 class _Daemon:
-    """A `pinnerfs mount -f` in a mount namespace of its own, where it covers the machine's own debugfs.
+    """A `pinnerfs mount -f` in a private mount namespace, where it covers the debugfs of the machine.
 
-    It is forked from this process, which has imported all of it: an interpreter of its own takes longer to start than
-    most cases take.
+    It is a fork of this process, which has already imported pinnerfs. A new interpreter would take longer to start than
+    most cases take to run.
     """
 
     def __init__(self, arguments: list[str], log: Path) -> None:
@@ -109,19 +109,19 @@ class _Daemon:
                 os.mkdir(DEBUGFS)
             sys.argv = ["pinnerfs", *arguments]
             main()
-        except SystemExit as left:
-            os._exit(left.code if isinstance(left.code, int) else 1)
+        except SystemExit as error:
+            os._exit(error.code if isinstance(error.code, int) else 1)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(1)
 
     def ended(self, seconds: float = 0) -> bool:
-        """Return whether it has ended, or does so in time."""
+        """Return whether the daemon ends within this time."""
         return bool(select.select([self._pidfd], [], [], seconds)[0])
 
     def end(self) -> None:
-        """End it; its namespace goes with it."""
+        """End the daemon, which also removes its mount namespace."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.ended():
                 os.kill(self.pid, number)
@@ -132,7 +132,7 @@ class _Daemon:
 
 
 class Sandbox:
-    """A running mount, its clock at the beginning of a slot of its scenario."""
+    """A running mount. Its clock is always at the start of a slot of the scenario."""
 
     def __init__(self, directory: Path, kernel: str, scenario: str, *, sendfile: bool = False) -> None:
         number = len(list(directory.iterdir()))
@@ -158,16 +158,16 @@ class Sandbox:
             if self._daemon.ended() or time.monotonic() > deadline:
                 log = self.log()
                 self.close()
-                raise SandboxError(f"the mount never answered: {log}")
+                raise SandboxError(f"the mount did not appear: {log}")
             time.sleep(0.002)
         self._initial_tree = self._tree()
 
     def close(self) -> None:
-        """End the daemon; its namespace goes with it."""
+        """End the daemon, which also removes its mount namespace."""
         self._daemon.end()
 
     def log(self) -> str:
-        """What the daemon has logged."""
+        """Return the log of the daemon."""
         return self._log.read_text()
 
     def _tree(self) -> list[tuple[str, int, int, int, int]]:
@@ -176,7 +176,7 @@ class Sandbox:
         return [(name, stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size) for name, stat in stats]
 
     def usable(self) -> bool:
-        """Whether the tree is as it was at the beginning, all modes, owners and sizes."""
+        """Return whether all modes, owners and sizes of the tree are unchanged since the mount."""
         tracking = self.path / "page_pinner" / "failure_tracking"
         try:
             return self._tree() == self._initial_tree and (not tracking.exists() or tracking.read_text() == "1\n")
@@ -184,7 +184,7 @@ class Sandbox:
             return False
 
     def write(self, name: str, value: str) -> None:
-        """Write to a file as one write, without truncating it."""
+        """Write to a file by one write, without truncating it."""
         file = os.open(self.path / name, os.O_WRONLY)
         try:
             os.write(file, value.encode())
@@ -196,17 +196,17 @@ class Sandbox:
         self.write("page_pinner/threshold", value)
 
     def pin(self, count: int = 1) -> None:
-        """Let the next pins of the scenario happen, from grab to release."""
+        """Advance the clock over the next `count` pins of the scenario, including their releases."""
         if count:
             self.write(".pinnerfs/advance", f"{count * SLOT}s")
 
     def rewind(self, pins: int) -> None:
-        """Go on to where the scenario's first pin comes next."""
+        """Advance the clock to the next slot of the first of the `pins` pins."""
         slots = int((self.path / ".pinnerfs" / "clock").read_text()) // (SLOT * 1_000_000)
         self.pin(-slots % pins)
 
     def call(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, deadline: float = DEADLINE) -> Any:
-        """What `function` returns when it is called in a process of its own, inside, as that user."""
+        """Call `function` as user `uid` in a new process in the sandbox, and return its result."""
         reader, writer = os.pipe()
         child = os.fork()
         if not child:

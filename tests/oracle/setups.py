@@ -1,4 +1,4 @@
-"""The cases whose setup is told in prose: how each is brought about, and what the others wait for."""
+"""Setup steps for the cases that describe their setup in words, and reasons why cases cannot be replayed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.oracle.calls import Calls
-from tests.oracle.cases import RECORDED_BY, Case
+from tests.oracle.cases import RECORDED_GENERATION, Case
 from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
 from tests.oracle.phrases import PhraseCalls
 from tests.oracle.sandbox import Sandbox
@@ -25,7 +25,7 @@ __all__ = [
     "with_implied_pins",
 ]
 
-# Cases of these names need a CMA allocation, which no scenario has yet.
+# Names of cases that need a CMA allocation. Scenarios do not support CMA.
 NEEDS_CMA = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
 
 PP = "page_pinner"
@@ -41,7 +41,7 @@ def _threshold(value: str, pins: int = 0) -> Step:
 
 
 def _mode(mode: int, threshold: str = "777", **owner: int) -> Step:
-    """The root's mode, and the threshold's value and perhaps its owner."""
+    """Set the mode of the root directory, the threshold, and optionally the owner of the file `threshold`."""
 
     def step(sandbox: Sandbox) -> None:
         sandbox.path.chmod(mode)
@@ -69,7 +69,7 @@ def _tracking_on(sandbox: Sandbox) -> None:
 
 
 def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
-    """What the cases before had made of the file `threshold`."""
+    """Give the file `threshold` the size, mode and owner that earlier cases left."""
 
     def step(sandbox: Sandbox) -> None:
         sandbox.threshold("777777")
@@ -85,7 +85,7 @@ def _nothing(sandbox: Sandbox) -> None:
     pass
 
 
-# The name of a case (a regular expression), and what is done before it, beyond `setup`.
+# Regular expression for the name of a case -> the step to take after `setup`.
 STEPS: dict[str, Step] = {
     r"fs\.(ls-la-debug|mounts|filesystems|file)|(mksh|dash)\.th\.16": _nothing,
     r"fs\.times": _size(10),
@@ -126,14 +126,14 @@ STEPS: dict[str, Step] = {
 }
 
 
-# What the prose says of the pins: how many, for how long in ms.
+# Pins that a case describes in words: regular expression for its name -> number of pins, hold in ms.
 PINS: dict[str, tuple[int, int]] = {r"lt\.full\..*": (4096, 12), r"ft\.off\.longterm": (1, 6)}
-# The cases whose pins are all in their answer, and the threshold under which they were recorded.
+# Cases whose answer shows all pins -> the threshold at that time.
 ALL_PINS_SHOWN = {"perm.uid1000.0666": "5"}
 
 
 def with_implied_pins(case: Case) -> Case:
-    """The case with the pins that its prose speaks of."""
+    """Return the case with the pins that it describes only in words."""
     if case.name in ALL_PINS_SHOWN:
         return replace(case, long_pins=len(recorded_pins(case)), threshold=ALL_PINS_SHOWN[case.name])
     for pattern, (count, hold_ms) in PINS.items():
@@ -148,42 +148,42 @@ def _step(case: Case) -> Step | None:
 
 
 def why_not_replayable(case: Case) -> str | None:
-    """Why a case cannot be replayed; None where it can."""
+    """Return why a case cannot be replayed, or None if it can."""
     if case.problem is not None:
         return case.problem
     if re.fullmatch(NEEDS_CMA, case.name):
         return "waiting for CMA"
     if case.shell is not None and case.shell not in SHELLS:
-        return f"of a shell that nobody knows here, {case.shell!r}"
+        return f"unsupported shell {case.shell!r}"
     if case.auto:
         return None
-    return None if _step(case) is not None or has_custom_scenario(case) else "not yet written out"
+    return None if _step(case) is not None or has_custom_scenario(case) else "no setup step in tests/oracle/setups.py"
 
 
 def only_for_another_kernel(case: Case, kernel: str) -> bool:
-    """Return whether only another kernel can be asked a case of pins.
+    """Return whether a case applies only to another kernel, because this one differs in tracking FOLL_PIN.
 
-    Booted with `pp_hook_pin`, the kernel that answered tracked FOLL_PIN. A kernel that tracks it anyway is asked then.
+    The kernel of the recordings tracks FOLL_PIN only if booted with `pp_hook_pin`. Other kernels always track it.
     """
     if case.family == "lt" and "pp_hook_pin" in case.boot:
-        return kernel == RECORDED_BY
-    return case.name == "lt.foll-pin" and kernel != RECORDED_BY
+        return kernel == RECORDED_GENERATION
+    return case.name == "lt.foll-pin" and kernel != RECORDED_GENERATION
 
 
 def has_custom_scenario(case: Case) -> bool:
-    """Whether the case is played by a scenario of its own."""
+    """Return whether the case has a scenario of its own in custom_scenarios."""
     return case.name in CUSTOM_SCENARIOS
 
 
 def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
-    """Bring about what the prose says; the files that earlier cases left in /tmp."""
+    """Run the setup step of a case, and return the files that earlier cases left in /tmp, by path."""
     if case.auto:
         return {}
     step = _step(case)
     if step is not None:
         step(sandbox)
     if case.name == "lt.tool.71":
-        # What `cat` had shown in the case before: the other half of the difference.
+        # Rebuild the output of `cat` in the previous case, which this case compares with.
         lines = [line[2:] for line in case.stdout.splitlines() if line.startswith("> ")]
         own = (sandbox.path / PP / "longterm_pinner").read_bytes().decode().splitlines()
         for number, at in enumerate((0, 12, 24)):
@@ -193,7 +193,7 @@ def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
 
 
 def calls_class(case: Case) -> type[Calls]:
-    """Who makes the calls of a case."""
+    """Return the class that makes the calls of a case."""
     if case.auto:
         return Calls
     return SystemCalls if re.match(r"misc\.|rawfs\.root", case.name) else PhraseCalls

@@ -1,4 +1,4 @@
-"""Running a recorded script with its shell, inside a sandbox."""
+"""Run a recorded script with its shell in a sandbox."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["SHELLS", "ShellAnswer", "begins_with_sendfile", "busybox_head_report
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
-# How each shell was started: the program, and the name that it goes by in its messages.
+# Shell of a case -> the program, and argv[0], which the shell prints in its messages.
 SHELLS = {
     "bash": ("bash", "/bin/bash"),
     "ash": ("busybox", "ash"),
     "dash": ("dash", "/usr/bin/dash"),
     "mksh": ("mksh", "/usr/bin/mksh"),
 }
-# Programs that are packages of their own, beside what every Debian has.
+# Programs that a minimal Debian does not have.
 TOOLS = ("busybox", "toybox", "python3", "perl", "less", "xxd", "rev", "hexdump", "file", "setpriv", "diff", "cmp")
-# What an earlier case of the same kind leftovers in /tmp.
+# Files that an earlier case left in /tmp.
 LEFTOVERS = {"/tmp/v31": "31\n"}
 SLEEP_TIMEOUT = Path(__file__).with_name("sleep_timeout.py")
-DEADLINE = 60  # seconds for a script, however busy the machine is
+DEADLINE = 60  # seconds for a script; large, because the machine may be busy
 
 
 @dataclass(frozen=True)
 class ShellAnswer:
-    """What a script leftovers: its status ("timeout" where it had to be stopped) and what it wrote."""
+    """The exit status of a script ("timeout" if it was killed) and its output."""
 
     exit: int | str
     stdout: str
@@ -45,7 +45,7 @@ class ShellAnswer:
 
 
 def missing_tools(case: Case) -> list[str]:
-    """The programs of the case that this machine lacks."""
+    """Return the programs of the case that this machine does not have."""
     if case.shell is None:
         return []
     words = set(re.findall(r"[\w.+-]+", case.script))
@@ -56,20 +56,20 @@ def missing_tools(case: Case) -> list[str]:
 
 
 def begins_with_sendfile(case: Case) -> bool:
-    """Whether a busybox may read here: it begins with sendfile."""
+    """Return whether busybox may read in this case: it tries sendfile first."""
     return case.shell == "ash" or "busybox" in case.script or (case.shell is not None and " sh -c" in case.script)
 
 
 @cache
 def busybox_head_reports_errors() -> bool:
-    """Return whether this busybox's `head` exits with an error when it cannot write, which a full disk shows."""
+    """Return whether `busybox head` exits with an error if it cannot write its output. Try it with /dev/full."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(["busybox", "head", "-n", "1", "/etc/passwd"], stdout=full, stderr=subprocess.DEVNULL)
     return done.returncode != 0
 
 
 def _replacement_programs(case: Case) -> dict[str, str]:
-    """Return the programs, by name, that stand in for the machine's own: one line of shell each."""
+    """Return replacements for programs of the machine: name -> one line of shell."""
     programs = {}
     for name in ("sleep", "timeout"):
         if re.search(rf"\b{name} [\d.]", case.script):
@@ -91,12 +91,12 @@ def _run(
             file.write(f"#!/bin/sh\n{script}\n")
         os.chmod(f"/tmp/.bin/{called}", 0o755)
     if " sh -c" in case.script:
-        # The machine that answered had busybox as `sh`.
+        # `sh` was busybox on the recorded machine.
         os.symlink(shutil.which("busybox", path=PATH) or "", "/tmp/.bin/sh")
     if os.listdir("/tmp/.bin"):
         environment = environment | {"PATH": f"/tmp/.bin:{PATH}"}
     if case.script.startswith("file "):
-        # It had no data for `file`.
+        # The recorded machine had no database for `file`.
         environment = environment | {"MAGIC": "/nowhere"}
     with subprocess.Popen(
         [name, "-c", case.script],
@@ -114,7 +114,7 @@ def _run(
 def _read_output(
     process: subprocess.Popen[bytes], line_limits: tuple[int, int] | None
 ) -> tuple[int | str, list[bytes]]:
-    """Take what a process writes until its end. It is stopped as soon as both outputs have `line_limits` lines."""
+    """Read stdout and stderr of a process until it ends, or kill it when both have `line_limits` lines."""
     assert process.stdout is not None and process.stderr is not None
     output = [b"", b""]
     deadline = time.monotonic() + DEADLINE
@@ -137,9 +137,9 @@ def _read_output(
 
 
 def run_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str] | None = None) -> ShellAnswer:
-    """Return the answer of the script, with files that earlier cases leftovers in /tmp.
+    """Run the script and return its answer. `leftovers` are files that earlier cases left in /tmp, by path.
 
-    A script that was stopped when it was recorded is stopped when it has output as much, and one line more.
+    If the recorder killed the script, kill it when it has written the recorded lines and one more line to stderr.
     """
     assert case.shell is not None
     program, name = SHELLS[case.shell]

@@ -1,7 +1,7 @@
-"""Run as `sleep` and `timeout` inside of a sandbox, where the time counts only from when a command is_waiting.
+"""Replace `sleep` and `timeout` in a sandbox: start the clock only when the other processes wait.
 
-A case sleeps to let another program start and read. How long that takes hangs on the machine, so these two look first:
-a program that is_waiting for time to pass, or for an event, has read what there was.
+A case sleeps to let another program start and read. How long that takes depends on the machine. So first wait until the
+program itself waits for time to pass or for an event: then it has read everything.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-DEADLINE = 45  # seconds until a program has started and read, however busy the machine is
-# Where the kernel lets a process sleep that is_waiting for a time, a descriptor or a change of a file.
+DEADLINE = 45  # seconds for a program to start and read; large, because the machine may be busy
+# Kernel functions (/proc/PID/wchan) in which a process waits for a time, a descriptor or a change of a file.
 WAIT_CHANNELS = re.compile(r"\w*nanosleep|\w*poll|\w*select|wait_woken|inotify\w*", re.ASCII)
 
 
 def children(parent: int) -> list[int]:
-    """Return the children of a process but this one."""
+    """Return the children of a process, except this one."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
@@ -33,7 +33,7 @@ def children(parent: int) -> list[int]:
 
 
 def is_waiting(process: int) -> bool:
-    """Return whether a process is_waiting, or has ended."""
+    """Return whether a process waits for time or an event, or has ended."""
     try:
         return WAIT_CHANNELS.match(Path(f"/proc/{process}/wchan").read_text()) is not None
     except (FileNotFoundError, ProcessLookupError):
@@ -41,23 +41,23 @@ def is_waiting(process: int) -> bool:
 
 
 def wait_until_idle(processes: list[int]) -> None:
-    """Return when all of them wait."""
+    """Wait until all processes wait or have ended."""
     deadline = time.monotonic() + DEADLINE
     while not all(map(is_waiting, processes)):
         if time.monotonic() > deadline:
-            sys.exit(f"processes {processes} do not come to wait")
+            sys.exit(f"processes {processes} still run after {DEADLINE} s")
         time.sleep(0.01)
 
 
 def main() -> None:
-    """Be the program of that name: `patient.py sleep SECONDS` or `patient.py timeout SECONDS COMMAND...`."""
+    """Run `sleep_timeout.py sleep SECONDS` or `sleep_timeout.py timeout SECONDS COMMAND...`."""
     name, seconds, *command = sys.argv[1:]
     if name == "sleep":
         wait_until_idle(children(os.getppid()))
         time.sleep(float(seconds))
         return
     with subprocess.Popen(command) as process:
-        # Ended, but not yet waited for, it has no place to wait at; poll() is_waiting for it.
+        # A zombie has no wait channel, so poll() reaps it.
         deadline = time.monotonic() + DEADLINE
         while process.poll() is None and not is_waiting(process.pid) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The system calls of the cases `misc.*` and `rawfs.root`, each by the name that the recorder gave it."""
+"""The system calls of the cases `misc.*` and `rawfs.root`, by the names that the recorder gave them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ F_SETSIG = 10
 FIBMAP, FIGETBSZ, FIONREAD, FIOQSIZE, FIONBIO, FIOCLEX = 1, 2, 0x541B, 0x5460, 0x5421, 0x5451
 TCGETS, BLKGETSIZE64, FS_IOC_GETFLAGS, FICLONE = 0x5401, 0x80081272, 0x80086601, 0x40049409
 O_TMPFILE = 0o20200000
-# A list of access rights: read and write for the owner, read for the rest.
+# A POSIX ACL: read and write for the owner, read for others.
 ACL = bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000400ffffffff")
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_ssize_t
@@ -39,7 +39,7 @@ def _named(number: int) -> str | int:
 
 
 class SystemCalls(PhraseCalls):
-    """A process that makes them on the file of the case, which it has open."""
+    """A process that has the file of the case open and makes these calls on it."""
 
     _inotify = -1
 
@@ -54,7 +54,7 @@ class SystemCalls(PhraseCalls):
 
     @property
     def path(self) -> str:
-        """The file of the case."""
+        """Return the path of the file of the case."""
         return self._path
 
     def poll(self, events: int) -> list[list[str]]:
@@ -79,7 +79,7 @@ class SystemCalls(PhraseCalls):
             return fcntl.ioctl(self.fd, FICLONE, other.fileno())
 
     def raw(self, function: Any, *arguments: int) -> list[object]:
-        """A call by ctypes: the errno that the one before had previous, what it returned, and its own errno."""
+        """Call a libc function. Return the errno of the previous call, the result and the errno of this call."""
         previous = ctypes.get_errno()
         ctypes.set_errno(0)
         done = function(self.fd, *arguments)
@@ -88,16 +88,16 @@ class SystemCalls(PhraseCalls):
         return [previous, done, _named(now)]
 
     def reopen(self, flags: int) -> int:
-        """The file, opened anew: the recorder had closed it."""
+        """Open the file again, because the recorder had closed it."""
         return os.open(self.path, flags)
 
     def copy_out(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
-        """Move bytes from the file."""
+        """Copy bytes from the file to a pipe or a file on tmpfs."""
         target = os.pipe()[1] if pipe else os.open("/tmp/target", os.O_CREAT | os.O_RDWR)
         return move(self.reopen(os.O_RDONLY), target)
 
     def copy_in(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
-        """Move bytes to the file, to which a number could be written."""
+        """Copy the byte "1" to the file, from a pipe or a file on tmpfs."""
         if pipe:
             source, writer = os.pipe()
             os.write(writer, b"1")
