@@ -2,8 +2,8 @@
 
 `python -m tests.pages` runs the blocks of every page and writes their real output into the pages.
 
-A page's `sh` blocks run in one bash, from top to bottom, in an empty directory. A `text` block right behind a block
-is its output, where a line `...` stands for any lines. An `sh` block behind the line `<!-- root -->` runs as root.
+A page's `sh` blocks run in one bash, from top to bottom, in an empty directory. A `text` block right after a block
+is its output, in which a line `...` matches any lines. An `sh` block after the line `<!-- root -->` runs as root.
 """
 
 from __future__ import annotations
