@@ -15,9 +15,7 @@ from typing import Literal
 from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
-from pinnerfs.mounts.table import fusermount
-from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.testing.directories import (
+from pinnerfs.mounts.directories import (
     end_daemon,
     is_alive,
     make_directory,
@@ -25,6 +23,8 @@ from pinnerfs.testing.directories import (
     remove_directory,
     remove_left_directories,
 )
+from pinnerfs.mounts.table import fusermount
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
 __all__ = ["Client", "MountedDevice", "mounted"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.testing.directories import remove_left_directories
+from pinnerfs.mounts.directories import remove_left_directories
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -42,7 +42,7 @@ PAGES = {
     "README.md": ROOT / "README.md",
     **{
         f"pinnerfs/{path.relative_to(PACKAGE)}": path
-        for path in sorted(PACKAGE.rglob("README.md"))
+        for path in sorted(PACKAGE.rglob("*.md"))
         if path.parent != GALLERY
     },
     **{str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob(".github/**/*.md"))},

@@ -16,8 +16,8 @@ import pinnerfs
 from pinnerfs import client
 from pinnerfs.client import Client, MountedDevice, mounted
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts import directories
 from pinnerfs.mounts.table import fusermount
-from pinnerfs.testing import directories
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.testing.directories import remove_left_directories
+from pinnerfs.mounts.directories import remove_left_directories
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE, ROOT, is_mounted, mount_table, scenario
 

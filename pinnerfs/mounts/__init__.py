@@ -1,1 +1,1 @@
-"""Mount points: the kernel's mount table, checks before a mount, and mount namespaces."""
+"""Mount points: the mount table, checks before a mount, mount namespaces, directories of temporary mounts."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.testing import directories
+from pinnerfs.mounts import directories
 from tests.mount.support import DEADLINE, ORDINARY
 
 

@@ -1,1 +1,0 @@
-"""Temporary mounts: their directories, and cleaning up after processes that were killed."""
