@@ -58,7 +58,7 @@ def _mounted(
     return mounted(name, seed=seed, threshold=threshold, kernel=kernel)
 
 
-def _mount(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
+def _set_up(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
     """Mount what the marker of a test asks for, or skip or fail the test."""
     marker = item.get_closest_marker("page_pinner") or pytest.mark.page_pinner.mark
     mount = partial(_mounted, str(item.path.parent))
@@ -87,7 +87,7 @@ def page_pinner(request: pytest.FixtureRequest) -> Iterator[MountedDevice]:
     cannot mount, or fails there if PINNERFS_REQUIRE_FUSE=1.
     """
     with ExitStack() as mounts:
-        yield _mount(request.node, mounts)
+        yield _set_up(request.node, mounts)
         problem = ""
         try:
             mounts.close()

@@ -75,7 +75,7 @@ class Daemon:
         allow_other = self._allow_other or os.geteuid() == 0
         stderr = _StderrCapture()
 
-        def mounted() -> None:
+        def on_mount() -> None:
             stderr.restore()
             stderr.replay()
             terminator.note_mount()
@@ -89,7 +89,7 @@ class Daemon:
         try:
             log.info("mounting on %s (pid %d)", shown, os.getpid())
             with terminator.on_signal():
-                serve(tree, self._mountpoint, mounted, allow_other, self._cover, self._sendfile)
+                serve(tree, self._mountpoint, on_mount, allow_other, self._cover, self._sendfile)
             log.info("unmounted from %s", shown)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None

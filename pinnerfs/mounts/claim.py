@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.mounts.table import FSTYPE, fusermount, is_dead, mounted, resolve, unmount_lazily
+from pinnerfs.mounts.table import FSTYPE, fusermount, is_dead, mounted_type, resolve, unmount_lazily
 
 __all__ = ["Claim", "claim", "prepare_to_cover"]
 
@@ -102,7 +102,7 @@ def _clear(mountpoint: str, path: str) -> str | None:
     try:
         if not is_dead(path):
             return None
-        fstype = mounted(path)
+        fstype = mounted_type(path)
         if fstype != FSTYPE:
             raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount of another type ({fstype}) is there")
         unmount_lazily(path)
@@ -121,7 +121,7 @@ def _check_directory(mountpoint: str, path: str) -> None:
         entries = os.listdir(path)
     except OSError as error:
         raise PinnerfsError(f"cannot mount on {mountpoint}: {error.strerror}") from None
-    fstype = mounted(path)
+    fstype = mounted_type(path)
     if fstype is not None:
         raise PinnerfsError(
             f"cannot mount on {mountpoint}: it is already a mount point ({fstype}); wanted an empty directory"

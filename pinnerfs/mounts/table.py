@@ -19,7 +19,7 @@ __all__ = [
     "FSTYPE",
     "fusermount",
     "is_dead",
-    "mounted",
+    "mounted_type",
     "parse_mount_table",
     "resolve",
     "unmount",
@@ -41,24 +41,24 @@ def parse_mount_table(text: bytes) -> Iterator[tuple[bytes, bytes, str]]:
         yield fields[2], mountpoint, right.split(b" ")[0].decode()
 
 
-def mounted(path: str) -> str | None:
+def mounted_type(path: str) -> str | None:
     """Return the type of the mount exactly at this path, or None. Does not access the mount, which may be dead."""
     mounts = parse_mount_table(Path("/proc/self/mountinfo").read_bytes())
     return {mountpoint: fstype for _, mountpoint, fstype in mounts}.get(os.fsencode(path))
 
 
-def resolve(mountpoint: str, action: str) -> str:
-    """Return the absolute path of a mount point, without symbolic links. It may be a dead mount.
+def resolve(name: str, action: str) -> str:
+    """Return the absolute path of a mount point or a log file, without symbolic links. It may be a dead mount.
 
     PinnerfsError if it is empty, or relative to a deleted directory; `action`, such as "unmount", starts the message.
     """
-    if not mountpoint:
+    if not name:
         # An unset variable of a script must not mean the working directory.
         raise PinnerfsError(f"cannot {action} '': the path is empty")
     try:
-        return os.path.realpath(mountpoint)
+        return os.path.realpath(name)
     except FileNotFoundError:  # from getcwd()
-        raise PinnerfsError(f"cannot {action} {mountpoint}: the working directory was deleted") from None
+        raise PinnerfsError(f"cannot {action} {name}: the working directory was deleted") from None
 
 
 @functools.cache  # so that a process that has mounted can unmount although PATH has changed
@@ -96,7 +96,7 @@ def _open_daemon(path: str) -> int | None:
 def unmount(mountpoint: str) -> None:
     """Unmount, and wait until the daemon has exited. PinnerfsError if this is no pinnerfs mount, or it is busy."""
     path = resolve(mountpoint, "unmount")
-    fstype = mounted(path)
+    fstype = mounted_type(path)
     if fstype != FSTYPE:
         found = f"{fstype or 'nothing'} is mounted there"
         raise PinnerfsError(f"cannot unmount {mountpoint}: wanted a {FSTYPE} mount, but {found}")
