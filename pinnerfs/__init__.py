@@ -18,9 +18,10 @@ from __future__ import annotations
 # As typing.TYPE_CHECKING for type checkers. Importing typing would take longer than all the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pinnerfs.client import Client, MountedDevice, mounted
+    from pinnerfs.client import Client
     from pinnerfs.errors import PinnerfsError
     from pinnerfs.kernel.page_pinner.records import Record
+    from pinnerfs.mounting import MountedDevice, mounted
     from pinnerfs.scenario.gallery import gallery, load, parse
     from pinnerfs.scenario.limits import Limits
     from pinnerfs.scenario.schema import Scenario
@@ -45,14 +46,14 @@ __version__ = "0.1.0"
 _MODULES = {
     "Client": "pinnerfs.client",
     "Limits": "pinnerfs.scenario.limits",
-    "MountedDevice": "pinnerfs.client",
+    "MountedDevice": "pinnerfs.mounting",
     "PinnerfsError": "pinnerfs.errors",
     "Record": "pinnerfs.kernel.page_pinner.records",
     "Scenario": "pinnerfs.scenario.schema",
     "Simulation": "pinnerfs.simulation",
     "gallery": "pinnerfs.scenario.gallery",
     "load": "pinnerfs.scenario.gallery",
-    "mounted": "pinnerfs.client",
+    "mounted": "pinnerfs.mounting",
     "parse": "pinnerfs.scenario.gallery",
 }
 

@@ -1,42 +1,26 @@
-"""Use a mount from Python: read its page_pinner files and control it; or mount one and unmount it at the end."""
+"""Use a mount from Python: read its page_pinner files and control it."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
-from pinnerfs.mounts.directories import (
-    end_daemon,
-    is_alive,
-    make_directory,
-    process_name,
-    remove_directory,
-    remove_left_directories,
-)
-from pinnerfs.mounts.table import fusermount
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["Client", "MountedDevice", "mounted"]
+__all__ = ["Client"]
 
 # The daemon answers no one else while it advances, and a signal does not end the write: so advance in slices.
 SLICE = " within=500ms"
 
 # What Android's own cat asks for. A record is shorter, and a larger buffer does not return more.
 READ_SIZE = 4096
-
-MOUNT_TIMEOUT = 30  # seconds
-CALL_TIMEOUT = 600  # seconds; an hour of the busiest scenario takes some seconds, a day of it minutes
 
 
 class Client:
@@ -145,105 +129,3 @@ class Client:
     def _timeout(self) -> Iterator[None]:
         """Limit how long the daemon may take, where that can be done."""
         yield
-
-
-class MountedDevice(Client):
-    """A fake device that this process has mounted. If its daemon hangs, it is ended and the call raises an error."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory / "mnt")
-        self._directory = directory
-        self._daemon = process_name(int(self._read("pid")))
-        (directory / "daemon").write_text(self._daemon)
-
-    def close(self) -> None:
-        """Unmount and end the daemon. PinnerfsError with its log if it had died before."""
-        alive = is_alive(self._daemon)
-        log = (self._directory / "log").read_text(errors="replace").strip()
-        remove_directory(self._directory)
-        if not alive:
-            raise PinnerfsError(f"the daemon died before the unmount; its log: {log or 'empty'}")
-
-    @contextmanager
-    def _timeout(self) -> Iterator[None]:
-        """End the daemon past the timeout: then a call that waits for it fails at once."""
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            end_daemon(self._daemon)
-
-        timer = threading.Timer(CALL_TIMEOUT, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (OSError, PinnerfsError):
-            if late.is_set():
-                raise PinnerfsError(f"ended the daemon: it did not answer within {CALL_TIMEOUT} s") from None
-            raise
-        finally:
-            timer.cancel()
-            timer.join()  # past the timeout: until the daemon has ended
-
-
-@contextmanager
-def mounted(
-    scenario: str | os.PathLike[str] = "camera-stall",
-    *,
-    seed: int | None = None,
-    threshold: int | str | None = None,
-    kernel: str | None = None,
-    clock: Literal["manual", "real"] = "manual",
-) -> Iterator[MountedDevice]:
-    """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
-
-    PinnerfsError if that fails, with the exit status of `pinnerfs mount`.
-    """
-    options = {"seed": seed, "threshold": threshold, "kernel": kernel, "clock": clock}
-    if threshold is not None:
-        options["threshold"] = parse_threshold(threshold) % (1 << 64)
-    fusermount()  # root mounts without it, but could not unmount
-    remove_left_directories()
-    directory = make_directory()
-    try:
-        _mount(_located(scenario), directory, options)
-        device = MountedDevice(directory)
-    except BaseException:
-        remove_directory(directory)
-        raise
-    try:
-        yield device
-    finally:
-        device.close()
-
-
-def _located(scenario: str | os.PathLike[str]) -> str:
-    """Return a name as it is, and a path independent of the working directory."""
-    text = os.fspath(scenario)
-    is_path = "/" in text or text.endswith(".toml")
-    return os.path.abspath(text) if is_path else text
-
-
-def _mount(scenario: str, directory: Path, options: Mapping[str, object]) -> None:
-    root = directory / "mnt"
-    root.mkdir()
-    # A process of its own: a file system that this process serves would wait for itself.
-    command = [sys.executable, "-m", "pinnerfs", "mount", scenario, str(root), "--log", str(directory / "log")]
-    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=directory,  # python -m looks for modules in the working directory first
-            timeout=MOUNT_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise PinnerfsError(f"pinnerfs mount {scenario} {root} did not finish within {MOUNT_TIMEOUT} s") from None
-    if done.returncode:
-        message = "; ".join(line.removeprefix("Error: ") for line in done.stderr.splitlines())
-        raise PinnerfsError(message, done.returncode)

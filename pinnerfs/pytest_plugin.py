@@ -20,7 +20,7 @@ from pinnerfs.mounts.directories import remove_left_directories
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pinnerfs.client import MountedDevice
+    from pinnerfs.mounting import MountedDevice
 
 __all__ = ["page_pinner", "pytest_configure", "pytest_sessionstart"]
 
@@ -50,7 +50,7 @@ def _mounted(
     kernel: str | None = None,
 ) -> AbstractContextManager[MountedDevice]:
     """Mount what a marker asks for; a path is relative to the directory of the test's file."""
-    from pinnerfs.client import mounted
+    from pinnerfs.mounting import mounted
 
     name = os.fspath(scenario)
     if "/" in name or name.endswith(".toml"):

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import pinnerfs
-from pinnerfs import client
-from pinnerfs.client import Client, MountedDevice, mounted
+from pinnerfs import mounting
+from pinnerfs.client import Client
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounting import MountedDevice, mounted
 from pinnerfs.mounts import directories
 from pinnerfs.mounts.table import fusermount
 from tests.mount.conftest import machine_can_mount
@@ -129,8 +130,7 @@ def test_a_real_clock() -> None:
     [
         ({"scenario": "camera"}, 2, "no scenario 'camera' in the gallery: wanted one of blind-spot, "),
         ({"scenario": "./no.toml"}, 2, "cannot read scenario '/.*/no.toml': No such file or directory"),
-        ({"seed": -1}, 2, "Invalid value for '--seed': -1 is not in the range"),
-        ({"kernel": "6.6"}, 2, "Invalid value for '--kernel': '6.6' is not one of "),
+        ({"scenario": "--help"}, 2, "no scenario '--help' in the gallery: wanted one of blind-spot, "),
     ],
 )
 def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: str) -> None:
@@ -140,9 +140,27 @@ def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: 
     assert error.value.exit_status == status
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scenario": "-"}, "scenario = '-': wanted a name or a path: the daemon has no standard input"),
+        ({"seed": -1}, "seed = -1: wanted an integer from 0 to 18446744073709551615"),
+        ({"seed": 1 << 64}, "seed = 18446744073709551616: wanted an integer from 0 to 18446744073709551615"),
+        ({"seed": "x"}, "seed = 'x': wanted an integer from 0 to 18446744073709551615"),
+        ({"kernel": "6.6"}, "kernel = '6.6': wanted one of introduced, android12-5.10-early"),
+        ({"clock": "atomic"}, "clock = 'atomic': wanted one of manual, real"),
+    ],
+)
+def test_a_wrong_argument(arguments: dict[str, object], message: str) -> None:
+    """A wrong argument is a ValueError that names it, and nothing is mounted."""
+    with pytest.raises(ValueError) as error, mounted(**arguments):  # type: ignore[arg-type]
+        pytest.fail("it has mounted")
+    assert str(error.value) == message
+
+
 def test_a_mount_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount that does not answer before the timeout is an error."""
-    monkeypatch.setattr(client, "MOUNT_TIMEOUT", 0)
+    monkeypatch.setattr(mounting, "MOUNT_TIMEOUT", 0)
     with pytest.raises(PinnerfsError, match=r"^pinnerfs mount camera-stall /.* did not finish within 0 s$"), mounted():
         pytest.fail("it has mounted")
 
@@ -188,7 +206,7 @@ def set_threshold(device: MountedDevice) -> None:
 def test_a_daemon_that_hangs(call: Callable[[MountedDevice], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that does not answer in time is killed."""
     with pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount"), mounted() as device:
-        monkeypatch.setattr(client, "CALL_TIMEOUT", 0)
+        monkeypatch.setattr(mounting, "CALL_TIMEOUT", 0)
         monkeypatch.setattr(directories, "END_TIMEOUT", 0)
         pid = int((device.root / ".pinnerfs" / "pid").read_text())
         os.kill(pid, signal.SIGSTOP)

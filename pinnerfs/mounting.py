@@ -1,0 +1,151 @@
+"""Mount a scenario from Python in a temporary directory, and unmount it at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pinnerfs.client import Client
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.directories import (
+    end_daemon,
+    is_alive,
+    make_directory,
+    process_name,
+    remove_directory,
+    remove_left_directories,
+)
+from pinnerfs.mounts.table import fusermount
+from pinnerfs.threshold import parse_threshold
+
+__all__ = ["MountedDevice", "mounted"]
+
+MOUNT_TIMEOUT = 30  # seconds
+CALL_TIMEOUT = 600  # seconds; an hour of the busiest scenario takes some seconds, a day of it minutes
+
+
+class MountedDevice(Client):
+    """A fake device that this process has mounted. If its daemon hangs, it is ended and the call raises an error."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "mnt")
+        self._directory = directory
+        self._daemon = process_name(int(self._read("pid")))
+        (directory / "daemon").write_text(self._daemon)
+
+    def close(self) -> None:
+        """Unmount and end the daemon. PinnerfsError with its log if it had died before."""
+        alive = is_alive(self._daemon)
+        log = (self._directory / "log").read_text(errors="replace").strip()
+        remove_directory(self._directory)
+        if not alive:
+            raise PinnerfsError(f"the daemon died before the unmount; its log: {log or 'empty'}")
+
+    @contextmanager
+    def _timeout(self) -> Iterator[None]:
+        """End the daemon past the timeout: then a call that waits for it fails at once."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            end_daemon(self._daemon)
+
+        timer = threading.Timer(CALL_TIMEOUT, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, PinnerfsError):
+            if late.is_set():
+                raise PinnerfsError(f"ended the daemon: it did not answer within {CALL_TIMEOUT} s") from None
+            raise
+        finally:
+            timer.cancel()
+            timer.join()  # past the timeout: until the daemon has ended
+
+
+@contextmanager
+def mounted(
+    scenario: str | os.PathLike[str] = "camera-stall",
+    *,
+    seed: int | None = None,
+    threshold: int | str | None = None,
+    kernel: str | None = None,
+    clock: Literal["manual", "real"] = "manual",
+) -> Iterator[MountedDevice]:
+    """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
+
+    ValueError for a wrong argument; PinnerfsError if the mount fails, with the exit status of `pinnerfs mount`.
+    """
+    options = _checked_options(seed, threshold, kernel, clock)
+    source = _located(scenario)
+    fusermount()  # root mounts without it, but could not unmount
+    remove_left_directories()
+    directory = make_directory()
+    try:
+        _start_daemon(source, directory, options)
+        device = MountedDevice(directory)
+    except BaseException:
+        remove_directory(directory)
+        raise
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+def _located(scenario: str | os.PathLike[str]) -> str:
+    """Return a name as it is, and a path independent of the working directory."""
+    text = os.fspath(scenario)
+    if text == "-":
+        raise ValueError("scenario = '-': wanted a name or a path: the daemon has no standard input")
+    is_path = "/" in text or text.endswith(".toml")
+    return os.path.abspath(text) if is_path else text
+
+
+def _checked_options(
+    seed: int | None, threshold: int | str | None, kernel: str | None, clock: str
+) -> Mapping[str, object]:
+    """Return the options of `pinnerfs mount` for these arguments. ValueError for a wrong one."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64):
+        raise ValueError(f"seed = {seed!r}: wanted an integer from 0 to {(1 << 64) - 1}")
+    if kernel is not None:
+        from pinnerfs.kernel.page_pinner.generations import GENERATIONS  # imports numpy
+
+        if kernel not in GENERATIONS:
+            raise ValueError(f"kernel = {kernel!r}: wanted one of {', '.join(GENERATIONS)}")
+    if clock not in ("manual", "real"):
+        raise ValueError(f"clock = {clock!r}: wanted one of manual, real")
+    unsigned = None if threshold is None else parse_threshold(threshold) % (1 << 64)
+    return {"seed": seed, "threshold": unsigned, "kernel": kernel, "clock": clock}
+
+
+def _start_daemon(scenario: str, directory: Path, options: Mapping[str, object]) -> None:
+    root = directory / "mnt"
+    root.mkdir()
+    # A process of its own: a file system that this process serves would wait for itself.
+    command = [sys.executable, "-m", "pinnerfs", "mount", "--log", str(directory / "log")]
+    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
+    command += ["--", scenario, str(root)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=directory,  # python -m looks for modules in the working directory first
+            timeout=MOUNT_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise PinnerfsError(f"pinnerfs mount {scenario} {root} did not finish within {MOUNT_TIMEOUT} s") from None
+    if done.returncode:
+        message = "; ".join(line.removeprefix("Error: ") for line in done.stderr.splitlines())
+        raise PinnerfsError(message, done.returncode)
