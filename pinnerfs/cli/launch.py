@@ -48,10 +48,14 @@ def launch(command: click.Command, name: str) -> None:
 
 
 def _open_standard_files() -> None:
-    """Make sure that 0, 1 and 2 are open: else Python and libfuse would print into the next file that is opened."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
+    """Make sure that 0, 1 and 2 are open: else Python and libfuse would print into the next file that is opened.
+
+    A closed stdout becomes read-only: a write to it still fails.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_RDWR)):
+        descriptor = os.open(os.devnull, mode)
+        if descriptor != number:
+            os.close(descriptor)
 
 
 class _StandardOutput(io.FileIO):
@@ -70,10 +74,12 @@ def _guard_stdout() -> None:
     With PYTHONUNBUFFERED the original also loses what a full disk takes only a part of.
     """
     stdout = sys.__stdout__
-    if stdout is None or stdout is not sys.stdout:
-        return  # its descriptor was closed from the start, or a test has replaced it
-    guarded = io.BufferedWriter(_StandardOutput(stdout.fileno(), "w", closefd=False))
-    sys.stdout = io.TextIOWrapper(guarded, encoding=stdout.encoding, errors=stdout.errors)
+    if stdout is not sys.stdout:
+        return  # a test has replaced it
+    guarded = io.BufferedWriter(_StandardOutput(1, "w", closefd=False))
+    # stdout is None if its descriptor was closed from the start.
+    encoding, errors = (stdout.encoding, stdout.errors) if stdout is not None else ("utf-8", "strict")
+    sys.stdout = io.TextIOWrapper(guarded, encoding=encoding, errors=errors)
 
 
 def say(message: str) -> None:
