@@ -1,5 +1,8 @@
 """`python -m pinnerfs`."""
 
-from pinnerfs.cli import main
+try:
+    from pinnerfs.cli import main
 
-main()
+    main()
+except KeyboardInterrupt:  # before `main` handles SIGINT
+    raise SystemExit(130) from None

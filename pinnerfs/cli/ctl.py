@@ -26,7 +26,7 @@ def ctl(context: click.Context, mountpoint: str) -> None:
     context.obj = mountpoint  # the commands open it: their --help needs no mount
 
 
-@ctl.command()
+@ctl.command(short_help="Advance a manual clock by TIME.")
 @click.argument("time", metavar="TIME")
 @click.pass_obj
 def advance(mountpoint: str, time: str) -> None:

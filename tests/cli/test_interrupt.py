@@ -52,6 +52,17 @@ sys.meta_path.insert(0, Interrupter())
 pinnerfs.cli.main()
 """
 
+# Sends itself SIGINT when `python -m pinnerfs` imports the command line.
+INTERRUPTED_START = """
+import os, runpy, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pinnerfs.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupter())
+runpy.run_module("pinnerfs", run_name="__main__")
+"""
+
 
 def start(code: str, arguments: list[str], directory: Path) -> subprocess.Popen[bytes]:
     """Start a command in a directory, with SIGINT as a shell in the foreground leaves it."""
@@ -77,6 +88,13 @@ def directory(tmp_path: Path) -> Path:
 def test_while_it_imports(directory: Path, module: str) -> None:
     """A SIGINT during an import is no traceback of that import."""
     with start(INTERRUPTED_IMPORT, [module, *COMMANDS["dump"]], directory) as process:
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")
+
+
+def test_before_the_handler_is_set(directory: Path) -> None:
+    """A SIGINT while `python -m pinnerfs` imports the command line is no traceback."""
+    with start(INTERRUPTED_START, COMMANDS["list"], directory) as process:
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (INTERRUPTED, b"", b"")
 
