@@ -57,7 +57,7 @@ class Control:
         the maximum, is ADVANCE_TIMEOUT.
         """
         with self._refusals():
-            text, given, within = data.decode().partition(" within=")
+            text, given, within = data.decode(errors="surrogateescape").partition(" within=")
             text = text.strip()
             step = parse_time("advance", text)
             timeout = min(ADVANCE_TIMEOUT, parse_time("within", within.strip()) / 10**6) if given else ADVANCE_TIMEOUT
@@ -71,8 +71,12 @@ class Control:
         with self._refusals():
             if len(data) > MAX_ACTIONS:
                 raise ValueError(f"{len(data)} bytes of actions in one write: wanted at most {MAX_ACTIONS}")
-            self._device.do(data.decode())
-        log.info("actions done: %r", data.decode())
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"{data.decode(errors='surrogateescape')!r}: wanted UTF-8 text") from None
+            self._device.do(text)
+        log.info("actions done: %r", text)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -137,6 +137,16 @@ def test_live_actions(device: Device, files: _Files) -> None:
     assert files.read("error") == ""
 
 
+def test_undecodable_writes(files: _Files) -> None:
+    """Bytes that are no UTF-8 are refused in plain words that show them."""
+    for name, data, reason in (
+        ("do", b"pin task=\xff", r"'pin task=\xff': wanted UTF-8 text"),
+        ("advance", b"\xff", r"advance = '\xff' must be a number and a unit (us, ms, s, min, h), such as '300ms'"),
+    ):
+        assert outcome(lambda name=name, data=data: files.write(name, data)) == -errno.EINVAL  # type: ignore[misc]
+        assert files.read("error") == f"{reason}\n"
+
+
 def test_control_files_are_read_only_or_write_only(files: _Files) -> None:
     """Reads of advance and do, and writes to the other files, are EINVAL."""
     for name in ("advance", "do"):
