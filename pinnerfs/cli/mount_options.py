@@ -8,8 +8,9 @@ import click
 
 from pinnerfs.cli.commands import HELP_OPTIONS
 from pinnerfs.cli.mount import mount
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.namespace import set_read_only
+from pinnerfs.scenario.messages import nearest
 
 __all__ = ["helper"]
 
@@ -18,7 +19,7 @@ VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trac
 FLAGS = ("sendfile", "allow_other", "verbose")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
-# For mount(8) itself, or without effect on a file system that has neither devices nor programs.
+# Ignored: they are for mount(8) itself, or have no effect on a file system without devices and programs.
 NEUTRAL = {
     *("rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "comment"),
     *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "silent", "loud", "lazytime", "nolazytime"),
@@ -50,8 +51,9 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     unknown = [name for name in options if not _is_known(name)]
     # A remount repeats all options of the mount table. A debugfs ignores unknown ones there as well.
     if unknown and not sloppy and not remount:
-        wanted = ", ".join((*VALUES, *FLAGS, *ROOT, "ro"))
-        raise PinnerfsError(f"cannot mount on {target}: unknown option {unknown[0]!r}; wanted one of {wanted}")
+        known = (*VALUES, *FLAGS, *ROOT, "ro")
+        wanted = f"wanted one of {', '.join(known)}{nearest(unknown[0], known)}"
+        raise PinnerfsError(f"cannot mount on {target}: unknown option {unknown[0]!r}; {wanted}", BAD_INPUT)
     numbers = _root_numbers(target, options)
     if fake:
         return
@@ -82,7 +84,7 @@ def _root_numbers(target: str, options: dict[str, str]) -> dict[str, int]:
                 numbers[name] = int(options[name], 8 if name == "mode" else 10)
             except ValueError:
                 wanted = "an octal number, such as 755" if name == "mode" else "a number"
-                raise PinnerfsError(f"{name}={options[name]} for {target} must be {wanted}") from None
+                raise PinnerfsError(f"{name}={options[name]} for {target} must be {wanted}", BAD_INPUT) from None
     return numbers
 
 

@@ -141,10 +141,10 @@ def test_always_nosuid_and_nodev(directory: Path, options: str) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "error"),
     [
-        ("sped=10", 1, "unknown option 'sped'; wanted one of clock, speed, start, "),
+        ("sped=10", 2, "unknown option 'sped'; wanted one of clock, speed, start, "),
         ("speed=0", 2, "Invalid value for '--speed': 0.0 is not in the range"),
-        ("mode=9", 1, "mode=9 for {directory}/mnt must be an octal number, such as 755"),
-        ("uid=me", 1, "uid=me for {directory}/mnt must be a number"),
+        ("mode=9", 2, "mode=9 for {directory}/mnt must be an octal number, such as 755"),
+        ("uid=me", 2, "uid=me for {directory}/mnt must be a number"),
         ("clock=manual,speed=2", 2, "--speed 2 goes with --clock real"),
     ],
 )
@@ -162,7 +162,7 @@ def test_refused_options(directory: Path, options: str, status: int, error: str)
 def test_a_refused_option_with_mount(directory: Path) -> None:
     """mount(8) passes on the helper's error and exit status."""
     done = _shell(directory, "mount -t fuse.pinnerfs $S mnt -o sped=10")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert f"{directory}/mnt: unknown option 'sped'" in done.stderr
 
 
