@@ -7,6 +7,7 @@ import time
 import click
 
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import limit
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.scenario.gallery import load
@@ -49,8 +50,7 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
     if invalid and len(scenarios) == 1:
         raise SystemExit(BAD_INPUT)
     if invalid:
-        verb = "checked" if expect else "played"
-        raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be {verb}", BAD_INPUT)
+        raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be checked", BAD_INPUT)
     if expect:
         _expect(valid)
     else:
@@ -68,7 +68,8 @@ def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
     for path, scenario in scenarios:
         name = in_a_line(path)
         began = time.perf_counter()
-        report = check_expectations(scenario, advance)
+        with memory_for(scenario):
+            report = check_expectations(scenario, advance)
         took = time.perf_counter() - began
         for result in report.results:
             verdict = "ok" if result.met else "FAILED"

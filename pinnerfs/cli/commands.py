@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, cast
 
@@ -52,9 +51,21 @@ class _Commands(click.Group):
             from pinnerfs.cli.mount_options import helper
 
             return "", helper, args
-        near = get_close_matches(name, COMMANDS, n=1)
-        nearest = f"; did you mean {near[0]!r}?" if near else ""
-        raise click.UsageError(f"no command {name!r}: wanted one of {', '.join(COMMANDS)}{nearest}", ctx)
+        from pinnerfs.scenario.gallery import gallery
+        from pinnerfs.scenario.messages import nearest
+
+        is_scenario = "/" in name or name.endswith(".toml") or name in gallery()
+        hint = f"; did you mean 'mount {name}'?" if is_scenario else nearest(name, COMMANDS)
+        raise click.UsageError(f"no command {name!r}: wanted one of {', '.join(COMMANDS)}{hint}", ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            # click does not tell the command of an option without its value.
+            if error.ctx is None and ctx.invoked_subcommand:
+                error.ctx = click.Context(self, parent=ctx, info_name=ctx.invoked_subcommand)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import TIME, limit, seed, threshold
 from pinnerfs.clock import Clock, ManualClock, RealClock
 from pinnerfs.daemon.daemon import Daemon
 from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.mounts.table import resolve
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
 from pinnerfs.simulation import Simulation
@@ -71,14 +73,16 @@ class DeviceOptions:
             wanted = "goes with --clock real: a manual clock does not run"
             raise PinnerfsError(f"--speed {self.speed:g} {wanted}", BAD_INPUT)
         traced = {"engine", "scenario"} & {*self.trace}
-        return Simulation(
-            load(scenario, self.limits),
-            seed=self.seed,
-            threshold=self.threshold,
-            kernel=self.kernel,
-            limits=self.limits,
-            observer=SimulationTrace() if traced else None,
-        )
+        loaded = load(scenario, self.limits)
+        with memory_for(loaded):
+            return Simulation(
+                loaded,
+                seed=self.seed,
+                threshold=self.threshold,
+                kernel=self.kernel,
+                limits=self.limits,
+                observer=SimulationTrace() if traced else None,
+            )
 
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
@@ -87,6 +91,11 @@ class DeviceOptions:
         manual = self.clock_name == "manual"
         clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
         choose(self.verbose, self.trace)
+        if self.log_file is not None:
+            log_path = resolve(self.log_file, "log to")
+            # Opening the log would create it, and libfuse mounts only on an empty directory.
+            if not cover and os.path.commonpath([log_path, mountpoint]) == mountpoint:
+                raise PinnerfsError(f"cannot log to {self.log_file}: it is in the mount point; wanted a file outside")
         daemon = Daemon(
             Device(simulation, clock),
             simulation.generation,
@@ -94,9 +103,10 @@ class DeviceOptions:
             allow_other=allow_other,
             cover=cover,
             sendfile=self.sendfile,
-            log_file=None if self.log_file is None else os.path.abspath(self.log_file),
+            log_file=self.log_file,
         )
-        simulation.advance_to(self.start)  # after Daemon has opened the log
+        with memory_for(simulation.scenario):
+            simulation.advance_to(self.start)  # after Daemon has opened the log
         return daemon
 
 

@@ -7,6 +7,7 @@ import click
 from pinnerfs.cli import options
 from pinnerfs.cli.explain import explain
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.progress import advance
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
@@ -45,8 +46,10 @@ def dump(
     Example:
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
-    simulation = Simulation(load(scenario, limits), seed=seed, threshold=threshold, kernel=kernel)
-    advance(simulation, moment)
+    loaded = load(scenario, limits)
+    with memory_for(loaded):
+        simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel)
+        advance(simulation, moment)
     click.echo(simulation.longterm_pinner(), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))

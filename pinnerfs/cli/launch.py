@@ -89,6 +89,6 @@ def say(message: str) -> None:
 
 
 def _with_hint(error: click.UsageError, name: str) -> str:
-    command = name if error.ctx is None else error.ctx.command_path
+    command = name if error.ctx is None else error.ctx.command_path.strip()  # `SCENARIO -o ...` has no name
     message = re.sub(r"(?<!\.)\.$", "", error.format_message())
     return f"{message} (see '{command} --help')"

@@ -22,9 +22,9 @@ class _Time(click.ParamType[int]):
         if isinstance(value, int):
             return value
         try:
-            return parse_time("the time", value)
+            return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            raise click.UsageError(str(error), ctx) from None
 
 
 class _Threshold(click.ParamType[int]):

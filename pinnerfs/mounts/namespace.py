@@ -94,5 +94,6 @@ def execute(command: Sequence[str]) -> None:
     # Not os.execvp, which cannot run a script without a #! line.
     _libc.execvp(argv[0], (ctypes.c_char_p * (len(argv) + 1))(*argv, None))
     number = ctypes.get_errno()
+    reason = os.strerror(number) if command[0] else "the name of the command is empty"
     status = 127 if number == errno.ENOENT else 126
-    raise PinnerfsError(f"cannot run {command[0]}: {os.strerror(number)}", exit_status=status)
+    raise PinnerfsError(f"cannot run {command[0] or repr('')}: {reason}", exit_status=status)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.errors import NO_FUSE
 from tests.cli.conftest import Result, Run
 from tests.mount.support import why_no_mount
 
@@ -69,9 +70,25 @@ ERRORS = {
     "ctl without a command": (["ctl", "m"], 2, "Missing command (see 'pinnerfs ctl --help')"),
     "a scenario with unknown mount options": (
         ["camera-stall", "m", "-o", "rw,sped=10"],
-        1,
+        2,
         "cannot mount on m: unknown option 'sped'; wanted one of clock, speed, start, ",
     ),
+    "nearly a mount option": (
+        ["camera-stall", "m", "-o", "clok=manual"],
+        2,
+        "mode, uid, gid, ro; did you mean 'clock'?",
+    ),
+    "mount options without a mount point": (
+        ["camera-stall", "-o", "rw"],
+        2,
+        "Missing argument 'MOUNTPOINT' (see 'pinnerfs --help')",
+    ),
+    "a scenario without a command": (
+        ["camera-stall", "m"],
+        2,
+        "run, show, umount; did you mean 'mount camera-stall'? (see 'pinnerfs --help')",
+    ),
+    "a path without a command": (["./good.toml", "m"], 2, "; did you mean 'mount ./good.toml'? ("),
     "no scenario with mount options": (["camera", "m", "-orw"], 2, "no scenario 'camera' in the gallery"),
     "no such option": (["--nonsense"], 2, "No such option"),
     "a command's unknown option": (["list", "--nonsense"], 2, "No such option"),
@@ -106,9 +123,18 @@ ERRORS = {
     "an unknown key": (["check", "unknown.toml"], 2, "phase 1: unknown key 'rat': the keys are for, repeat, every, "),
     "a later format": (["check", "later.toml"], 2, ": format = 2 must be 1"),
     "a number without unit": (["check", "unitless.toml"], 2, "hold = 400 has no unit"),
-    "one bad of several": (["check", "good.toml", "unknown.toml"], 2, "1 of 2 scenarios cannot be played"),
+    "one bad of several": (["check", "good.toml", "unknown.toml"], 2, "1 of 2 scenarios cannot be checked"),
     "dump without --at": (["dump", "camera-stall"], 2, "Missing option '--at'"),
-    "dump at no time": (["dump", "camera-stall", "--at", "60"], 2, "must be a number and a unit"),
+    "dump with --at and no value": (
+        ["dump", "camera-stall", "--at"],
+        2,
+        "Option '--at' requires an argument (see 'pinnerfs dump --help')",
+    ),
+    "dump at no time": (
+        ["dump", "camera-stall", "--at", "60"],
+        2,
+        "Error: --at = '60' must be a number and a unit (us, ms, s, min, h), such as '300ms' (see 'pinnerfs dump",
+    ),
     "dump at an empty time": (["dump", "camera-stall", "--at", ""], 2, "must be a number and a unit"),
     "dump before the start": (["dump", "camera-stall", "--at", "-5s"], 2, "must be a number and a unit"),
     "dump in another unit": (["dump", "camera-stall", "--at", "1d"], 2, "must be a number and a unit"),
@@ -153,12 +179,22 @@ ERRORS = {
         2,
         "--speed 2 goes with --clock real",
     ),
-    "mount from a bad start": (["mount", "camera-stall", "m", "--start", "soon"], 2, "must be a number and a unit"),
+    "mount from a bad start": (
+        ["mount", "camera-stall", "m", "--start", "soon"],
+        2,
+        "Error: --start = 'soon' must be a number and a unit",
+    ),
     "mount of nothing": (["mount", "nonsense", "m"], 2, "no scenario 'nonsense' in the gallery"),
     "mount on nothing": (["mount", "camera-stall", "missing"], 1, "cannot mount on missing: No such file or directory"),
     "mount on an empty name": (["mount", "camera-stall", ""], 1, "cannot mount on '': the path is empty"),
     "mount on a file": (["mount", "camera-stall", "good.toml"], 1, "cannot mount on good.toml: Not a directory"),
     "mount on a full directory": (["mount", "camera-stall", "."], 1, "the directory is not empty"),
+    "mount with an empty log": (["mount", "camera-stall", "m", "--log", ""], 1, "cannot log to '': the path is empty"),
+    "mount with a log in the mount point": (
+        ["mount", "camera-stall", "m", "--log", "m/x"],
+        1,
+        "cannot log to m/x: it is in the mount point; wanted a file outside",
+    ),
     "run without arguments": (["run"], 2, "Missing argument 'SCENARIO'"),
     "run without command": (["run", "camera-stall", "--"], 2, "Missing argument '-- COMMAND...'"),
     "run of nothing": (["run", "nonsense", "--", "true"], 2, "no scenario 'nonsense' in the gallery"),
@@ -197,6 +233,16 @@ ERRORS = {
         ["run", "camera-stall", "--mountpoint", "m", "--", "./good.toml"],
         126,
         "cannot run ./good.toml: Permission denied",
+    ),
+    "run of an empty command": (
+        ["run", "camera-stall", "--mountpoint", "m", "--", ""],
+        127,
+        "cannot run '': the name of the command is empty",
+    ),
+    "run with an empty log": (
+        ["run", "camera-stall", "--mountpoint", "m", "--log", "", "--", "true"],
+        1,
+        "cannot log to '': the path is empty",
     ),
     "run with a log in a missing directory": (
         ["run", "camera-stall", "--mountpoint", "m", "--log", "no/log", "--", "true"],
@@ -260,3 +306,42 @@ def test_the_status_of_a_machine_without_fuse(directory: Path, monkeypatch: pyte
     result = _in_a_process(directory, ["mount", "camera-stall", "m"])
     assert (result.status, result.out) == (69, "")
     assert result.err.startswith("Error: cannot load libfuse 2: /nowhere/libfuse.so: ")
+
+
+def test_a_log_in_a_deleted_working_directory(directory: Path) -> None:
+    """A log file relative to a deleted directory is refused with that reason."""
+    script = 'cd "$1/gone" && rmdir "$1/gone" && exec "$0" -m pinnerfs run quiet-device --log x -- true'
+    (directory / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, directory],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=DEADLINE,
+        check=False,
+    )
+    if done.returncode == NO_FUSE:
+        pytest.skip(f"this machine cannot mount: {done.stderr}")
+    error = "Error: cannot log to x: the working directory was deleted\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+
+
+@pytest.mark.parametrize("command", ["dump large-memory.toml --at 10s", "mount large-memory.toml m"])
+def test_too_little_memory(directory: Path, command: str) -> None:
+    """A scenario whose page frames need more memory than the process may have is named."""
+    (directory / "large-memory.toml").write_text(PLAIN.replace("64MiB", "1TiB"))
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v 700000; exec "$0" -m pinnerfs {command} --limit memory=1TiB', sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "Error: cannot allocate memory to play plain with its 268435456 page frames (memory size = 1TiB); "
+        "wanted a smaller size, or a higher limit on this process (ulimit -v)\n",
+    )
