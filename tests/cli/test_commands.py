@@ -193,3 +193,12 @@ def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         os.close(terminal)
+
+
+def test_no_sentence_of_the_help_is_cut_off(run: Run) -> None:
+    """The lists of commands have a whole sentence for each."""
+    for group in (["--help"], ["ctl", "--help"]):
+        out = run(*group).out
+        commands = out[out.index("\nCommands:\n") :]
+        assert "Advance a manual clock by TIME.\n" in commands or group == ["--help"]
+        assert "..." not in commands
