@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pinnerfs.scenario.tables import Path
+from pinnerfs.scenario.tables import KeyPath
 
 __all__ = ["describe", "line_of"]
 
@@ -13,7 +13,7 @@ _HEADER = re.compile(r"[ \t]*(\[\[?)([^\[\]\n]+)\]\]?[ \t]*(?:#.*)?")
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[\w-]+')
 
 
-def describe(path: Path, tables: dict[str, object]) -> str:
+def describe(path: KeyPath, tables: dict[str, object]) -> str:
     """Return the place of a table in words: `task "camera", phase 2`; "" for the file itself."""
     words: list[str] = []
     value: object = tables
@@ -39,7 +39,7 @@ class _Header(NamedTuple):
     of_list: bool
 
 
-def line_of(source: str, tables: dict[str, object], path: Path, key: str | None) -> int | None:
+def line_of(source: str, tables: dict[str, object], path: KeyPath, key: str | None) -> int | None:
     """Return the line of a key of a table, or of the table's header; None if it cannot be told.
 
     tomllib does not keep lines, so headers are counted. A count that differs from the number of tables (one is
@@ -86,7 +86,7 @@ def _item(value: object, part: str | int) -> object:
     return value[part]  # type: ignore[index]
 
 
-def _steps(path: Path) -> list[tuple[str, int | None]]:
+def _steps(path: KeyPath) -> list[tuple[str, int | None]]:
     """Return each key of a path with the index behind it, if there is one."""
     steps: list[tuple[str, int | None]] = []
     for part in path:

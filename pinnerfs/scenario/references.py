@@ -5,7 +5,7 @@ from __future__ import annotations
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.messages import listed, nearest
 from pinnerfs.scenario.schema import Scenario, Task
-from pinnerfs.scenario.tables import Path, TableError
+from pinnerfs.scenario.tables import KeyPath, TableError
 from pinnerfs.words import count_of
 
 __all__ = ["check_references"]
@@ -45,11 +45,11 @@ def check_references(scenario: Scenario) -> None:
             raise TableError(message, ("expect", number), "call_site")
 
 
-def _unknown(key: str, name: str, known: list[str], path: Path) -> TableError:
+def _unknown(key: str, name: str, known: list[str], path: KeyPath) -> TableError:
     return TableError(f"{key} = {name!r} must be one of {listed(known)}{nearest(name, known)}", path, key)
 
 
-def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
+def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:
     memory = scenario.memory
     regions = {region.name: region for region in memory.region}
     assert task.region is not None

@@ -9,7 +9,7 @@ from msgspec import inspect
 
 from pinnerfs.scenario.messages import kind_of, listed, nearest, shown
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.scenario.tables import Path, TableError
+from pinnerfs.scenario.tables import KeyPath, TableError
 from pinnerfs.words import with_article
 
 __all__ = ["check_structure"]
@@ -31,7 +31,7 @@ def check_structure(tables: dict[str, object]) -> None:
     _check(tables, _SCENARIO, ())
 
 
-def _check(value: object, wanted: inspect.Type, path: Path) -> None:
+def _check(value: object, wanted: inspect.Type, path: KeyPath) -> None:
     members = wanted.types if isinstance(wanted, inspect.UnionType) else (wanted,)
     # TOML's 1 serves as a float, too.
     kinds = {"integer", "float"} if kind_of(value) == "integer" else {kind_of(value)}
@@ -60,7 +60,7 @@ def _kind(wanted: inspect.Type) -> str:
     return _KINDS[type(wanted)]
 
 
-def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: Path) -> inspect.StructType:
+def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: KeyPath) -> inspect.StructType:
     """Return the struct that a table is for: of several, the one that its tag names (`dist = "normal"`)."""
     by_tag = {struct.tag: struct for struct in structs if isinstance(struct, inspect.StructType)}
     first = next(iter(by_tag.values()))
@@ -74,7 +74,7 @@ def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: Path) -
     return by_tag[tag]
 
 
-def _check_keys(table: dict[str, object], struct: inspect.StructType, path: Path) -> None:
+def _check_keys(table: dict[str, object], struct: inspect.StructType, path: KeyPath) -> None:
     fields = {field.encode_name: field for field in struct.fields}
     known = [struct.tag_field, *fields] if struct.tag_field is not None else [*fields]
     for key in table:
@@ -89,13 +89,13 @@ def _check_keys(table: dict[str, object], struct: inspect.StructType, path: Path
             _check(value, fields[key].type, (*path, key))
 
 
-def _wrong_choice(value: object, choices: tuple[object, ...], path: Path) -> TableError:
+def _wrong_choice(value: object, choices: tuple[object, ...], path: KeyPath) -> TableError:
     wanted = shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(map(shown, choices))}"
     hint = nearest(value, map(str, choices)) if isinstance(value, str) else ""
     return TableError(f"{path[-1]} = {shown(value)} must be {wanted}{hint}", path[:-1], str(path[-1]))
 
 
-def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: Path) -> TableError:
+def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: KeyPath) -> TableError:
     name, kind = path[-1], kind_of(value)
     label = f"entry {name + 1}" if isinstance(name, int) else name
     if kind not in ("array", "table"):
@@ -108,7 +108,7 @@ def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: Path) ->
     return TableError(message + _header_hint(kind, members, path), path[:-1], str(name))
 
 
-def _header_hint(kind: str, members: tuple[inspect.Type, ...], path: Path) -> str:
+def _header_hint(kind: str, members: tuple[inspect.Type, ...], path: KeyPath) -> str:
     """Return how to write the header of a table, if the wrong brackets are the likely mistake."""
     dotted = ".".join(part for part in path if isinstance(part, str))
     match members:

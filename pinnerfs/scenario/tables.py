@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Measure", "Path", "Table", "TableError", "check_text", "check_unique"]
+__all__ = ["Measure", "KeyPath", "Table", "TableError", "check_text", "check_unique"]
 
 # A number with its unit. Bare numbers are accepted here so that the parsers can say what is missing: the unit.
 Measure = str | int | float
 
 # The keys and indexes that lead to a table of the file: ("task", 0, "phase", 1).
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class TableError(ValueError):
@@ -19,7 +19,7 @@ class TableError(ValueError):
     `complete`: the message says itself which table it is about.
     """
 
-    def __init__(self, message: str, path: Path, key: str | None = None, *, complete: bool = False) -> None:
+    def __init__(self, message: str, path: KeyPath, key: str | None = None, *, complete: bool = False) -> None:
         super().__init__(message)
         self.path = path
         self.key = key
