@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["kind_of", "listed", "nearest", "shown"]
+__all__ = ["kind_of", "listed", "nearest", "shown", "unknown_name"]
 
 # bool is a subclass of int, so it comes first.
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -43,8 +43,8 @@ def shown(value: object) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, with commas between them; "none" if there are none."""
-    return ", ".join(map(repr, names)) or "none"
+    """Return names in quotes, with commas between them."""
+    return ", ".join(map(repr, names))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -52,3 +52,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     # difflib takes long for long names, and no known name is long.
     close = get_close_matches(name, list(known), 1) if len(name) <= 64 else []
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_name(key: str, name: str, known: Iterable[str], kind: str) -> str:
+    """Return the message for a name that the scenario does not have; `kind` is the kind of thing it names."""
+    names = list(known)
+    if not names:
+        return f"{key} = {name!r}: this scenario has no {kind}"
+    return f"{key} = {name!r} must be one of {listed(names)}{nearest(name, names)}"
