@@ -41,5 +41,5 @@ def test_anything_else(value: object) -> None:
 
 def test_a_time_that_is_too_long() -> None:
     """A time of more than a year is refused with that reason."""
-    with pytest.raises(ValueError, match="^threshold = '10000h' is longer than a year$"):
+    with pytest.raises(ValueError, match=r"^threshold = '10000h' is longer than a year$"):
         parse_threshold("10000h")
