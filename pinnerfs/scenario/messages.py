@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["kind_of", "listed", "nearest", "shown", "unknown_name"]
+__all__ = ["kind_of", "listed", "nearest", "shown", "toml_key", "unknown_name"]
+
+LONGEST = 60  # characters of an array or a table in a message
 
 # bool is a subclass of int, so it comes first.
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -26,7 +29,7 @@ def kind_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as TOML writes it; arrays and tables are not written out."""
+    """Return a value as TOML writes it; of an array or a table, the first entries."""
     match value:
         case bool():
             return str(value).lower()
@@ -36,10 +39,35 @@ def shown(value: object) -> str:
         case str():
             return repr(value)
         case list():
-            return "[...]"
+            return f"[{_first(map(_inner, value))}]"
         case dict():
-            return "{...}"
+            entries = _first(f"{toml_key(key)} = {_inner(item)}" for key, item in value.items())
+            return f"{{ {entries} }}" if entries else "{}"
+        case datetime.datetime():
+            return value.isoformat().replace("+00:00", "Z")
     return str(value)
+
+
+def _inner(value: object) -> str:
+    """Return an entry of an array or a table. Brackets can be nested very deeply, so only the outer ones are shown."""
+    if isinstance(value, list | dict) and value:
+        return "[...]" if isinstance(value, list) else "{...}"
+    return shown(value)
+
+
+def _first(entries: Iterable[str]) -> str:
+    text = ""
+    for entry in entries:
+        longer = f"{text}, {entry}" if text else entry
+        if len(longer) > LONGEST:
+            return f"{text}, ..." if text else "..."
+        text = longer
+    return text
+
+
+def toml_key(key: str) -> str:
+    """Return a key as TOML writes it: in quotes if it is not a bare key."""
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else repr(key)
 
 
 def listed(names: Iterable[str]) -> str:

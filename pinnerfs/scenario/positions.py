@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import NamedTuple
 
 from pinnerfs.scenario.tables import KeyPath
@@ -47,7 +48,7 @@ def line_of(source: str, tables: dict[str, object], path: KeyPath, key: str | No
     """
     lines = source.split("\n")
     headers = [
-        _Header(number, tuple(part.strip("\"'") for part in _PART.findall(match[2])), match[1] == "[[")
+        _Header(number, tuple(map(_key, _PART.findall(match[2]))), match[1] == "[[")
         for number, line in enumerate(lines)
         if (match := _HEADER.fullmatch(line.rstrip("\r")))
     ]
@@ -79,6 +80,16 @@ def line_of(source: str, tables: dict[str, object], path: KeyPath, key: str | No
     if line is None and begin >= 0:
         line = begin
     return None if line is None else line + 1
+
+
+def _key(part: str) -> str:
+    """Return the key that a part of a header stands for."""
+    if part.startswith('"') and "\\" in part:
+        try:
+            return str(tomllib.loads(f"key = {part}")["key"])
+        except tomllib.TOMLDecodeError:
+            return part  # not a header: a line of a string
+    return part.strip("\"'")
 
 
 def _item(value: object, part: str | int) -> object:

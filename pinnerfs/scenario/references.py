@@ -5,7 +5,7 @@ from __future__ import annotations
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.messages import nearest, unknown_name
 from pinnerfs.scenario.schema import Scenario, Task
-from pinnerfs.scenario.tables import KeyPath, TableError
+from pinnerfs.scenario.tables import KeyPath, TableError, check_text
 from pinnerfs.words import count_of
 
 __all__ = ["check_references"]
@@ -13,6 +13,7 @@ __all__ = ["check_references"]
 
 def check_references(scenario: Scenario) -> None:
     """Raise TableError if a region, a task or an expectation does not fit the rest of the scenario."""
+    _check_names(scenario)
     for number, region in enumerate(scenario.memory.region):
         try:
             scenario.memory.check_multiple(region.size)
@@ -43,6 +44,24 @@ def check_references(scenario: Scenario) -> None:
                 f"without offset and module{nearest(expectation.call_site, known)}"
             )
             raise TableError(message, ("expect", number), "call_site")
+
+
+def _check_names(scenario: Scenario) -> None:
+    for name in scenario.stack:
+        try:
+            check_text("a stack's name", name)
+        except ValueError as error:
+            raise TableError(str(error), ("stack", name), complete=True) from None
+    _check_unique("region", [region.name for region in scenario.memory.region], ("memory", "region"))
+    _check_unique("task", [task.name for task in scenario.task], ("task",))
+
+
+def _check_unique(kind: str, names: list[str], path: KeyPath) -> None:
+    known: set[str] = set()
+    for number, name in enumerate(names):
+        if name in known:
+            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), "name", complete=True)
+        known.add(name)
 
 
 def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:

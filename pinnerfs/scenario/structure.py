@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import inspect
 
-from pinnerfs.scenario.messages import kind_of, listed, nearest, shown
+from pinnerfs.scenario.messages import kind_of, listed, nearest, shown, toml_key
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import KeyPath, TableError
 from pinnerfs.words import with_article
@@ -98,22 +98,29 @@ def _wrong_choice(value: object, choices: tuple[object, ...], path: KeyPath) -> 
 def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: KeyPath) -> TableError:
     name, kind = path[-1], kind_of(value)
     label = f"entry {name + 1}" if isinstance(name, int) else name
-    if kind not in ("array", "table"):
-        label = f"{label} = {shown(value)}"
     kinds = dict.fromkeys(_kind(member) for member in members if _kind(member))
-    if {"string", "integer", "float"} <= set(kinds):
-        # A Measure: bare numbers are accepted for a better message, but they are not wanted.
-        del kinds["integer"], kinds["float"]
-    message = f"{label} is {with_article(kind)}: it must be {' or '.join(map(with_article, kinds))}"
-    return TableError(message + _header_hint(kind, members, path), path[:-1], str(name))
+    if "float" in kinds:
+        # A number: an integer serves as a float, too.
+        del kinds["integer"]
+        if "string" in kinds:
+            # A Measure: bare numbers are accepted for a better message, but they are not wanted.
+            del kinds["float"]
+    wanted = " or ".join(map(with_article, kinds))
+    message = f"{label} = {shown(value)} is {with_article(kind)}: it must be {wanted}"
+    return TableError(message + _header_hint(value, members, path), path[:-1], str(name))
 
 
-def _header_hint(kind: str, members: tuple[inspect.Type, ...], path: KeyPath) -> str:
+def _header_hint(value: object, members: tuple[inspect.Type, ...], path: KeyPath) -> str:
     """Return how to write the header of a table, if the wrong brackets are the likely mistake."""
-    dotted = ".".join(part for part in path if isinstance(part, str))
+    dotted = ".".join(toml_key(part) for part in path if isinstance(part, str))
+    of_tables = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
     match members:
-        case (inspect.ListType(item_type=inspect.StructType()),) if kind == "table":
+        case (inspect.ListType(item_type=inspect.StructType()),) if isinstance(value, dict):
             return f" of tables: write [[{dotted}]] instead of [{dotted}]"
+        case (inspect.DictType(value_type=inspect.StructType()),) if of_tables:
+            return f": write [{dotted}.NAME] instead of [[{dotted}]]"
+        case (inspect.StructType(),) if of_tables:
+            return f": write [{dotted}] instead of [[{dotted}]]"
         case (inspect.StructType(),) if path[:-1] == ("stack",):
             return ": write [stack.NAME] above the keys of a stack"
     return ""
