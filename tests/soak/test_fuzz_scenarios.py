@@ -114,7 +114,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an escape": (lambda path: path.write_text('"\\u001b]0;owned\\u0007" = 1'), r"unknown key '\x1b]0;owned\x07'"),
     "regions": (
         lambda path: path.write_text(
-            'task = []\nformat = 1\nname = "a"\ndescription = ""\nstack = {}\n[memory]\nsize = "64GiB"\nregion = ['
+            'task = []\nformat = 1\nname = "a"\ndescription = ""\nstack = {}\n[memory]\nsize = "128GiB"\nregion = ['
             + ",".join(f'{{name="r{number % 29_999}",size="4MiB"}}' for number in range(30_000))
             + "]"
         ),
