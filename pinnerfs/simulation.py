@@ -206,8 +206,8 @@ class Simulation:
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
 
-        `pins`, `releases`, `put_page` and `untracked` count pages, of which a compound page is one. `shares_empty`
-        counts holds. All other counters count frames, with one record for each. See `Counter`.
+        `pins`, `releases`, `put_page`, `untracked` and `held_now` count pages, and a compound page is one page.
+        `shares_empty` counts holds. All other counters count frames, and each frame has its own record. See `Counter`.
         """
         ring, counters = self._pinner.ring, self._pinner.counters
         counted = counters.totals()
@@ -218,6 +218,7 @@ class Simulation:
             "records_now": ring.filled,
             "pinned_now": counted.pop("pinned_now"),
             "pinned_now_in_cma": counters.pinned_now_in_cma,
+            "held_now": counted.pop("held_now"),
             **counted,
             "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
         }
@@ -225,8 +226,9 @@ class Simulation:
     def explain(self) -> dict[str, dict[str, int]]:
         """Return the counters of each task, by its name, in the scenario's order.
 
-        Calls count for the task that makes them. A record, and all else that becomes of a mark, counts for the task
-        that set the mark: the last one to pin the frame. `pinned_now` is the frames that carry its mark.
+        Calls count for the task that makes them, and so does `held_now`, the pages that it took and has not let go.
+        Records and marks count for the task that set the mark, which is the last one that pinned the frame.
+        `pinned_now` is the number of frames that carry the task's mark.
         """
         shares_empty = self._timeline.shares_empty(self._now)
         explained = {}

@@ -193,6 +193,7 @@ def test_a_plain_reference() -> None:
         "put_page": 60,
         "put_page_without_mark": 60,
         "untracked": 61,
+        "held_now": 1,
     }
     sharer = task("sharer", 'repeat = 1, every = "8000h", hold = "10ms"', foll="none", share="owner", start="5ms")
     simulation = Simulation(story(task("owner", 'repeat = 1, every = "8000h", hold = "500ms"'), sharer))
@@ -245,11 +246,13 @@ def test_stats() -> None:
         "records_now": 4,
         "pinned_now": 10,
         "pinned_now_in_cma": 2,
+        "held_now": 3,
         "below_threshold": 0,
         "marks_overwritten": 0,
         "marks_freed": 0,
         "put_page": 0,
         "put_page_without_mark": 0,
+        "releases_without_mark": 0,
         "untracked": 0,
         "shares_empty": 0,
     }
@@ -276,7 +279,7 @@ def test_explain() -> None:
         "gpu": {"pins": 2, "longterm_records": 2, "put_page": 2},
         "late": {"shares_empty": 1},
         "blind": {"put_page": 1, "put_page_without_mark": 1, "untracked": 1},
-        "held": {"pins": 1, "pinned_now": 8},
+        "held": {"pins": 1, "pinned_now": 8, "held_now": 1},
     }
     stats = simulation.stats()
     for name in explained["camera"]:
@@ -289,9 +292,9 @@ def test_live_pins_are_explained_with_their_task() -> None:
         story(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), task("b", 'for = "1s", gap = "1s", hold = "1s"'))
     )
     simulation.do("pin task=a pages=3")
-    assert simulation.explain()["a"]["pinned_now"] == 4
+    assert (simulation.explain()["a"]["pinned_now"], simulation.explain()["a"]["held_now"]) == (4, 4)
     simulation.do("free task=a")
-    assert simulation.explain()["a"]["marks_freed"] == 3
+    assert (simulation.explain()["a"]["marks_freed"], simulation.explain()["a"]["held_now"]) == (3, 1)
 
 
 class Steps:
