@@ -22,7 +22,7 @@ class Clock(Protocol):
         """Return boot time in µs. It never falls, and it stops at LAST_MOMENT."""
 
     def wait_for(self, moment: int) -> float | None:
-        """Return how many seconds to wait for `moment`, at most a day. None: only `advance` brings it."""
+        """Return how many seconds to wait for `moment`, at most a day. Return None if time passes only by `advance`."""
 
     def advance(self, step: int) -> int:
         """Advance by `step` µs and return the new time.

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from pinnerfs.arguments import checked_seed
 from pinnerfs.client import Client
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.directories import (
     end_daemon,
     is_alive,
@@ -81,7 +82,8 @@ def mounted(
 ) -> Iterator[MountedDevice]:
     """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
 
-    ValueError for a wrong argument; PinnerfsError if the mount fails, with the exit status of `pinnerfs mount`.
+    ValueError for a wrong threshold. PinnerfsError for any other wrong argument, or if the mount fails, with the exit
+    status of `pinnerfs mount`.
     """
     options = _checked_options(seed, threshold, kernel, clock)
     source = _located(scenario)
@@ -104,7 +106,7 @@ def _located(scenario: str | os.PathLike[str]) -> str:
     """Return a name as it is, and a path independent of the working directory."""
     text = os.fspath(scenario)
     if text == "-":
-        raise ValueError("scenario = '-': wanted a name or a path: the daemon has no standard input")
+        raise PinnerfsError("scenario = '-': wanted a name or a path: the daemon has no standard input", BAD_INPUT)
     is_path = "/" in text or text.endswith(".toml")
     return os.path.abspath(text) if is_path else text
 
@@ -112,16 +114,15 @@ def _located(scenario: str | os.PathLike[str]) -> str:
 def _checked_options(
     seed: int | None, threshold: int | str | None, kernel: str | None, clock: str
 ) -> Mapping[str, object]:
-    """Return the options of `pinnerfs mount` for these arguments. ValueError for a wrong one."""
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64):
-        raise ValueError(f"seed = {seed!r}: wanted an integer from 0 to {(1 << 64) - 1}")
+    """Return the options of `pinnerfs mount` for these arguments."""
+    if seed is not None:
+        checked_seed(seed)
     if kernel is not None:
-        from pinnerfs.kernel.page_pinner.generations import GENERATIONS  # imports numpy
+        from pinnerfs.simulation import generation  # imports numpy
 
-        if kernel not in GENERATIONS:
-            raise ValueError(f"kernel = {kernel!r}: wanted one of {', '.join(GENERATIONS)}")
+        generation(kernel)
     if clock not in ("manual", "real"):
-        raise ValueError(f"clock = {clock!r}: wanted one of manual, real")
+        raise PinnerfsError(f"clock = {clock!r}: wanted one of manual, real", BAD_INPUT)
     unsigned = None if threshold is None else parse_threshold(threshold) % (1 << 64)
     return {"seed": seed, "threshold": unsigned, "kernel": kernel, "clock": clock}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.events import EventBatch
@@ -58,8 +59,10 @@ def _memory_map(memory: Memory) -> MemoryMap:
 class Simulation:
     """A scenario from time 0 on.
 
-    `seed` and `threshold` (µs) replace the scenario's own. Of the limits only `pins` counts: it is the most for live
-    pins.
+    `seed` and `threshold` replace the scenario's own. A threshold is a time such as "1s", or a number of µs. Of the
+    limits only `pins` counts: it is the most for live pins.
+
+    Raise PinnerfsError for a wrong seed, threshold or kernel.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Simulation:
         scenario: Scenario,
         *,
         seed: int | None = None,
-        threshold: int | None = None,
+        threshold: int | str | None = None,
         kernel: str = INTRODUCED.name,
         limits: Limits = LIMITS,
         observer: Observer | None = None,
@@ -76,9 +79,10 @@ class Simulation:
         self.generation = generation(kernel)
         self.memory = _memory_map(scenario.memory)
         self._depot = StackDepot()
-        start_threshold = parse_time("threshold", scenario.threshold) if threshold is None else threshold
+        own = parse_time("threshold", scenario.threshold)
+        start_threshold = own if threshold is None else checked_threshold(threshold)
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
-        self._seed = scenario.seed if seed is None else seed
+        self._seed = scenario.seed if seed is None else checked_seed(seed)
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
         self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
@@ -92,20 +96,20 @@ class Simulation:
         return self._now
 
     def advance(self, step: int | str) -> None:
-        """Advance by a time in µs, or by one with its unit: "5s"."""
-        self.advance_to(self._now + (parse_time("step", step) if isinstance(step, str) else step))
+        """Advance by a time in µs, or by one with its unit: "5s". Raise PinnerfsError for anything else."""
+        self.advance_to(self._now + checked_step(step))
 
     def advance_to(self, moment: int) -> None:
         """Account for all events up to and at a moment (µs). A moment in the past changes nothing.
 
-        Raise PinnerfsError for a moment that no kernel's boot time reaches.
+        Raise PinnerfsError for a moment that no kernel's boot time reaches, or that is not a whole number.
         """
         for _ in self.steps_to(moment):
             pass
 
     def steps_to(self, moment: int) -> Iterator[int]:
         """Do the same in steps of bounded work. After each step yield the time (µs) that it reached."""
-        if moment > LAST_MOMENT:
+        if checked_microseconds("moment", moment) > LAST_MOMENT:
             raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
         while self._now < moment or self.next_event() == moment:
             batch = self._take(moment)
@@ -154,9 +158,9 @@ class Simulation:
         return self._pinner.threshold
 
     @threshold.setter
-    def threshold(self, value: int) -> None:
-        """Set the threshold and clear the recorded data, even if the value is the same."""
-        self._pinner.write_threshold(value)
+    def threshold(self, value: int | str) -> None:
+        """Set the threshold and clear the recorded data, even if the value is the same. A time such as "1s" works."""
+        self._pinner.write_threshold(checked_threshold(value))
 
     def record(self, position: int) -> Record | None:
         """Return the record `position` places after the newest, or None if there is none."""
@@ -206,8 +210,8 @@ class Simulation:
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
 
-        `pins`, `releases`, `put_page` and `untracked` count pages, of which a compound page is one. `shares_empty`
-        counts holds. All other counters count frames, with one record for each. See `Counter`.
+        `pins`, `releases`, `put_page`, `untracked` and `held_now` count pages, and a compound page is one page.
+        `shares_empty` counts holds. All other counters count frames, and each frame has its own record. See `Counter`.
         """
         ring, counters = self._pinner.ring, self._pinner.counters
         counted = counters.totals()
@@ -218,6 +222,7 @@ class Simulation:
             "records_now": ring.filled,
             "pinned_now": counted.pop("pinned_now"),
             "pinned_now_in_cma": counters.pinned_now_in_cma,
+            "held_now": counted.pop("held_now"),
             **counted,
             "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
         }
@@ -225,8 +230,9 @@ class Simulation:
     def explain(self) -> dict[str, dict[str, int]]:
         """Return the counters of each task, by its name, in the scenario's order.
 
-        Calls count for the task that makes them. A record, and all else that becomes of a mark, counts for the task
-        that set the mark: the last one to pin the frame. `pinned_now` is the frames that carry its mark.
+        Calls count for the task that makes them, and so does `held_now`, the pages that it took and has not let go.
+        Records and marks count for the task that set the mark, which is the last one that pinned the frame.
+        `pinned_now` is the number of frames that carry the task's mark.
         """
         shares_empty = self._timeline.shares_empty(self._now)
         explained = {}

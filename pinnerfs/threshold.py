@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
-from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.scenario.quantities import TimeTooLong, parse_time
 
 __all__ = ["parse_threshold"]
 
@@ -16,6 +16,8 @@ def parse_threshold(value: object) -> int:
     if isinstance(value, str):
         try:
             return parse_time("threshold", value)
+        except TimeTooLong:
+            raise
         except ValueError:
             number = value
     else:

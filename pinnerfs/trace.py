@@ -1,4 +1,7 @@
-"""Logs for --verbose and --trace. A layer that is not traced costs nothing."""
+"""Logs for --verbose and --trace. A layer that is not traced costs nothing.
+
+The layers are fuse (requests and answers), engine (the accounting) and scenario (events).
+"""
 
 from __future__ import annotations
 

@@ -144,16 +144,16 @@ def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: 
     ("arguments", "message"),
     [
         ({"scenario": "-"}, "scenario = '-': wanted a name or a path: the daemon has no standard input"),
-        ({"seed": -1}, "seed = -1: wanted an integer from 0 to 18446744073709551615"),
-        ({"seed": 1 << 64}, "seed = 18446744073709551616: wanted an integer from 0 to 18446744073709551615"),
-        ({"seed": "x"}, "seed = 'x': wanted an integer from 0 to 18446744073709551615"),
-        ({"kernel": "6.6"}, "kernel = '6.6': wanted one of introduced, android12-5.10-early"),
+        ({"seed": -1}, "seed = -1: wanted a whole number from 0 to 18446744073709551615"),
+        ({"seed": 1 << 64}, "seed = 18446744073709551616: wanted a whole number from 0 to 18446744073709551615"),
+        ({"seed": "x"}, "seed = 'x': wanted a whole number from 0 to 18446744073709551615"),
+        ({"kernel": "6.6"}, "no kernel '6.6': wanted one of introduced, android12-5.10-early"),
         ({"clock": "atomic"}, "clock = 'atomic': wanted one of manual, real"),
     ],
 )
 def test_a_wrong_argument(arguments: dict[str, object], message: str) -> None:
-    """A wrong argument is a ValueError that names it, and nothing is mounted."""
-    with pytest.raises(ValueError) as error, mounted(**arguments):  # type: ignore[arg-type]
+    """A wrong argument is an error that names it, and nothing is mounted."""
+    with pytest.raises(PinnerfsError) as error, mounted(**arguments):  # type: ignore[arg-type]
         pytest.fail("it has mounted")
     assert str(error.value) == message
 

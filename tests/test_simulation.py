@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from typing import Any
 
 import pytest
 
@@ -193,6 +195,7 @@ def test_a_plain_reference() -> None:
         "put_page": 60,
         "put_page_without_mark": 60,
         "untracked": 61,
+        "held_now": 1,
     }
     sharer = task("sharer", 'repeat = 1, every = "8000h", hold = "10ms"', foll="none", share="owner", start="5ms")
     simulation = Simulation(story(task("owner", 'repeat = 1, every = "8000h", hold = "500ms"'), sharer))
@@ -245,11 +248,13 @@ def test_stats() -> None:
         "records_now": 4,
         "pinned_now": 10,
         "pinned_now_in_cma": 2,
+        "held_now": 3,
         "below_threshold": 0,
         "marks_overwritten": 0,
         "marks_freed": 0,
         "put_page": 0,
         "put_page_without_mark": 0,
+        "releases_without_mark": 0,
         "untracked": 0,
         "shares_empty": 0,
     }
@@ -276,7 +281,7 @@ def test_explain() -> None:
         "gpu": {"pins": 2, "longterm_records": 2, "put_page": 2},
         "late": {"shares_empty": 1},
         "blind": {"put_page": 1, "put_page_without_mark": 1, "untracked": 1},
-        "held": {"pins": 1, "pinned_now": 8},
+        "held": {"pins": 1, "pinned_now": 8, "held_now": 1},
     }
     stats = simulation.stats()
     for name in explained["camera"]:
@@ -289,9 +294,9 @@ def test_live_pins_are_explained_with_their_task() -> None:
         story(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), task("b", 'for = "1s", gap = "1s", hold = "1s"'))
     )
     simulation.do("pin task=a pages=3")
-    assert simulation.explain()["a"]["pinned_now"] == 4
+    assert (simulation.explain()["a"]["pinned_now"], simulation.explain()["a"]["held_now"]) == (4, 4)
     simulation.do("free task=a")
-    assert simulation.explain()["a"]["marks_freed"] == 3
+    assert (simulation.explain()["a"]["marks_freed"], simulation.explain()["a"]["held_now"]) == (3, 1)
 
 
 class Steps:
@@ -386,10 +391,46 @@ def test_after_the_last_event() -> None:
     assert simulation.stats()["releases"] == simulation.stats()["pins"] == 1000
 
 
-def test_a_step_needs_its_unit() -> None:
-    """A step as text without a unit is refused."""
-    with pytest.raises(ValueError, match="step = '5' must be a number and a unit"):
-        held("1s").advance("5")
+def test_a_step_that_is_no_time() -> None:
+    """A step without a unit, or with a fraction of a µs, is refused in words and changes nothing."""
+    simulation = held("1s")
+    with pytest.raises(PinnerfsError, match="step = '5' must be a number and a unit"):
+        simulation.advance("5")
+    for step in (1.5, True, None):
+        with pytest.raises(
+            PinnerfsError, match=rf"^step = {re.escape(str(step))}: wanted a whole number of microseconds$"
+        ):
+            simulation.advance(step)  # type: ignore[arg-type]
+    with pytest.raises(PinnerfsError, match=r"^moment = 1\.5: wanted a whole number of microseconds$"):
+        simulation.advance_to(1.5)  # type: ignore[arg-type]
+    assert simulation.now == 0 and simulation.stats()["pins"] == 0
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64, 1.5, "1", True])
+def test_a_wrong_seed(seed: Any) -> None:
+    """A seed that is not a whole number of 64 bits is refused in words."""
+    with pytest.raises(PinnerfsError) as error:
+        Simulation(load("camera-stall"), seed=seed)
+    assert str(error.value) == f"seed = {seed!r}: wanted a whole number from 0 to 18446744073709551615"
+
+
+def test_a_threshold_as_a_time() -> None:
+    """A threshold may be a time with its unit, at the start and later."""
+    simulation = Simulation(load("camera-stall"), threshold="1s")
+    assert simulation.threshold == SECOND
+    simulation.threshold = "500ms"
+    assert simulation.threshold == 500_000
+
+
+@pytest.mark.parametrize("threshold", [1.5, True, "x", -(1 << 63) - 1, 1 << 64])
+def test_a_wrong_threshold(threshold: Any) -> None:
+    """A threshold that is neither a time nor a number of µs is refused in words, and changes nothing."""
+    with pytest.raises(PinnerfsError, match=r"^threshold = .*: wanted microseconds from 0 on, or a time such as"):
+        Simulation(load("camera-stall"), threshold=threshold)
+    simulation = Simulation(load("camera-stall"))
+    with pytest.raises(PinnerfsError, match=r"^threshold = "):
+        simulation.threshold = threshold
+    assert simulation.threshold == 300_000
 
 
 def test_a_live_pin() -> None:

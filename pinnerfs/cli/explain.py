@@ -13,14 +13,21 @@ __all__ = ["explain"]
 Counters = Mapping[str, int]
 
 # The counters with the titles of their columns; the first ones are always shown, the others where one is not 0.
-ALWAYS = {"pins": "pins", "releases": "releases", "longterm_records": "records", "pinned_now": "still held"}
+ALWAYS = {
+    "pins": "pins",
+    "releases": "releases",
+    "longterm_records": "records",
+    "held_now": "still held",
+    "pinned_now": "marked now",
+}
 SOMETIMES = {
     "below_threshold": "below threshold",
+    "releases_without_mark": "no mark found",
     "marks_overwritten": "marks overwritten",
     "marks_freed": "freed",
     "put_page": "put_page",
     "put_page_without_mark": "put_page without mark",
-    "untracked": "not tracked",
+    "untracked": "untracked calls",
     "shares_empty": "nothing to share",
 }
 
@@ -30,7 +37,8 @@ def explain(simulation: Simulation) -> list[str]:
     tasks, totals = simulation.explain(), simulation.stats()
     return [
         *_table(tasks),
-        f"{count_of(totals['records_now'], 'record')} now, {totals['records_overwritten']} overwritten",
+        f"{count_of(totals['records_now'], 'record')} now, "
+        f"{count_of(totals['records_overwritten'], 'record')} overwritten in the ring",
         *_sentences(simulation, tasks, totals),
     ]
 
@@ -57,23 +65,42 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
         sentences.append(f"FOLL_PIN is not tracked by {simulation.generation.name}")
     if any(task.foll == "none" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append("a plain get_page is not tracked by any kernel")
+    if _releases_of_others(simulation, tasks):
+        sentences.append(
+            "records and below threshold count for the task that set the mark, not for the one that released the page"
+        )
     if sums["put_page"] > sums["put_page_without_mark"]:
         sentences.append("put_page does not end a pin for page_pinner: it takes no record and leaves the mark")
     if sums["marks_overwritten"]:
         sentences.append("a page has one mark: a later pin overwrites it, and takes the blame")
     if any(task.order for task in simulation.scenario.task):
-        sentences.append("pins, releases and put_page count pages; the other columns count the frames of the pages")
+        sentences.append(
+            "pins, releases, still held, put_page and untracked calls count pages; "
+            "the other columns count the frames of the pages"
+        )
     if totals["records_overwritten"]:
         sentences.append(f"the ring holds {RING_SIZE} records: the oldest were overwritten")
     return sentences
 
 
+def _releases_of_others(simulation: Simulation, tasks: Mapping[str, Counters]) -> bool:
+    """Tell whether the releases of some task found fewer or more marks than releases found marks of the task."""
+    by_name = {task.name: task for task in simulation.scenario.task}
+    for name, counters in tasks.items():
+        owner = by_name[by_name[name].share or name]
+        frames = counters["releases"] << (owner.order or 0)
+        found = frames - counters["releases_without_mark"]
+        if found != counters["longterm_records"] + counters["below_threshold"]:
+            return True
+    return False
+
+
 def _why_none(simulation: Simulation, sums: Counters) -> str:
     if not sums["pins"]:
-        return "no page was pinned"
+        return "no tracked call pinned a page" if sums["untracked"] else "no page was pinned"
     if not sums["releases"]:
         return "no pin was released by put_user_page or unpin_user_page"
-    if below := sums["below_threshold"]:
-        releases = "the release was" if below == 1 else f"all {below} releases were"
-        return f"{releases} at most {simulation.threshold} us long"
+    if sums["below_threshold"]:
+        # Not "no pin lasted longer": a longer pin may have lost its mark to a later one.
+        return f"no mark was older than {simulation.threshold} us when its page was released"
     return "no release found a mark"

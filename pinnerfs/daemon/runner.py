@@ -80,11 +80,15 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
     me = os.getpid()
     ours, theirs = socket.socketpair()
     this_process = os.pidfd_open(me)
+    # Until `restore` the child has this process's handlers, which would swallow a signal meant for the command.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     child = os.fork()
     if child == 0:
         ours.close()
         signals.restore()
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         _become(command, theirs, me)
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     theirs.close()
     command_process = os.pidfd_open(child)
     signals.forward_to(command_process)

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from pinnerfs.scenario.messages import listed
+from pinnerfs.scenario.messages import listed, nearest, unknown_name
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import MAX_PAGES, RELEASES, Scenario, Task
 
@@ -59,21 +59,21 @@ def _words(line: str) -> list[str]:
 def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
     verb = words[0]
     if verb not in KEYS:
-        raise ValueError(f"no action {verb!r}: wanted one of {', '.join(KEYS)}")
+        raise ValueError(f"no action {verb!r}: wanted one of {', '.join(KEYS)}{nearest(verb, KEYS)}")
     values: dict[str, str] = {}
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if not equals or key not in KEYS[verb]:
             wanted = ", ".join(f"{known}=..." for known in KEYS[verb])
-            raise ValueError(f"{verb} has {word!r}: wanted {wanted}")
+            raise ValueError(f"{verb} has {word!r}: wanted {wanted}{nearest(key, KEYS[verb])}")
         if key in values:
             raise ValueError(f"{key} is there twice: {values[key]!r} and {value!r}")
         values[key] = value
-    names = listed(tasks)
     if "task" not in values:
-        raise ValueError(f"{verb} has no task: wanted task=..., one of {names}")
+        wanted = f"wanted task=..., one of {listed(tasks)}" if tasks else "this scenario has no task"
+        raise ValueError(f"{verb} has no task: {wanted}")
     if values["task"] not in tasks:
-        raise ValueError(f"task = {values['task']!r} must be one of {names}")
+        raise ValueError(unknown_name("task", values["task"], tasks, "task"))
     task = tasks[values["task"]]
     return Action(
         line=line,
@@ -93,5 +93,5 @@ def _pages(text: str) -> int:
 
 def _call(text: str) -> str:
     if text not in CALLS:
-        raise ValueError(f"by = {text!r} must be one of {listed(CALLS)}")
+        raise ValueError(f"by = {text!r} must be one of {listed(CALLS)}{nearest(text, CALLS)}")
     return text

@@ -47,7 +47,7 @@ def _rounds(loads: list[_Load], stop: float) -> float:
     waits = [load.wait for load in loads if load.wait is not None]
     rounds = 2 / chance if chance else math.inf
     if waits:
-        # Such an arrival waits for the release before it, in whichever phase that hold began.
+        # The first arrival of a `gap` phase waits for the hold before it, which can be of another phase.
         rounds = min(rounds, max(waits) / period)
     return max(1.0, min(rounds, stop / period))
 

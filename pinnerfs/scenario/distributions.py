@@ -6,9 +6,11 @@ The draws themselves are in pinnerfs.workload.draws: this module does not load n
 from __future__ import annotations
 
 import math
+import sys
 
+from pinnerfs.scenario.messages import shown
 from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.scenario.tables import Measure, Table
+from pinnerfs.scenario.tables import Measure, Number, Table
 from pinnerfs.words import count_of
 
 __all__ = [
@@ -63,14 +65,14 @@ class Lognormal(Bounds, frozen=True, tag_field="dist", tag="lognormal", kw_only=
     """Lognormally distributed times with this median; `sigma` is the standard deviation of the logarithm."""
 
     median: Measure
-    sigma: float
+    sigma: Number
 
 
 class Choice(Table, frozen=True, tag_field="dist", tag="choice", kw_only=True):
     """One of `values`, in proportion to `weights`; without weights, all equally likely."""
 
     values: list[Measure]
-    weights: list[float] | None = None
+    weights: list[Number] | None = None
 
 
 Distribution = Uniform | Exponential | Normal | Lognormal | Choice
@@ -102,15 +104,16 @@ class TimeDistribution:
         if not choice.values:
             raise ValueError(f"{what}.values is empty")
         self.values = tuple(parse_time(f"{what}.values", value) for value in choice.values)
-        weights = [1.0] * len(choice.values) if choice.weights is None else choice.weights
+        weights = [1] * len(choice.values) if choice.weights is None else choice.weights
         if len(weights) != len(choice.values):
             raise ValueError(
                 f"{what}.weights has {count_of(len(weights), 'entry', 'entries')} "
                 f"for {count_of(len(choice.values), 'value')}"
             )
-        if min(weights) < 0 or not 0 < sum(weights) < math.inf:
-            raise ValueError(f"{what}.weights = {weights!r} must be numbers of at least 0, with a sum above 0")
-        total = sum(weights)
+        in_range = all(0 <= weight <= sys.float_info.max for weight in weights)
+        total = sum(map(float, weights)) if in_range else 0.0
+        if not 0 < total < math.inf:
+            raise ValueError(f"{what}.weights = {shown(weights)} must be numbers of at least 0, with a sum above 0")
         self.weights = tuple(weight / total for weight in weights)
         self.low, self.high = min(self.values), max(self.values)
 
@@ -126,7 +129,7 @@ class TimeDistribution:
                 if self.middle == 0:
                     raise ValueError(f"{what}.median = {shape.median!r} must be above 0")
                 if not 0 <= shape.sigma <= 10:
-                    raise ValueError(f"{what}.sigma = {shape.sigma!r} must be from 0 to 10")
+                    raise ValueError(f"{what}.sigma = {shown(shape.sigma)} must be from 0 to 10")
 
     def _read_middle(self, what: str, middle: object, bounds: Bounds) -> int:
         # Outside of the bounds, most draws would be clipped to the same time.

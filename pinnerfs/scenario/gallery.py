@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 
 import msgspec
@@ -18,12 +17,9 @@ from pinnerfs.scenario.references import check_references
 from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.structure import check_structure
 from pinnerfs.scenario.tables import TableError
+from pinnerfs.scenario.toml import TomlError, parse_toml
 
 __all__ = ["gallery", "load", "parse"]
-
-# The time and memory that tomllib takes grow with the square of a key's parts. The format's keys have at most three.
-_KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_LONG_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
 
 
 def gallery() -> dict[str, Path]:
@@ -74,11 +70,12 @@ def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS)
     """Parse the text of a scenario file. Raise PinnerfsError that says what is wrong, beginning with `where`."""
     try:
         text = source.decode() if isinstance(source, bytes) else source
-        tables = _parse_toml(text)
+        tables = parse_toml(text)
     except UnicodeDecodeError as error:
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
-        raise _refused(f"{where}: not TOML: {error}") from None
+    except TomlError as error:
+        place = where if error.line is None else f"{where}:{error.line}"
+        raise _refused(f"{place}: not TOML: {error}") from None
     except RecursionError:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
     try:
@@ -92,13 +89,6 @@ def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS)
         parts = [where if line is None else f"{where}:{line}", place, str(error)]
         raise _refused(": ".join(filter(None, parts))) from None
     return scenario
-
-
-def _parse_toml(text: str) -> dict[str, object]:
-    if key := _LONG_KEY.search(text):
-        line = text.count("\n", 0, key.start()) + 1
-        raise ValueError(f"a key has 32 parts or more (at line {line})")
-    return tomllib.loads(text)
 
 
 def _convert(tables: dict[str, object]) -> Scenario:

@@ -1,4 +1,4 @@
-"""Limits on what a scenario takes of the machine that plays it: they stop a slip of a unit, and can be raised."""
+"""Limits on the memory and time that a scenario takes. They catch a wrong unit; --limit raises them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class Limits:
         known = [field.name for field in fields(self)]
         for setting in settings:
             name, equals, value = setting.partition("=")
-            if not equals or name not in known:
+            if name in known and not equals:
+                raise ValueError(f"limit {name!r} has no value: wanted {name}=VALUE")
+            if name not in known:
                 wanted = ", ".join(f"{one}=..." for one in known)
                 raise ValueError(f"no limit {setting!r}: wanted one of {wanted}{nearest(name, known)}")
             values[name] = _value(name, value)

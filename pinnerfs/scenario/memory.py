@@ -7,7 +7,7 @@ import msgspec
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size
-from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
+from pinnerfs.scenario.tables import Measure, Table, check_text
 from pinnerfs.words import count_of
 
 __all__ = ["Memory", "Region"]
@@ -61,7 +61,6 @@ class Memory(Table, frozen=True):
                 f"base_pfn = {shown(self.base_pfn)} must be a multiple of {block} (one pageblock), below {1 << 40}"
             )
         self.check_multiple(self.size)
-        check_unique("region", [region.name for region in self.region])
         if self.frames * PAGE_SIZE > MAX_MEMORY:
             raise ValueError(f"size = {self.size!r} must be at most {MAX_MEMORY >> 40}TiB")
         total = sum(region.frames for region in self.region)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import NamedTuple
 
-from pinnerfs.scenario.tables import Path
+from pinnerfs.scenario.tables import KeyPath
 
 __all__ = ["describe", "line_of"]
 
@@ -13,7 +14,7 @@ _HEADER = re.compile(r"[ \t]*(\[\[?)([^\[\]\n]+)\]\]?[ \t]*(?:#.*)?")
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[\w-]+')
 
 
-def describe(path: Path, tables: dict[str, object]) -> str:
+def describe(path: KeyPath, tables: dict[str, object]) -> str:
     """Return the place of a table in words: `task "camera", phase 2`; "" for the file itself."""
     words: list[str] = []
     value: object = tables
@@ -39,7 +40,7 @@ class _Header(NamedTuple):
     of_list: bool
 
 
-def line_of(source: str, tables: dict[str, object], path: Path, key: str | None) -> int | None:
+def line_of(source: str, tables: dict[str, object], path: KeyPath, key: str | None) -> int | None:
     """Return the line of a key of a table, or of the table's header; None if it cannot be told.
 
     tomllib does not keep lines, so headers are counted. A count that differs from the number of tables (one is
@@ -47,7 +48,7 @@ def line_of(source: str, tables: dict[str, object], path: Path, key: str | None)
     """
     lines = source.split("\n")
     headers = [
-        _Header(number, tuple(part.strip("\"'") for part in _PART.findall(match[2])), match[1] == "[[")
+        _Header(number, tuple(map(_key, _PART.findall(match[2]))), match[1] == "[[")
         for number, line in enumerate(lines)
         if (match := _HEADER.fullmatch(line.rstrip("\r")))
     ]
@@ -81,12 +82,22 @@ def line_of(source: str, tables: dict[str, object], path: Path, key: str | None)
     return None if line is None else line + 1
 
 
+def _key(part: str) -> str:
+    """Return the key that a part of a header stands for."""
+    if part.startswith('"') and "\\" in part:
+        try:
+            return str(tomllib.loads(f"key = {part}")["key"])
+        except tomllib.TOMLDecodeError:
+            return part  # not a header: a line of a string
+    return part.strip("\"'")
+
+
 def _item(value: object, part: str | int) -> object:
     assert isinstance(value, dict | list)
     return value[part]  # type: ignore[index]
 
 
-def _steps(path: Path) -> list[tuple[str, int | None]]:
+def _steps(path: KeyPath) -> list[tuple[str, int | None]]:
     """Return each key of a path with the index behind it, if there is one."""
     steps: list[tuple[str, int | None]] = []
     for part in path:

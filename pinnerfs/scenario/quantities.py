@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from pinnerfs.scenario.messages import shown
 
-__all__ = ["parse_rate", "parse_size", "parse_time"]
+__all__ = ["TimeTooLong", "parse_rate", "parse_size", "parse_time"]
 
 TIMES = {"us": 1, "µs": 1, "μs": 1, "ms": 1000, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6}
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -20,6 +20,10 @@ RATES = {"/us": 1, "/µs": 1, "/μs": 1, "/ms": 10**3, "/s": 10**6, "/min": 60 *
 MAX_TIME = 366 * 24 * 3600 * 10**6
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,25}(?:\.[0-9]{1,25})?) ?(?P<unit>\D*)", re.ASCII)
+
+
+class TimeTooLong(ValueError):
+    """A time with a unit that is longer than MAX_TIME."""
 
 
 def _split(what: str, text: object, units: dict[str, int], example: str) -> tuple[Decimal, int]:
@@ -36,7 +40,7 @@ def parse_time(what: str, text: object) -> int:
     """Return a time such as "300ms" in whole µs. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, TIMES, "300ms")
     if number * unit > MAX_TIME:
-        raise ValueError(f"{what} = {shown(text)} is longer than a year")
+        raise TimeTooLong(f"{what} = {shown(text)} is longer than a year")
     return round(number * unit)
 
 

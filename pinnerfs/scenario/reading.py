@@ -42,8 +42,11 @@ def read_path(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def read_stdin(most: int) -> bytes:
-    """Return the bytes of stdin up to its end. Raise ValueError if there are more than `most`."""
-    return _read(0, most)
+    """Return the bytes of stdin up to its end. Raise ValueError if there are none, or more than `most`."""
+    data = _read(0, most)
+    if not data:
+        raise ValueError("standard input is empty")
+    return data
 
 
 def _read(descriptor: int, most: int) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pinnerfs.kernel.stacks import symbol
-from pinnerfs.scenario.messages import listed, nearest
+from pinnerfs.scenario.messages import nearest, unknown_name
 from pinnerfs.scenario.schema import Scenario, Task
-from pinnerfs.scenario.tables import Path, TableError
+from pinnerfs.scenario.tables import KeyPath, TableError, check_text
 from pinnerfs.words import count_of
 
 __all__ = ["check_references"]
@@ -13,6 +13,7 @@ __all__ = ["check_references"]
 
 def check_references(scenario: Scenario) -> None:
     """Raise TableError if a region, a task or an expectation does not fit the rest of the scenario."""
+    _check_names(scenario)
     for number, region in enumerate(scenario.memory.region):
         try:
             scenario.memory.check_multiple(region.size)
@@ -22,7 +23,7 @@ def check_references(scenario: Scenario) -> None:
     for number, task in enumerate(scenario.task):
         path = ("task", number)
         if task.stack not in scenario.stack:
-            raise _unknown("stack", task.stack, [*scenario.stack], path)
+            raise TableError(unknown_name("stack", task.stack, scenario.stack, "stack"), path, "stack")
         if task.share is None:
             _check_pages(scenario, task, path)
             continue
@@ -30,7 +31,7 @@ def check_references(scenario: Scenario) -> None:
         if task.share == task.name:
             raise TableError(f"share = {task.share!r} is the task itself: it must be another task", path, "share")
         if task.share not in others:
-            raise _unknown("share", task.share, others, path)
+            raise TableError(unknown_name("share", task.share, others, "other task"), path, "share")
         if tasks[task.share].share is not None:
             message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
             raise TableError(message, path, "share")
@@ -45,16 +46,30 @@ def check_references(scenario: Scenario) -> None:
             raise TableError(message, ("expect", number), "call_site")
 
 
-def _unknown(key: str, name: str, known: list[str], path: Path) -> TableError:
-    return TableError(f"{key} = {name!r} must be one of {listed(known)}{nearest(name, known)}", path, key)
+def _check_names(scenario: Scenario) -> None:
+    for name in scenario.stack:
+        try:
+            check_text("a stack's name", name)
+        except ValueError as error:
+            raise TableError(str(error), ("stack", name), complete=True) from None
+    _check_unique("region", [region.name for region in scenario.memory.region], ("memory", "region"))
+    _check_unique("task", [task.name for task in scenario.task], ("task",))
 
 
-def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
+def _check_unique(kind: str, names: list[str], path: KeyPath) -> None:
+    known: set[str] = set()
+    for number, name in enumerate(names):
+        if name in known:
+            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), "name", complete=True)
+        known.add(name)
+
+
+def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:
     memory = scenario.memory
     regions = {region.name: region for region in memory.region}
     assert task.region is not None
     if task.region not in regions:
-        raise _unknown("region", task.region, [*regions], path)
+        raise TableError(unknown_name("region", task.region, regions, "region"), path, "region")
     order = task.order or 0
     if order > memory.pageblock_order:
         message = f"order = {order} must be at most the pageblock_order, {memory.pageblock_order}"

@@ -13,7 +13,7 @@ from pinnerfs.scenario.expectations import Expectation
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
+from pinnerfs.scenario.tables import Measure, Number, Table, check_text
 
 __all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
 
@@ -193,15 +193,12 @@ class Scenario(Table, frozen=True):
     seed: int = 0
     duration: Measure | None = None
     threshold: Measure = "300ms"
-    race: float = 0.0
+    race: Number = 0.0
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
         if self.description:
             check_text("description", self.description)
-        for name in self.stack:
-            check_text("a stack's name", name)
-        check_unique("task", [task.name for task in self.task])
         if not 0 <= self.seed < 1 << 64:
             raise ValueError(f"seed = {shown(self.seed)} must be from 0 to {(1 << 64) - 1}")
         if self.duration is not None and not parse_time("duration", self.duration):

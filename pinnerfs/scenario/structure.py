@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from msgspec import inspect
 
-from pinnerfs.scenario.messages import kind_of, listed, nearest, shown
+from pinnerfs.scenario.messages import kind_of, listed, nearest, shown, toml_key
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.scenario.tables import Path, TableError
+from pinnerfs.scenario.tables import KeyPath, TableError
 from pinnerfs.words import with_article
 
 __all__ = ["check_structure"]
@@ -31,7 +31,7 @@ def check_structure(tables: dict[str, object]) -> None:
     _check(tables, _SCENARIO, ())
 
 
-def _check(value: object, wanted: inspect.Type, path: Path) -> None:
+def _check(value: object, wanted: inspect.Type, path: KeyPath) -> None:
     members = wanted.types if isinstance(wanted, inspect.UnionType) else (wanted,)
     # TOML's 1 serves as a float, too.
     kinds = {"integer", "float"} if kind_of(value) == "integer" else {kind_of(value)}
@@ -60,7 +60,7 @@ def _kind(wanted: inspect.Type) -> str:
     return _KINDS[type(wanted)]
 
 
-def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: Path) -> inspect.StructType:
+def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: KeyPath) -> inspect.StructType:
     """Return the struct that a table is for: of several, the one that its tag names (`dist = "normal"`)."""
     by_tag = {struct.tag: struct for struct in structs if isinstance(struct, inspect.StructType)}
     first = next(iter(by_tag.values()))
@@ -74,7 +74,7 @@ def _by_tag(table: dict[str, object], structs: list[inspect.Type], path: Path) -
     return by_tag[tag]
 
 
-def _check_keys(table: dict[str, object], struct: inspect.StructType, path: Path) -> None:
+def _check_keys(table: dict[str, object], struct: inspect.StructType, path: KeyPath) -> None:
     fields = {field.encode_name: field for field in struct.fields}
     known = [struct.tag_field, *fields] if struct.tag_field is not None else [*fields]
     for key in table:
@@ -89,31 +89,38 @@ def _check_keys(table: dict[str, object], struct: inspect.StructType, path: Path
             _check(value, fields[key].type, (*path, key))
 
 
-def _wrong_choice(value: object, choices: tuple[object, ...], path: Path) -> TableError:
+def _wrong_choice(value: object, choices: tuple[object, ...], path: KeyPath) -> TableError:
     wanted = shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(map(shown, choices))}"
     hint = nearest(value, map(str, choices)) if isinstance(value, str) else ""
     return TableError(f"{path[-1]} = {shown(value)} must be {wanted}{hint}", path[:-1], str(path[-1]))
 
 
-def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: Path) -> TableError:
+def _wrong_type(value: object, members: tuple[inspect.Type, ...], path: KeyPath) -> TableError:
     name, kind = path[-1], kind_of(value)
     label = f"entry {name + 1}" if isinstance(name, int) else name
-    if kind not in ("array", "table"):
-        label = f"{label} = {shown(value)}"
     kinds = dict.fromkeys(_kind(member) for member in members if _kind(member))
-    if {"string", "integer", "float"} <= set(kinds):
-        # A Measure: bare numbers are accepted for a better message, but they are not wanted.
-        del kinds["integer"], kinds["float"]
-    message = f"{label} is {with_article(kind)}: it must be {' or '.join(map(with_article, kinds))}"
-    return TableError(message + _header_hint(kind, members, path), path[:-1], str(name))
+    if "float" in kinds:
+        # A number: an integer serves as a float, too.
+        del kinds["integer"]
+        if "string" in kinds:
+            # A Measure: bare numbers are accepted for a better message, but they are not wanted.
+            del kinds["float"]
+    wanted = " or ".join(map(with_article, kinds))
+    message = f"{label} = {shown(value)} is {with_article(kind)}: it must be {wanted}"
+    return TableError(message + _header_hint(value, members, path), path[:-1], str(name))
 
 
-def _header_hint(kind: str, members: tuple[inspect.Type, ...], path: Path) -> str:
+def _header_hint(value: object, members: tuple[inspect.Type, ...], path: KeyPath) -> str:
     """Return how to write the header of a table, if the wrong brackets are the likely mistake."""
-    dotted = ".".join(part for part in path if isinstance(part, str))
+    dotted = ".".join(toml_key(part) for part in path if isinstance(part, str))
+    of_tables = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
     match members:
-        case (inspect.ListType(item_type=inspect.StructType()),) if kind == "table":
+        case (inspect.ListType(item_type=inspect.StructType()),) if isinstance(value, dict):
             return f" of tables: write [[{dotted}]] instead of [{dotted}]"
+        case (inspect.DictType(value_type=inspect.StructType()),) if of_tables:
+            return f": write [{dotted}.NAME] instead of [[{dotted}]]"
+        case (inspect.StructType(),) if of_tables:
+            return f": write [{dotted}] instead of [[{dotted}]]"
         case (inspect.StructType(),) if path[:-1] == ("stack",):
             return ": write [stack.NAME] above the keys of a stack"
     return ""

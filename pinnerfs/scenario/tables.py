@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Measure", "Path", "Table", "TableError", "check_text", "check_unique"]
+__all__ = ["KeyPath", "Measure", "Number", "Table", "TableError", "check_text"]
 
 # A number with its unit. Bare numbers are accepted here so that the parsers can say what is missing: the unit.
 Measure = str | int | float
 
+# A number without a unit. As a float alone, msgspec would convert 2 to 2.0, and a message would show that.
+Number = int | float
+
 # The keys and indexes that lead to a table of the file: ("task", 0, "phase", 1).
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class TableError(ValueError):
@@ -19,7 +22,7 @@ class TableError(ValueError):
     `complete`: the message says itself which table it is about.
     """
 
-    def __init__(self, message: str, path: Path, key: str | None = None, *, complete: bool = False) -> None:
+    def __init__(self, message: str, path: KeyPath, key: str | None = None, *, complete: bool = False) -> None:
         super().__init__(message)
         self.path = path
         self.key = key
@@ -28,15 +31,6 @@ class TableError(ValueError):
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file. Each `__post_init__` raises ValueError; msgspec adds the path to its message."""
-
-
-def check_unique(what: str, names: list[str]) -> None:
-    """Raise ValueError if two tables have the same name."""
-    known: set[str] = set()
-    for name in names:
-        if name in known:
-            raise ValueError(f"two {what}s have the name {name!r}")
-        known.add(name)
 
 
 def check_text(what: str, text: str) -> None:

@@ -14,7 +14,7 @@ __all__ = ["EmptyShares", "OpenHolds", "last_above"]
 
 
 def last_above(values: Int64s, places: Int64s, bounds: Int64s) -> Int64s:
-    """Return for each place the last place up to it where `values` is above the bound, or -1."""
+    """Return, for each place, the nearest one at or before it where `values` is above that place's bound, or -1."""
     # maxima[k][i] is the largest of the 2**k values up to i.
     maxima = [values]
     while (width := 1 << len(maxima) - 1) < len(values):

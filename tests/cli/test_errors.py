@@ -147,8 +147,13 @@ ERRORS = {
             f"""threshold = {threshold!r}: wanted microseconds from 0 on, or a time such as "300ms" """
             "(see 'pinnerfs dump --help')",
         )
-        for threshold in ("-1", "-1s", "1x", "", "1.5", "9" * 20, "9999999h")
+        for threshold in ("-1", "-1s", "1x", "", "1.5", "9" * 20)
     },
+    "a threshold of more than a year": (
+        ["dump", "camera-stall", "--at", "1s", "--threshold=9999999h"],
+        2,
+        "threshold = '9999999h' is longer than a year",
+    ),
     "an undecodable threshold": (["dump", "camera-stall", "--at", "1s", "--threshold=\udcff"], 2, r"= '\xff': wanted"),
     "a seed that is text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid integer"),
     "a negative seed": (["dump", "camera-stall", "--at", "1s", "--seed", "-1"], 2, "not in the range"),

@@ -71,7 +71,7 @@ def expectation(keys: str) -> Expectation:
         ('at = "1s"\nts = 5', "expect 1: ts = 5 has no unit: write a string such as '300ms'"),
         (
             'at = "1s"\nts = []',
-            "expect 1: ts is an array: it must be a string or a table",
+            "expect 1: ts = [] is an array: it must be a string or a table",
         ),
         ('at = "1s"\nts = { min = 5 }', "expect 1: ts.min = 5 has no unit: write a string such as '300ms'"),
         ('at = "1s"\nts = { min = "5s", max = "4s" }', "expect 1: ts.min = '5s' is above ts.max = '4s'"),

@@ -77,11 +77,24 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_bad_toml(tmp_path: Path) -> None:
-    """A file that is not TOML is refused with line and column."""
+    """A file that is not TOML is refused with line and column, the line behind the path as for other mistakes."""
     path = tmp_path / "bad.toml"
     path.write_text("format = 1\nname = \n")
-    words = refusal(path)
-    assert words.startswith(f"{path}: not TOML: ") and "line 2" in words
+    assert refusal(path) == f"{path}:2: not TOML: Invalid value (column 8)"
+
+
+def test_toml_that_ends_early() -> None:
+    """A text that ends too early is refused with that."""
+    with pytest.raises(PinnerfsError, match=r"^scenario: not TOML: .* \(at end of document\)$"):
+        parse("name = [")
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """A byte order mark is refused by its name: an editor does not show it."""
+    path = tmp_path / "marked.toml"
+    path.write_text(GOOD, "utf-8-sig")
+    words = "not TOML: the file begins with a byte order mark (BOM): save it as UTF-8 without one"
+    assert refusal(path) == f"{path}:1: {words}"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -98,9 +111,11 @@ def test_brackets_nested_too_deeply() -> None:
 
 
 def test_numbers_of_many_digits() -> None:
-    """An integer that Python does not convert is refused."""
-    with pytest.raises(PinnerfsError, match="not TOML"):
-        parse("format = " + "1" * 10_000)
+    """An integer that Python does not convert is refused with its line, in plain words."""
+    with pytest.raises(PinnerfsError) as caught:
+        parse("format = 1\nseed = " + "1" * 10_000)
+    words = "scenario:2: not TOML: an integer has thousands of digits: write one that fits into 64 bits"
+    assert str(caught.value) == words
 
 
 def test_not_utf8(tmp_path: Path) -> None:

@@ -173,7 +173,8 @@ def test_raised() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("pins", r"no limit 'pins': wanted one of file=\.\.\., memory=\.\.\., .*phases=\.\.\."),
+        ("pins", r"^limit 'pins' has no value: wanted pins=VALUE$"),
+        ("pin", r"no limit 'pin': wanted one of file=\.\.\., .*phases=\.\.\.; did you mean 'pins'\?"),
         ("holds=4", r"no limit 'holds=4': wanted one of"),
         ("pins=", r"pins = '' must be a whole number, such as 1048576"),
         ("pins=-1", r"pins = '-1' must be a whole number"),

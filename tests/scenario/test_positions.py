@@ -100,12 +100,26 @@ def test_positions(old: str, new: str, place: str) -> None:
         ('hold = "1ms"', "", '[[task.phase]]\nfor = "1s"\nevery', 'task "first": phase 1 must have'),
         ('hold = "5ms"', "hold = 5", "phase = [", 'task "second", phase 2: '),
         ("[[expect]]", "[[expects]]", "[[expect]]", "unknown key 'expects'"),
-        ("[[task.phase]]\nfor", "[task.phase]\nfor", "[[task.phase]]\nfor", 'task "first": phase is a table'),
+        ("[[task.phase]]\nfor", "[task.phase]\nfor", "[[task.phase]]\nfor", 'task "first": phase = {'),
     ],
 )
 def test_positions_of_tables(old: str, new: str, header: str, place: str) -> None:
     """Where no line sets the key, the message has the line of the table's header."""
     assert _refusal(SOURCE.replace(old, new, 1)).startswith(f"scenario:{_line(header)}: {place}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "third"', 'name = "first"', "two tasks have the name 'first'"),
+        ('name = "cma"', 'name = "normal"', "two regions have the name 'normal'"),
+        ('[stack."t"]', '[stack."t\\u0007"]', r"a stack's name = 't\x07' must be one line of printable text"),
+        ('[stack."t"]', '[stack.""]', "a stack's name is empty"),
+    ],
+)
+def test_positions_of_names(old: str, new: str, words: str) -> None:
+    """A wrong name has its line, or that of the header that it is in."""
+    assert _refusal(SOURCE.replace(old, new)) == f"scenario:{_line(old)}: {words}"
 
 
 def test_no_line_rather_than_a_wrong_one() -> None:

@@ -89,7 +89,8 @@ def test_stdin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("redirection", "words"),
     [
-        ("< /dev/null", "stdin: the key 'format' is missing"),
+        ("< /dev/null", "cannot read scenario from stdin: standard input is empty"),
+        ("<&-", "cannot read scenario from stdin: standard input is empty"),
         ("< <(yes)", "cannot read scenario from stdin: it is larger than 1048576 bytes"),
         ("< <(echo sede = 1)", "stdin:1: unknown key 'sede': "),
     ],
@@ -99,6 +100,14 @@ def test_refused_stdin(redirection: str, words: str) -> None:
     done = pinnerfs_in_bash(f"check - {redirection}")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_stdin_twice(tmp_path: Path) -> None:
+    """A second `-` finds standard input empty."""
+    (tmp_path / "good").write_text(GOOD)
+    done = pinnerfs_in_bash(f"check - - < {tmp_path}/good")
+    assert done.returncode == 2
+    assert "cannot read scenario from stdin: standard input is empty" in done.stderr
 
 
 def test_a_file_without_a_size() -> None:

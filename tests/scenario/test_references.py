@@ -17,6 +17,7 @@ from tests.workload.stories import source, story, task
             'task "a": a task must have a phase in which something arrives, with `every`, `gap` or `rate`',
         ),
         ([task("a")], 'task "a": a task must have a phase in which something arrives, with `every`, `gap` or `rate`'),
+        ([task("a", PHASE, share="b")], "task \"a\": share = 'b': this scenario has no other task"),
         ([task("a", PHASE), task("b", PHASE, share="c")], "task \"b\": share = 'c' must be one of 'a'"),
         (
             [task("a", PHASE), task("b", PHASE, share="b")],
@@ -86,3 +87,21 @@ def test_pages_at_given_frames(pfn: int) -> None:
 def test_refused_frames(keys: dict[str, object], words: str) -> None:
     """`pfn` must leave room for all pages in the region, aligned to their order."""
     assert refusal(source(task("a", PHASE, **keys))) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            source(task("a", PHASE), memory='[memory]\nsize = "64MiB"\nregion = []\n'),
+            "task \"a\": region = 'normal': this scenario has no region",
+        ),
+        (
+            source(task("a", PHASE)).replace('[stack.s]\nframes = ["who"]\n', "[stack]\n"),
+            "task \"a\": stack = 's': this scenario has no stack",
+        ),
+    ],
+)
+def test_a_name_of_something_that_the_scenario_lacks(text: str, words: str) -> None:
+    """Where there is no name to choose from, the message says so."""
+    assert refusal(text) == words

@@ -53,6 +53,7 @@ def test_defaults() -> None:
         ),
         ("format = 1", "format = 1\nrace = 1.5", "race = 1.5 must be from 0 to 1"),
         ("format = 1", "format = 1\nrace = nan", "race = nan must be from 0 to 1"),
+        ("format = 1", "format = 1\nrace = 2", "race = 2 must be from 0 to 1"),
         # memory
         ('size = "64MiB"', "size = 64", "memory: size = 64 has no unit: write a string such as '64MiB'"),
         (
@@ -110,7 +111,7 @@ def test_defaults() -> None:
             ),
         ),
         ('"lru"]', '"lru"], zone = 4', 'region "normal": zone = 4 must be from 0 to 3'),
-        ('name = "cma"', 'name = "normal"', "memory: two regions have the name 'normal'"),
+        ('name = "cma"', 'name = "normal"', "two regions have the name 'normal'"),
         (
             '"16MiB"',
             '"17MiB"',
@@ -277,7 +278,7 @@ def test_defaults() -> None:
                 "'normal', 'lognormal', 'choice'"
             ),
         ),
-        ('hold = "1ms"', "hold = [1]", 'task "a", phase 1: hold is an array: it must be a string or a table'),
+        ('hold = "1ms"', "hold = [1]", 'task "a", phase 1: hold = [1] is an array: it must be a string or a table'),
         (', hold = "1ms"', "", 'task "a": phase 1 must have a `hold`'),
     ],
 )

@@ -11,13 +11,23 @@ from tests.workload.stories import source, task
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[[task]]", "[task]", "task is a table: it must be an array of tables: write [[task]] instead of [task]"),
+        (
+            "[[task]]",
+            "[task]",
+            (
+                "task = { name = 'a', stack = 's', region = 'normal', phase = [...] } is a table: it must be an array "
+                "of tables: write [[task]] instead of [task]"
+            ),
+        ),
         (
             f"[{{ {PHASE} }}]",
             f"{{ {PHASE} }}",
-            'task "a": phase is a table: it must be an array of tables: write [[task.phase]] instead of [task.phase]',
+            (
+                "task \"a\": phase = { for = '1s', every = '10ms', hold = '1ms' } is a table: it must be an array of "
+                "tables: write [[task.phase]] instead of [task.phase]"
+            ),
         ),
-        ('flags = ["uptodate", "lru"]', "flags = {}", 'region "normal": flags is a table: it must be an array'),
+        ('flags = ["uptodate", "lru"]', "flags = {}", 'region "normal": flags = {} is a table: it must be an array'),
     ],
 )
 def test_one_table_where_several_may_be(old: str, new: str, words: str) -> None:
@@ -31,8 +41,14 @@ def test_one_table_where_several_may_be(old: str, new: str, words: str) -> None:
         ('"x"', "seed = 'x' is a string"),
         ("true", "seed = true is a boolean"),
         ("1.5", "seed = 1.5 is a float"),
-        ("[1]", "seed is an array"),
-        ("{}", "seed is a table"),
+        ("[1]", "seed = [1] is an array"),
+        ("[[1], {}, []]", "seed = [[...], {}, []] is an array"),
+        (f"[{'1979, ' * 99}]", f"seed = [{'1979, ' * 10}...] is an array"),
+        (f'["{"x" * 99}"]', "seed = [...] is an array"),
+        ("{}", "seed = {} is a table"),
+        ('{ a = true, "b c" = { d = 1 } }', "seed = { a = true, 'b c' = {...} } is a table"),
+        ("1979-05-27T00:00:00Z", "seed = 1979-05-27T00:00:00Z is a date-time"),
+        ("1979-05-27 00:00:00.5-07:00", "seed = 1979-05-27T00:00:00.500000-07:00 is a date-time"),
         ("1979-05-27", "seed = 1979-05-27 is a date-time"),
         ("07:32:00", "seed = 07:32:00 is a date-time"),
     ],
@@ -69,4 +85,31 @@ def test_an_integer_of_thousands_of_digits() -> None:
 def test_a_stack_without_a_name() -> None:
     """[stack] in place of [stack.NAME] is answered with how to write it."""
     words = refusal(source(task("a", PHASE)).replace("[stack.s]", "[stack]"))
-    assert words == "stack: frames is an array: it must be a table: write [stack.NAME] above the keys of a stack"
+    assert (
+        words == "stack: frames = ['who'] is an array: it must be a table: write [stack.NAME] above the keys of a stack"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "[memory]",
+            "[[memory]]",
+            "memory = [{...}] is an array: it must be a table: write [memory] instead of [[memory]]",
+        ),
+        (
+            "[stack.s]",
+            "[[stack]]",
+            "stack = [{...}] is an array: it must be a table: write [stack.NAME] instead of [[stack]]",
+        ),
+        (
+            "[stack.s]",
+            '[[stack."a b"]]',
+            "stack: a b = [{...}] is an array: it must be a table: write [stack.'a b'] instead of [[stack.'a b']]",
+        ),
+    ],
+)
+def test_several_tables_where_one_may_be(old: str, new: str, words: str) -> None:
+    """[[memory]] in place of [memory] is answered with how to write it."""
+    assert refusal(source(task("a", PHASE)).replace(old, new)) == words

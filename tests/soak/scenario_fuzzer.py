@@ -31,12 +31,11 @@ STEPS = 8
 PLACES = (
     r"^IT:\d+: ",
     r"^IT: (task|region|expect|stack|memory)\b",
-    r"\(at line \d+",
     r"\(at end of document\)",
     r"at byte \d+",
     r"^IT: (unknown key|the key) '",
-    r"^IT: (two tasks |name is empty|a stack's name |\w+ = |\w+ is an? )",
-    r"nested too deeply|digits\) for integer",
+    r"^IT: (two (tasks|regions) |name is empty|a stack's name |\w+ = |\w+ is an? )",
+    r"nested too deeply",
 )
 PLACE = re.compile("|".join(PLACES))
 

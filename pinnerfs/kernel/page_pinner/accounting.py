@@ -42,8 +42,8 @@ def account(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold:
     pins, frees, puts = IS_PIN.take(kind), kind == Event.free, kind == Event.put_page
     left, left_ts = _marks_left(segments, handle * pins, time, puts, was, was_ts)
     mark, since = _marks_found(segments, left, left_ts, was, was_ts)
-    marked = mark > 0
-    released = marked & IS_RELEASE.take(kind)
+    marked, releases = mark > 0, IS_RELEASE.take(kind)
+    released = marked & releases
     counts = _Counts.of(segments, was_count, pins, released, frees)
 
     frames = segments.width_by_touch()
@@ -58,6 +58,7 @@ def account(state: PinnerState, memory: MemoryMap, batch: EventBatch, threshold:
     count(Counter.marks_overwritten, np.flatnonzero(marked & pins), mark)
     count(Counter.marks_freed, np.flatnonzero(marked & frees), mark)
     count(Counter.put_page_without_mark, np.flatnonzero(puts & ~marked), handle)
+    count(Counter.releases_without_mark, np.flatnonzero(releases & ~marked), handle)
     ends, elapsed = ends[long], elapsed[long]
     count(Counter.longterm_records, ends, mark)
 

@@ -15,23 +15,28 @@ __all__ = ["Counter", "Counters"]
 
 
 class Counter(IntEnum):
-    """What is counted. The calls count pages, of which a compound page is one; all others count frames.
+    """A counter of pages or of frames, for the caller or for the task that set the mark.
 
-    A call counts for its caller, a mark for the task that set it. Every mark ends in exactly one of the counters
-    `longterm_records`, `below_threshold`, `marks_overwritten` and `marks_freed`, or is still there.
+    Pages, for the caller: `pins`, `releases`, `put_page`, `untracked` and `held`. A compound page is one page.
+    Frames, for the caller: `put_page_without_mark` and `releases_without_mark`.
+    Frames, for the task that set the mark: all others. The mark of a frame ends in exactly one of ENDS.
     """
 
     pins = 0
     releases = 1
     longterm_records = 2
-    below_threshold = 3  # released, but not pinned for longer than the threshold
+    below_threshold = 3  # marks that a release found no older than the threshold
     marks_overwritten = 4
     marks_freed = 5
     put_page = 6
     put_page_without_mark = 7
-    untracked = 8  # calls that this kernel's page_pinner has no hook for
-    marks = 9  # set by pins
+    releases_without_mark = 8
+    untracked = 9  # calls that this kernel's page_pinner has no hook for
+    marks = 10  # set by pins
+    held = 11  # taken minus let go, see `add_calls`
 
+
+TAKING = (*PINS, Event.get_page)  # all other calls let a page go
 
 ENDS = (Counter.longterm_records, Counter.below_threshold, Counter.marks_overwritten, Counter.marks_freed)
 
@@ -50,7 +55,11 @@ class Counters:
             self._columns(len(found))[counter] += found.astype(np.int64)
 
     def add_calls(self, batch: EventBatch, tracked: Collection[Event]) -> None:
-        """Count the calls of a batch on a kernel that tracks some of them."""
+        """Count the calls of a batch on a kernel that tracks some of them.
+
+        `held` needs no tracking. A task holds the pages that it took with `get_user_pages`, `pin_user_pages` or
+        `get_page`, until it lets them go with `put_user_page`, `unpin_user_page`, `put_page` or `free`.
+        """
         columns = self._columns(int(batch.handle.max()) + 1)
         shape = len(Event), columns.shape[1]
         key = batch.kind * np.int64(shape[1]) + batch.handle
@@ -59,6 +68,7 @@ class Counters:
         if batch.order.any():
             frames = np.bincount(key, batch.frames(), shape[0] * shape[1]).astype(np.int64).reshape(shape)
         for kind in Event:
+            columns[Counter.held] += pages[kind] if kind in TAKING else -pages[kind]
             if kind in tracked and kind in PINS:
                 columns[Counter.pins] += pages[kind]
                 columns[Counter.marks] += frames[kind]
@@ -76,7 +86,10 @@ class Counters:
         return self._table[:, :handles]
 
     def totals(self) -> dict[str, int]:
-        """Return the total of each counter by name, and of `pinned_now`: the frames that carry a mark."""
+        """Return the total of each counter by name.
+
+        `marks` and `held` become `pinned_now`, the frames that carry a mark, and `held_now`, the pages still held.
+        """
         return _by_name(self._table.sum(axis=1))
 
     def of(self, handles: Sequence[int]) -> dict[str, int]:
@@ -86,5 +99,5 @@ class Counters:
 
 def _by_name(column: Int64s) -> dict[str, int]:
     counted = {counter.name: int(column[counter]) for counter in Counter}
-    marks = counted.pop(Counter.marks.name)
-    return counted | {"pinned_now": marks - sum(counted[end.name] for end in ENDS)}
+    marks, held = counted.pop(Counter.marks.name), counted.pop(Counter.held.name)
+    return counted | {"pinned_now": marks - sum(counted[end.name] for end in ENDS), "held_now": held}

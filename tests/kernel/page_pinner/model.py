@@ -56,6 +56,7 @@ class Model:
             self.counted["pins", handle] += tracked and kind in PINS
             self.counted["releases", handle] += tracked and kind in RELEASES
             self.counted["put_page", handle] += kind == Event.put_page
+            self.counted["held_now", handle] += 1 if kind in (*PINS, Event.get_page) else -1
             self.counted["untracked", handle] += not tracked and kind != Event.put_page
             for number in range(pfn, pfn + (1 << order)):
                 frame = self.frames[number]
@@ -70,7 +71,9 @@ class Model:
                 self.counted["marks_overwritten", frame.handle] += 1
             frame.pinned, frame.handle, frame.ts = True, handle, time
             frame.count = (frame.count + 1 + (1 << 31)) % (1 << 32) - (1 << 31)  # as an int does
-        elif kind in RELEASES and frame.pinned:
+        elif kind in RELEASES and not frame.pinned:
+            self.counted["releases_without_mark", handle] += 1
+        elif kind in RELEASES:
             elapsed = max(time - frame.ts, 0)
             if elapsed > self.threshold:
                 self._record(elapsed, frame, pfn, order)

@@ -34,8 +34,9 @@ def test_each_mark_ends_once(batch_size: int) -> None:
         "marks_overwritten": 1,
         "marks_freed": 1,
         "pinned_now": 1,
+        "held_now": 2,  # the marked one, and the one whose mark the GPU has overwritten
     }
-    assert counted(pinner, GPU) == {"pins": 1, "pinned_now": 1}
+    assert counted(pinner, GPU) == {"pins": 1, "pinned_now": 1, "held_now": 1}
 
 
 @pytest.mark.parametrize("batch_size", [1, 10])
@@ -51,7 +52,13 @@ def test_a_record_counts_for_the_task_that_it_names(batch_size: int) -> None:
     pinner = new_pinner(threshold=10)
     for at in range(0, len(rows), batch_size):
         pinner.apply(EventBatch.of(rows[at : at + batch_size]))
-    assert counted(pinner, CAMERA) == {"pins": 1, "releases": 2, "marks_overwritten": 1}
+    assert counted(pinner, CAMERA) == {
+        "pins": 1,
+        "releases": 2,
+        "marks_overwritten": 1,
+        "releases_without_mark": 1,
+        "held_now": -1,  # it released more than it pinned, which no scenario does
+    }
     assert counted(pinner, GPU) == {"pins": 1, "put_page": 1, "longterm_records": 1}
 
 
@@ -69,7 +76,51 @@ def test_put_page_without_a_mark(batch_size: int) -> None:
     pinner = new_pinner(threshold=10)
     for at in range(0, len(rows), batch_size):
         pinner.apply(EventBatch.of(rows[at : at + batch_size]))
-    assert counted(pinner, GPU) == {"put_page": 4, "put_page_without_mark": 2}
+    assert counted(pinner, GPU) == {"put_page": 4, "put_page_without_mark": 2, "held_now": -4}
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_a_release_without_a_mark(batch_size: int) -> None:
+    """Each release of a frame is a record, below the threshold, or without a mark. The last counts for the caller."""
+    rows: list[Row] = [
+        (0, GET, 100, 0, CAMERA),
+        (0, PIN, 112, 3, CAMERA),
+        (1, GET, 100, 0, GPU),
+        (1, PIN, 112, 3, GPU),
+        (5, PUT, 100, 0, CAMERA),
+        (20, UNPIN, 112, 3, CAMERA),
+        (21, PUT, 100, 0, GPU),
+        (22, UNPIN, 112, 3, GPU),
+    ]
+    pinner = new_pinner(threshold=10)
+    for at in range(0, len(rows), batch_size):
+        pinner.apply(EventBatch.of(rows[at : at + batch_size]))
+    assert counted(pinner, CAMERA) == {"pins": 2, "releases": 2, "marks_overwritten": 9}
+    assert counted(pinner, GPU) == {
+        "pins": 2,
+        "releases": 2,
+        "longterm_records": 8,
+        "below_threshold": 1,
+        "releases_without_mark": 9,
+    }
+
+
+@pytest.mark.parametrize("kernel", GENERATIONS)
+def test_held_pages(kernel: str) -> None:
+    """A page is held until its holder lets it go, by whatever call and on whatever kernel."""
+    pinner = new_pinner(10, GENERATIONS[kernel])
+    taken: list[Row] = [(0, GET, 100, 0, CAMERA), (0, PIN, 112, 3, CAMERA), (0, PLAIN_GET, 101, 0, CAMERA)]
+    pinner.apply(EventBatch.of([*taken, (0, GET, 102, 0, CAMERA), (0, GET, 100, 0, GPU)]))
+    assert (counted(pinner, CAMERA)["held_now"], counted(pinner, GPU)["held_now"]) == (4, 1)
+    for left, call, pfn, order in (
+        (3, PLAIN_PUT, 100, 0),
+        (2, UNPIN, 112, 3),
+        (1, PLAIN_PUT, 101, 0),
+        (0, FREE, 102, 0),
+    ):
+        pinner.apply(EventBatch.of([(1, call, pfn, order, CAMERA)]))
+        assert pinner.counters.of([CAMERA])["held_now"] == left
+    assert counted(pinner, GPU)["held_now"] == 1
 
 
 def test_calls_count_pages_and_marks_count_frames() -> None:
@@ -85,11 +136,13 @@ def test_calls_count_pages_and_marks_count_frames() -> None:
         "put_page": 1,
         "put_page_without_mark": 8,
         "untracked": 1,
+        "held_now": 1,
     }
 
 
 @pytest.mark.parametrize(
-    ("kernel", "untracked"), [("introduced", {"untracked": 1}), ("android12-5.10-early", {"untracked": 3})]
+    ("kernel", "untracked"),
+    [("introduced", {"untracked": 1, "held_now": 1}), ("android12-5.10-early", {"untracked": 3, "held_now": 1})],
 )
 def test_untracked_calls(kernel: str, untracked: dict[str, int]) -> None:
     """A plain reference is untracked on all kernels, FOLL_PIN on the early one."""

@@ -1,0 +1,47 @@
+"""Checks of what Python code gives to a simulation. A wrong value raises PinnerfsError."""
+
+from __future__ import annotations
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.threshold import parse_threshold
+
+__all__ = ["checked_microseconds", "checked_seed", "checked_step", "checked_threshold"]
+
+
+def checked_threshold(value: int | str) -> int:
+    """Return a threshold in µs, signed, from one as `parse_threshold` takes it, or from a signed number of µs."""
+    if isinstance(value, int) and -(1 << 63) <= value < 0:
+        return value
+    try:
+        return parse_threshold(value)
+    except ValueError as error:
+        raise PinnerfsError(str(error)) from None
+
+
+def checked_seed(value: int) -> int:
+    """Return a seed of 64 bits."""
+    if not _is_int(value) or not 0 <= value < 1 << 64:
+        raise PinnerfsError(f"seed = {value!r}: wanted a whole number from 0 to {(1 << 64) - 1}")
+    return value
+
+
+def checked_step(value: int | str) -> int:
+    """Return a step in µs, from one in µs or from a time such as "5s"."""
+    if not isinstance(value, str):
+        return checked_microseconds("step", value)
+    try:
+        return parse_time("step", value)
+    except ValueError as error:
+        raise PinnerfsError(str(error)) from None
+
+
+def checked_microseconds(what: str, value: int) -> int:
+    """Return a whole number of µs."""
+    if not _is_int(value):
+        raise PinnerfsError(f"{what} = {value!r}: wanted a whole number of microseconds")
+    return value
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
