@@ -214,7 +214,10 @@ def _check_weights(weights: dict[str, int]) -> None:
         raise ValueError(f"release is an empty table: it must have one or more of {', '.join(calls)}")
     for call, weight in weights.items():
         if call == "never":
-            raise ValueError("release.never is not allowed: a task releases all of its holds, or none")
+            raise ValueError(
+                "release.never is not allowed: a task releases all of its holds, or none (to forget some releases, "
+                'let `hold` be a choice with a time such as "100h")'
+            )
         if call not in calls:
             hint = nearest(call, calls)
             raise ValueError(f"release has the unknown call {call!r}: the calls are {', '.join(calls)}{hint}")

@@ -45,7 +45,8 @@ def test_the_release_that_goes_with_foll(foll: str, call: str) -> None:
         ("{ put_page = 1000001 }", 'task "a": release.put_page = 1000001 must be from 1 to 1000000'),
         (
             "{ put_page = 1, never = 1 }",
-            'task "a": release.never is not allowed: a task releases all of its holds, or none',
+            'task "a": release.never is not allowed: a task releases all of its holds, or none (to forget some '
+            'releases, let `hold` be a choice with a time such as "100h")',
         ),
         (
             "{ put_user_pages = 1 }",
