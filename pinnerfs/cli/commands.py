@@ -9,11 +9,11 @@ from typing import Any, cast
 import click
 
 from pinnerfs import __version__
+from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.errors import BAD_INPUT
 
-__all__ = ["COMMANDS", "HELP_OPTIONS", "commands"]
+__all__ = ["COMMANDS", "commands"]
 
-HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 # One line of --help for each, so that --help need not import them.
 COMMANDS = {

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,9 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["launch", "say"]
+__all__ = ["HELP_OPTIONS", "launch", "say"]
+
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 _exit = os._exit  # the tests replace it
 

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from pinnerfs.cli.commands import HELP_OPTIONS
+from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.cli.mount import mount
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.namespace import set_read_only
