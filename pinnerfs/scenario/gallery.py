@@ -11,11 +11,9 @@ import msgspec
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.scenario.limits import LIMITS, Limits, check_limits
 from pinnerfs.scenario.messages import nearest
-from pinnerfs.scenario.positions import describe, line_of
 from pinnerfs.scenario.reading import read_path, read_stdin
 from pinnerfs.scenario.references import check_references
 from pinnerfs.scenario.schema import Scenario, Stack
-from pinnerfs.scenario.structure import check_structure
 from pinnerfs.scenario.tables import TableError
 from pinnerfs.scenario.toml import TomlError, parse_toml
 
@@ -79,11 +77,12 @@ def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS)
     except RecursionError:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
     try:
-        check_structure(tables)
         scenario = _convert(tables)
         check_references(scenario)
         check_limits(scenario, limits)
     except TableError as error:
+        from pinnerfs.scenario.positions import describe, line_of  # only wrong files need it
+
         line = line_of(text, tables, error.path, error.key)
         place = "" if error.complete else describe(error.path, tables)
         parts = [where if line is None else f"{where}:{line}", place, str(error)]
@@ -95,6 +94,9 @@ def _convert(tables: dict[str, object]) -> Scenario:
     try:
         return msgspec.convert(tables, Scenario)
     except msgspec.ValidationError as error:
+        from pinnerfs.scenario.structure import check_structure  # only wrong files need it
+
+        check_structure(tables)
         raise _table_error(error, tables) from None
 
 

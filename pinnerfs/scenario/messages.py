@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = ["kind_of", "listed", "nearest", "shown", "toml_key", "unknown_name"]
 
@@ -77,6 +76,8 @@ def listed(names: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint at the known name that is most like `name`, or "" if none is."""
+    from difflib import get_close_matches  # only wrong names need it
+
     # difflib takes long for long names, and no known name is long.
     close = get_close_matches(name, list(known), 1) if len(name) <= 64 else []
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -7,7 +7,6 @@ without a deadline, and no device is opened.
 from __future__ import annotations
 
 import os
-import select
 import stat
 
 __all__ = ["read_path", "read_stdin"]
@@ -67,6 +66,8 @@ def _read(descriptor: int, most: int) -> bytes:
 
 
 def _wait(descriptor: int) -> None:
+    import select  # only pipes need it
+
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(PIPE_TIMEOUT * 1000):
