@@ -61,6 +61,8 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
     sentences = []
     if not totals["records_now"]:
         sentences.append(f"no record: {_why_none(simulation, sums)}")
+        if sums["pins"] and sums["held_now"]:
+            sentences.append("a page that is still held has no record yet: it comes with the release")
     if any(task.foll == "FOLL_PIN" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append(f"FOLL_PIN is not tracked by {simulation.generation.name}")
     if any(task.foll == "none" and tasks[task.name]["untracked"] for task in simulation.scenario.task):

@@ -1,8 +1,8 @@
 """Unmount and exit on a signal.
 
 libfuse would unmount the path that it mounted on. If a directory above was renamed, or the mount was detached and
-another file system mounted there, that path names another mount, and its own would stay behind, dead. libfuse also
-misses a signal that arrives just before it waits for a request, and crashes on one that arrives while it mounts.
+another file system mounted there, libfuse would unmount that one and leave its own mount behind, dead. It also misses
+a signal that arrives just before it waits for a request, and crashes on one that arrives while it mounts.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ IS_RELEASE = np.array([kind in RELEASES for kind in Event])
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events in the order in which they happen, as columns of equal length. `time` never falls within a batch.
+    """Events in the order in which they happen, as columns of equal length. `time` never decreases within a batch.
 
     time: boot time in µs.
     kind: an Event.

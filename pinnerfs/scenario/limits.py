@@ -56,7 +56,7 @@ def _value(name: str, text: str) -> int:
 # What a task does, with one and with several.
 _WORDS = {
     "instances": ("needs {}", "instance", "instances"),
-    "pins": ("pins {} at once", "page", "pages"),
+    "pins": ("pins about {} at once in the long run", "page", "pages"),
     "rate": ("makes {} a second", "pin or phase", "pins and phases"),
     "phases": ("goes through {} before each instance has an arrival", "phase", "phases"),
 }

@@ -1,6 +1,6 @@
 """Usual tools read an empty, a short and a full longterm_pinner.
 
-The kernel returns one record for each read, if it is strictly shorter than the buffer, and 0 bytes at the end. So a
+The kernel returns one record for each read, if the record is shorter than the buffer, and 0 bytes at the end. So a
 tool whose reads have room for a record prints what it prints for a plain file with the same text. A tool with a small
 buffer fails at once. A tool that fills a buffer by several reads fails when the rest of the buffer is too small.
 """

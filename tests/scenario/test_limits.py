@@ -48,12 +48,12 @@ def refusal(text: str, **limits: int) -> str:
         (
             source(task("a", PLAIN), task("b", 'for = "1h", rate = "1000/s", hold = "30min"')),
             {"pins": 1_800_001},
-            'task "b" pins 1800000 pages at once (limit 1048576; raise it with --limit pins=N)',
+            'task "b" pins about 1800000 pages at once in the long run (limit 1048576; raise it with --limit pins=N)',
         ),
         (
             source(task("a", 'for = "1h", gap = "1s", hold = "1s"', pages=8192, instances=200)),
             {"pins": 200 * 8192},
-            'task "a" pins 1638400 pages at once (limit 1048576; raise it with --limit pins=N)',
+            'task "a" pins about 1638400 pages at once in the long run (limit 1048576; raise it with --limit pins=N)',
         ),
         (
             source(task("a", PLAIN), task("b", PLAIN, 'for = "1us", rate = "1/us", hold = "1us"', pages=64)),
