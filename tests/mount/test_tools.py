@@ -171,8 +171,9 @@ def test_a_tool_with_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: Pat
     _needs(script)
     for name, (device, _) in devices.items():
         plain = device.path.parent / f"{name}.txt"
-        got = _run(script, device.records, plain, tmp_path / "work")
-        want = _run(script, plain, plain, tmp_path / "work")
+        # Directories of their own: a copy is as read-only as its source, so that a second cp cannot replace it.
+        got = _run(script, device.records, plain, tmp_path / f"{name}-got")
+        want = _run(script, plain, plain, tmp_path / f"{name}-want")
         assert (got.returncode, got.stdout, got.stderr) == (want.returncode, want.stdout, want.stderr), name
         assert got.stderr == b""
 
