@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pinnerfs.clock import Clock
 from pinnerfs.simulation import Simulation
@@ -18,6 +19,8 @@ SHORTEST_WAIT = 0.1  # seconds
 
 NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 
+log = logging.getLogger(__name__)
+
 
 class Device:
     """The fake device behind the files."""
@@ -27,7 +30,8 @@ class Device:
         self._simulation = simulation
         self._lock = threading.Lock()
         self._due = 0  # µs: the simulation has every event before this time
-        self._failed = False  # a step failed half-way
+        self._failure = ""  # name of the exception of a step that failed half-way
+        self._failure_logged = False
         self._stopped = False
         self._wake = threading.Event()
 
@@ -82,18 +86,23 @@ class Device:
 
     def _steps_to(self, now: int) -> Iterator[int]:
         """Run `Simulation.steps_to`. After a failed step (out of memory, say) the state is wrong: EIO from then on."""
-        if self._failed:
+        if self._failure:
+            if not self._failure_logged:
+                # At the time of the failure there may be no memory left to log it, so log it at the next call, too.
+                with suppress(MemoryError):
+                    log.error("a page_pinner state update failed (%s): every read returns EIO", self._failure)
+                    self._failure_logged = True
             raise OSError(errno.EIO, "an earlier page_pinner state update failed: unmount and mount again")
         try:
             yield from self._simulation.steps_to(now)
-        except Exception:
-            self._failed = True
+        except Exception as error:
+            self._failure = type(error).__name__
             self._due = 0
             raise
 
     def _note_due(self) -> None:
         due = self._simulation.next_event()
-        self._due = 0 if self._failed else NOTHING_DUE if due is None else due
+        self._due = 0 if self._failure else NOTHING_DUE if due is None else due
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages now. PinnerfsError names what is wrong with the actions."""

@@ -77,8 +77,10 @@ def test_a_live_pin_wakes_keep_up(tmp_path: Path) -> None:
     assert (simulation.stats()["releases"], simulation.stats()["pinned_now"]) == (3, 0)
 
 
-def test_a_failed_state_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a step that failed half-way every access is EIO, although the next step would work: events are lost."""
+def test_a_failed_state_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a step that failed half-way every access is EIO, and the log says so once: events are lost."""
     clock = ManualClock()
     simulation = Simulation(load(scenario(tmp_path)))
     device = Device(simulation, clock)
@@ -95,6 +97,7 @@ def test_a_failed_state_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert caught.value.errno == errno.EIO
     with pytest.raises(OSError, match="state update failed"):
         device.keep_up()
+    assert caplog.messages == ["a page_pinner state update failed (MemoryError): every read returns EIO"]
 
 
 def _out_of_memory(batch: object) -> None:

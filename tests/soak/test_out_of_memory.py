@@ -47,7 +47,7 @@ def _judged(device: Mount) -> str:
     if isinstance(stats, int):
         if stats == -errno.EIO:
             assert outcome(device.read_all) == -errno.EIO
-            assert "MemoryError" in device.log.read_text()
+            assert "a page_pinner state update failed" in device.log.read_text()
             return "answers EIO"
         assert -stats in GONE and device.gone(), stats
         return "died"
