@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
@@ -11,7 +13,8 @@ __all__ = ["checked_microseconds", "checked_seed", "checked_step", "checked_thre
 
 def checked_threshold(value: int | str) -> int:
     """Return a threshold in µs, signed, from one as `parse_threshold` takes it, or from a signed number of µs."""
-    if isinstance(value, int) and -(1 << 63) <= value < 0:
+    # What the kernel's s64 holds needs no parsing. Every write of page_pinner/threshold comes here.
+    if _is_int(value) and -(1 << 63) <= value < 1 << 63:
         return value
     try:
         return parse_threshold(value)
@@ -43,5 +46,5 @@ def checked_microseconds(what: str, value: int) -> int:
     return value
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
