@@ -88,6 +88,14 @@ class Client:
         with self._timeout(), self._refusals("cannot do the actions"):
             self._write("do", actions)
 
+    def inject(self, rules: str) -> None:
+        """Add and remove rules of faults, one per line: "add,op=read,file=longterm_pinner,errno=EIO,times=1".
+
+        "removeall" removes all rules. If one line is wrong, nothing changes.
+        """
+        with self._timeout(), self._refusals("cannot inject the faults"):
+            self._write("inject", rules)
+
     def clock(self) -> int:
         """Return the boot time of the device in µs."""
         return int(self.read("clock"))

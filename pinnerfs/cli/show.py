@@ -43,6 +43,7 @@ def _describe(scenario: Scenario) -> list[str]:
         lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
     lines += [f"expects {expectation.when()}: {expectation.wanted()}" for expectation in scenario.expect]
+    lines += [f"fault from {fault.at}: {fault.text}" for fault in scenario.fault]
     return lines
 
 

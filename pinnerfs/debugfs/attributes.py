@@ -16,11 +16,12 @@ class OpenText:
     """A text that is sampled at open, and read by byte position.
 
     Imitates a file whose open formats a buffer and whose read is simple_read_from_buffer(), such as u32_array_open()
-    and u32_array_read(). It has no write operation: EINVAL.
+    and u32_array_read(). Without `put` it has no write operation: EINVAL. `put` gets each write whole.
     """
 
-    def __init__(self, sample: Callable[[], str]) -> None:
+    def __init__(self, sample: Callable[[], str], put: Callable[[bytes], None] | None) -> None:
         self._text = sample().encode()
+        self._put = put
         self._position = 0
 
     def read(self, size: int) -> bytes:
@@ -29,7 +30,9 @@ class OpenText:
         return part
 
     def write(self, data: bytes) -> None:
-        raise OSError(errno.EINVAL, "the file has no write operation")
+        if self._put is None:
+            raise OSError(errno.EINVAL, "the file has no write operation")
+        self._put(data)
 
 
 class OpenNumber:
@@ -76,9 +79,11 @@ class OpenCommand:
         self._run(data)
 
 
-def text_file(name: str, sample: Callable[[], str], mode: int = 0o444) -> File:
-    """Declare a read-only text."""
-    return File(name, mode, partial(OpenText, sample))
+def text_file(
+    name: str, sample: Callable[[], str], mode: int = 0o444, put: Callable[[bytes], None] | None = None
+) -> File:
+    """Declare a text, which is read-only without `put`."""
+    return File(name, mode, partial(OpenText, sample, put))
 
 
 def number_file(name: str, get: Callable[[], int] | None = None, put: Callable[[int], None] | None = None) -> File:

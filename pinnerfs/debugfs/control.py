@@ -23,8 +23,8 @@ CONTROL_DIRECTORY = ".pinnerfs"
 
 log = logging.getLogger(__name__)
 
-# FUSE splits a write of about 128 KiB: its first part would run without the rest.
-MAX_ACTIONS = 1 << 16  # bytes
+# Of live actions and rules. FUSE splits a write of about 128 KiB: its first part would run without the rest.
+MAX_WRITE = 1 << 16  # bytes
 
 # During an advance the daemon answers no other request, and no signal interrupts it.
 ADVANCE_TIMEOUT = 30.0  # seconds
@@ -44,6 +44,7 @@ class Control:
             text_file("clock", lambda: f"{self._device.clock.now()}\n", 0o400),
             command_file("do", self.do),
             text_file("error", lambda: self._error, 0o400),
+            text_file("inject", self._device.faults.text, 0o600, self.inject),
             text_file("pid", lambda: f"{os.getpid()}\n", 0o400),
             text_file("stats", self._stats, 0o400),
         ]
@@ -69,14 +70,16 @@ class Control:
     def do(self, data: bytes) -> None:
         """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
-            if len(data) > MAX_ACTIONS:
-                raise ValueError(f"{len(data)} bytes of actions in one write: wanted at most {MAX_ACTIONS}")
-            try:
-                text = data.decode()
-            except UnicodeDecodeError:
-                raise ValueError(f"{data.decode(errors='surrogateescape')!r}: wanted UTF-8 text") from None
+            text = _decode(data, "actions")
             self._device.do(text)
         log.info("actions done: %r", text)
+
+    def inject(self, data: bytes) -> None:
+        """Add and remove rules of faults; OSError EINVAL, with the reason in `error`."""
+        with self._refusals():
+            text = _decode(data, "rules")
+            self._device.faults.write(text)
+        log.info("rules of faults: %r", text)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -98,3 +101,13 @@ class Control:
     def _stats(self) -> str:
         with self._device.up_to_now() as simulation:
             return "".join(f"{name} {value}\n" for name, value in simulation.stats().items())
+
+
+def _decode(data: bytes, what: str) -> str:
+    """Return the text of a write. Raise ValueError if it is too long or not UTF-8."""
+    if len(data) > MAX_WRITE:
+        raise ValueError(f"{len(data)} bytes of {what} in one write: wanted at most {MAX_WRITE}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{data.decode(errors='surrogateescape')!r}: wanted UTF-8 text") from None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from pinnerfs.clock import Clock
+from pinnerfs.debugfs.inject import Faults
 from pinnerfs.simulation import Simulation
 
 __all__ = ["Device"]
@@ -27,6 +28,7 @@ class Device:
 
     def __init__(self, simulation: Simulation, clock: Clock) -> None:
         self.clock = clock
+        self.faults = Faults(simulation.scenario.fault, simulation.seed, simulation.generation.files, clock.now)
         self._simulation = simulation
         self._lock = threading.Lock()
         self._due = 0  # µs: the simulation has every event before this time

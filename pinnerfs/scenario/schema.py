@@ -10,6 +10,7 @@ import msgspec
 
 from pinnerfs.scenario.distributions import Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
+from pinnerfs.scenario.faults import MAX_RULES, Fault
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_time
@@ -190,6 +191,7 @@ class Scenario(Table, frozen=True):
     stack: dict[str, Stack]
     task: list[Task]
     expect: list[Expectation] = msgspec.field(default_factory=list)
+    fault: list[Fault] = msgspec.field(default_factory=list)
     seed: int = 0
     duration: Measure | None = None
     threshold: Measure = "300ms"
@@ -204,6 +206,8 @@ class Scenario(Table, frozen=True):
         if self.duration is not None and not parse_time("duration", self.duration):
             raise ValueError(f"duration = {self.duration!r} must be above 0")
         parse_time("threshold", self.threshold)
+        if len(self.fault) > MAX_RULES:
+            raise ValueError(f"fault has {len(self.fault)} entries: it must have at most {MAX_RULES}")
         if not 0 <= self.race <= 1:
             raise ValueError(f"race = {shown(self.race)} must be from 0 to 1")
 

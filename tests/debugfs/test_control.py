@@ -10,7 +10,7 @@ import pytest
 from pinnerfs import Simulation, load
 from pinnerfs.client import Client
 from pinnerfs.clock import RealClock
-from pinnerfs.debugfs.control import MAX_ACTIONS, Control
+from pinnerfs.debugfs.control import MAX_WRITE, Control
 from pinnerfs.debugfs.declaration import File
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.page_pinner import OpenRecords
@@ -46,6 +46,7 @@ def test_the_directory_is_hidden(device: Device) -> None:
         "clock": 0o400,
         "do": 0o200,
         "error": 0o400,
+        "inject": 0o600,
         "pid": 0o400,
         "stats": 0o400,
     }
@@ -115,7 +116,7 @@ def test_an_error_fits_a_terminal(files: _Files) -> None:
 
 def test_too_many_actions(files: _Files) -> None:
     """Too many actions for one write are refused, with the size and the limit."""
-    assert outcome(lambda: files.write("do", b"#" * (MAX_ACTIONS + 1))) == -errno.EINVAL
+    assert outcome(lambda: files.write("do", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
     assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
 
 

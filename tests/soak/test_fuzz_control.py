@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from pinnerfs import PinnerfsError, Simulation, load
-from pinnerfs.debugfs.control import ADVANCE_TIMEOUT, MAX_ACTIONS
+from pinnerfs.debugfs.control import ADVANCE_TIMEOUT, MAX_WRITE
 from pinnerfs.scenario.quantities import parse_time
 from tests.mount.support import DEADLINE, ROOT, Mount, Mounts, environment, outcome
 from tests.workload.stories import source, task
@@ -87,12 +87,12 @@ def random_write(rng: random.Random) -> tuple[str, bytes]:
     """Return a file and the data to write."""
     kind = rng.random()
     if kind < 0.1:
-        return rng.choice(("advance", "do")), rng.randbytes(rng.choice((1, 5, 100, 5000, MAX_ACTIONS, MAX_ACTIONS + 1)))
+        return rng.choice(("advance", "do")), rng.randbytes(rng.choice((1, 5, 100, 5000, MAX_WRITE, MAX_WRITE + 1)))
     if kind < 0.3:
         return "advance", rng.choice(TIMES).encode() or b"\n"
     if kind < 0.33:
         line = rng.choice(("pin task=quiet\n", "pin task=leak hold=1s\n", "pin task=buffer hold=0us\n", "\n", "'"))
-        return "do", (line * (MAX_ACTIONS // len(line) + rng.randrange(2))).encode()
+        return "do", (line * (MAX_WRITE // len(line) + rng.randrange(2))).encode()
     if kind < 0.7:
         task_word = rng.choice(WORDS[:8])
         rest: tuple[list[str], ...] = (["hold=5ms"], ["hold=0us"], [f"pages={rng.randrange(1, 70)}"], [])
@@ -112,7 +112,7 @@ def result_of(twin: Simulation, name: str, data: bytes) -> int:
     try:
         if name == "advance":
             twin.advance(parse_time("advance", data.decode().strip()))
-        elif len(data) > MAX_ACTIONS:
+        elif len(data) > MAX_WRITE:
             raise ValueError
         else:
             twin.do(data.decode())
