@@ -23,9 +23,6 @@ SUBTYPE = "pinnerfs"
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
 
-# Every change of an attribute is a request to this process, so what the kernel has cached stays true.
-CACHE_TIMEOUT = 3600  # seconds
-
 MAX_BACKGROUND = 0xFFFF  # the maximum of FUSE; the kernel lowers it for an ordinary user
 
 log = logging.getLogger(__name__)
@@ -34,7 +31,7 @@ log = logging.getLogger(__name__)
 def check_binding() -> None:
     """Check that fusepy has loaded libfuse 2. PinnerfsError names the package to install."""
     try:
-        from pinnerfs.fuse.binding import check_version
+        from pinnerfs.fuse.libfuse import check_version
     except (OSError, AttributeError) as error:  # no library, or a library that is not libfuse
         raise PinnerfsError(
             f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases; "
@@ -56,10 +53,6 @@ class _Handle:
         self._path = path
         self._flags = flags
         self._file = operations.tree.open(path, flags)
-
-    @property
-    def node(self) -> Node:
-        return self._operations.tree.node(self._path)
 
     def read(self, size: int) -> bytes:
         self._touched = True
@@ -89,7 +82,7 @@ class _Handle:
 
 
 class TreeOperations:
-    """The operations on a tree: fusepy calls them by name. An OSError answers with its errno."""
+    """The operations on a tree: the binding calls them by name. An OSError answers with its errno."""
 
     def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
         self.tree = tree
@@ -99,7 +92,7 @@ class TreeOperations:
         self._warned = False
 
     def __call__(self, operation: str, *arguments: object) -> object:
-        """Run an operation by its name, as fusepy does."""
+        """Run an operation by its name."""
         answer: object = getattr(self, operation)(*arguments)
         return answer
 
@@ -110,10 +103,6 @@ class TreeOperations:
 
     def getattr(self, path: str) -> Node:
         return self.tree.node(path)
-
-    def size(self, node: Node) -> int:
-        """Return the size that stat shows: of files 1 with --sendfile, else the kernel answers sendfile by itself."""
-        return 1 if self._sendfile and not node.size and node.open is not None else node.size
 
     def opendir(self, path: str) -> int:
         number = self.tree.node(path).ino
@@ -210,12 +199,6 @@ def serve(
             # The kernel enforces the modes, as it does on a debugfs.
             default_permissions=True,
             allow_other=allow_other,
-            use_ino=True,
-            readdir_ino=True,
-            # Else libfuse renames an open file that is unlinked, and asks about that.
-            hard_remove=True,
-            attr_timeout=CACHE_TIMEOUT,
-            entry_timeout=CACHE_TIMEOUT,
             # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
             # open and close at once would then leave ever more closed files open here.
             max_background=MAX_BACKGROUND,
