@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 # Those of `pinnerfs mount`, as mount(8) writes them: without the dashes.
 VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace")
-FLAGS = ("sendfile", "allow_other", "verbose")
+FLAGS = ("allow_other", "verbose")
 # Those of a debugfs's own, which a remount may change.
 ROOT = ("mode", "uid", "gid")
 # For mount(8) itself, or without a meaning where there are neither devices nor programs.

@@ -109,7 +109,6 @@ class DeviceOptions:
     threshold: int | None
     kernel: str
     limits: Limits
-    sendfile: bool
     log_file: str | None
     verbose: bool
     trace: tuple[str, ...]
@@ -149,7 +148,6 @@ class DeviceOptions:
             mountpoint,
             allow_other=allow_other,
             cover=cover,
-            sendfile=self.sendfile,
             log_file=None if self.log_file is None else os.path.abspath(self.log_file),
         )
         simulation.advance_to(self.start)  # now that there is a log for it
@@ -176,11 +174,6 @@ _DEVICE = (
     threshold,
     kernel,
     limit,
-    click.option(
-        "--sendfile",
-        is_flag=True,
-        help="Show sizes as 1, for readers that begin with sendfile (a static busybox's cat).",
-    ),
     click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
     click.option("--verbose", is_flag=True, help="Log what is done to the device, too."),
     click.option(

@@ -36,9 +36,9 @@ _pack_entry = struct.Struct("=QQQQII" + _ATTR).pack
 
 ROOT = 1  # FUSE's number of the root inode
 
-# The size of a file that the kernel keeps, so that each sendfile becomes a request. A reader that continues after reads
-# starts at its position. Over 0x7fffffff bytes a 32-bit program cannot open the file.
-KEPT_SIZE = 1 << 30
+# The size of a file that the kernel keeps. A sendfile becomes a request if it starts below. It starts where the reads
+# before it ended, and 4096 records have less than 16 MiB. FIONREAD shows this size, so it is not much larger.
+KEPT_SIZE = 1 << 25
 
 # What a setattr changes.
 SET_MODE, SET_UID, SET_GID, SET_SIZE, SET_ATIME, SET_MTIME = (1 << bit for bit in range(6))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Callable
 
 from pinnerfs.debugfs.tree import Node, Tree
@@ -44,27 +43,22 @@ def check_binding() -> None:
 class _Handle:
     """An open file, with what FUSE needs beyond the file itself."""
 
-    _touched = False  # a read or write has arrived
     _write_end = -1
     _write_length = 0
 
     def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
         self._path = path
-        self._flags = flags
         self._file = operations.tree.open(path, flags)
 
     def read(self, size: int) -> bytes:
-        self._touched = True
         return self._file.read(size)
 
     def sendfile(self, size: int) -> bytes:
-        self._touched = True
         # debugfs files have no splice_read. The reader falls back to read.
         raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
     def write(self, data: bytes, offset: int) -> None:
-        self._touched = True
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end.
         if not (offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
@@ -77,19 +71,16 @@ class _Handle:
         self._operations.tree.fsync(self._path)
 
     def release(self) -> None:
-        if not self._touched and self._flags & os.O_ACCMODE == os.O_RDONLY:
-            self._operations.closed_unread(self._path)
+        """Debugfs files have nothing to release."""
 
 
 class TreeOperations:
     """The operations on a tree: the binding calls them by name. An OSError answers with its errno."""
 
-    def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
+    def __init__(self, tree: Tree, ready: Callable[[], None]) -> None:
         self.tree = tree
         self._ready = ready
-        self._sendfile = sendfile
         self._opened_directories: dict[int, str] = {}  # paths by inode number
-        self._warned = False
 
     def __call__(self, operation: str, *arguments: object) -> object:
         """Run an operation by its name."""
@@ -126,16 +117,6 @@ class TreeOperations:
 
     def open(self, path: str, flags: int) -> _Handle:
         return _Handle(self, path, flags)
-
-    def closed_unread(self, path: str) -> None:
-        """Warn once that a reader may have read nothing."""
-        if not self._sendfile and not self._warned:
-            self._warned = True
-            log.warning(
-                "%s was opened for reading and closed unread: a reader that begins with sendfile (a static "
-                "busybox's cat into a pipe) reads nothing here; for such readers mount with --sendfile",
-                path,
-            )
 
     # Changes of attributes.
 
@@ -178,9 +159,7 @@ class TreeOperations:
         self.tree.rearrange(path)
 
 
-def serve(
-    tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool, sendfile: bool
-) -> None:
+def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool) -> None:
     """Mount the tree and answer requests until it is unmounted.
 
     With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
@@ -192,7 +171,7 @@ def serve(
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            traced(TreeOperations(tree, ready, sendfile)),
+            traced(TreeOperations(tree, ready)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,

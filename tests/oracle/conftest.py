@@ -38,7 +38,6 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many cases of which kernel came to which state."""
     states: dict[str, Counter[str]] = {}
-    helped: Counter[str] = Counter()
     for category, reports in terminalreporter.stats.items():
         for report in reports:
             if getattr(report, "when", "") == "call" and (kernel := dict(report.user_properties).get("kernel")):
@@ -47,9 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     # "Skipped: waiting for CMA: cma.ls.anon"
                     state = str(report.longrepr[2]).split(": ")[1]
                 states.setdefault(str(kernel), Counter())[state] += 1
-                helped[str(kernel)] += "sendfile" in dict(report.user_properties)
     if states:
         terminalreporter.section("recorded cases")
     for kernel, counted in sorted(states.items()):
         words = ", ".join(f"{count} {state}" for state, count in counted.most_common())
-        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words} ({helped[kernel]} with --sendfile)")
+        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words}")

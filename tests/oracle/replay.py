@@ -30,17 +30,17 @@ class Worlds:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._worlds: OrderedDict[tuple[str, str, bool], World] = OrderedDict()
+        self._worlds: OrderedDict[tuple[str, str], World] = OrderedDict()
 
-    def get(self, case: Case, kernel: str, *, sendfile: bool = False) -> World:
+    def get(self, case: Case, kernel: str) -> World:
         """A world in which the pins of the case's setup can happen."""
-        key = (kernel, scenario(pins_of(case)), sendfile)
+        key = (kernel, scenario(pins_of(case)))
         world = self._worlds.pop(key, None)
         if world is not None and not world.usable():
             world.close()
             world = None
         if world is None:
-            world = World(self._folder, kernel, key[1], sendfile=sendfile)
+            world = World(self._folder, kernel, key[1])
         self._worlds[key] = world
         if len(self._worlds) > KEPT:
             self._worlds.popitem(last=False)[1].close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tests.oracle.cases import Case
 from tests.oracle.world import World
 
-__all__ = ["SHELLS", "Answer", "begins_with_sendfile", "missing_tools", "run_shell"]
+__all__ = ["SHELLS", "Answer", "missing_tools", "run_shell"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
@@ -47,11 +47,6 @@ def missing_tools(case: Case) -> list[str]:
     if " sh -c" in case.script:
         wanted.append("busybox")
     return [tool for tool in dict.fromkeys(wanted) if shutil.which(tool, path=PATH) is None]
-
-
-def begins_with_sendfile(case: Case) -> bool:
-    """Whether a busybox may read here: it begins with sendfile."""
-    return case.shell == "ash" or "busybox" in case.script or (case.shell is not None and " sh -c" in case.script)
 
 
 def _run(case: Case, program: str, name: str, left: dict[str, str], patience: float) -> Answer:

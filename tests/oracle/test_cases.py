@@ -16,7 +16,7 @@ from tests.oracle.caveats import judge
 from tests.oracle.forms import Answered
 from tests.oracle.manual import completed, prepare, state, told
 from tests.oracle.replay import Worlds, compare_calls, replay_calls, replay_shell, set_up
-from tests.oracle.shells import begins_with_sendfile, missing_tools
+from tests.oracle.shells import missing_tools
 from tests.oracle.told import answers_of
 from tests.oracle.world import World, why_no_mount
 
@@ -81,12 +81,7 @@ def test_a_case_is_answered_as_recorded(
     if told(case):
         _judge(case, compare_calls(case, answers_of(case, kernel, worlds.alone)))
         return
-    answers = _replay(worlds.get(case, kernel), case)
-    if begins_with_sendfile(case) and judge(case.name, answers)[0]:
-        # What `--sendfile` is for: it must then be as recorded.
-        record_property("sendfile", True)
-        answers = _replay(worlds.get(case, kernel, sendfile=True), case)
-    _judge(case, answers)
+    _judge(case, _replay(worlds.get(case, kernel), case))
 
 
 def _replay(world: World, case: Case) -> list[Answered]:

@@ -83,13 +83,13 @@ def _enter(pid: int) -> None:
 class World:
     """A running mount, its clock at the beginning of a slot of its scenario."""
 
-    def __init__(self, folder: Path, kernel: str, scenario: str, *, sendfile: bool = False) -> None:
+    def __init__(self, folder: Path, kernel: str, scenario: str) -> None:
         number = len(list(folder.iterdir()))
         file = folder / f"{number}.toml"
         file.write_text(scenario)
         self._log = folder / f"{number}.log"
         command = [sys.executable, "-m", "pinnerfs", "mount", str(file), DEBUGFS, "-f", "--clock", "manual"]
-        command += ["--kernel", kernel, "--log", str(self._log), *(["--sendfile"] if sendfile else [])]
+        command += ["--kernel", kernel, "--log", str(self._log)]
         with self._log.open("wb") as log:
             self._daemon = subprocess.Popen(
                 ["unshare", "-m", "--propagation", "private", "sh", "-c", INSIDE, "sh", *command],

@@ -77,8 +77,7 @@ def test_what_is_closed_is_soon_gone(
 def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Readers killed at any moment of a call leave no open file behind, and nobody else waits for them."""
     rounds = amount(2, 40)
-    # With --sendfile a file that is closed unread is nothing to write into the log.
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s", "--sendfile")
+    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s")
     expected = watched.mount.read_all()
     before = watched.holds()
     for _ in range(rounds):
