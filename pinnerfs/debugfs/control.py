@@ -7,12 +7,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pinnerfs.debugfs.attributes import command_file, text_file
 from pinnerfs.debugfs.declaration import Directory
-from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.scenario.quantities import parse_time
+
+if TYPE_CHECKING:
+    from pinnerfs.debugfs.device import Device  # imports numpy, which a client of these files does not need
 
 __all__ = ["CONTROL_DIRECTORY", "Control"]
 

@@ -72,8 +72,8 @@ def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
         (b"\n", "no action: wanted one of pin, release, free\n"),
         (b"pin task=driver\nrelease task=driver pages=2", "line 2: pages = 2 is more than the 1 that are pinned live"),
         (b"\xff\xfe", "can't decode"),
-        (b"pin task=driver\n" * 8192, "more than 65536 bytes of actions in one write\n"),
-        (b"pin task=driver\n" * 20000, "more than 65536 bytes of actions in one write\n"),
+        (b"pin task=driver\n" * 8192, "bytes of actions in one write: wanted at most 65536\n"),
+        (b"pin task=driver\n" * 20000, "bytes of actions in one write: wanted at most 65536\n"),
         (b"\0", "line 1: no action '\\x00': wanted one of"),
     ],
 )
