@@ -1,10 +1,11 @@
 PY := .venv/bin/python
 
-.PHONY: help demo test setup-oracle lint bench soak pythons clean system
+.PHONY: help demo test fresh setup-oracle tools lint bench soak pythons clean system
 
 help:
 	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
-	@echo 'make test          run the tests'
+	@echo 'make test          install the tools that the tests run and compare with, and run the tests'
+	@echo 'make fresh         run demo and tests on a minimal Debian 12 and 13 (root; RELEASE=13 for one of them)'
 	@echo 'make lint          check style and types'
 	@echo 'make bench         measure what all of it costs, for some minutes (into bench.json, too)'
 	@echo 'make setup-oracle  install the tools that the tests compare with'
@@ -15,8 +16,15 @@ help:
 demo: .venv/.stamp
 	@.ci/demo
 
-test: .venv/.stamp
+test: .venv/.stamp tools
 	.venv/bin/pytest
+
+# Who may not install the tools runs the tests without them. The summary says which those are, and what is missing.
+tools: system
+	-@.ci/setup oracle
+
+fresh:
+	@.ci/fresh $(RELEASE)
 
 setup-oracle:
 	.ci/setup oracle
@@ -24,6 +32,7 @@ setup-oracle:
 lint: .venv/.stamp
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 # What cannot be installed cannot be measured; the table says so.
@@ -34,7 +43,7 @@ bench: .venv/.stamp
 soak: .venv/.stamp
 	PINNERFS_REQUIRE_FUSE=1 .venv/bin/pytest tests/soak --soak
 
-# Seven minutes a Python.
+# Some minutes a Python.
 pythons: .venv/.stamp
 	.ci/pythons
 

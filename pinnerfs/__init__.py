@@ -1,18 +1,24 @@
-"""pinnerfs: a fake debugfs with page_pinner, played from a scenario.
+"""A fake debugfs with Android's page_pinner files, driven by a scenario.
 
-For tests in Python, without a mount:
+Without a mount:
 
     simulation = pinnerfs.Simulation(pinnerfs.load("camera-stall"), seed=1)
     simulation.advance("60s")
     print(simulation.longterm_pinner())
+
+With one:
+
+    with pinnerfs.mounted("camera-stall", seed=1) as device:
+        device.advance("60s")
+        print(device.text())
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+# As typing.TYPE_CHECKING for type checkers. Importing typing would take longer than all the rest of this module.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pinnerfs.client import Client, MountedDevice, mounted
     from pinnerfs.errors import PinnerfsError
     from pinnerfs.kernel.page_pinner.records import Record
     from pinnerfs.scenario.gallery import gallery, load, parse
@@ -20,25 +26,42 @@ if TYPE_CHECKING:
     from pinnerfs.scenario.schema import Scenario
     from pinnerfs.simulation import Simulation
 
-__all__ = ["Limits", "PinnerfsError", "Record", "Scenario", "Simulation", "gallery", "load", "parse"]
+__all__ = [
+    "Client",
+    "Limits",
+    "MountedDevice",
+    "PinnerfsError",
+    "Record",
+    "Scenario",
+    "Simulation",
+    "gallery",
+    "load",
+    "mounted",
+    "parse",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
+    "Client": "pinnerfs.client",
     "Limits": "pinnerfs.scenario.limits",
+    "MountedDevice": "pinnerfs.client",
     "PinnerfsError": "pinnerfs.errors",
     "Record": "pinnerfs.kernel.page_pinner.records",
     "Scenario": "pinnerfs.scenario.schema",
     "Simulation": "pinnerfs.simulation",
     "gallery": "pinnerfs.scenario.gallery",
     "load": "pinnerfs.scenario.gallery",
+    "mounted": "pinnerfs.client",
     "parse": "pinnerfs.scenario.gallery",
 }
 
-if not TYPE_CHECKING:  # a type checker shall still know a wrong name
+if not TYPE_CHECKING:  # so that a type checker reports a wrong name
 
     def __getattr__(name: str) -> object:
-        """Imported when first asked for: every run of pytest imports this package for its plugin, most for no more."""
-        if name not in _HOMES:
+        """Import a public name when it is first used: every run of pytest imports this package for its plugin."""
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+        from importlib import import_module
+
+        return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Boot time in µs from clocks with one face: real, scaled (a real one that runs faster or slower), manual."""
+"""Boot time in µs: a real clock, which may run faster or slower, and a manual one."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Protocol
 
 __all__ = ["LAST_MOMENT", "Clock", "ManualClock", "RealClock"]
 
-# µs: a kernel's boot time is an s64 of ns (ktime_t), and so ends after 292 years.
+# µs: a kernel's boot time is an s64 of ns (ktime_t), which ends after 292 years.
 LAST_MOMENT = ((1 << 63) - 1) // 1000
 
-# A slow clock has times to wait for that no system call takes.
+# No system call waits as long as a slow clock may need.
 LONGEST_WAIT = 24 * 3600.0  # seconds
 
 
 class Clock(Protocol):
-    """What the daemon asks of a clock."""
+    """A clock of a device."""
 
     def now(self) -> int:
-        """Boot time in µs; it never falls, and at LAST_MOMENT it stands still."""
+        """Return boot time in µs. It never falls, and it stops at LAST_MOMENT."""
 
     def wait_for(self, moment: int) -> float | None:
-        """How many seconds to wait for `moment`, at most a day; None where only an advance brings it about."""
+        """Return how many seconds to wait for `moment`, at most a day. None: only `advance` brings it."""
 
     def advance(self, step: int) -> int:
-        """Go on by `step` µs and return the new time. OSError EPERM where time goes on by itself, EOVERFLOW past the
-        last moment."""
+        """Advance by `step` µs and return the new time.
+
+        Raise OSError: EPERM if time passes by itself, EOVERFLOW after LAST_MOMENT.
+        """
 
 
 class RealClock:
-    """Time as it passes (CLOCK_BOOTTIME), from `start` µs on and `speed` times as fast."""
+    """CLOCK_BOOTTIME, beginning at `start` µs and running `speed` times as fast."""
 
     def __init__(self, start: int = 0, speed: float = 1.0) -> None:
         self._start = start
@@ -45,11 +47,11 @@ class RealClock:
         return min(max(0.0, (moment - self.now()) / self._speed / 1e6), LONGEST_WAIT)
 
     def advance(self, step: int) -> int:
-        raise OSError(errno.EPERM, "time goes on by itself here: only a manual clock (--clock manual) can be advanced")
+        raise OSError(errno.EPERM, "time passes by itself: only a manual clock (--clock manual) can be advanced")
 
 
 class ManualClock:
-    """Time stands still until someone advances it."""
+    """A clock that stands still until it is advanced."""
 
     def __init__(self, start: int = 0) -> None:
         self._now = start
@@ -64,7 +66,7 @@ class ManualClock:
         if self._now + step > LAST_MOMENT:
             raise OSError(
                 errno.EOVERFLOW,
-                f"boot time is {self._now} us and cannot go on by {step} us: it ends at {LAST_MOMENT} us (292 years)",
+                f"boot time is {self._now} us, and {step} us more is after its end at {LAST_MOMENT} us (292 years)",
             )
         self._now += step
         return self._now

@@ -1,19 +1,23 @@
-"""The one class of expected errors: what went wrong, in words, with the exit status to leave with."""
+"""The class of expected errors, its exit statuses, and quoting of untrusted text."""
 
 from __future__ import annotations
 
 import os
+import re
 
 __all__ = ["BAD_INPUT", "NO_FUSE", "PinnerfsError", "in_a_line"]
 
-NO_FUSE = os.EX_UNAVAILABLE  # the exit status where this machine cannot mount through FUSE, whatever one asks for
-BAD_INPUT = 2  # and where what was typed, or a scenario, is wrong
+NO_FUSE = os.EX_UNAVAILABLE  # exit status: this machine cannot mount through FUSE
+BAD_INPUT = 2  # exit status: the command line or a scenario is wrong
 
 LONGEST_LINE = 1000
 
+# An undecodable byte 0xff is U+DCFF in Python's strings, and `\udcff` in their repr.
+_ESCAPED_BYTE = re.compile(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])")
+
 
 class PinnerfsError(Exception):
-    """Something a user can mend. The message says what, where, what was wanted and what came."""
+    """An expected error. The message says what failed, where, what was wanted and what came."""
 
     def __init__(self, message: str, exit_status: int = 1) -> None:
         super().__init__(message)
@@ -21,7 +25,11 @@ class PinnerfsError(Exception):
 
 
 def in_a_line(text: str) -> str:
-    """Words that quote what anyone may have written, fit for a terminal: no controls, and not without end."""
+    """Return text that quotes untrusted input, fit for one line of a terminal.
+
+    Control characters become escapes, undecodable bytes become `\\xff`, and a long text loses its middle.
+    """
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE // 2]}...{text[-LONGEST_LINE // 2 :]}"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return _ESCAPED_BYTE.sub(r"\1\\x\2", line)

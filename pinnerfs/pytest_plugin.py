@@ -1,24 +1,26 @@
 """The pytest plugin: the fixture `page_pinner`, a fake device of its own for each test.
 
-pytest imports this module in every run wherever pinnerfs is installed: it imports nothing more than it must.
+pytest imports this module in every run wherever pinnerfs is installed, so it imports no more than it must.
 """
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.testing.folders import make_folder, remove_folder, sweep
+from pinnerfs.testing.directories import remove_left_directories
 
 if TYPE_CHECKING:
-    from pinnerfs.testing.page_pinner import PagePinner
+    from contextlib import AbstractContextManager
+
+    from pinnerfs.client import MountedDevice
 
 __all__ = ["page_pinner", "pytest_configure", "pytest_sessionstart"]
 
@@ -26,70 +28,70 @@ MARKER = "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, ker
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
-        f"{MARKER}: what the fixture page_pinner mounts: a scenario of pinnerfs' gallery, or a path, seen from the "
-        "test's file; with this seed, this threshold in µs, and this kernel's page_pinner",
+        f"{MARKER}: what the fixture page_pinner mounts: a scenario's name, or a path relative to the test's file; the "
+        'seed; the threshold in µs or as a time such as "300ms"; and the kernel whose page_pinner to imitate',
     )
 
 
 def pytest_sessionstart() -> None:
-    """Sweep up what a killed run has left."""
-    sweep()
+    """Clean up after runs that were killed."""
+    remove_left_directories()
 
 
-def _options(
+def _mounted(
+    directory: str,
     scenario: str | os.PathLike[str] = "camera-stall",
     *,
     seed: int | None = None,
-    threshold: int | None = None,
+    threshold: int | str | None = None,
     kernel: str | None = None,
-) -> tuple[str, list[str]]:
-    """The marker's arguments as the command line has them."""
-    values = {"seed": seed, "threshold": threshold, "kernel": kernel}
-    return os.fspath(scenario), [f"--{name}={value}" for name, value in values.items() if value is not None]
+) -> AbstractContextManager[MountedDevice]:
+    """Mount what a marker asks for; a path is relative to the directory of the test's file."""
+    from pinnerfs.client import mounted
+
+    name = os.fspath(scenario)
+    if "/" in name or name.endswith(".toml"):
+        name = os.path.join(directory, name)
+    return mounted(name, seed=seed, threshold=threshold, kernel=kernel)
 
 
-def _marked(item: pytest.Item) -> tuple[str, list[str]]:
-    """The scenario and the options for a test; it fails where its marker is wrong."""
+def _mount(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
+    """Mount what the marker of a test asks for, or skip or fail the test."""
     marker = item.get_closest_marker("page_pinner") or pytest.mark.page_pinner.mark
+    mount = partial(_mounted, str(item.path.parent))
+    skip = False
     try:
-        inspect.signature(_options).bind(*marker.args, **marker.kwargs)
-        scenario, options = _options(*marker.args, **marker.kwargs)
+        inspect.signature(mount).bind(*marker.args, **marker.kwargs)
+        return mounts.enter_context(mount(*marker.args, **marker.kwargs))
     except TypeError as error:
-        pytest.fail(f"@pytest.mark.page_pinner: {error}: wanted {MARKER}", pytrace=False)
-    if "/" in scenario or scenario.endswith(".toml"):
-        scenario = os.path.join(item.path.parent, scenario)
-    return scenario, options
-
-
-@pytest.fixture(scope="session")
-def _page_pinner_places() -> Iterator[Iterator[Path]]:
-    """Places for mounts, in a folder of this process."""
-    folder = make_folder()
-    yield (folder / str(number) for number in itertools.count())
-    remove_folder(folder)
+        problem = f"@pytest.mark.page_pinner: {error}: wanted {MARKER}"
+    except ValueError as error:
+        problem = f"@pytest.mark.page_pinner: {error}"
+    except PinnerfsError as error:
+        skip = error.exit_status == NO_FUSE and os.environ.get("PINNERFS_REQUIRE_FUSE") != "1"
+        problem = f"{'this machine cannot mount' if skip else 'page_pinner'}: {error}"
+    # Outside of the handlers, so that pytest does not show the exception as well.
+    if skip:
+        pytest.skip(problem)
+    pytest.fail(problem, pytrace=False)
 
 
 @pytest.fixture
-def page_pinner(request: pytest.FixtureRequest, _page_pinner_places: Iterator[Path]) -> Iterator[PagePinner]:
-    """A fake debugfs with page_pinner, mounted for this test alone; its clock goes on when the test says so.
+def page_pinner(request: pytest.FixtureRequest) -> Iterator[MountedDevice]:
+    """Mount a fake debugfs with page_pinner for this test alone; `advance` moves its clock.
 
-    `@pytest.mark.page_pinner(...)` chooses scenario, seed, threshold and kernel. Where nothing can be mounted the test
-    is skipped, or fails if PINNERFS_REQUIRE_FUSE=1.
+    `@pytest.mark.page_pinner(...)` chooses scenario, seed, threshold and kernel. The test is skipped on a machine that
+    cannot mount, or fails there if PINNERFS_REQUIRE_FUSE=1.
     """
-    from pinnerfs.testing.page_pinner import PagePinner
-
-    scenario, options = _marked(request.node)
-    try:
-        device = PagePinner(next(_page_pinner_places), scenario, *options)
-    except PinnerfsError as error:
-        if error.exit_status == NO_FUSE and os.environ.get("PINNERFS_REQUIRE_FUSE") != "1":
-            pytest.skip(f"this machine cannot mount: {error}")
-        pytest.fail(f"page_pinner: {error}", pytrace=False)
-    yield device
-    try:
-        device.close()
-    except PinnerfsError as error:
-        pytest.fail(f"page_pinner: {error}", pytrace=False)
+    with ExitStack() as mounts:
+        yield _mount(request.node, mounts)
+        problem = ""
+        try:
+            mounts.close()
+        except PinnerfsError as error:
+            problem = f"page_pinner: {error}"
+        if problem:
+            pytest.fail(problem, pytrace=False)

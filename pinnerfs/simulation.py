@@ -1,9 +1,9 @@
-"""A scenario played against the books: the whole of pinnerfs without a mount."""
+"""A scenario played against page_pinner: all of pinnerfs without a mount."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
@@ -12,7 +12,7 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Gen
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory
@@ -23,14 +23,24 @@ from pinnerfs.workload.timeline import Timeline
 if TYPE_CHECKING:
     from pinnerfs.workload.live import Live
 
-__all__ = ["Simulation", "generation"]
+__all__ = ["Observer", "Simulation", "generation"]
 
-# Frames that events touch in one go: some 10 ms of work, so that nobody who takes turns waits long.
+# Frames that events touch in one step: about 10 ms of work, so that other threads get their turn soon.
 STEP_FRAMES = 1 << 17
 
 
+class Observer(Protocol):
+    """Gets called at every step of a simulation."""
+
+    def generated(self, batch: EventBatch, until: int) -> None:
+        """Take note of the next events, which may be none, on the way to `until` (µs)."""
+
+    def applied(self, now: int, stats: dict[str, int]) -> None:
+        """Take note that all these events are accounted for, up to `now` (µs)."""
+
+
 def generation(name: str) -> Generation:
-    """A kernel's profile by its name. PinnerfsError lists the names."""
+    """Return a kernel's profile. Raise PinnerfsError with the known names for an unknown one."""
     if name not in GENERATIONS:
         raise PinnerfsError(f"no kernel {name!r}: wanted one of {', '.join(GENERATIONS)}")
     return GENERATIONS[name]
@@ -40,15 +50,16 @@ def _memory_map(memory: Memory) -> MemoryMap:
     regions, start = [], memory.base_pfn
     for region in memory.region:
         flags = page_flags(region.flags, region.zone)
-        regions.append(Region(region.name, start, region.frames, Migratetype[region.migratetype], flags))
+        regions.append(FrameRange(region.name, start, region.frames, Migratetype[region.migratetype], flags))
         start += region.frames
     return MemoryMap(memory.base_pfn, memory.frames, memory.pageblock_order, regions)
 
 
 class Simulation:
-    """A scenario, from time 0 on. `seed` and `threshold` (µs) replace the scenario's own.
+    """A scenario from time 0 on.
 
-    Of the limits, `pins` is for what is pinned live.
+    `seed` and `threshold` (µs) replace the scenario's own. Of the limits only `pins` counts: it is the most for live
+    pins.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class Simulation:
         threshold: int | None = None,
         kernel: str = INTRODUCED.name,
         limits: Limits = LIMITS,
+        observer: Observer | None = None,
     ) -> None:
         self.scenario = scenario
         self.generation = generation(kernel)
@@ -68,40 +80,45 @@ class Simulation:
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
         self._seed = scenario.seed if seed is None else seed
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
-        self._live: Live | None = None  # until something is done live
+        self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
+        self._observer = observer
         self._now = 0
-        self._texts: dict[int, bytes] = {}  # of records by their number, once somebody has asked for them
+        self._texts: dict[int, bytes] = {}  # text of records by their number, once they were read
 
     @property
     def now(self) -> int:
-        """Boot time in µs, up to which the books are kept."""
+        """Return the boot time (µs) up to which all events are accounted for."""
         return self._now
 
     def advance(self, step: int | str) -> None:
-        """Go on by a time in µs, or by one written out: "5s"."""
+        """Advance by a time in µs, or by one with its unit: "5s"."""
         self.advance_to(self._now + (parse_time("step", step) if isinstance(step, str) else step))
 
     def advance_to(self, moment: int) -> None:
-        """Bring the books up to a moment (µs), with every event at that moment in them; a past one changes nothing.
+        """Account for all events up to and at a moment (µs). A moment in the past changes nothing.
 
-        PinnerfsError for one at which no kernel's boot time arrives.
+        Raise PinnerfsError for a moment that no kernel's boot time reaches.
         """
         for _ in self.steps_to(moment):
             pass
 
     def steps_to(self, moment: int) -> Iterator[int]:
-        """As `advance_to`, a bounded piece of work at a time: yields how far it has come (µs)."""
+        """Do the same in steps of bounded work. After each step yield the time (µs) that it reached."""
         if moment > LAST_MOMENT:
             raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
         while self._now < moment or self.next_event() == moment:
             batch = self._take(moment)
+            if self._observer is not None:
+                self._observer.generated(batch, moment)
             self._pinner.apply(batch)
             self._now = int(batch.time[-1]) if len(batch) else moment
+            if self._observer is not None:
+                self._observer.applied(self._now, self.stats())
             yield self._now
 
     def _take(self, moment: int) -> EventBatch:
-        """The next events: the scenario's, and at each moment behind them what is done live."""
+        """Return the next events. At equal times, live actions come after the scenario's events."""
         own = self._timeline.next_event()
         if self._live is None or (live := self._live.next_event()) is None or live > moment:
             return self._timeline.take(moment, STEP_FRAMES)
@@ -110,12 +127,11 @@ class Simulation:
         return self._live.take(live, STEP_FRAMES)
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages now, one action a line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
 
-        They happen behind all that the scenario does at this moment; all of them, or none: PinnerfsError says in which
-        line what is wrong.
+        Raise PinnerfsError with the line and the reason if one of them is refused. None of them is done then.
         """
-        from pinnerfs.workload.live import Live  # few ever do anything live
+        from pinnerfs.workload.live import Live  # rarely needed, so do not load it at start
 
         self.advance_to(self._now)
         if self._live is None:
@@ -127,27 +143,27 @@ class Simulation:
         self.advance_to(self._now)
 
     def next_event(self) -> int | None:
-        """When something next happens, in µs; None if nothing ever does again."""
+        """Return the time (µs) of the next event, or None if there are no more."""
         own = self._timeline.next_event()
         live = None if self._live is None else self._live.next_event()
         return own if live is None else live if own is None else min(own, live)
 
     @property
     def threshold(self) -> int:
-        """The threshold in force, in µs, signed."""
+        """Return the threshold in force, in µs, signed."""
         return self._pinner.threshold
 
     @threshold.setter
     def threshold(self, value: int) -> None:
-        """Writing it, even the same value, clears the recorded data."""
+        """Set the threshold and clear the recorded data, even if the value is the same."""
         self._pinner.write_threshold(value)
 
     def record(self, position: int) -> Record | None:
-        """The record `position` places behind the newest, or None where there is none."""
+        """Return the record `position` places after the newest, or None if there is none."""
         row = self._pinner.ring.newest(position)
         if row is None:
             return None
-        # All fields at once: one by one they cost as much as all the rest of a read.
+        # item() reads all fields at once. One by one they cost as much as the rest of a read.
         elapsed, count, handle, pfn, flags, migratetype = row.item()
         return Record(
             ts=elapsed,
@@ -160,14 +176,14 @@ class Simulation:
         )
 
     def records(self) -> Iterator[Record]:
-        """What `longterm_pinner` holds now, newest first."""
+        """Yield the records of `longterm_pinner`, newest first."""
         position = 0
         while (record := self.record(position)) is not None:
             yield record
             position += 1
 
     def text(self, position: int) -> bytes:
-        """The text of the record `position` places behind the newest, or b"" where there is none."""
+        """Return the text of the record `position` places after the newest, or b"" if there is none."""
         ring = self._pinner.ring
         if position >= ring.filled:
             return b""
@@ -177,25 +193,44 @@ class Simulation:
         except KeyError:
             pass
         if len(self._texts) >= 2 * RING_SIZE:
-            self._texts.clear()  # at least half of them are of records that are gone
+            self._texts.clear()  # at least half of them are of overwritten records
         record = self.record(position)
         assert record is not None
         text = self._texts[number] = record_text(record).encode()
         return text
 
     def longterm_pinner(self) -> str:
-        """The text of `longterm_pinner`, as cat shows it."""
+        """Return the text of `longterm_pinner`, as `cat` shows it."""
         return b"".join(map(self.text, range(self._pinner.ring.filled))).decode()
 
     def stats(self) -> dict[str, int]:
-        """What the books have counted since the start."""
-        counters = self._pinner.counters
+        """Return the counters since the start, by name.
+
+        `pins`, `releases`, `put_page` and `untracked` count pages, of which a compound page is one. `shares_empty`
+        counts holds. All other counters count frames, with one record for each. See `Counter`.
+        """
+        ring, counters = self._pinner.ring, self._pinner.counters
+        counted = counters.totals()
+        first = {name: counted.pop(name) for name in ("pins", "releases", "longterm_records")}
         return {
-            "pins": counters.pins,
-            "releases": counters.releases,
-            "longterm_records": counters.longterm_records,
-            "records_overwritten": self._pinner.ring.overwritten,
-            "records_now": self._pinner.ring.filled,
-            "pinned_now": counters.pinned_now,
+            **first,
+            "records_overwritten": ring.overwritten,
+            "records_now": ring.filled,
+            "pinned_now": counted.pop("pinned_now"),
             "pinned_now_in_cma": counters.pinned_now_in_cma,
+            **counted,
+            "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
         }
+
+    def explain(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each task, by its name, in the scenario's order.
+
+        Calls count for the task that makes them. A record, and all else that becomes of a mark, counts for the task
+        that set the mark: the last one to pin the frame. `pinned_now` is the frames that carry its mark.
+        """
+        shares_empty = self._timeline.shares_empty(self._now)
+        explained = {}
+        for task in self.scenario.task:
+            counted = self._pinner.counters.of(self._depot.handles(task.name))
+            explained[task.name] = counted | {"shares_empty": shares_empty.get(task.name, 0)}
+        return explained

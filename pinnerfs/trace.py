@@ -1,15 +1,15 @@
-"""What --verbose and --trace log. Where nobody asks for it, none of this stands in anybody's way."""
+"""Logs for --verbose and --trace. A layer that is not traced costs nothing."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection
 
 from pinnerfs.kernel.events import Event, EventBatch
-from pinnerfs.simulation import Simulation
 
-__all__ = ["LAYERS", "TracedSimulation", "choose"]
+__all__ = ["LAYERS", "SimulationTrace", "choose"]
 
 LAYERS = ("fuse", "engine", "scenario")
 
@@ -17,37 +17,33 @@ _loggers = {layer: logging.getLogger(f"pinnerfs.trace.{layer}") for layer in LAY
 
 
 def choose(verbose: bool, layers: Collection[str]) -> None:
-    """Say what is to be logged beside warnings and errors: what happens to the device, and each step of some layers."""
+    """Log what is done to the device if `verbose`, and each step of these layers, beside warnings and errors."""
     logging.getLogger("pinnerfs").setLevel(logging.INFO if verbose else logging.WARNING)
     for layer in layers:
         _loggers[layer].setLevel(logging.DEBUG)
 
 
-class TracedSimulation(Simulation):
-    """A simulation that logs its steps, and what the scenario and live actions bring for each."""
+class SimulationTrace:
+    """An observer of a simulation that logs the events of each step, and what the accounting makes of them."""
 
-    def steps_to(self, moment: int) -> Iterator[int]:
-        steps = super().steps_to(moment)
-        before = self.stats()
-        while True:
-            began = time.perf_counter()
-            if (now := next(steps, None)) is None:
-                return
-            took = time.perf_counter() - began
-            after = self.stats()
-            new = {name: after[name] - before[name] for name in ("pins", "releases", "longterm_records")}
-            words = ", ".join(f"{count} {name}" for name, count in new.items())
-            _loggers["engine"].debug("engine: up to %d us: %s, in %.3f ms", now, words, took * 1000)
-            yield now
-            before = self.stats()
+    def __init__(self) -> None:
+        self._stats: Counter[str] = Counter()
+        self._began = 0.0
 
-    def _take(self, moment: int) -> EventBatch:
-        batch = super()._take(moment)
+    def generated(self, batch: EventBatch, until: int) -> None:
+        """Log the events, by call."""
         if len(batch):
             counts = [(int(batch.pages[batch.kind == kind].sum()), kind.name) for kind in Event]
-            words = ", ".join(f"{count} {name}" for count, name in counts if count)
+            calls = ", ".join(f"{count} {name}" for count, name in counts if count)
             first, last = batch.time[[0, -1]].tolist()
-            _loggers["scenario"].debug(
-                "scenario: events from %d to %d us, wanted up to %d: %s", first, last, moment, words
-            )
-        return batch
+            _loggers["scenario"].debug("scenario: events from %d to %d us, of %d us: %s", first, last, until, calls)
+        self._began = time.perf_counter()
+
+    def applied(self, now: int, stats: dict[str, int]) -> None:
+        """Log what was counted in this step, and how long the accounting took."""
+        took = time.perf_counter() - self._began
+        new = ", ".join(
+            f"{stats[name] - self._stats[name]} {name}" for name in ("pins", "releases", "longterm_records")
+        )
+        _loggers["engine"].debug("engine: up to %d us: %s, in %.3f ms", now, new, took * 1000)
+        self._stats = Counter(stats)

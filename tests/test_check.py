@@ -1,10 +1,10 @@
-"""Expectations played on a virtual clock, and compared with what comes."""
+"""Expectations, played on a virtual clock and compared with the records."""
 
 from __future__ import annotations
 
 import pytest
 
-from pinnerfs.check import Trial, try_expectations
+from pinnerfs.check import ExpectationReport, check_expectations
 from pinnerfs.scenario.gallery import parse
 from tests.workload.stories import source, task
 
@@ -16,20 +16,20 @@ TASKS = [
 ]
 
 
-def attempt(*expectations: str) -> Trial:
-    """What comes of these expectations, each the keys of one."""
+def report(*expectations: str) -> ExpectationReport:
+    """Return the report on these expectations, each given as its keys."""
     tables = [f"[[expect]]\n{keys}\n" for keys in expectations]
-    return try_expectations(parse(source(*TASKS, *tables, stack='frames = ["slow", "common"]')))
+    return check_expectations(parse(source(*TASKS, *tables, stack='frames = ["slow", "common"]')))
 
 
-def outcome(keys: str) -> tuple[bool, str]:
-    """Whether a single expectation held, and what came."""
-    (one,) = attempt(keys).outcomes
-    return one.held, one.came
+def result(keys: str) -> tuple[bool, str]:
+    """Return whether a single expectation was met, and what came."""
+    (one,) = report(keys).results
+    return one.met, one.came
 
 
 @pytest.mark.parametrize(
-    ("keys", "held", "came"),
+    ("keys", "met", "came"),
     [
         # The number of records.
         ("records = 9", True, "9 records, ts 400000us to 700000us"),
@@ -39,7 +39,7 @@ def outcome(keys: str) -> tuple[bool, str]:
         ("records = { min = 10 }", False, "9 records, ts 400000us to 700000us"),
         ("records = { max = 8 }", False, "9 records, ts 400000us to 700000us"),
         ("", True, "9 records, ts 400000us to 700000us"),
-        # A call site, there or not.
+        # A call site, present or absent.
         ('call_site = "slow"', True, "6 of 9 records, ts 400000us"),
         ('call_site = "slower"\nrecords = 3', True, "3 of 9 records, ts 700000us"),
         ('call_site = "slower"\nrecords = 0', False, "3 of 9 records, ts 700000us"),
@@ -50,9 +50,9 @@ def outcome(keys: str) -> tuple[bool, str]:
         ('ts = { max = "699999us" }', False, "9 records, ts 400000us to 700000us"),
         ('ts = "400ms"', False, "9 records, ts 400000us to 700000us"),
         ('ts = "400ms"\ncall_site = "slow"', True, "6 of 9 records, ts 400000us"),
-        # All of them must hold.
+        # All of them must be met.
         ('ts = "400ms"\ncall_site = "slow"\nrecords = 5', False, "6 of 9 records, ts 400000us"),
-        # Another threshold, from the start or from some moment on.
+        # Another threshold, from the start or from a later moment.
         ('threshold = "400ms"', True, "3 records, ts 700000us"),
         ('threshold = "400ms"\ncall_site = "slow"\nrecords = 0', True, "none of 3 records"),
         ('threshold = "400ms"\ncall_site = "slow"', False, "none of 3 records"),
@@ -64,25 +64,25 @@ def outcome(keys: str) -> tuple[bool, str]:
         ('threshold = "400ms"\nsince = "5900ms"\nrecords = 0', True, "no records"),
     ],
 )
-def test_each_kind(keys: str, held: bool, came: str) -> None:
-    """An expectation holds or not, and what came is said either way."""
-    assert outcome(f'at = "5900ms"\n{keys}') == (held, came)
+def test_each_kind(keys: str, met: bool, came: str) -> None:
+    """An expectation is met or not, and the result says what came either way."""
+    assert result(f'at = "5900ms"\n{keys}') == (met, came)
 
 
-def test_what_happens_at_the_moment_has_happened() -> None:
-    """A record that is taken at the very moment is there, and a microsecond before it is not."""
-    assert outcome('at = "400ms"')[0]
-    assert not outcome('at = "399999us"')[0]
+def test_the_moment_is_included() -> None:
+    """A record that is taken at the moment counts; a microsecond earlier it does not."""
+    assert result('at = "400ms"')[0]
+    assert not result('at = "399999us"')[0]
 
 
-def test_a_threshold_clears_what_happened_at_its_moment() -> None:
-    """What is released at the moment of the write happens before it, and so is cleared."""
-    assert outcome('at = "500ms"\nthreshold = "1ms"\nsince = "400ms"') == (False, "no records")
-    assert outcome('at = "500ms"\nthreshold = "1ms"\nsince = "399999us"') == (True, "1 record, ts 400000us")
+def test_a_threshold_clears_the_records_of_its_moment() -> None:
+    """A release at the moment of the write happens before the write, so its record is cleared."""
+    assert result('at = "500ms"\nthreshold = "1ms"\nsince = "400ms"') == (False, "no records")
+    assert result('at = "500ms"\nthreshold = "1ms"\nsince = "399999us"') == (True, "1 record, ts 400000us")
 
 
 def test_expectations_do_not_disturb_each_other() -> None:
-    """Outcomes come in the file's order, whatever their moments and thresholds are, and each as if it were alone."""
+    """Results come in the order of the file, and each is the same as if its expectation were alone."""
     several = [
         'at = "9s"\nrecords = 14',
         'at = "3s"\nthreshold = "400ms"\nrecords = 2',
@@ -90,20 +90,20 @@ def test_expectations_do_not_disturb_each_other() -> None:
         'at = "9s"\nthreshold = "400ms"\nsince = "3s"\nrecords = 2',
         'at = "1s"\nthreshold = "400ms"\nrecords = 9',
     ]
-    together = attempt(*several)
-    assert [one.held for one in together.outcomes] == [True, True, True, False, False]
-    assert [(one.held, one.came) for one in together.outcomes] == [outcome(keys) for keys in several]
+    together = report(*several)
+    assert [one.met for one in together.results] == [True, True, True, False, False]
+    assert [(one.met, one.came) for one in together.results] == [result(keys) for keys in several]
 
 
 def test_the_time_played() -> None:
     """A scenario is played once for each threshold that is written, up to the last moment under it."""
-    assert attempt('at = "2s"', 'at = "5s"').played == 5_000_000
-    assert attempt('at = "2s"', 'at = "5s"\nthreshold = "1s"', 'at = "3s"\nthreshold = "1s"').played == 7_000_000
-    assert attempt('at = "0s"').played == 0
+    assert report('at = "2s"', 'at = "5s"').played == 5_000_000
+    assert report('at = "2s"', 'at = "5s"\nthreshold = "1s"', 'at = "3s"\nthreshold = "1s"').played == 7_000_000
+    assert report('at = "0s"').played == 0
 
 
-def test_the_ring_s_end() -> None:
-    """What has been overwritten is not there to be counted."""
+def test_a_full_ring() -> None:
+    """Overwritten records do not count."""
     storm = task("storm", 'repeat = 5000, every = "1ms", hold = "400ms"')
-    (one,) = try_expectations(parse(source(storm, '[[expect]]\nat = "10s"\nrecords = 4096\n'))).outcomes
-    assert (one.held, one.came) == (True, "4096 records, ts 400000us")
+    (one,) = check_expectations(parse(source(storm, '[[expect]]\nat = "10s"\nrecords = 4096\n'))).results
+    assert (one.met, one.came) == (True, "4096 records, ts 400000us")

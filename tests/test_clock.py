@@ -1,4 +1,4 @@
-"""Three clocks with one face."""
+"""The real clock and the manual one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pinnerfs.clock import LAST_MOMENT, ManualClock, RealClock
 
 
 class Boottime:
-    """CLOCK_BOOTTIME in the hands of a test."""
+    """A CLOCK_BOOTTIME that a test sets."""
 
     def __init__(self) -> None:
         self.nanoseconds = 5_000_000_000_000
@@ -24,14 +24,14 @@ class Boottime:
 
 @pytest.fixture
 def boottime(monkeypatch: pytest.MonkeyPatch) -> Boottime:
-    """The machine's clock, standing still until the test moves it."""
+    """The machine's clock. It stands still until the test changes it."""
     clock = Boottime()
     monkeypatch.setattr(time, "clock_gettime_ns", clock)
     return clock
 
 
-def test_a_real_clock_starts_where_it_is_told(boottime: Boottime) -> None:
-    """A real clock counts µs from its start on, whatever the machine's uptime is."""
+def test_a_real_clock_begins_at_its_start(boottime: Boottime) -> None:
+    """A real clock counts µs from its start, whatever the machine's uptime is."""
     clock = RealClock(start=30_000_000)
     assert clock.now() == 30_000_000
     boottime.nanoseconds += 1_999
@@ -42,14 +42,14 @@ def test_a_real_clock_starts_where_it_is_told(boottime: Boottime) -> None:
 
 @pytest.mark.parametrize(("speed", "passed"), [(10.0, 10_000_000), (0.5, 500_000), (1e-3, 1_000)])
 def test_a_scaled_clock(boottime: Boottime, speed: float, passed: int) -> None:
-    """A scaled clock passes `speed` times as fast."""
+    """A scaled clock runs `speed` times as fast."""
     clock = RealClock(start=7, speed=speed)
     boottime.nanoseconds += 1_000_000_000
     assert clock.now() == 7 + passed
 
 
 def test_a_real_clock_is_exact_for_years(boottime: Boottime) -> None:
-    """After ten years a real clock has lost nothing to rounding."""
+    """After ten years there is no rounding error."""
     clock = RealClock()
     boottime.nanoseconds += 10 * 365 * 24 * 3600 * 10**9 + 1_000
     assert clock.now() == 10 * 365 * 24 * 3600 * 10**6 + 1
@@ -57,23 +57,23 @@ def test_a_real_clock_is_exact_for_years(boottime: Boottime) -> None:
 
 @pytest.mark.parametrize(("speed", "seconds"), [(1.0, 2.0), (10.0, 0.2), (0.5, 4.0)])
 def test_how_long_to_wait(boottime: Boottime, speed: float, seconds: float) -> None:
-    """A wait is in seconds of real time, and none for what is past."""
+    """A wait is in seconds of real time. It is 0 for a moment in the past."""
     clock = RealClock(start=1_000_000, speed=speed)
     assert clock.wait_for(3_000_000) == pytest.approx(seconds)
     assert clock.wait_for(999_999) == 0.0
 
 
 @pytest.mark.parametrize("speed", [1e-9, 5e-324])
-def test_a_wait_that_no_system_call_takes(boottime: Boottime, speed: float) -> None:
-    """However slow the clock, one waits a day at most, and looks again."""
+def test_the_longest_wait(boottime: Boottime, speed: float) -> None:
+    """However slow the clock is, a wait is at most a day."""
     wait = RealClock(speed=speed).wait_for(1 << 62)
     assert wait == 24 * 3600
     assert wait <= threading.TIMEOUT_MAX
 
 
 @pytest.mark.parametrize("speed", [1.0, 3.7, 1000.0])
-def test_after_the_wait_it_is_time(boottime: Boottime, speed: float) -> None:
-    """Who waits as long as told finds that the moment has come, to the µs."""
+def test_a_wait_is_exact(boottime: Boottime, speed: float) -> None:
+    """After the wait the clock shows the moment, to the µs."""
     clock = RealClock(speed=speed)
     wait = clock.wait_for(1_234_567)
     assert wait is not None
@@ -82,48 +82,48 @@ def test_after_the_wait_it_is_time(boottime: Boottime, speed: float) -> None:
 
 
 def test_a_real_clock_cannot_be_advanced() -> None:
-    """Advancing a clock that goes on by itself is EPERM, in words that name the one that can be."""
+    """Advancing a real clock is EPERM. The message names the manual clock."""
     with pytest.raises(OSError, match="only a manual clock") as caught:
         RealClock().advance(5)
     assert caught.value.errno == errno.EPERM
 
 
-def test_a_real_clock_goes_on() -> None:
-    """The machine's own clock drives it, and it never falls."""
+def test_a_real_clock_follows_the_machine() -> None:
+    """The machine's clock drives a real clock."""
     clock = RealClock()
     first = clock.now()
     time.sleep(0.002)
     assert clock.now() >= first + 2_000
 
 
-def test_a_manual_clock_stands_still() -> None:
-    """A manual clock goes on when it is advanced, and says where it is then."""
+def test_a_manual_clock() -> None:
+    """A manual clock stands still until it is advanced, which returns the new time."""
     clock = ManualClock(start=5)
     assert (clock.now(), clock.now()) == (5, 5)
     assert clock.advance(10) == 15
     assert clock.now() == 15
 
 
-def test_nobody_waits_for_a_manual_clock() -> None:
-    """No real time brings a moment about on a manual clock."""
+def test_no_wait_for_a_manual_clock() -> None:
+    """However long the wait, a manual clock does not reach a moment."""
     assert ManualClock().wait_for(1) is None
 
 
-def test_a_manual_clock_ends_where_a_kernels_does() -> None:
-    """It goes on to the last µs that a kernel's boot time has, and a step past it is refused as a whole."""
+def test_the_end_of_a_manual_clock() -> None:
+    """A manual clock ends at the last µs of a kernel's boot time. It refuses a longer step as a whole."""
     assert LAST_MOMENT == 9_223_372_036_854_775
     clock = ManualClock(LAST_MOMENT - 5)
     with pytest.raises(OSError) as refusal:
         clock.advance(6)
     assert refusal.value.errno == errno.EOVERFLOW
     assert refusal.value.strerror == (
-        "boot time is 9223372036854770 us and cannot go on by 6 us: it ends at 9223372036854775 us (292 years)"
+        "boot time is 9223372036854770 us, and 6 us more is after its end at 9223372036854775 us (292 years)"
     )
     assert clock.advance(5) == clock.now() == LAST_MOMENT
 
 
-def test_a_real_clock_ends_where_a_kernels_does(boottime: Boottime) -> None:
-    """A clock that runs fast enough to come to its end stands still there."""
+def test_the_end_of_a_real_clock(boottime: Boottime) -> None:
+    """A fast clock stops at the last µs of a kernel's boot time."""
     clock = RealClock(speed=1000)
     for years, wanted in ((0.25, 250), (0.3, None), (200, None)):
         boottime.nanoseconds = 5_000_000_000_000 + int(years * 365 * 24 * 3600 * 10**9)

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand."""
+"""Every code block on every page runs, and prints what the page shows."""
 
 from __future__ import annotations
 
@@ -9,121 +9,183 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.mount.support import DEADLINE, OWN_SBIN, why_no_mount
-
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-PATIENCE = 120  # seconds for a whole block
-
-# Nothing of what root does here is seen outside: /mnt, /sbin and fstab are of the namespace alone.
-AS_ROOT = f"""
-set -e
-mount -t tmpfs none /mnt
-mkdir layer
-{OWN_SBIN}
-cp /etc/fstab fstab
-mount --bind fstab /etc/fstab
-trap 'umount -l /mnt/debug 2>/dev/null || true' EXIT
-"""
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+import pinnerfs
+from pinnerfs.kernel.page_pinner.records import record_text
+from tests.mount.support import why_no_mount
+from tests.pages import (
+    DEADLINE,
+    LANGUAGES,
+    PAGES,
+    ROOT,
+    Block,
+    Place,
+    blocks,
+    exists,
+    matches,
+    place,
+    run_python,
+    run_shell,
+)
 
 
-def _run(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+def _chosen(page: str, language: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language == language]
+
+
+def _shell(page: str, *, as_root: bool = False) -> list[Block]:
+    return [block for block in _chosen(page, "sh") if block.as_root == as_root]
+
+
+def _tests_in(page: str) -> list[Block]:
+    return [block for block in _chosen(page, "python") if "def test_" in block.text]
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """An empty folder, and an environment in which the README's programs are found."""
+def where(tmp_path: Path) -> Iterator[Place]:
+    """An empty directory on a machine that can mount."""
     if (reason := why_no_mount(tmp_path)) is not None:
         if os.environ.get("PINNERFS_REQUIRE_FUSE") == "1":
             pytest.fail(f"this machine cannot mount: {reason}")
         pytest.skip(f"this machine cannot mount: {reason}")
-    binaries = tmp_path / "bin"
-    binaries.mkdir()
-    for name, module in ("pinnerfs", "pinnerfs.cli"), ("mount.fuse.pinnerfs", "pinnerfs.cli.mount_helper"):
-        program = binaries / name
-        call = f"from {module} import main; main()"
-        program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -c "{call}" "$@"\n')
-        program.chmod(0o755)
-    folder = tmp_path / "work"
-    folder.mkdir()
-    yield folder, os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"}
-    subprocess.run(["fusermount", "-uz", str(folder / "device")], capture_output=True, check=False, timeout=DEADLINE)
+    with place(tmp_path) as made:
+        yield made
+
+
+def _compare(chosen: list[Block], printed: list[str]) -> None:
+    for block, text in zip(chosen, printed, strict=True):
+        if block.output is not None:
+            assert matches(block.output, text), f"under {block.first_line!r}: {text}"
 
 
 @pytest.mark.mount
-def test_the_shell_blocks_run_from_top_to_bottom(work: tuple[Path, dict[str, str]]) -> None:
-    """Pasted into one shell in an empty folder, the README's commands succeed and print what their comments say."""
-    blocks = _blocks("sh")
-    script = "set -e\n" + "\necho END OF BLOCK\n".join(blocks)
-    done = _run(["bash", "-c", script], *work)
-    assert done.returncode == 0, done.stderr
-    printed = [text.splitlines() for text in done.stdout.split("END OF BLOCK\n")]
-    said = {block.splitlines()[0]: lines for block, lines in zip(blocks, printed, strict=True)}
-    assert "300000" in said["pinnerfs list"]
-    above = [int(line) for line in said[next(first for first in said if "1000000 >" in first)] if line.isdecimal()]
-    assert above[0] == 0 and len(above) >= 4 and all(ts > 1_000_000 for ts in above[1:4])
-    assert "64" in said["mkdir live"]
-    assert "line 1: task = 'nobody' must be one of 'camera'" in said["mkdir live"]
-    assert all(int(line) > 0 for line in said[next(first for first in said if first.startswith("pinnerfs run"))])
-    assert "./leak.toml: ok" in said["cat > leak.toml <<'TOML'"]
-    assert said["mkdir odd"] == ["300000", "2"]
+@pytest.mark.parametrize("page", [page for page in PAGES if _shell(page)])
+def test_the_shell_blocks_run_from_top_to_bottom(page: str, where: Place) -> None:
+    """Pasted into one shell in an empty directory, a page's commands succeed and print what the page shows."""
+    _compare(_shell(page), run_shell(_shell(page), where))
 
 
 @pytest.mark.mount
-@pytest.mark.skipif(os.geteuid() != 0, reason="mount(8) is root's")
-def test_what_root_types(work: tuple[Path, dict[str, str]]) -> None:
-    """The lines behind `# ` work as root."""
-    lines = [line for block in _blocks("console") for line in block.splitlines() if line.startswith("# ")]
-    assert any(line.startswith("# mount -t fuse.pinnerfs") for line in lines)
-    script = AS_ROOT + "\n".join(line.removeprefix("# ") for line in lines)
-    done = _run(["unshare", "-m", "--propagation", "private", "sh", "-c", script], *work)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount(8) is for root")
+@pytest.mark.parametrize("page", [page for page in PAGES if _shell(page, as_root=True)])
+def test_the_blocks_for_root_run(page: str, where: Place) -> None:
+    """The commands that need root succeed, and print what the page shows."""
+    chosen = _shell(page, as_root=True)
+    _compare(chosen, run_shell(chosen, where, as_root=True))
 
 
 @pytest.mark.mount
-def test_the_demo(work: tuple[Path, dict[str, str]]) -> None:
-    """`make demo`, the first command of all, in the environment that `make` has made; `make test` is what runs here."""
-    block = next(block for block in _blocks("console") if block.startswith("$ "))
-    assert re.findall(r"^\$ (make \w+)", block, re.MULTILINE) == ["make demo", "make test"]
+@pytest.mark.parametrize("page", [page for page in PAGES if len(_chosen(page, "python")) > len(_tests_in(page))])
+def test_the_python_blocks_run(page: str, where: Place) -> None:
+    """A page's Python examples run and print what the page shows."""
+    for block in _chosen(page, "python"):
+        if block not in _tests_in(page):
+            _compare([block], [run_python(block, where)])
+
+
+@pytest.mark.mount
+@pytest.mark.parametrize("page", [page for page in PAGES if _tests_in(page)])
+def test_the_tests_for_pytest_pass(page: str, where: Place) -> None:
+    """A page's examples for pytest pass."""
+    (where.directory / "test_blocks.py").write_text("\n".join(block.text for block in _tests_in(page)))
+    installed = "pinnerfs" in (point.name for point in entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "pinnerfs.pytest_plugin"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_blocks.py"],
+        cwd=where.directory,
+        env=where.environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.mount
+def test_the_demo_runs(where: Place) -> None:
+    """`make demo`, the first command on README, works in the environment that `make` built."""
+    assert "$ make demo" in _chosen("README.md", "console")[0].text
     if not (ROOT / ".venv" / ".stamp").exists():
-        pytest.skip("nobody has called make here")
-    done = _run(["make", "-s", "demo"], ROOT, work[1])
+        pytest.skip("no .venv made by make in this checkout")
+    options: dict[str, Any] = {"cwd": ROOT, "env": where.environment, "capture_output": True, "text": True}
+    # pip may warn when it brings the environment up to date.
+    subprocess.run(["make", "-s", ".venv/.stamp"], timeout=DEADLINE, check=True, **options)
+    done = subprocess.run(["make", "-s", "demo"], timeout=DEADLINE, check=False, **options)
     assert (done.returncode, done.stderr) == (0, "")
     assert "rmdir" in done.stdout.splitlines()[-1]
 
 
-def test_the_python_blocks_run() -> None:
-    """The README's Python example runs and prints the longest pin."""
-    blocks = [block for block in _blocks("python") if "def test_" not in block]
-    assert blocks
-    for block in blocks:
-        done = _run([sys.executable, "-c", block], ROOT, os.environ | {"PYTHONPATH": str(ROOT)})
-        assert done.returncode == 0, done.stderr
-        assert "us was the longest pin" in done.stdout
+def test_the_transcripts_name_what_exists() -> None:
+    """The targets of make and the paths in a transcript are there."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for block in _chosen(page, "console"):
+            for line in re.findall(r"^\$ ([^#\n]+)", block.text, re.MULTILINE):
+                program, *arguments = line.split()
+                if program == "make":
+                    assert set(arguments) <= targets, f"{page}: {line}"
+                for path in re.findall(r"(?:^| )((?:tests|scenarios|pinnerfs)/[^ :]*)", line):
+                    assert exists(path), f"{page}: {line}"
 
 
-@pytest.mark.mount
-def test_the_tests_for_pytest_run(work: tuple[Path, dict[str, str]]) -> None:
-    """Those for pytest pass, in a folder of their own."""
-    folder, environment = work
-    blocks = [block for block in _blocks("python") if "def test_" in block]
-    (folder / "test_blocks.py").write_text("\n".join(blocks))
-    plugin = (
-        []
-        if "pinnerfs" in (point.name for point in entry_points(group="pytest11"))
-        else ["-p", "pinnerfs.pytest_plugin"]
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_blocks.py"]
-    done = _run(command, folder, environment | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stdout
-    assert f"{len(blocks)} passed" in done.stdout
+@pytest.mark.parametrize("page", PAGES)
+def test_each_block_says_what_it_is(page: str) -> None:
+    """A block that does not run is marked as text or as a transcript."""
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+def test_readme_shows_a_real_record() -> None:
+    """The record that README explains is one of camera-stall's."""
+    simulation = pinnerfs.Simulation(pinnerfs.load("camera-stall"))
+    simulation.advance("60s")
+    shown = next(block.text for block in _chosen("README.md", "text") if "Page pinned" in block.text)
+    assert any(matches(f"{shown}\n", record_text(record)) for record in simulation.records())
+
+
+def test_links_lead_to_files() -> None:
+    """Every relative link on a page leads to a file of the checkout, and every heading linked to is there."""
+    for page, path in PAGES.items():
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            if link.startswith(("https://", "http://")):
+                continue
+            name, _, heading = link.partition("#")
+            target = os.path.normpath(os.path.join(os.path.dirname(page), name)) if name else page
+            assert exists(target), f"{page}: {link}"
+            if heading:
+                assert heading in _headings(PAGES[target].read_text()), f"{page}: {link}"
+
+
+def test_every_page_is_linked() -> None:
+    """README leads to each page, directly or over others."""
+    seen, todo = set(), ["README.md"]
+    while todo:
+        page = todo.pop()
+        seen.add(page)
+        for link in re.findall(r"\]\(([^)#\s]+)", PAGES[page].read_text()):
+            target = os.path.normpath(os.path.join(os.path.dirname(page), link))
+            if target in PAGES and target not in seen:
+                todo.append(target)
+    assert {page for page in PAGES if "TEMPLATE" not in page} <= seen
+
+
+def test_packages_import_only_what_stands_above() -> None:
+    """Each package and module of pinnerfs is in the architecture page's table, and imports only rows above its own."""
+    table = re.findall(r"^\| \[?`(\w+)`", PAGES["pinnerfs/README.md"].read_text(), re.MULTILINE)
+    package = PAGES["pinnerfs/README.md"].parent
+    modules = {path.relative_to(package).with_suffix("").parts: path for path in package.rglob("*.py")}
+    assert {parts[0] for parts in modules} - {"__init__", "__main__"} == set(table)
+    for parts, path in modules.items():
+        imported = set(re.findall(r"^\s*(?:from|import) pinnerfs\.(\w+)", path.read_text(), re.MULTILINE))
+        if parts[0] in table:
+            assert imported <= {*table[: table.index(parts[0]) + 1]}, path
+
+
+def _headings(text: str) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

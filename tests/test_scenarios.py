@@ -1,23 +1,27 @@
-"""The scenarios that travel with pinnerfs, and the reference of their format."""
+"""The scenarios of the gallery, and the reference of their format."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
 import pinnerfs
-from pinnerfs.check import try_expectations
+from pinnerfs.check import check_expectations
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.scenario.schema import Scenario
+from tests.mount.support import DEADLINE, environment
 
-FOLDER = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
-REFERENCE = (FOLDER / "README.md").read_text()
+DIRECTORY = pinnerfs.gallery()["camera-stall"].parent  # of what is tested: a checkout, or what was installed
+REFERENCE = (DIRECTORY / "README.md").read_text()
 
 # What longterm_pinner holds after a minute. numpy promises a seed's stream for one release only: these are 2.4.6's.
 GOLDEN = {
@@ -51,8 +55,8 @@ def _blamed(record: Record, symbol: str) -> bool:
     return any(frame.startswith(f"{symbol}+") for frame in record.stack)
 
 
-def test_the_gallery_is_what_the_folder_holds() -> None:
-    """Every scenario is named as its file, fits on a page, and begins with a comment on what to look for."""
+def test_the_gallery_is_what_the_directory_holds() -> None:
+    """Every scenario has the name of its file, fits on a page, and begins with a comment on what to look for."""
     assert sorted(pinnerfs.gallery()) == sorted(GOLDEN)
     for name, path in pinnerfs.gallery().items():
         lines = path.read_text().splitlines()
@@ -65,7 +69,7 @@ def test_the_gallery_is_what_the_folder_holds() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_seed_gives_the_same_bytes(name: str) -> None:
-    """A minute of a scenario with its own seed gives the bytes that it always gave."""
+    """A minute of a scenario with its own seed gives the recorded bytes."""
     text = _after_a_minute(name).longterm_pinner()
     assert hashlib.sha256(text.encode()).hexdigest() == GOLDEN[name], (
         f"recorded with numpy 2.4.6, this is {np.__version__}"
@@ -74,21 +78,21 @@ def test_a_seed_gives_the_same_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_expectations_hold(name: str) -> None:
-    """Every scenario of the gallery expects something, and all of it comes."""
-    outcomes = try_expectations(pinnerfs.load(name)).outcomes
-    assert outcomes
-    assert [outcome for outcome in outcomes if not outcome.held] == []
+    """Every scenario of the gallery has expectations, and all of them are met."""
+    results = check_expectations(pinnerfs.load(name)).results
+    assert results
+    assert [result for result in results if not result.met] == []
 
 
 @pytest.mark.parametrize("name", sorted({*GOLDEN} - {"vmsplice-undrained"}))
 def test_expectations_would_fail_if_nothing_happened(name: str) -> None:
-    """No scenario's expectations are met by a device on which nobody does anything, but where none ever shows."""
+    """An idle device meets no scenario's expectations, except those of a scenario that never has a record."""
     idle = msgspec.structs.replace(pinnerfs.load(name), task=[])
-    assert not all(outcome.held for outcome in try_expectations(idle).outcomes)
+    assert not all(result.met for result in check_expectations(idle).results)
 
 
 def test_quiet_device() -> None:
-    """Nothing is long-term at the default threshold, and a lower one, written later, shows the peeks alone."""
+    """There is no record at the default threshold, and only mem_rw's at a lower one that is written later."""
     simulation = _after_a_minute("quiet-device")
     assert simulation.threshold == 300_000
     assert simulation.longterm_pinner() == ""
@@ -100,7 +104,7 @@ def test_quiet_device() -> None:
 
 
 def test_quiet_device_has_several_users() -> None:
-    """With every release recorded, three users of the books show, but never O_DIRECT, whose pins stay marked."""
+    """With every release recorded, three tasks have records, but O_DIRECT has none and its pins keep their marks."""
     simulation = _after_a_minute("quiet-device", threshold=-1)
     records = list(simulation.records())
     for symbol in ("copy_strings", "get_futex_key", "mem_rw"):
@@ -110,7 +114,7 @@ def test_quiet_device_has_several_users() -> None:
 
 
 def test_camera_stall() -> None:
-    """All long pins are the camera's, in CMA; some last longer than a second, most do not."""
+    """All records are the camera's, in CMA; some are longer than a second, most are not."""
     records = list(_after_a_minute("camera-stall").records())
     assert all(_blamed(record, "vb2_dma_sg_get_userptr") for record in records)
     assert {record.migratetype.name for record in records} == {"CMA"}
@@ -120,7 +124,7 @@ def test_camera_stall() -> None:
 
 @pytest.mark.parametrize("threshold", [500_000, 1_000_000])
 def test_camera_stall_fills_again(threshold: int) -> None:
-    """A threshold written after a minute empties the file, and the next minute's records all lie above it."""
+    """A threshold written after a minute empties the file, and all records of the next minute are above it."""
     simulation = _after_a_minute("camera-stall")
     simulation.threshold = threshold
     assert simulation.longterm_pinner() == ""
@@ -130,7 +134,7 @@ def test_camera_stall_fills_again(threshold: int) -> None:
 
 
 def test_gpu_put_page() -> None:
-    """Only the GPU's stack is blamed, with count 2, for times that the app held the pages and the GPU did not."""
+    """All records have the GPU's stack, count 2, and the time from the GPU's pin to the app's release."""
     records = list(_after_a_minute("gpu-put-page").records())
     assert records
     assert all(_blamed(record, "kbase_jd_user_buf_pin_pages") for record in records)
@@ -138,7 +142,7 @@ def test_gpu_put_page() -> None:
 
 
 def test_slow_direct_io() -> None:
-    """The dump is blamed for its own long pins with count 1, O_DIRECT for the dump's; its own buffers never show."""
+    """The dump has records of its own pins with count 1; O_DIRECT has some of the dump's, none of its buffers."""
     simulation = _after_a_minute("slow-direct-io")
     records = list(simulation.records())
     dump = [record for record in records if _blamed(record, "get_dump_page")]
@@ -152,7 +156,7 @@ def test_slow_direct_io() -> None:
 
 
 def test_ring_overflow() -> None:
-    """Twelve long pins of huge pages fill the ring, 512 records each, and overwrite its oldest ones."""
+    """Twelve long pins of huge pages make 512 records each, fill the ring, and overwrite its oldest records."""
     simulation = _after_a_minute("ring-overflow")
     records = list(simulation.records())
     assert len(records) == 4096
@@ -163,7 +167,7 @@ def test_ring_overflow() -> None:
 
 
 def test_threshold_edges() -> None:
-    """Of three pins one is longer than the threshold: by one microsecond."""
+    """One of three pins is longer than the threshold, by one microsecond."""
     simulation = _after_a_minute("threshold-edges")
     assert [record.ts for record in simulation.records()] == [300_001]
     assert simulation.stats()["pins"] == 3
@@ -176,7 +180,7 @@ def test_threshold_edges_with_a_lower_threshold() -> None:
 
 
 def test_execve_storm() -> None:
-    """At a low threshold the profiler's record is there at first, and then overwritten by the programs'."""
+    """At a low threshold the profiler's record is there at first, and is then overwritten by those of the programs."""
     simulation = pinnerfs.Simulation(pinnerfs.load("execve-storm"), threshold=10)
     simulation.advance("6s")
     assert sum(_blamed(record, "process_vm_rw_core") for record in simulation.records()) == 1
@@ -185,14 +189,14 @@ def test_execve_storm() -> None:
 
 
 def test_futex_storm() -> None:
-    """The waits pin pages of CMA, thousands of times a second."""
+    """The waits pin CMA pages thousands of times per second."""
     simulation = _after_a_minute("futex-storm", threshold=0)
     assert {record.migratetype.name for record in simulation.records()} == {"CMA"}
     assert simulation.stats()["pins"] > 200_000
 
 
 def test_core_dump_slow_disk() -> None:
-    """Four thousand pages and six more are dumped; the stack begins in no system call."""
+    """4006 pages are dumped, and the stacks have no system call."""
     simulation = _after_a_minute("core-dump-slow-disk")
     records = list(simulation.records())
     assert not any(frame.startswith("__arm64_sys_") for record in records for frame in record.stack)
@@ -202,7 +206,7 @@ def test_core_dump_slow_disk() -> None:
 
 
 def test_fuse_daemon_hang() -> None:
-    """Every record is the daemon's; its callers pinned more pages than it, and their marks are still there."""
+    """Every record is the daemon's; its callers pinned more pages, and their marks stay."""
     simulation = _after_a_minute("fuse-daemon-hang")
     records = list(simulation.records())
     assert records and all(_blamed(record, "fuse_copy_fill") for record in records)
@@ -210,28 +214,28 @@ def test_fuse_daemon_hang() -> None:
 
 
 def test_vmsplice_undrained() -> None:
-    """Twenty pipes keep sixteen pages each, in CMA, and no record says so."""
+    """Twenty pipes hold sixteen CMA pages each, and there is no record."""
     simulation = _after_a_minute("vmsplice-undrained", threshold=-1)
     assert simulation.longterm_pinner() == ""
     assert simulation.stats()["pinned_now_in_cma"] == 320
 
 
 def test_kgsl_import() -> None:
-    """KGSL alone is blamed, with a count of 2, for pages that it holds for far longer than it says."""
+    """All records are KGSL's, with count 2."""
     records = list(_after_a_minute("kgsl-import").records())
     assert records and all(_blamed(record, "kgsl_ioctl_gpuobj_import") for record in records)
     assert {record.count for record in records} == {2}
 
 
 def test_rdma_region() -> None:
-    """The pages of a region are recorded each with a PFN of its own."""
+    """Each page of a region is recorded with its own PFN."""
     simulation = pinnerfs.Simulation(pinnerfs.load("rdma-region"))
     simulation.advance("35s")
     assert len({record.pfn for record in simulation.records()}) == 2048
 
 
 def test_vfio_guest() -> None:
-    """A guest's four huge pages show after its life of an hour; a kernel that does not track FOLL_PIN shows none."""
+    """A guest's four huge pages are recorded after an hour, but not by a kernel that does not track FOLL_PIN."""
     found = []
     for kernel in ("introduced", "android12-5.10-early"):
         simulation = pinnerfs.Simulation(pinnerfs.load("vfio-guest"), kernel=kernel)
@@ -242,7 +246,7 @@ def test_vfio_guest() -> None:
 
 
 def test_io_uring_buffers() -> None:
-    """The server's pages show and the sister's, as many, do not."""
+    """The server's pages are recorded; its sister's, as many, are not."""
     simulation = _after_a_minute("io-uring-buffers")
     sister = simulation.memory.regions["sister"]
     assert all(record.pfn < sister.start for record in simulation.records())
@@ -250,7 +254,7 @@ def test_io_uring_buffers() -> None:
 
 
 def test_huge_pages() -> None:
-    """Who has the most records held a single page; the other one's are as many pages as records."""
+    """The socket's 512 records are of one page; the debugger's thirty records are of thirty pages."""
     records = list(_after_a_minute("huge-pages").records())
     socket = [record for record in records if _blamed(record, "xdp_umem_create")]
     debugger = [record for record in records if _blamed(record, "mem_rw")]
@@ -261,7 +265,7 @@ def test_huge_pages() -> None:
 
 
 def test_blind_spot() -> None:
-    """At any threshold the pipe does not show, nor does it leave marks; the debugger's looks do."""
+    """At the lowest threshold only the debugger has records, and the pipe leaves no marks."""
     simulation = _after_a_minute("blind-spot", threshold=-1)
     records = list(simulation.records())
     assert records and all(_blamed(record, "mem_rw") for record in records)
@@ -270,7 +274,7 @@ def test_blind_spot() -> None:
 
 
 def _tables(type_: msgspec.inspect.Type, path: str = "") -> Iterator[tuple[str, msgspec.inspect.StructType]]:
-    """Every table that a file can hold, with its place in it; a distribution's place is its `dist`."""
+    """Yield every table of the format with its dotted name; the name of a distribution is its `dist`."""
     match type_:
         case msgspec.inspect.StructType():
             place = path if type_.tag is None else f"dist {type_.tag}"
@@ -290,7 +294,7 @@ TABLES = dict(_tables(msgspec.inspect.type_info(Scenario)))
 
 
 def _documented_defaults() -> dict[str, dict[str, str]]:
-    """What the reference's tables of keys say: for each place in a file, its keys with their defaults."""
+    """Return what the reference's tables say: for each table of the format, its keys and their defaults."""
     found = {}
     for section in re.split(r"^## ", REFERENCE, flags=re.MULTILINE)[1:]:
         rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", section, re.MULTILINE))
@@ -310,7 +314,7 @@ def test_the_reference_has_every_key() -> None:
 
 @pytest.mark.parametrize("place", [place for place, table in TABLES.items() if table.tag is None])
 def test_the_reference_has_every_default(place: str) -> None:
-    """A key that must be there is shown as required, and a default that can be written down is the schema's."""
+    """The reference marks required keys, and its defaults are those of the schema."""
     documented = _documented_defaults()[place]
     for field in TABLES[place].fields:
         shown = documented[field.encode_name]
@@ -329,11 +333,53 @@ def test_the_reference_has_every_distribution() -> None:
     }
 
 
-def test_the_reference_s_example_is_a_scenario() -> None:
-    """The whole scenario in the reference validates and pins something for long."""
-    example, expectations = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
-    simulation = pinnerfs.Simulation(pinnerfs.parse(example))
-    simulation.advance("60s")
-    assert simulation.stats()["longterm_records"] > 0
-    outcomes = try_expectations(pinnerfs.parse(example + expectations)).outcomes
-    assert [outcome.held for outcome in outcomes] == [True, True]
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
+
+
+def _example() -> str:
+    """Return the scenario that the reference's first block writes."""
+    (text,) = re.findall(r"<<'TOML'\n(.*?)^TOML$", _blocks("sh")[0], re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
+def test_the_commands_of_the_reference(tmp_path: Path) -> None:
+    """Pasted into a shell in an empty directory, the reference's commands write and check a scenario."""
+    program = f'pinnerfs() {{ "{sys.executable}" -m pinnerfs "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-ec", program + "\n".join(_blocks("sh"))],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    *checked, count = done.stdout.splitlines()
+    assert [line.startswith("./two-readers.toml: ") for line in checked] == [True] * 3
+    assert int(count) >= 2
+
+
+def test_the_error_of_the_reference(tmp_path: Path) -> None:
+    """The reference shows an error as it is printed."""
+    (shown,) = _blocks("text")
+    with pytest.raises(pinnerfs.PinnerfsError) as refused:
+        pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
+    assert shown == f"Error: {refused.value}\n"
+
+
+def test_the_fragments_of_the_reference() -> None:
+    """The reference's TOML blocks can be added to its example."""
+    fragments = _blocks("toml")
+    assert fragments
+    for fragment in fragments:
+        simulation = pinnerfs.Simulation(pinnerfs.parse(_example() + fragment))
+        simulation.advance("60s")
+        assert {record.pfn for record in simulation.records()} >= {0x80400, 0x80401, 0x80402, 0x80403}
+
+
+def test_the_languages_of_the_reference() -> None:
+    """Each block names its language, and all of these languages are tested."""
+    assert set(re.findall(r"^```(.+)$", REFERENCE, re.MULTILINE)) == {"sh", "text", "toml"}
+    assert len(re.findall(r"^```", REFERENCE, re.MULTILINE)) == 2 * sum(map(len, map(_blocks, ("sh", "text", "toml"))))

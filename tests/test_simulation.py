@@ -1,4 +1,4 @@
-"""A scenario played against the books."""
+"""A scenario played against page_pinner."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.records import Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.scenario.gallery import load, parse
 from pinnerfs.simulation import Simulation
 from tests.workload.stories import source, story, task
 
-# sha256 of longterm_pinner after 60 s with the scenario's own seed, with the numpy release that pyproject.toml pins.
+# sha256 of longterm_pinner after 60 s with the scenario's seed and the numpy release that pyproject.toml pins.
 GOLDEN = {
     "camera-stall": "e114384d3b1c99c7047b3e1bf34d8b87249812aa6ee1464b1145f245b04d0d6e",
 }
@@ -23,14 +24,14 @@ SECOND = 10**6
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden(name: str) -> None:
-    """A scenario of the gallery gives the very same bytes after 60 s, on every machine."""
+    """A scenario of the gallery gives the same bytes after 60 s on every machine."""
     simulation = Simulation(load(name))
     simulation.advance("60s")
     assert hashlib.sha256(simulation.longterm_pinner().encode()).hexdigest() == GOLDEN[name]
 
 
 def test_same_seed_same_bytes() -> None:
-    """One seed gives the same text each time, another one another; the scenario's own is the default."""
+    """A seed gives the same text each time, and another seed other text. The default is the scenario's."""
 
     def text(seed: int | None) -> str:
         simulation = Simulation(load("camera-stall"), seed=seed)
@@ -42,20 +43,20 @@ def test_same_seed_same_bytes() -> None:
 
 
 def held(*times: str) -> Simulation:
-    """One pin after the other, each held this long, released at the end of its time."""
+    """Return a simulation with one pin after the other, each held for one of these times."""
     phases = [f'repeat = 1, gap = "0us", hold = "{time}"' for time in times]
     return Simulation(story(task("a", *phases, 'for = "8000h"')))
 
 
 def test_the_threshold_is_strict() -> None:
-    """Of pins held 1 µs below, at and above the threshold only the last is recorded."""
+    """Of pins held 1 µs below, at and above the threshold, only the last is recorded."""
     simulation = held("299999us", "300000us", "300001us")
     simulation.advance("10s")
     assert [record.ts for record in simulation.records()] == [300_001]
 
 
 def test_records_are_newest_first() -> None:
-    """The newest record comes first, and record() counts from it."""
+    """The newest record is first, and record() counts from it."""
     simulation = held("1s", "3s", "2s")
     simulation.advance("10s")
     assert [record.ts for record in simulation.records()] == [2 * SECOND, 3 * SECOND, SECOND]
@@ -64,8 +65,8 @@ def test_records_are_newest_first() -> None:
     assert simulation.record(3) is None
 
 
-def test_a_threshold_write_falls_between_events() -> None:
-    """What is released at the moment of the write is judged before it and cleared by it; what comes later, after it."""
+def test_a_threshold_write_at_the_time_of_a_release() -> None:
+    """A release at that time meets the old threshold, and its record is cleared. Later ones meet the new one."""
     simulation = held("1s", "1s", "2s")
     simulation.advance("1s")
     assert [record.ts for record in simulation.records()] == [SECOND]
@@ -77,7 +78,7 @@ def test_a_threshold_write_falls_between_events() -> None:
 
 
 def test_a_threshold_write_clears_the_same_value_too() -> None:
-    """Writing the value that is in force clears the records as any other does."""
+    """Writing the same value clears the records, too."""
     simulation = held("1s")
     simulation.advance("2s")
     assert simulation.stats()["records_now"] == 1
@@ -87,7 +88,7 @@ def test_a_threshold_write_clears_the_same_value_too() -> None:
 
 
 def test_the_start_threshold() -> None:
-    """The scenario's threshold is in force from the start, and another one in its place when asked for."""
+    """The scenario's threshold is in force from the start, unless another is given."""
     scenario = story(task("a", 'repeat = 1, every = "8000h", hold = "5us"'), top='threshold = "4us"')
     for threshold, recorded in ((None, 1), (5, 0), (0, 1), (-1, 1), ((1 << 63) - 1, 0)):
         simulation = Simulation(scenario, threshold=threshold)
@@ -97,7 +98,7 @@ def test_the_start_threshold() -> None:
 
 
 def test_a_negative_threshold_records_every_release() -> None:
-    """With -1 a pin of 0 µs is recorded, too."""
+    """With -1 a pin of 0 µs is recorded."""
     scenario = story(task("a", 'repeat = 3, every = "1us", hold = "0us"', 'for = "8000h"'))
     for threshold, recorded in ((-1, 3), (0, 0)):
         simulation = Simulation(scenario, threshold=threshold)
@@ -118,7 +119,7 @@ region = [
 
 
 def test_a_record_as_data() -> None:
-    """A record has the pin's length, count, page, block, migratetype, flags and stack; its text is made of them."""
+    """A record has the pin's duration, count, page, block, migratetype, flags and stack. They make its text."""
     text = source(
         task("a", 'repeat = 1, every = "8000h", hold = "1s"', region="cma", pages=65536),
         memory=MEMORY,
@@ -146,7 +147,7 @@ def test_a_record_as_data() -> None:
 
 
 def test_a_stack_has_at_most_16_frames() -> None:
-    """Of a longer call chain the outermost frames are missing from the record."""
+    """The outermost frames of a longer call chain are cut."""
     frames = ", ".join(f'"f{number}"' for number in range(10))
     stack = f'via = "slow"\nsyscall = "ioctl"\nframes = [{frames}]'
     simulation = Simulation(parse(source(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), stack=stack)))
@@ -157,7 +158,7 @@ def test_a_stack_has_at_most_16_frames() -> None:
 
 
 def false_positive(gpu_release: str) -> list[tuple[int, int, str]]:
-    """The spec's story: the camera pins, the GPU pins the same page and lets go, the camera releases."""
+    """Return the records after the camera pins, the GPU pins and releases the same page, and the camera releases."""
     text = source(
         '[stack.gpu]\nframes = ["kbase_jd_user_buf_pin_pages+0x8/0x10 [mali_kbase]"]\n',
         task("camera", 'repeat = 1, every = "8000h", hold = "500ms"'),
@@ -172,22 +173,27 @@ def false_positive(gpu_release: str) -> list[tuple[int, int, str]]:
 
 
 def test_the_false_positive() -> None:
-    """A GPU that lets go by put_page is blamed at the camera's release, with the time since its own pin."""
+    """After the GPU's put_page, the camera's release records the GPU, with the time since the GPU's pin."""
     assert false_positive("put_page") == [(490_000, 2, "kbase_jd_user_buf_pin_pages")]
 
 
 def test_without_the_false_positive() -> None:
-    """A GPU that lets go by put_user_page takes the mark with it, and the camera's long pin is missed."""
+    """After the GPU's put_user_page there is no mark, so the camera's long pin is missed."""
     assert false_positive("put_user_page") == []
 
 
 def test_a_plain_reference() -> None:
-    """A holder by get_page is never seen: not at any threshold, and it takes no mark off another's pin."""
+    """A get_page leaves no record at any threshold, and does not change the mark of another pin."""
     blind = task("blind", 'for = "1h", every = "1s", hold = "900ms"', foll="none")
     simulation = Simulation(story(blind), threshold=-1)
     simulation.advance("60s")
     assert list(simulation.records()) == []
-    assert set(simulation.stats().values()) == {0}
+    stats = simulation.stats()
+    assert {name: count for name, count in stats.items() if count} == {
+        "put_page": 60,
+        "put_page_without_mark": 60,
+        "untracked": 61,
+    }
     sharer = task("sharer", 'repeat = 1, every = "8000h", hold = "10ms"', foll="none", share="owner", start="5ms")
     simulation = Simulation(story(task("owner", 'repeat = 1, every = "8000h", hold = "500ms"'), sharer))
     simulation.advance("60s")
@@ -195,7 +201,7 @@ def test_a_plain_reference() -> None:
 
 
 def test_a_huge_page() -> None:
-    """One long pin of a 2 MiB page fills 512 slots, with its head's PFN and flag."""
+    """A long pin of a 2 MiB page makes 512 records, each with the head's PFN and flag."""
     simulation = Simulation(story(task("a", 'repeat = 1, every = "8000h", hold = "1s"', region="cma", order=9)))
     simulation.advance("2s")
     records = list(simulation.records())
@@ -205,7 +211,7 @@ def test_a_huge_page() -> None:
 
 
 def test_an_early_kernel() -> None:
-    """android12-5.10-early prints count 0 and does not see FOLL_PIN."""
+    """android12-5.10-early prints count 0 and does not track FOLL_PIN."""
     phase = 'repeat = 1, every = "8000h", hold = "1s"'
     scenario = story(task("get", phase), task("pin", phase, foll="FOLL_PIN", region="cma"))
     introduced, early = Simulation(scenario), Simulation(scenario, kernel="android12-5.10-early")
@@ -213,16 +219,17 @@ def test_an_early_kernel() -> None:
         simulation.advance("2s")
     assert [record.count for record in introduced.records()] == [1, 1]
     assert [(record.count, record.migratetype) for record in early.records()] == [(0, Migratetype.Movable)]
+    assert [early.explain()[name]["untracked"] for name in ("get", "pin")] == [0, 2]
 
 
 def test_an_unknown_kernel() -> None:
-    """A kernel that there is no profile of is answered with those that there are."""
+    """The error for an unknown kernel lists the known ones."""
     with pytest.raises(PinnerfsError, match="no kernel 'linux': wanted one of introduced, "):
         Simulation(load("camera-stall"), kernel="linux")
 
 
 def test_stats() -> None:
-    """Counts go on from the start; what is pinned now counts frames, those in CMA apart."""
+    """Counters run from the start. `pinned_now` counts frames, `pinned_now_in_cma` those in CMA."""
     scenario = story(
         task("a", 'for = "8000h", every = "1s", hold = "500ms"', region="cma", pages=2),
         task("b", 'repeat = 1, every = "8000h"', release="never", order=3),
@@ -238,11 +245,87 @@ def test_stats() -> None:
         "records_now": 4,
         "pinned_now": 10,
         "pinned_now_in_cma": 2,
+        "below_threshold": 0,
+        "marks_overwritten": 0,
+        "marks_freed": 0,
+        "put_page": 0,
+        "put_page_without_mark": 0,
+        "untracked": 0,
+        "shares_empty": 0,
     }
 
 
+def test_explain() -> None:
+    """Each task has its own counters, though all have the same stack. A record counts for the task that it names."""
+    once = 'repeat = 1, every = "8000h", hold = '
+    scenario = story(
+        task("camera", once + '"500ms"', pages=2),
+        task("gpu", once + '"1ms"', share="camera", start="10ms", release="put_page"),
+        task("late", once + '"1ms"', share="camera", start="2s"),
+        task("blind", once + '"1s"', foll="none"),
+        task("held", 'repeat = 1, every = "8000h"', release="never", order=3),
+    )
+    simulation = Simulation(scenario)
+    assert list(simulation.explain()) == ["camera", "gpu", "late", "blind", "held"]
+    simulation.advance("3s")
+    explained = simulation.explain()
+    assert {
+        task: {name: count for name, count in counters.items() if count} for task, counters in explained.items()
+    } == {
+        "camera": {"pins": 2, "releases": 2, "marks_overwritten": 2},
+        "gpu": {"pins": 2, "longterm_records": 2, "put_page": 2},
+        "late": {"shares_empty": 1},
+        "blind": {"put_page": 1, "put_page_without_mark": 1, "untracked": 1},
+        "held": {"pins": 1, "pinned_now": 8},
+    }
+    stats = simulation.stats()
+    for name in explained["camera"]:
+        assert stats[name] == sum(counters[name] for counters in explained.values())
+
+
+def test_live_pins_are_explained_with_their_task() -> None:
+    """A live pin counts for its task, as the scenario's own pins do."""
+    simulation = Simulation(
+        story(task("a", 'repeat = 1, every = "8000h", hold = "1s"'), task("b", 'for = "1s", gap = "1s", hold = "1s"'))
+    )
+    simulation.do("pin task=a pages=3")
+    assert simulation.explain()["a"]["pinned_now"] == 4
+    simulation.do("free task=a")
+    assert simulation.explain()["a"]["marks_freed"] == 3
+
+
+class Steps:
+    """An observer that keeps its arguments."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.applied_until: list[int] = []
+        self.stats: dict[str, int] = {}
+
+    def generated(self, batch: EventBatch, until: int) -> None:
+        """Count the events."""
+        assert until == 2 * SECOND
+        self.events += len(batch)
+
+    def applied(self, now: int, stats: dict[str, int]) -> None:
+        """Keep the time and the counters."""
+        self.applied_until.append(now)
+        self.stats = stats
+
+
+def test_an_observer() -> None:
+    """An observer gets the events before they are accounted for, and the counters after each step."""
+    steps = Steps()
+    scenario = story(task("a", 'for = "8000h", every = "500us", hold = "400ms"', pages=2, order=9, region="cma"))
+    simulation = Simulation(scenario, observer=steps)
+    reached = list(simulation.steps_to(2 * SECOND))
+    assert steps.applied_until == reached and len(reached) >= 20
+    assert steps.stats == simulation.stats()
+    assert 2 * steps.events == steps.stats["pins"] + steps.stats["releases"]
+
+
 def test_overflow() -> None:
-    """Beyond 4096 records the oldest are overwritten, and stats say how many."""
+    """After 4096 records the oldest are overwritten. stats() has their number."""
     simulation = Simulation(story(task("a", 'for = "8000h", every = "1s", hold = "400ms"', pages=1000)))
     simulation.advance("4500ms")
     stats = simulation.stats()
@@ -250,7 +333,7 @@ def test_overflow() -> None:
 
 
 def test_advancing() -> None:
-    """A simulation starts at 0 and goes on by µs or by a time written out; going back changes nothing."""
+    """A simulation starts at 0 and advances by µs or by a time with its unit. Going back changes nothing."""
     simulation = held("1s")
     assert (simulation.now, simulation.next_event()) == (0, 0)
     simulation.advance(999_999)
@@ -263,14 +346,14 @@ def test_advancing() -> None:
 
 
 def test_events_at_time_0() -> None:
-    """What happens at the very start is in the books once they are brought up to it."""
+    """Events at time 0 happen with an advance to 0."""
     simulation = held("1s")
     simulation.advance(0)
     assert simulation.stats()["pins"] == 1
 
 
 def test_steps() -> None:
-    """Work is done a bounded piece at a time, each a little further, with the result of one go."""
+    """Steps of bounded work give what a single advance gives."""
     scenario = story(task("a", 'for = "8000h", every = "500us", hold = "400ms"', pages=2, order=9, region="cma"))
     simulation, other = Simulation(scenario), Simulation(scenario)
     other.advance("1s")
@@ -281,8 +364,8 @@ def test_steps() -> None:
     assert simulation.stats() == other.stats()
 
 
-def test_going_on_where_one_stopped() -> None:
-    """Whoever stops in the middle of the work and goes on later loses nothing."""
+def test_unfinished_steps() -> None:
+    """After steps that were not finished, a later advance does the rest."""
     scenario = story(task("a", 'for = "8000h", every = "1ms", hold = "400ms"', pages=2, order=9, region="cma"))
     simulation, other = Simulation(scenario), Simulation(scenario)
     other.advance("1s")
@@ -293,8 +376,8 @@ def test_going_on_where_one_stopped() -> None:
     assert simulation.longterm_pinner() == other.longterm_pinner()
 
 
-def test_when_nothing_happens_any_more() -> None:
-    """A scenario that is over has no next event, and time still goes on."""
+def test_after_the_last_event() -> None:
+    """A scenario that is over has no next event, and time still passes."""
     simulation = Simulation(story(task("a", 'for = "1s", every = "1ms", hold = "1ms"'), top='duration = "1s"'))
     simulation.advance("2s")
     assert simulation.next_event() is None
@@ -304,13 +387,13 @@ def test_when_nothing_happens_any_more() -> None:
 
 
 def test_a_step_needs_its_unit() -> None:
-    """A step that is written out without a unit is refused."""
+    """A step as text without a unit is refused."""
     with pytest.raises(ValueError, match="step = '5' must be a number and a unit"):
         held("1s").advance("5")
 
 
 def test_a_live_pin() -> None:
-    """A pin made by hand is recorded, and counted, as one of its task, and known before it ends."""
+    """A live pin is recorded and counted like one of its task, and its end is the next event."""
     simulation = Simulation(story(task("quiet", 'for = "8000h", every = "8000h", hold = "1us"', start="1000h")))
     simulation.advance("2s")
     simulation.do("pin task=quiet pages=3 hold=500ms")
@@ -322,7 +405,7 @@ def test_a_live_pin() -> None:
 
 
 def test_live_pins_are_reproducible() -> None:
-    """The same actions at the same times give the same bytes, whatever the steps between; another seed, others."""
+    """The same actions at the same times give the same bytes, whatever the steps between them."""
 
     def text(*steps: str, seed: int = 1) -> str:
         scattered = 'repeat = 1, every = "8000h", hold = "1s"'
@@ -339,7 +422,7 @@ def test_live_pins_are_reproducible() -> None:
 
 
 def test_a_refused_action() -> None:
-    """An action that cannot be carried out is a PinnerfsError, and the books stay as they are."""
+    """A refused action raises PinnerfsError and changes nothing."""
     simulation = held("1s")
     simulation.advance("500ms")
     before = simulation.stats()
@@ -348,8 +431,8 @@ def test_a_refused_action() -> None:
     assert simulation.stats() == before
 
 
-def test_the_false_positive_by_hand() -> None:
-    """The spec's story can be told live: the GPU shares the camera's pages, lets go by put_page, and is blamed."""
+def test_the_false_positive_by_live_pins() -> None:
+    """With live pins, too, the GPU's put_page leaves its mark for the camera's release."""
     once = 'repeat = 1, every = "8000h", hold = "1s"'
     text = source(
         '[stack.gpu]\nframes = ["kbase_jd_user_buf_pin_pages"]\n',
@@ -367,7 +450,7 @@ def test_the_false_positive_by_hand() -> None:
 
 
 def test_the_last_moment() -> None:
-    """Up to the end of a kernel's boot time all is exact; past it is an error, and nothing has changed."""
+    """All is exact up to the end of a kernel's boot time. A further advance is an error and changes nothing."""
     simulation = Simulation(story(task("a", 'repeat = 1, gap = "0us", hold = "1s"'), top='duration = "10us"'))
     simulation.do("pin task=a")
     simulation.advance_to(LAST_MOMENT - 10)

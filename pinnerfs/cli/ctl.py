@@ -4,70 +4,88 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.client import Steering
+from pinnerfs.client import Client
 
 __all__ = ["ctl"]
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 @click.argument("mountpoint", metavar="MOUNTPOINT")
 @click.pass_context
 def ctl(context: click.Context, mountpoint: str) -> None:
-    """Steer a mounted fake device, and ask it.
+    """Control a mounted fake device: advance its clock, pin pages, read its counters.
 
     \b
     Example:
-      pinnerfs ctl /tmp/d advance 5s
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --clock manual
+      pinnerfs ctl /tmp/d advance 60s
       pinnerfs ctl /tmp/d stats
+      pinnerfs umount /tmp/d
     """
-    context.obj = mountpoint  # looked at by the commands: their --help needs no mount
+    context.obj = mountpoint  # the commands open it: their --help needs no mount
 
 
 @ctl.command()
 @click.argument("time", metavar="TIME")
 @click.pass_obj
 def advance(mountpoint: str, time: str) -> None:
-    """Let a manual clock go on by TIME; returns when the books are up to then.
+    """Advance a manual clock by TIME, and return when everything up to then has happened.
 
     \b
     Example:
-      pinnerfs ctl /tmp/d advance 5s
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --clock manual
+      pinnerfs ctl /tmp/d advance 60s
+      cat /tmp/d/page_pinner/longterm_pinner | head -n 18
+      pinnerfs umount /tmp/d
     """
-    Steering(mountpoint).advance(time)
+    Client(mountpoint).advance(time)
 
 
 @ctl.command()
 @click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
 @click.pass_obj
 def do(mountpoint: str, actions: tuple[str, ...]) -> None:
-    """Pin, release and free pages now: all the ACTIONs, or none.
+    """Pin, release and free pages now. If one ACTION is wrong, none of them is done.
 
     \b
     Example:
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --clock manual
       pinnerfs ctl /tmp/d do 'pin task=camera pages=64 hold=500ms'
+      pinnerfs ctl /tmp/d advance 500ms
+      cat /tmp/d/page_pinner/longterm_pinner | head -n 18
+      pinnerfs umount /tmp/d
     """
-    Steering(mountpoint).do("\n".join(actions))
+    Client(mountpoint).do("\n".join(actions))
 
 
 @ctl.command()
 @click.pass_obj
 def clock(mountpoint: str) -> None:
-    """Print the device's boot time in µs.
+    """Print the boot time of the device in µs.
 
     \b
     Example:
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --clock manual --start 5s
       pinnerfs ctl /tmp/d clock
+      pinnerfs umount /tmp/d
     """
-    click.echo(Steering(mountpoint).read("clock"), nl=False)
+    click.echo(Client(mountpoint).read("clock"), nl=False)
 
 
 @ctl.command()
 @click.pass_obj
 def stats(mountpoint: str) -> None:
-    """Print what the books have counted, one `name value` a line.
+    """Print the counters of the accounting, one `name value` per line.
 
     \b
     Example:
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --start 60s
       pinnerfs ctl /tmp/d stats
+      pinnerfs umount /tmp/d
     """
-    click.echo(Steering(mountpoint).read("stats"), nl=False)
+    click.echo(Client(mountpoint).read("stats"), nl=False)

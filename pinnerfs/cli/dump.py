@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.cli.limit import limit
+from pinnerfs.cli.explain import explain
+from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.progress import advance
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
@@ -16,18 +17,36 @@ __all__ = ["dump"]
 
 @click.command()
 @options.scenario
-@click.option("--at", "moment", type=options.TIME, required=True, metavar="TIME", help="How far to run the workload.")
+@click.option("--at", "moment", type=options.TIME, required=True, metavar="TIME", help="Play the scenario up to TIME.")
 @options.seed
 @options.threshold
-@options.kernel
-@limit
-def dump(scenario: str, moment: int, seed: int | None, threshold: int | None, kernel: str, limits: Limits) -> None:
-    """Print longterm_pinner as a mount of SCENARIO would show it, without mounting anything.
+@kernel
+@options.limit
+@click.option(
+    "--explain",
+    "explained",
+    is_flag=True,
+    help="After the records, print what the accounting saw of each task, in lines that start with `# `.",
+)
+def dump(
+    scenario: str,
+    moment: int,
+    seed: int | None,
+    threshold: int | None,
+    kernel: str,
+    limits: Limits,
+    explained: bool,
+) -> None:
+    """Print longterm_pinner as a mount of SCENARIO would show it, without mounting.
+
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
 
     \b
     Example:
-      pinnerfs dump camera-stall --at 60s
+      pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
     simulation = Simulation(load(scenario, limits), seed=seed, threshold=threshold, kernel=kernel)
     advance(simulation, moment)
     click.echo(simulation.longterm_pinner(), nl=False)
+    if explained:
+        click.echo("\n".join(f"# {line}" for line in explain(simulation)))

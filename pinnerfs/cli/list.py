@@ -11,7 +11,9 @@ __all__ = ["list_"]
 
 @click.command("list")
 def list_() -> None:
-    """Print the scenarios of the gallery, one a line, the name first.
+    """Print the scenarios that come with pinnerfs, one per line.
+
+    Each line has the name and a description.
 
     \b
     Example:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.device import DeviceOptions, device
+from pinnerfs.cli.launch import say
 from pinnerfs.mounts.claim import claim
 
 __all__ = ["mount"]
@@ -14,24 +18,34 @@ __all__ = ["mount"]
 @options.scenario
 @click.argument("mountpoint", metavar="MOUNTPOINT")
 @click.option("-f", "foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
-@options.device
-@click.option("--allow-other", is_flag=True, help="Let other users in (as it is when root mounts); the modes decide.")
-def mount(scenario: str, mountpoint: str, foreground: bool, device: options.DeviceOptions, allow_other: bool) -> None:
-    """Mount a fake debugfs that plays SCENARIO, a name of the gallery or a path.
+@device
+@click.option(
+    "--allow-other",
+    is_flag=True,
+    help="Let other users in, as always when root mounts; the modes of the files still apply.",
+)
+def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOptions, allow_other: bool) -> None:
+    """Mount a fake debugfs that plays SCENARIO.
 
-    Returns when the mount answers, and leaves a daemon behind, until `pinnerfs umount MOUNTPOINT`.
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. The command returns
+    when the mount answers. A daemon serves the mount until `pinnerfs umount MOUNTPOINT`.
 
     \b
     Example:
-      pinnerfs mount camera-stall /tmp/d --clock manual
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --start 60s
+      cat /tmp/d/page_pinner/longterm_pinner | head -n 18
+      pinnerfs umount /tmp/d
     """
     simulation = device.simulation(scenario, foreground=foreground)
     claimed = claim(mountpoint)
     if claimed.notice:
-        click.echo(claimed.notice, err=True)
+        say(claimed.notice)
     daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
     if foreground:
         daemon.run(claimed.release)
     else:
         daemon.start(claimed.release)
+        # It is mounted: exiting with 130 from here on would hide that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         claimed.release()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.device import DeviceOptions, device
+from pinnerfs.cli.launch import say
 from pinnerfs.daemon import runner
 from pinnerfs.mounts.claim import prepare_to_cover
 
@@ -19,22 +21,23 @@ __all__ = ["run"]
     metavar="PATH",
     default="/sys/kernel/debug",
     show_default=True,
-    help="The folder to mount over; what lies there is hidden meanwhile.",
+    help="Mount over this directory; COMMAND does not see its files.",
 )
-@options.device
-def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: options.DeviceOptions) -> None:
-    """Run COMMAND with a fake debugfs that plays SCENARIO over /sys/kernel/debug, seen by it alone.
+@device
+def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: DeviceOptions) -> None:
+    """Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.
 
-    Leaves with the exit status of COMMAND, or dies of the signal that it died of; the mount is gone then. An ordinary
-    user needs user namespaces and /dev/fuse, and COMMAND sees itself as uid 0.
+    The exit status is that of COMMAND; if a signal kills COMMAND, the same signal kills this command. The mount ends
+    with COMMAND. Without root it needs user namespaces and /dev/fuse, and COMMAND sees itself as uid 0.
 
     \b
     Example:
-      pinnerfs run camera-stall --start 60s -- ./my-script.sh
+      pinnerfs run camera-stall --start 60s -- \\
+        grep -m 3 Page /sys/kernel/debug/page_pinner/longterm_pinner
     """
     simulation = device.simulation(scenario)
     path = prepare_to_cover(mountpoint)
     status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
     if notice:
-        click.echo(notice, err=True)
+        say(notice)
     runner.pass_on(status)

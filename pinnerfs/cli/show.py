@@ -4,59 +4,72 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.cli import options
-from pinnerfs.cli.limit import limit
+from pinnerfs.cli.options import limit, scenario
+from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.quantities import Quantity
 from pinnerfs.scenario.schema import Phase, Scenario, Task
+from pinnerfs.words import count_of
 
 __all__ = ["show"]
 
 
 @click.command()
-@options.scenario
+@scenario
 @limit
 def show(scenario: str, limits: Limits) -> None:
-    """Explain a scenario: its memory, and what each task does in turn, and what it expects.
+    """Describe a scenario: its memory, its tasks and its expectations.
+
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
 
     \b
     Example:
       pinnerfs show camera-stall
     """
-    click.echo("\n".join(_explain(load(scenario, limits))))
+    click.echo("\n".join(_describe(load(scenario, limits))))
 
 
-def _explain(scenario: Scenario) -> list[str]:
-    ends = f"{scenario.duration}" if scenario.duration is not None else "endless"
+def _describe(scenario: Scenario) -> list[str]:
+    duration = "endless" if scenario.duration is None else scenario.duration
     lines = [
         f"{scenario.name}: {scenario.description}",
-        f"  threshold {scenario.threshold}, duration {ends}, seed {scenario.seed}, race {scenario.race}",
+        f"  threshold {scenario.threshold}, duration {duration}, seed {scenario.seed}, race {scenario.race}",
         f"memory: {scenario.memory.size} from PFN {scenario.memory.base_pfn}",
     ]
     for region in scenario.memory.region:
         lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)})")
     for task in scenario.task:
-        times = "" if task.instances == 1 else f", {task.instances} of it"
-        lines.append(f"task {task.name}{times}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)} on")
+        instances = "" if task.instances == 1 else f", {task.instances} instances"
+        lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
     lines += [f"expects {expectation.when()}: {expectation.wanted()}" for expectation in scenario.expect]
     return lines
 
 
 def _pages(task: Task) -> str:
-    ends = "never releases them" if task.ends_by == "never" else f"releases them by {task.ends_by}"
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
-        pages = f"{task.pages or 1} {task.pick or 'contiguous'} pages{order} in {task.region}"
+        pages = count_of(task.pages or 1, f"{task.pick or 'contiguous'} page") + f"{order} in {task.region}"
+        if task.pfn is not None:
+            pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
-    return f"{takes}, {ends}"
+    return f"{takes}, {_ends(task)}"
+
+
+def _ends(task: Task) -> str:
+    releases = task.releases
+    if "never" in releases:
+        return "never releases them"
+    if len(releases) == 1:
+        return f"releases them by {next(iter(releases))}"
+    total = sum(releases.values())
+    return "releases them by " + " or ".join(f"{call} ({weight} in {total})" for call, weight in releases.items())
 
 
 def _phase(phase: Phase) -> str:
-    lasts = f"{phase.repeat} times" if phase.lasts is None else f"for {_quantity(phase.lasts)}"
+    lasts = count_of(phase.repeat or 0, "time") if phase.lasts is None else f"for {_quantity(phase.lasts)}"
     if phase.pause:
         return f"{lasts}: nothing"
     if phase.every is not None:

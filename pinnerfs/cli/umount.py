@@ -12,10 +12,12 @@ __all__ = ["umount"]
 @click.command()
 @click.argument("mountpoint", metavar="MOUNTPOINT")
 def umount(mountpoint: str) -> None:
-    """Unmount a fake debugfs, and wait until its daemon is gone.
+    """Unmount a fake debugfs and wait until its daemon has ended.
 
     \b
     Example:
-      pinnerfs umount /tmp/d
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d
+      pinnerfs umount /tmp/d && echo unmounted
     """
     unmount(mountpoint)

@@ -1,1 +1,1 @@
-"""What the kernel keeps about pinned pages, and how it prints it: pure data in, pure data out."""
+"""What a kernel keeps about pinned pages, and how it prints that. Pure: no clock, file or mount."""

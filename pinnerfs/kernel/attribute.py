@@ -7,7 +7,7 @@ import re
 
 __all__ = ["parse_simple_attribute", "to_signed"]
 
-# simple_attr_write keeps 24 bytes, the last of them a NUL.
+# simple_attr_write has a buffer of 24 bytes, with the NUL.
 MAX_BYTES = 23
 
 _NUMBER = re.compile(rb"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))")
@@ -15,16 +15,16 @@ _BASES = {"hex": 16, "octal": 8, "decimal": 10}
 
 
 def parse_simple_attribute(data: bytes) -> int:
-    """The unsigned 64-bit number that a write means. OSError: EINVAL for anything else, ERANGE over 64 bits.
+    """Return the unsigned 64-bit number of a write. Only the first 23 bytes count, up to a NUL if there is one.
 
-    Only the first 23 bytes count, up to a NUL if there is one.
+    Raise OSError: ERANGE for a number over 64 bits, EINVAL for anything else.
     """
     text = data[:MAX_BYTES].split(b"\0", 1)[0]
     match = _NUMBER.match(text)
     if match is None or match.lastgroup is None:
         raise OSError(errno.EINVAL, "not a number as the kernel reads one")
     value = int(match[match.lastgroup], _BASES[match.lastgroup])
-    # In the kernel's order: too large comes before what stands behind the digits.
+    # The kernel checks the range before the rest of the text.
     if value >= 1 << 64:
         raise OSError(errno.ERANGE, "over 64 bits")
     if text[match.end() :] not in (b"", b"\n"):
@@ -33,5 +33,5 @@ def parse_simple_attribute(data: bytes) -> int:
 
 
 def to_signed(value: int) -> int:
-    """An unsigned 64-bit number as the kernel's s64 keeps it: 18446744073709551615 is -1."""
+    """Return an unsigned 64-bit number as an s64: 18446744073709551615 is -1."""
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -1,4 +1,4 @@
-"""What happens to pages: batches of events as arrays."""
+"""The calls that page_pinner may see, in batches of arrays."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.pages import Int64s
+from pinnerfs.kernel.pages import Int64s, concatenated_ranges
 
 __all__ = ["IS_PIN", "IS_RELEASE", "PINS", "RELEASES", "Event", "EventBatch"]
 
 
 class Event(IntEnum):
-    """The calls that a page sees, by the kernel's names. FOLL_GET and FOLL_PIN have calls of their own.
+    """A call on a page, by its name in the kernel. FOLL_GET and FOLL_PIN have calls of their own.
 
-    A plain `get_page` is one that no kernel's page_pinner sees.
+    No kernel's page_pinner tracks `get_page`, a plain reference.
     """
 
     get_user_pages = 0
@@ -33,18 +33,21 @@ class Event(IntEnum):
 PINS = (Event.get_user_pages, Event.pin_user_pages)
 RELEASES = (Event.put_user_page, Event.unpin_user_page)
 
-# The same to look up whole columns.
+# The same as tables, to look up whole columns.
 IS_PIN = np.array([kind in PINS for kind in Event])
 IS_RELEASE = np.array([kind in RELEASES for kind in Event])
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events in the order in which they happen; equal lengths, and `time` never falls within a batch.
+    """Events in the order in which they happen, as columns of equal length. `time` never falls within a batch.
 
-    time: boot time in µs. kind: Event. pfn: the first frame. order: 2**order frames are one compound page. handle: the
-    stack of a pin in the depot, from 1 on; of no meaning for other events. pages: how many pages, side by side, see
-    the same call one after the other, as drivers pin buffers.
+    time: boot time in µs.
+    kind: an Event.
+    pfn: the first frame.
+    order: 2**order frames are one compound page.
+    handle: the calling task's call chain in the depot, from 1 on.
+    pages: number of neighbouring pages that see the same call, one after the other, as drivers pin buffers.
     """
 
     time: Int64s
@@ -60,20 +63,23 @@ class EventBatch:
     def __getitem__(self, rows: slice | npt.NDArray[np.generic]) -> EventBatch:
         if isinstance(rows, slice):
             return EventBatch(*(column[rows] for column in self.columns()))
-        # A quarter of the time that numpy's own indexing takes.
+        # take() needs a quarter of the time of numpy's indexing.
         places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64, copy=False)
         return EventBatch(*(column.take(places) for column in self.columns()))
 
     def columns(self) -> tuple[npt.NDArray[Any], ...]:
-        """All of them, in the order in which they stand above."""
+        """Return all columns in the order of the fields."""
         return self.time, self.kind, self.pfn, self.order, self.handle, self.pages
 
     def frames(self) -> Int64s:
-        """How many frames each row touches."""
+        """Return the number of frames that each event touches."""
         return self.pages << self.order
 
     def split(self, frames: int) -> tuple[EventBatch, EventBatch]:
-        """The first rows, which touch at most so many frames together, and the others; of a large row some pages."""
+        """Return the first events that touch at most `frames` frames together (at least one page), and the rest.
+
+        If the first event alone is too large, split it between pages.
+        """
         touched = np.cumsum(self.frames())
         rows = int(np.searchsorted(touched, frames, side="right"))
         if rows or not len(self):
@@ -81,22 +87,20 @@ class EventBatch:
         pages, order = max(1, frames >> int(self.order[0])), int(self.order[0])
         if pages >= self.pages[0]:
             return self[:1], self[1:]
-        # The first row alone is too large.
         rest_pages, rest_pfn = self.pages.copy(), self.pfn.copy()
         rest_pages[0] -= pages
         rest_pfn[0] += pages << order
         return replace(self[:1], pages=np.array([pages])), replace(self, pages=rest_pages, pfn=rest_pfn)
 
     def page_by_page(self) -> EventBatch:
-        """The same events, one row a page."""
-        rows = np.repeat(np.arange(len(self)), self.pages)
-        offset = np.arange(len(rows)) - np.repeat(np.cumsum(self.pages) - self.pages, self.pages)
-        each = self[rows]
-        return replace(each, pfn=each.pfn + (offset << each.order), pages=np.ones(len(rows), dtype=np.int64))
+        """Return the same events with one row for each page."""
+        each = self[np.repeat(np.arange(len(self)), self.pages)]
+        offset = concatenated_ranges(np.zeros_like(self.pages), self.pages)
+        return replace(each, pfn=each.pfn + (offset << each.order), pages=np.ones_like(offset))
 
     @classmethod
     def concatenate(cls, batches: Sequence[EventBatch]) -> EventBatch:
-        """One batch of all rows, in the order given; an empty one of none."""
+        """Return all rows of these batches, in the order given. Without batches, return an empty one."""
         if not batches:
             return cls.of([])
         if len(batches) == 1:
@@ -105,7 +109,7 @@ class EventBatch:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[int, Event, int, int, int]]) -> EventBatch:
-        """A batch from rows of (time, kind, pfn, order, handle), a page each."""
+        """Return a batch of single pages from rows of (time, kind, pfn, order, handle)."""
         table = np.array(rows, dtype=np.int64).reshape(-1, 5)
         return cls(
             table[:, 0],

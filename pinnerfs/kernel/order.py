@@ -1,4 +1,4 @@
-"""A stable order of whole numbers, found 16 bits at a time."""
+"""A stable sort of whole numbers, 16 bits at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DIGIT = 16  # bits
 
 
 def stable_order(values: Int64s) -> Int64s:
-    """The places of numbers from 0 on, in ascending order; of equal ones the first comes first.
+    """Return the places of these numbers (0 or more) in ascending order. Equal numbers keep their order.
 
-    numpy sorts 16 bits by counting, ten times as fast as it compares 64: so by the last digit first, then the next.
+    numpy sorts 16-bit numbers by counting, ten times as fast as it compares 64-bit ones.
     """
     order = np.argsort(values.astype(np.uint16), kind="stable")
     bits = int(values.max()).bit_length() if len(values) else 0

@@ -1,6 +1,6 @@
-"""What a page's flags and a pageblock's type are called. Imitates `struct page`'s flags of android12-5.10.
+"""Page flags and migratetypes by name. Imitates `struct page` of android12-5.10.
 
-Without numpy, so that a scenario can be looked at without it.
+Does not import numpy, as `pinnerfs show` and `pinnerfs check` must start without it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["PAGE_FLAG_BITS", "PAGE_HEAD", "PAGE_SIZE", "Migratetype", "page_flag
 
 PAGE_SIZE = 4096
 
-# In the order in which the kernel prints them (include/trace/events/mmflags.h, 5.10), which is not that of the bits.
+# In the order of printing (include/trace/events/mmflags.h, 5.10), which is not that of the bits.
 PAGE_FLAG_BITS = {
     "locked": 0,
     "waiters": 7,
@@ -42,7 +42,7 @@ ZONE_SHIFT = 62
 
 
 class Migratetype(IntEnum):
-    """The types of a pageblock on Android, in the kernel's order; the name is what it prints."""
+    """A pageblock's type on Android, by the name that the kernel prints."""
 
     Unmovable = 0
     Movable = 1
@@ -53,7 +53,7 @@ class Migratetype(IntEnum):
 
 
 def page_flags(names: Sequence[str], zone: int = 0) -> int:
-    """The value of `page->flags` with these flags set, in zone 0 to 3. KeyError names an unknown flag."""
+    """Return `page->flags` with these flags set, in zone 0 to 3. Raise KeyError for an unknown flag."""
     value = zone << ZONE_SHIFT
     for name in names:
         value |= 1 << PAGE_FLAG_BITS[name]
@@ -61,5 +61,5 @@ def page_flags(names: Sequence[str], zone: int = 0) -> int:
 
 
 def page_flag_names(flags: int) -> str:
-    """The names of the flags that are set, joined by `|`, as `%pGp` prints them; "" when none has a name."""
+    """Return the names of the flags that are set, joined by `|` as `%pGp` prints them, or ""."""
     return "|".join(name for name, bit in PAGE_FLAG_BITS.items() if flags >> bit & 1)

@@ -1,4 +1,4 @@
-"""Page frames: where they lie, and what the pinner keeps of each.
+"""Page frames: their type and flags, and what page_pinner keeps about each.
 
 Imitates `get_pageblock_migratetype` and page_ext of android12-5.10.
 """
@@ -14,19 +14,20 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.pageflags import Migratetype
 
-__all__ = [
-    "Int64s",
-    "MemoryMap",
-    "PinnerState",
-    "Region",
-]
+__all__ = ["FrameRange", "Int64s", "MemoryMap", "PinnerState", "concatenated_ranges"]
 
 Int64s = npt.NDArray[np.int64]
 _Item = TypeVar("_Item", bound=np.generic)
 
 
-class Region(NamedTuple):
-    """A run of frames that share flags and migratetype: [start, start + frames) in page frame numbers."""
+def concatenated_ranges(start: Int64s, length: Int64s) -> Int64s:
+    """Return the numbers of several ranges, one range after the other."""
+    before = np.cumsum(length) - length
+    return np.repeat(start - before, length) + np.arange(int(length.sum()))
+
+
+class FrameRange(NamedTuple):
+    """Frames from PFN `start` on that share flags and migratetype."""
 
     name: str
     start: int
@@ -36,17 +37,17 @@ class Region(NamedTuple):
 
 
 class MemoryMap:
-    """A device's frames: `frames` of them from `base_pfn` on, cut into regions in ascending order.
+    """A device's memory: `frames` frames from `base_pfn` on.
 
-    Flags and migratetype of a frame are those of its region; a frame in no region is Unmovable and has no flags.
+    Regions are in ascending order. A frame outside of all regions is Unmovable and has no flags.
     """
 
-    def __init__(self, base_pfn: int, frames: int, pageblock_order: int, regions: Sequence[Region]) -> None:
+    def __init__(self, base_pfn: int, frames: int, pageblock_order: int, regions: Sequence[FrameRange]) -> None:
         self.base_pfn = base_pfn
         self.frames = frames
         self.pageblock_order = pageblock_order
         self.regions = {region.name: region for region in regions}
-        # Entry 0 is "before the first region"; searchsorted then finds a frame's region, or its gap, by one look-up.
+        # One searchsorted finds a frame's region or gap: entry 0 is the gap before the first region.
         starts, types, flags = [base_pfn], [Migratetype.Unmovable], [0]
         for region in regions:
             starts += [region.start, region.start + region.frames]
@@ -55,23 +56,23 @@ class MemoryMap:
         self._starts = np.array(starts, dtype=np.int64)
         self._types = np.array(types, dtype=np.uint8)
         self._flags = np.array(flags, dtype=np.uint64)
-        # The runs of frames in CMA, as first and one behind the last, counted from the base PFN.
-        in_cma = (region for region in regions if region.migratetype == Migratetype.CMA)
-        self.cma = [(region.start - base_pfn, region.start - base_pfn + region.frames) for region in in_cma]
+        # First frame of each CMA area and the one after its last, counted from the base PFN.
+        areas = (region for region in regions if region.migratetype == Migratetype.CMA)
+        self.cma = [(area.start - base_pfn, area.start - base_pfn + area.frames) for area in areas]
 
     def migratetype_of(self, pfn: Int64s) -> npt.NDArray[np.uint8]:
-        """The migratetype of each frame's pageblock: imitates `get_pageblock_migratetype`."""
+        """Return the migratetype of each frame's pageblock: imitates `get_pageblock_migratetype`."""
         return self._types[np.searchsorted(self._starts, pfn, side="right") - 1]
 
     def flags_of(self, pfn: Int64s) -> npt.NDArray[np.uint64]:
-        """`page->flags` of each frame."""
+        """Return `page->flags` of each frame."""
         return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
 
 
 def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
-    """Zeroed frames that cost memory only where they are touched, 4 KiB at a time.
+    """Return zeros that take memory only where they are written, 4 KiB at a time.
 
-    numpy's own zeros ask for huge pages, so that one touched frame would cost 2 MiB.
+    numpy.zeros asks for huge pages: one write would take 2 MiB.
     """
     buffer = mmap.mmap(-1, max(1, frames) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
@@ -80,9 +81,11 @@ def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
 
 
 class PinnerState:
-    """What page_pinner keeps of each frame: `pinned`, `handle` of the stack, `ts` in µs, `count`; 16 bytes a frame.
+    """What page_pinner keeps about each frame, in 16 bytes.
 
-    The first two are one number: `attribution` is the handle of the last pin, negative once the frame is not pinned.
+    attribution: the handle of the last pin, negative once the frame is not pinned; 0 if it never was.
+    ts: time of the last pin in µs.
+    count: the pin count.
     """
 
     def __init__(self, frames: int) -> None:
@@ -92,10 +95,10 @@ class PinnerState:
 
     @property
     def pinned(self) -> npt.NDArray[np.bool_]:
-        """Whether each frame is attributed to a pinner."""
+        """Return for each frame whether it carries a mark."""
         return self.attribution > 0
 
     @property
     def handle(self) -> npt.NDArray[np.int32]:
-        """The stack of each frame's last pin, in the depot; 0 where there never was one."""
+        """Return the handle of each frame's last pin, or 0 where there never was one."""
         return np.abs(self.attribution)

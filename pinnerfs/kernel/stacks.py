@@ -1,35 +1,43 @@
-"""The stack depot: call chains stored once, known by a small handle. Imitates lib/stackdepot.c of 5.10."""
+"""The stack depot: call chains by a small handle. Imitates lib/stackdepot.c of 5.10."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 __all__ = ["MAX_FRAMES", "StackDepot", "symbol"]
 
-# page_pinner's PAGE_PINNER_STACK_DEPTH: the outermost frames beyond it are cut, with no mark.
+# PAGE_PINNER_STACK_DEPTH: further frames, the outermost ones, are cut silently.
 MAX_FRAMES = 16
 
 
 def symbol(frame: str) -> str:
-    """A frame's symbol alone: without `+offset/size`, and without ` [module]`."""
+    """Return a frame's symbol, without `+offset/size` and ` [module]`."""
     return frame.partition(" ")[0].partition("+")[0]
 
 
 class StackDepot:
-    """Interns call chains. Handle 0 stands for "none", as `depot_stack_handle_t` has it."""
+    """Call chains by handle. Handle 0 means no chain, as in `depot_stack_handle_t`.
+
+    Unlike in a kernel, each owner of a chain has a handle of its own, so that counters can separate owners.
+    """
 
     def __init__(self) -> None:
         self._chains: list[tuple[str, ...]] = [()]
-        self._handles: dict[tuple[str, ...], int] = {}
+        self._handles: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)  # by owner
 
-    def save(self, frames: Sequence[str]) -> int:
-        """The handle of a chain, innermost frame first: imitates `stack_depot_save`."""
-        chain = tuple(frames[:MAX_FRAMES])
-        if chain not in self._handles:
-            self._handles[chain] = len(self._chains)
+    def save(self, frames: Sequence[str], owner: str = "") -> int:
+        """Return the handle of an owner's chain, innermost frame first: imitates `stack_depot_save`."""
+        chain, handles = tuple(frames[:MAX_FRAMES]), self._handles[owner]
+        if chain not in handles:
+            handles[chain] = len(self._chains)
             self._chains.append(chain)
-        return self._handles[chain]
+        return handles[chain]
 
     def fetch(self, handle: int) -> tuple[str, ...]:
-        """The chain behind a handle: imitates `stack_depot_fetch`."""
+        """Return the chain of a handle: imitates `stack_depot_fetch`."""
         return self._chains[handle]
+
+    def handles(self, owner: str) -> list[int]:
+        """Return the handles of all chains of an owner."""
+        return list(self._handles[owner].values())

@@ -1,26 +1,29 @@
-"""What is done live, read from its text: one action a line, in the scenario's own words."""
+"""Parse the text of live actions: one action per line, in the words of the scenario."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from dataclasses import dataclass
-from typing import get_args
 
+from pinnerfs.scenario.messages import listed
 from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.scenario.schema import MAX_PAGES, Release, Scenario, Task
+from pinnerfs.scenario.schema import MAX_PAGES, RELEASES, Scenario, Task
 
 __all__ = ["Action", "parse_actions"]
 
-# Which keys an action may have. `task` must be there.
+# The keys of each action. `task` is required.
 KEYS = {"pin": ("task", "pages", "hold"), "release": ("task", "pages", "by"), "free": ("task", "pages")}
-# Not `free`, which is an action of its own, and not `never`.
-CALLS = tuple(call for call in get_args(Release) if call not in ("free", "never"))
+# `free` is an action of its own, and `never` is not a call.
+CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
 
 
 @dataclass(frozen=True)
 class Action:
-    """One line. `pages` None: as many as the task has, or as there are; `hold` in µs; `by` the call that releases."""
+    """An action of one line; `hold` in µs, `by` the call that releases.
+
+    Without `pages`, a pin takes as many pages as the task's holds, and a release all that are pinned.
+    """
 
     line: int
     verb: str
@@ -31,7 +34,7 @@ class Action:
 
 
 def parse_actions(text: str, scenario: Scenario) -> list[Action]:
-    """The actions of a text, one a line; empty lines do nothing. ValueError says in which line what is wrong."""
+    """Parse actions, one per line; empty lines do nothing. Raise ValueError that names the line of a mistake."""
     tasks = {task.name: task for task in scenario.task}
     actions = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -41,16 +44,16 @@ def parse_actions(text: str, scenario: Scenario) -> list[Action]:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     if not actions:
-        raise ValueError(f"no action: wanted one of {', '.join(KEYS)}")
+        raise ValueError(f"the text has no action: wanted one of {', '.join(KEYS)}")
     return actions
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line, quoted where need be as in a shell: a task's name may have blanks in it."""
+    """Split a line into words as a shell does: a task's name may have spaces in it."""
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise ValueError(f"{line!r} is quoted wrongly: {error}") from None
+        raise ValueError(f"{line!r} has wrong quotes: {error}") from None
 
 
 def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
@@ -66,7 +69,7 @@ def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
         if key in values:
             raise ValueError(f"{key} is there twice: {values[key]!r} and {value!r}")
         values[key] = value
-    names = ", ".join(map(repr, tasks))
+    names = listed(tasks)
     if "task" not in values:
         raise ValueError(f"{verb} has no task: wanted task=..., one of {names}")
     if values["task"] not in tasks:
@@ -90,5 +93,5 @@ def _pages(text: str) -> int:
 
 def _call(text: str) -> str:
     if text not in CALLS:
-        raise ValueError(f"by = {text!r} must be one of {', '.join(map(repr, CALLS))}")
+        raise ValueError(f"by = {text!r} must be one of {listed(CALLS)}")
     return text

@@ -1,30 +1,32 @@
-"""What a scenario promises of its records: the `[[expect]]` tables, and their words."""
+"""The `[[expect]]` tables of a scenario file: which records must be there, and when."""
 
 from __future__ import annotations
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
-from pinnerfs.scenario.quantities import Bounds, parse_time
-from pinnerfs.scenario.tables import Table, Time
+from pinnerfs.scenario.distributions import Bounds
+from pinnerfs.scenario.messages import shown
+from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.scenario.tables import Measure, Table
 
 __all__ = ["Expectation", "RecordBounds"]
 
 
 class RecordBounds(Table, frozen=True):
-    """From `min` to `max` records, both included."""
+    """The numbers of records from `min` to `max`, both included."""
 
     min: int = 0
     max: int = RING_SIZE
 
 
 class Expectation(Table, frozen=True):
-    """What longterm_pinner holds at a moment; perhaps of one call site alone, perhaps under another threshold."""
+    """The records that longterm_pinner must show at a moment: all, or those of one call site."""
 
-    at: Time
-    threshold: Time | None = None
-    since: Time | None = None
+    at: Measure
+    threshold: Measure | None = None
+    since: Measure | None = None
     call_site: str | None = None
     records: int | RecordBounds = RecordBounds(min=1)
-    ts: Time | Bounds | None = None
+    ts: Measure | Bounds | None = None
 
     def __post_init__(self) -> None:
         at = parse_time("at", self.at)
@@ -32,26 +34,29 @@ class Expectation(Table, frozen=True):
             parse_time("threshold", self.threshold)
         if self.since is not None:
             if self.threshold is None:
-                raise ValueError(f"since = {self.since!r} must stand beside the `threshold` that is written then")
+                raise ValueError(f"since = {self.since!r} is when `threshold` is written: add the `threshold`")
             if parse_time("since", self.since) > at:
-                raise ValueError(f"since = {self.since!r} lies behind at = {self.at!r}")
+                raise ValueError(f"since = {self.since!r} is after at = {self.at!r}")
+        if self.call_site == "":
+            raise ValueError("call_site is empty: it must be a symbol, or leave it out")
         low, high = self.record_bounds
         if not 0 <= low <= high <= RING_SIZE:
-            came = str(self.records) if isinstance(self.records, int) else f"{{ min = {low}, max = {high} }}"
-            raise ValueError(f"records = {came} must lie from 0 to {RING_SIZE}, what the ring holds, and min up to max")
+            came = shown(low) if low == high else f"{{ min = {shown(low)}, max = {shown(high)} }}"
+            limits = f"must be from 0 to {RING_SIZE}, the size of the ring, with min at most max"
+            raise ValueError(f"records = {came} {limits}")
         if self.ts_bounds is None and (low, high) == (0, RING_SIZE):
-            raise ValueError(f"records = {{ min = 0, max = {RING_SIZE} }} always holds: narrow it, or want a `ts`")
+            raise ValueError(f"records = {{ min = 0, max = {RING_SIZE} }} is always true: narrow it, or add a `ts`")
         if self.ts_bounds is not None and high == 0:
-            raise ValueError("ts goes with records: leave it out where there are to be none")
+            raise ValueError("ts is about records, and there must be none: leave it out")
 
     @property
     def moment(self) -> int:
-        """When to look, in µs."""
+        """Return the moment of the look, in µs."""
         return parse_time("at", self.at)
 
     @property
     def written(self) -> tuple[int, int] | None:
-        """When which threshold is written before, both in µs; None if it stays the scenario's own."""
+        """Return when a threshold is written and which, both in µs; None to keep the scenario's own."""
         if self.threshold is None:
             return None
         since = 0 if self.since is None else parse_time("since", self.since)
@@ -59,14 +64,14 @@ class Expectation(Table, frozen=True):
 
     @property
     def record_bounds(self) -> tuple[int, int]:
-        """How few and how many records there may be."""
+        """Return the smallest and the largest number of records."""
         if isinstance(self.records, int):
             return self.records, self.records
         return self.records.min, self.records.max
 
     @property
     def ts_bounds(self) -> tuple[int, int] | None:
-        """How short and how long each may have been pinned, in µs."""
+        """Return the smallest and the largest ts of each record, in µs; None to accept any."""
         if self.ts is None:
             return None
         if isinstance(self.ts, Bounds):
@@ -75,13 +80,13 @@ class Expectation(Table, frozen=True):
         return exactly, exactly
 
     def when(self) -> str:
-        """When to look, in words."""
+        """Return the moment of the look in words."""
         if self.threshold is None:
             return f"at {self.at}"
         return f"at {self.at}, threshold {self.threshold} since {self.since or 'the start'}"
 
     def wanted(self) -> str:
-        """What is to be found, in words."""
+        """Return in words which records must be there."""
         low, high = self.record_bounds
         count = f"{low} to {high}"
         if low == high:

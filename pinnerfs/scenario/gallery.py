@@ -1,143 +1,132 @@
-"""Finding and reading scenarios: those that travel with pinnerfs by name, and anyone's own by path."""
+"""Find scenarios: those of the gallery by name, any other by its path; and parse their text."""
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
-from itertools import product
 from pathlib import Path
 
 import msgspec
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.scenario.limits import LIMITS, Limits, check_limits
-from pinnerfs.scenario.schema import CHOICES, TABLE_LISTS, Scenario, Stack
+from pinnerfs.scenario.messages import nearest
+from pinnerfs.scenario.positions import describe, line_of
+from pinnerfs.scenario.reading import read_path, read_stdin
+from pinnerfs.scenario.references import check_references
+from pinnerfs.scenario.schema import Scenario, Stack
+from pinnerfs.scenario.structure import check_structure
+from pinnerfs.scenario.tables import TableError
 
 __all__ = ["gallery", "load", "parse"]
 
-BLOCK = 1 << 16  # bytes read at once
-
-# tomllib takes time and memory with the square of a key's parts. None of ours has more than three.
+# The time and memory that tomllib takes grow with the square of a key's parts. The format's keys have at most three.
 _KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_ENDLESS_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
-
-
-def _folder() -> Path:
-    """In an installed pinnerfs the scenarios lie inside the package, in a checkout beside it."""
-    package = Path(__file__).parents[1]
-    inside = package / "scenarios"
-    return inside if inside.is_dir() else package.parent / "scenarios"
+_LONG_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
 
 
 def gallery() -> dict[str, Path]:
-    """The scenarios that travel with pinnerfs, by name."""
-    return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
+    """Return the paths of the scenarios that come with pinnerfs, by name."""
+    # In an installed pinnerfs they are inside the package, in a checkout beside it.
+    package = Path(__file__).parents[1]
+    inside = package / "scenarios"
+    directory = inside if inside.is_dir() else package.parent / "scenarios"
+    return {path.stem: path for path in sorted(directory.glob("*.toml"))}
 
 
 def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
-    """A scenario of the gallery by its name, or of a file by its path (with a `/` in it, or ending in .toml).
+    """Load a scenario: of the gallery by name, of a file by path (with a `/`, or ending in .toml), "-" from stdin.
 
-    PinnerfsError says what is wrong with it, and where; or that it takes more than the limits let it.
+    Raise PinnerfsError that says what is wrong and where, also for a scenario that exceeds the limits.
     """
     text = os.fspath(scenario)
-    if isinstance(scenario, str) and "/" not in text and not text.endswith(".toml"):
-        known = gallery()
-        if text not in known:
-            wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
-            raise _refused(f"no scenario {text!r} in the gallery: {wanted}")
-        path = known[text]
-    else:
-        path = Path(text)
+    named = isinstance(scenario, str) and "/" not in text and not text.endswith(".toml")
     try:
-        source = _read(path, limits.file)
+        if named and text == "-":
+            return parse(read_stdin(limits.file), "stdin", limits)
+        source = read_path(_of_gallery(text) if named else scenario, limits.file)
     except (OSError, ValueError) as error:
-        raise _refused(f"cannot read scenario {text!r}: {getattr(error, 'strerror', error)}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        where = "from stdin" if named and text == "-" else repr(text)
+        raise _refused(f"cannot read scenario {where}: {reason}") from None
     return parse(source, text, limits)
 
 
-def _read(path: Path, most: int) -> bytes:
-    """The bytes of a regular file, be it whose it may: what is looked at is what is read, and nothing is waited for.
-
-    ValueError where there are more of them, or it is no such file.
-    """
-    # Opening a device may do something, so at first nothing is opened but the name.
-    found = os.open(path, os.O_PATH)
-    try:
-        if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise ValueError("it is not a regular file")
-        # Some files of /proc are regular ones that keep a reader waiting, and tell no size.
-        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
-    finally:
-        os.close(found)
-    with open(descriptor, "rb", buffering=0) as file:
-        parts, length = [], 0
-        # In whole blocks: there are files of /proc that refuse anything else.
-        while length <= most and (part := os.read(file.fileno(), BLOCK)):
-            parts.append(part)
-            length += len(part)
-    if length > most:
-        raise ValueError(f"it is larger than {most} bytes, which --limit file=SIZE raises")
-    return b"".join(parts)
+def _of_gallery(name: str) -> Path:
+    if not name:
+        raise _refused("the scenario name is empty")
+    known = gallery()
+    if name not in known:
+        # A relative path needs its ./ so that a name always means the gallery's scenario, whatever the directory.
+        files = [f"./{file}" for file in (name, f"{name}.toml") if os.path.isfile(file)]
+        hint = f"; did you mean the file {files[0]!r}?" if files else nearest(name, known)
+        wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
+        raise _refused(f"no scenario {name!r} in the gallery: {wanted}{hint}")
+    return known[name]
 
 
 def _refused(message: str) -> PinnerfsError:
     return PinnerfsError(in_a_line(message), BAD_INPUT)
 
 
-def parse(source: str | bytes, where: str = "the scenario", limits: Limits = LIMITS) -> Scenario:
-    """A scenario from the text of a file. PinnerfsError says what is wrong with it, beginning with `where`."""
-    tables: dict[str, object] = {}
+def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS) -> Scenario:
+    """Parse the text of a scenario file. Raise PinnerfsError that says what is wrong, beginning with `where`."""
     try:
-        if isinstance(source, bytes):
-            source = source.decode()
-        tables = _toml(source)
-        scenario = msgspec.convert(tables, Scenario)
+        text = source.decode() if isinstance(source, bytes) else source
+        tables = _parse_toml(text)
     except UnicodeDecodeError as error:
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    except msgspec.ValidationError as error:
-        raise _refused(f"{where}: {_plain(_naming_the_stack(str(error), tables))}") from None
-    except ValueError as error:  # TOMLDecodeError is one, and so is an integer of thousands of digits
+    except ValueError as error:  # TOMLDecodeError, or an integer of thousands of digits
         raise _refused(f"{where}: not TOML: {error}") from None
     except RecursionError:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
     try:
+        check_structure(tables)
+        scenario = _convert(tables)
+        check_references(scenario)
         check_limits(scenario, limits)
-    except ValueError as error:
-        raise _refused(f"{where}: {error}") from None
+    except TableError as error:
+        line = line_of(text, tables, error.path, error.key)
+        place = "" if error.complete else describe(error.path, tables)
+        parts = [where if line is None else f"{where}:{line}", place, str(error)]
+        raise _refused(": ".join(filter(None, parts))) from None
     return scenario
 
 
-def _toml(source: str) -> dict[str, object]:
-    if endless := _ENDLESS_KEY.search(source):
-        line = source.count("\n", 0, endless.start()) + 1
-        raise ValueError(f"a key of 32 parts and more (at line {line})")
-    return tomllib.loads(source)
+def _parse_toml(text: str) -> dict[str, object]:
+    if key := _LONG_KEY.search(text):
+        line = text.count("\n", 0, key.start()) + 1
+        raise ValueError(f"a key has 32 parts or more (at line {line})")
+    return tomllib.loads(text)
 
 
-def _naming_the_stack(message: str, tables: dict[str, object]) -> str:
-    """The message with the stack's name in its path, where msgspec has `$.stack[...]`."""
-    if "`$.stack[...]" in message:
-        for name, stack in msgspec.convert(tables["stack"], dict[str, object]).items():
-            try:
-                msgspec.convert(stack, Stack)
-            except msgspec.ValidationError:
-                return message.replace("`$.stack[...]", f"`$.stack[{name!r}]")
-    return message
+def _convert(tables: dict[str, object]) -> Scenario:
+    try:
+        return msgspec.convert(tables, Scenario)
+    except msgspec.ValidationError as error:
+        raise _table_error(error, tables) from None
 
 
-def _plain(message: str) -> str:
-    """msgspec's words with the terms of TOML in place of its own; it lists a key's choices, which msgspec does not."""
-    message = re.sub(r"^Object ", "", message)
-    for before, behind in product("` ", "` "):
-        message = message.replace(f"{before}object{behind}", f"{before}table{behind}")
-    # The commonest slip: [task] makes one table, [[task]] a list of them.
-    single = re.fullmatch(r"Expected `array`, got `table` - at `\$\.(?P<path>.*)`", message)
-    if single and (name := re.sub(r"\[\d+\]", "", single["path"])) in TABLE_LISTS:
-        return f"{message}: write [[{name}]] instead of [{name}]"
-    choice = re.fullmatch(r"Invalid (?:enum )?value (?P<came>.*) - at `(?P<path>.*\.(?P<key>\w+))`", message, re.DOTALL)
-    if choice and choice["key"] in CHOICES:
-        wanted = ", ".join(map(repr, CHOICES[choice["key"]]))
-        return f"{choice['key']} = {choice['came']} must be one of {wanted} - at `{choice['path']}`"
-    return message
+def _table_error(error: msgspec.ValidationError, tables: dict[str, object]) -> TableError:
+    """Return the message of a table's own check as a TableError; msgspec writes the path behind it."""
+    match = re.fullmatch(r"(?P<message>.*?)(?: - at `\$(?P<path>[^`]*)`)?", str(error), re.DOTALL)
+    assert match is not None
+    message, path = match["message"], list[str | int]()
+    for key, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", match["path"] or ""):
+        path.append(key or (int(index) if index != "..." else _refused_stack(tables)))
+    # A message that is about one key begins with it.
+    first = re.match(r"\w+", message)
+    return TableError(message, tuple(path), first[0] if first else None)
+
+
+def _refused_stack(tables: dict[str, object]) -> str:
+    """Return the name of the first stack that is refused: msgspec writes `...` for the keys of a dict."""
+    stacks = tables["stack"]
+    assert isinstance(stacks, dict)
+    for name, stack in stacks.items():
+        try:
+            msgspec.convert(stack, Stack)
+        except msgspec.ValidationError:
+            return str(name)
+    raise AssertionError("msgspec refused a stack, and then accepted all")

@@ -1,67 +1,91 @@
-"""The `[memory]` of a scenario file: a device's page frames, in regions."""
+"""The `[memory]` table of a scenario file: a device's page frames, in regions."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
+from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size
-from pinnerfs.scenario.tables import Table, Time, in_words, no_twins
+from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
+from pinnerfs.words import count_of
 
 __all__ = ["Memory", "Region"]
 
-MAX_MEMORY = 1 << 40  # beyond any Android device; the books' address space grows with it
+MAX_MEMORY = 1 << 40  # more than any Android device; the accounting reserves address space in proportion
 
 
 class Region(Table, frozen=True):
+    """A run of page frames of one migratetype, `[[memory.region]]`."""
+
     name: str
-    size: Time
+    size: Measure
     migratetype: str = "Movable"
     flags: list[str] = msgspec.field(default_factory=list)
     zone: int = 0
 
     def __post_init__(self) -> None:
-        in_words("name", self.name)
+        check_text("name", self.name)
         if self.migratetype not in Migratetype.__members__:
-            wanted = ", ".join(Migratetype.__members__)
+            known = Migratetype.__members__
+            wanted = f"{', '.join(known)}{nearest(self.migratetype, known)}"
             raise ValueError(f"migratetype = {self.migratetype!r} must be one of {wanted}")
         for flag in self.flags:
             if flag not in PAGE_FLAG_BITS:
-                raise ValueError(f"flags has {flag!r}, which must be one of {', '.join(PAGE_FLAG_BITS)}")
+                wanted = f"{', '.join(PAGE_FLAG_BITS)}{nearest(flag, PAGE_FLAG_BITS)}"
+                raise ValueError(f"flags has {flag!r}, which must be one of {wanted}")
+        parse_size("size", self.size)
         if not 0 <= self.zone <= 3:
-            raise ValueError(f"zone = {self.zone} must lie from 0 to 3")
+            raise ValueError(f"zone = {shown(self.zone)} must be from 0 to 3")
 
     @property
     def frames(self) -> int:
+        """Return the number of page frames."""
         return parse_size("size", self.size) // PAGE_SIZE
 
 
 class Memory(Table, frozen=True):
-    size: Time
+    """The memory of a device, `[memory]`."""
+
+    size: Measure
     region: list[Region]
     base_pfn: int = 0
     pageblock_order: int = 10
 
     def __post_init__(self) -> None:
         if not 0 <= self.pageblock_order <= 18:
-            raise ValueError(f"pageblock_order = {self.pageblock_order} must lie from 0 to 18")
+            raise ValueError(f"pageblock_order = {shown(self.pageblock_order)} must be from 0 to 18")
         block = 1 << self.pageblock_order
         if self.base_pfn < 0 or self.base_pfn % block or self.base_pfn >= 1 << 40:
-            raise ValueError(f"base_pfn = {self.base_pfn} must be a multiple of {block}, the frames of a pageblock")
-        for what, size in [
-            ("size", self.size),
-            *((f"size of region {r.name!r}", r.size) for r in self.region),
-        ]:
-            length = parse_size(what, size)
-            if not length or length % (block * PAGE_SIZE):
-                raise ValueError(f"{what} = {size!r} must be a multiple of a pageblock, {block * PAGE_SIZE >> 10}KiB")
-        no_twins("region", [region.name for region in self.region])
+            raise ValueError(
+                f"base_pfn = {shown(self.base_pfn)} must be a multiple of {block} (one pageblock), below {1 << 40}"
+            )
+        self.check_multiple(self.size)
+        check_unique("region", [region.name for region in self.region])
         if self.frames * PAGE_SIZE > MAX_MEMORY:
             raise ValueError(f"size = {self.size!r} must be at most {MAX_MEMORY >> 40}TiB")
         total = sum(region.frames for region in self.region)
         if total > self.frames:
-            raise ValueError(f"the regions hold {total} frames, more than the {self.frames} of size = {self.size!r}")
+            raise ValueError(
+                f"the regions have {count_of(total, 'frame')}, more than the {self.frames} of size = {self.size!r}"
+            )
+
+    def check_multiple(self, size: Measure) -> None:
+        """Raise ValueError unless a size is a multiple of a pageblock."""
+        length, block = parse_size("size", size), PAGE_SIZE << self.pageblock_order
+        if not length or length % block:
+            raise ValueError(f"size = {size!r} must be a multiple of {block >> 10}KiB (one pageblock), and not 0")
 
     @property
     def frames(self) -> int:
+        """Return the number of page frames."""
         return parse_size("size", self.size) // PAGE_SIZE
+
+    def first_frame(self, name: str) -> int:
+        """Return the PFN at which a region begins: regions follow each other from `base_pfn` on."""
+        pfn = self.base_pfn
+        for region in self.region:
+            if region.name == name:
+                return pfn
+            pfn += region.frames
+        raise KeyError(name)

@@ -1,4 +1,4 @@
-"""The shape of a scenario file: what may stand in it, and what a value must be. scenarios/README.md explains it."""
+"""The tables of a scenario file, and what each value must be. scenarios/README.md explains them."""
 
 from __future__ import annotations
 
@@ -8,94 +8,110 @@ from typing import Literal, get_args
 
 import msgspec
 
-from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.distributions import Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
-from pinnerfs.scenario.memory import Memory, Region
-from pinnerfs.scenario.quantities import Distribution, Quantity, Sampler, parse_rate, parse_time, sampler
-from pinnerfs.scenario.tables import Table, Time, in_words, no_twins
+from pinnerfs.scenario.memory import Memory
+from pinnerfs.scenario.messages import nearest, shown
+from pinnerfs.scenario.quantities import parse_rate, parse_time
+from pinnerfs.scenario.tables import Measure, Table, check_text, check_unique
 
-__all__ = ["CHOICES", "TABLE_LISTS", "Phase", "Scenario", "Stack", "Task"]
+__all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
 Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
+RELEASES: tuple[Release, ...] = get_args(Release)
 
-# What a key of a few words may say: for messages, as msgspec's own do not list it.
-CHOICES: dict[str, tuple[object, ...]] = {
-    "format": (1,),
-    "via": get_args(Via),
-    "foll": get_args(Foll),
-    "pick": get_args(Pick),
-    "release": get_args(Release),
-    "dist": tuple(struct.__struct_config__.tag for struct in get_args(Distribution)),
-}
-
-# What there may be several of, each a table of its own.
-TABLE_LISTS = ("memory.region", "task", "task.phase", "expect")
-
-# What ends a hold unless a task says otherwise. A reference that was taken without a FOLL flag is a plain one.
+# The call that releases pages by default. A reference without a FOLL flag is a plain one.
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
 
 MAX_PAGES = 1 << 18
+MAX_WEIGHT = 1_000_000
+
+# As a kernel prints it with %pS; kernel symbols can have dots and $ in them, such as those of .isra.0 or .cfi_jt.
+FRAME = re.compile(r"[A-Za-z_.$][\w.$]*(?:\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+))?(?: \[[\w-]+\])?", re.ASCII)
+MAX_FRAME = 200
 
 
 class Stack(Table, frozen=True):
+    """A call chain, `[stack.NAME]`."""
+
     frames: list[str]
     via: Via | None = None
     syscall: str | None = None
 
     def __post_init__(self) -> None:
         for frame in self.frames:
-            if not frame or not frame.isprintable() or frame != frame.strip() or len(frame) > 200:
-                raise ValueError(f"frames has {frame!r}, which must be a symbol of at most 200 characters")
-        if self.syscall is not None and not re.fullmatch(r"\w{1,64}", self.syscall):
+            _check_frame(frame)
+        if self.syscall is not None and not re.fullmatch(r"\w{1,64}", self.syscall, re.ASCII):
             raise ValueError(f"syscall = {self.syscall!r} must be the name of a system call, such as 'ioctl'")
 
 
+def _check_frame(frame: str) -> None:
+    if len(frame) > MAX_FRAME:
+        raise ValueError(f"frames has {frame!r}, which must have at most {MAX_FRAME} characters")
+    match = FRAME.fullmatch(frame)
+    if match is None:
+        raise ValueError(
+            f"frames has {frame!r}, which is not a frame: write symbol or symbol+0x10/0x80, "
+            "and add ' [module]' if it is in a module"
+        )
+    if match["offset"] is not None and int(match["offset"], 16) >= int(match["size"], 16):
+        raise ValueError(f"frames has {frame!r}, whose offset must be below its size: symbol+0x10/0x80")
+
+
 class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
+    """A phase of a task, `[[task.phase]]`: arrivals and holds for a time, or a pause."""
+
     lasts: Quantity | None = None
     repeat: int | None = None
-    every: Time | None = None
+    every: Measure | None = None
     gap: Quantity | None = None
-    rate: Time | None = None
+    rate: Measure | None = None
     hold: Quantity | None = None
 
     def __post_init__(self) -> None:
         if (self.lasts is None) == (self.repeat is None):
-            raise ValueError("a phase must have either `for` or `repeat`")
+            raise ValueError("a phase must have one of `for` and `repeat`")
         if self.repeat is not None and not 1 <= self.repeat <= 1 << 40:
-            raise ValueError(f"repeat = {self.repeat} must lie from 1 to {1 << 40}")
+            raise ValueError(f"repeat = {shown(self.repeat)} must be from 1 to {1 << 40}")
         arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
         if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
-            raise ValueError("a phase must have one of `every`, `gap` or `rate` (none of them, nor `hold`: a pause)")
-        if self.lasts_of is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
+            raise ValueError("a phase must have one of `every`, `gap` and `rate`; a pause has only `for`")
+        if self.lasts_distribution is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
             raise ValueError(f"for = {self.lasts!r} must be above 0")
         if self.every is not None and not parse_time("every", self.every):
             raise ValueError(f"every = {self.every!r} must be at least 1us")
         if self.rate is not None:
             parse_rate("rate", self.rate)
-        _ = self.gap_of, self.hold_of  # which refuse what is wrong
+        _ = self.gap_distribution, self.hold_distribution  # to check them
 
-    # Read once for all instances: a choice may have thousands of values.
+    # Cached for all instances: a choice may have thousands of values.
     @cached_property
-    def lasts_of(self) -> Sampler | None:
-        return None if self.lasts is None else sampler("for", self.lasts)
-
-    @cached_property
-    def gap_of(self) -> Sampler | None:
-        return None if self.gap is None else sampler("gap", self.gap)
+    def lasts_distribution(self) -> TimeDistribution | None:
+        """Return how long the phase lasts; None if it ends by `repeat`."""
+        return None if self.lasts is None else read_quantity("for", self.lasts)
 
     @cached_property
-    def hold_of(self) -> Sampler | None:
-        return None if self.hold is None else sampler("hold", self.hold)
+    def gap_distribution(self) -> TimeDistribution | None:
+        """Return the time from a release to the next arrival; None without `gap`."""
+        return None if self.gap is None else read_quantity("gap", self.gap)
+
+    @cached_property
+    def hold_distribution(self) -> TimeDistribution | None:
+        """Return how long a hold lasts; None if there is no release, or no hold."""
+        return None if self.hold is None else read_quantity("hold", self.hold)
 
     @property
     def pause(self) -> bool:
+        """Return whether nothing arrives in this phase."""
         return self.every is None and self.gap is None and self.rate is None
 
 
 class Task(Table, frozen=True, dict=True):
+    """A user of pages, `[[task]]`."""
+
     name: str
     stack: str
     phase: list[Phase]
@@ -107,40 +123,66 @@ class Task(Table, frozen=True, dict=True):
     order: int | None = None
     pick: Pick | None = None
     share: str | None = None
-    release: Release | None = None
+    pfn: int | None = None
+    release: Release | dict[str, int] | None = None
 
     def __post_init__(self) -> None:
-        in_words("name", self.name)
+        check_text("name", self.name)
         if self.instances < 1:
-            raise ValueError(f"instances = {self.instances} must be at least 1")
-        _ = self.start_of
+            raise ValueError(f"instances = {shown(self.instances)} must be at least 1")
+        _ = self.start_distribution  # to check it
         if self.share is None:
             if self.region is None:
                 raise ValueError("a task must have a `region` for its pages, or `share` those of another task")
-        elif (self.region, self.pages, self.order, self.pick) != (None, None, None, None):
-            raise ValueError(f"share = {self.share!r} brings its pages: leave out region, pages, order and pick")
-        if not 1 <= (1 if self.pages is None else self.pages) <= MAX_PAGES:
-            raise ValueError(f"pages = {self.pages} must lie from 1 to {MAX_PAGES}")
+        elif (self.region, self.pages, self.order, self.pick, self.pfn) != (None, None, None, None, None):
+            raise ValueError(
+                f"share = {self.share!r} takes another task's pages: leave out region, pages, order, pick and pfn"
+            )
+        if self.pages is not None and not 1 <= self.pages <= MAX_PAGES:
+            raise ValueError(f"pages = {shown(self.pages)} must be from 1 to {MAX_PAGES}")
         if not 0 <= (self.order or 0) <= 18:
-            raise ValueError(f"order = {self.order} must lie from 0 to 18")
-        if not self.phase or all(phase.pause for phase in self.phase):
-            raise ValueError("a task must have a phase in which something arrives")
-        for number, phase in enumerate(self.phase):
+            raise ValueError(f"order = {shown(self.order)} must be from 0 to 18")
+        if self.pfn is not None:
+            self._check_pfn(self.pfn)
+        if isinstance(self.release, dict):
+            _check_weights(self.release)
+        self._check_phases()
+
+    def _check_phases(self) -> None:
+        if all(phase.pause for phase in self.phase):
+            raise ValueError("a task must have a phase in which something arrives, with `every`, `gap` or `rate`")
+        for number, phase in enumerate(self.phase, start=1):
             if not phase.pause and (phase.hold is None) != (self.release == "never"):
                 wanted = "no `hold`: its pins are never released" if self.release == "never" else "a `hold`"
-                raise ValueError(f"phase[{number}] must have {wanted}")
+                raise ValueError(f"phase {number} must have {wanted}")
+
+    def _check_pfn(self, pfn: int) -> None:
+        if self.pick == "scattered":
+            raise ValueError(f"pfn = {shown(pfn)} places the pages side by side: leave out pick = 'scattered'")
+        alignment = 1 << (self.order or 0)
+        if pfn % alignment:
+            pages = f"pages of order {self.order} are aligned to their size"
+            raise ValueError(f"pfn = {shown(pfn)} must be a multiple of {alignment}: {pages}")
 
     @cached_property
-    def start_of(self) -> Sampler:
-        return sampler("start", self.start)
+    def start_distribution(self) -> TimeDistribution:
+        """Return when an instance begins its first phase."""
+        return read_quantity("start", self.start)
 
     @property
-    def ends_by(self) -> Release:
-        """What ends a hold: `release`, or what goes with `foll`."""
-        return self.release or RELEASE_OF[self.foll]
+    def releases(self) -> dict[Release, int]:
+        """Return the calls that can release a hold, each with its weight; a single call has weight 1.
+
+        They come in the order of RELEASES, so that the order of keys in a file changes no draw.
+        """
+        if isinstance(self.release, dict):
+            return {call: self.release[call] for call in RELEASES if call in self.release}
+        return {self.release or RELEASE_OF[self.foll]: 1}
 
 
 class Scenario(Table, frozen=True):
+    """A whole scenario file. pinnerfs.scenario.references checks what its tables say about each other."""
+
     format: Literal[1]
     name: str
     description: str
@@ -149,55 +191,35 @@ class Scenario(Table, frozen=True):
     task: list[Task]
     expect: list[Expectation] = msgspec.field(default_factory=list)
     seed: int = 0
-    duration: Time | None = None
-    threshold: Time = "300ms"
+    duration: Measure | None = None
+    threshold: Measure = "300ms"
     race: float = 0.0
 
     def __post_init__(self) -> None:
-        in_words("name", self.name)
+        check_text("name", self.name)
         if self.description:
-            in_words("description", self.description)
+            check_text("description", self.description)
         for name in self.stack:
-            in_words("a stack's name", name)
+            check_text("a stack's name", name)
+        check_unique("task", [task.name for task in self.task])
         if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed = {self.seed} must be a number of 64 bits")
+            raise ValueError(f"seed = {shown(self.seed)} must be from 0 to {(1 << 64) - 1}")
         if self.duration is not None and not parse_time("duration", self.duration):
             raise ValueError(f"duration = {self.duration!r} must be above 0")
         parse_time("threshold", self.threshold)
         if not 0 <= self.race <= 1:
-            raise ValueError(f"race = {self.race} must lie from 0 to 1")
-        no_twins("task", [task.name for task in self.task])
-        tasks = {task.name: task for task in self.task}
-        regions = {region.name: region for region in self.memory.region}
-        for number, task in enumerate(self.task):
-            where = f"task[{number}] {task.name!r}:"
-            if task.stack not in self.stack:
-                raise ValueError(f"{where} stack = {task.stack!r} must be one of {_names(self.stack)}")
-            if task.share is None:
-                self._check_room(where, task, regions)
-            elif task.share == task.name or task.share not in tasks:
-                others = [name for name in tasks if name != task.name]
-                raise ValueError(f"{where} share = {task.share!r} must name another task, of {_names(others)}")
-            elif tasks[task.share].share is not None:
-                raise ValueError(f"{where} share = {task.share!r} must name a task with pages of its own")
-
-        # A misspelt one would never be found, and an expectation of none of its records always hold.
-        known = {symbol(frame) for stack in self.stack.values() for frame in stack.frames}
-        for number, expectation in enumerate(self.expect):
-            if expectation.call_site is not None and expectation.call_site not in known:
-                where = f"expect[{number}]: call_site = {expectation.call_site!r}"
-                raise ValueError(f"{where} must be a symbol of the stacks' frames, without offset and module")
-
-    def _check_room(self, where: str, task: Task, regions: dict[str, Region]) -> None:
-        if task.region not in regions:
-            raise ValueError(f"{where} region = {task.region!r} must be one of {_names(regions)}")
-        order = task.order or 0
-        if order > self.memory.pageblock_order:
-            raise ValueError(f"{where} order = {order} must not lie above the pageblock_order")
-        needed, there = (task.pages or 1) << order, regions[task.region].frames
-        if needed > there:
-            raise ValueError(f"{where} a hold of {needed} frames is larger than region {task.region!r} ({there})")
+            raise ValueError(f"race = {shown(self.race)} must be from 0 to 1")
 
 
-def _names(names: object) -> str:
-    return ", ".join(repr(name) for name in names) or "none"  # type: ignore[attr-defined]
+def _check_weights(weights: dict[str, int]) -> None:
+    calls = [call for call in RELEASES if call != "never"]
+    if not weights:
+        raise ValueError(f"release is an empty table: it must have one or more of {', '.join(calls)}")
+    for call, weight in weights.items():
+        if call == "never":
+            raise ValueError("release.never is not allowed: a task releases all of its holds, or none")
+        if call not in calls:
+            hint = nearest(call, calls)
+            raise ValueError(f"release has the unknown call {call!r}: the calls are {', '.join(calls)}{hint}")
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise ValueError(f"release.{call} = {shown(weight)} must be from 1 to {MAX_WEIGHT}")

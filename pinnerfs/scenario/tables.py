@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Table", "Time", "in_words", "no_twins"]
+__all__ = ["Measure", "Path", "Table", "TableError", "check_text", "check_unique"]
 
-# A quantity as it stands in the file; a number is let through to the parser, whose refusal says what is missing.
-Time = str | int | float
+# A number with its unit. Bare numbers are accepted here so that the parsers can say what is missing: the unit.
+Measure = str | int | float
+
+# The keys and indexes that lead to a table of the file: ("task", 0, "phase", 1).
+Path = tuple[str | int, ...]
+
+
+class TableError(ValueError):
+    """A mistake in the table at `path`, perhaps in one key of it.
+
+    `complete`: the message says itself which table it is about.
+    """
+
+    def __init__(self, message: str, path: Path, key: str | None = None, *, complete: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.key = key
+        self.complete = complete
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file. Every `__post_init__` raises ValueError; msgspec adds the path to it."""
+    """A table of the file. Each `__post_init__` raises ValueError; msgspec adds the path to its message."""
 
 
-def no_twins(what: str, names: list[str]) -> None:
-    """Refuse a name that stands twice in a list of tables."""
+def check_unique(what: str, names: list[str]) -> None:
+    """Raise ValueError if two tables have the same name."""
     known: set[str] = set()
     for name in names:
         if name in known:
-            raise ValueError(f"two of {what} have the name {name!r}")
+            raise ValueError(f"two {what}s have the name {name!r}")
         known.add(name)
 
 
-def in_words(what: str, text: str) -> None:
-    """Refuse a text that is empty, or that would do more to a terminal than to be shown there on one line."""
+def check_text(what: str, text: str) -> None:
+    """Raise ValueError unless a text is one line of printable characters: it is shown on terminals."""
     if not text:
         raise ValueError(f"{what} is empty")
     if not text.isprintable():
-        raise ValueError(f"{what} = {text!r} must be a line of printable text")
+        raise ValueError(f"{what} = {text!r} must be one line of printable text")

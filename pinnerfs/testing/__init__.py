@@ -1,1 +1,1 @@
-"""What the pytest plugin is made of: mounts for tests, records read back from their text, and what is swept up."""
+"""Temporary mounts: their directories, and cleaning up after processes that were killed."""

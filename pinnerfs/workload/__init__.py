@@ -1,1 +1,1 @@
-"""What happens to the pages: scenarios, read from TOML and turned into events in time order."""
+"""The workload of a scenario: its tasks' holds, turned into page events in time order."""

@@ -1,4 +1,4 @@
-"""A scenario's named stacks as full call chains: the generation's head and tail around the stack's own frames."""
+"""The full call chain of a pin: the kernel's frames around the frames that a scenario gives."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ __all__ = ["call_chain", "full_frame"]
 
 
 def full_frame(frame: str) -> str:
-    """A frame with `+offset/size`: a symbol that has none gets one from a hash of its name, the same everywhere.
+    """Return a frame with `+offset/size`, as sprint_symbol() prints it.
 
-    A module behind it, as in `kbase_ioctl [mali_kbase]`, stays behind it.
+    A bare symbol gets an offset and a size from a hash of its name, so they are the same in every run. A module, as in
+    `kbase_ioctl [mali_kbase]`, stays behind the symbol.
     """
     symbol, space, module = frame.partition(" ")
     if "+" in symbol:
         return frame
     digest = hashlib.sha256(symbol.encode()).digest()
-    # arm64: instructions of 4 bytes; a return address is never a function's first instruction.
+    # An arm64 instruction has 4 bytes, and a return address is never the first instruction of a function.
     size = 4 * (8 + int.from_bytes(digest[:2]) % 248)
     offset = 4 * (1 + int.from_bytes(digest[2:4]) % (size // 4 - 1))
     return f"{symbol}+{offset:#x}/{size:#x}{space}{module}"
 
 
 def call_chain(stack: Stack, generation: Generation) -> tuple[str, ...]:
-    """The frames of a pin, innermost first."""
+    """Return the frames of a pin, innermost first: head of the pin path, own frames, tail of the system call."""
     head = generation.heads[stack.via] if stack.via else ()
     tail = tuple(frame.format(stack.syscall) for frame in generation.tail) if stack.syscall else ()
     return tuple(full_frame(frame) for frame in (*head, *stack.frames, *tail))

@@ -1,7 +1,7 @@
-"""Pins made by hand while a scenario plays: actions turned into events, at the moment at which they are asked for.
+"""Live actions: pages pinned, released and freed by hand while a scenario plays.
 
-The live pins of a task are like those of one more task beside it, with pages and draws of its own: the scenario's own
-events stay what they are.
+The live pins of a task behave like those of one more task beside it, with its own pages and random streams. So they
+never change the scenario's own events.
 """
 
 from __future__ import annotations
@@ -20,36 +20,38 @@ from pinnerfs.scenario.actions import Action, parse_actions
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.tasks import NEVER, pin_call, random_streams, release_call
+from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, pin_call, random_stream
 from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
 
-# Each action looks through all of them.
+# Each action searches all live holds, so their number bounds the time of an action.
 MAX_HOLDS = 4096
 
 
 @dataclass(frozen=True)
-class _Hold:
-    """Pages that were pinned together and are pinned still; `end` is when they are released by themselves, or NEVER."""
+class _LiveHold:
+    """Pages that were pinned by one action and are still pinned."""
 
     task: Task
     pfn: Int64s
-    end: int
+    end: int  # µs, or FOREVER if only an action releases them
+    release: int  # the call (Event) at the end, or NO_RELEASE
 
 
 @dataclass
-class _Trial:
-    """What a text of actions comes to; it is thrown away where one of them cannot be carried out."""
+class _Transaction:
+    """The result of a text of actions. It is dropped if one of the actions is refused."""
 
-    holds: list[_Hold]  # in the order in which they were pinned
+    holds: list[_LiveHold]  # in the order of their pins
     pickers: dict[tuple[str, int], Picker]
+    releases: dict[str, ReleaseCalls]
     batches: list[EventBatch]
     pins: int = 0
 
 
 class Live:
-    """The live pins of a scenario, and the events that they make: at most `most` pages at once, and in one text."""
+    """The live holds of a scenario and their events. At most `most` pages are pinned at once, and by one text."""
 
     def __init__(
         self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot, most: int
@@ -60,92 +62,114 @@ class Live:
         self._memory = memory
         self._tasks = {task.name: task for task in scenario.task}
         self._handles = {
-            task.name: depot.save(call_chain(scenario.stack[task.stack], generation)) for task in scenario.task
+            task.name: depot.save(call_chain(scenario.stack[task.stack], generation), task.name)
+            for task in scenario.task
         }
-        self._holds: list[_Hold] = []
-        self._pickers: dict[tuple[str, int], Picker] = {}
+        self._holds: list[_LiveHold] = []
+        self._pickers: dict[tuple[str, int], Picker] = {}  # by task and number of pages
+        self._releases: dict[str, ReleaseCalls] = {}  # by task
         self._ready = EventBatch.of([])  # due, not yet taken
-        self._next_end = NEVER
+        self._next_end = FOREVER
 
     def do(self, text: str, now: int) -> None:
-        """Carry out actions at a moment, all of them or none. ValueError says in which line what is wrong."""
-        trial = _Trial(list(self._holds), {}, [])
+        """Carry out all actions of a text, or none. ValueError names the line and what is wrong."""
+        transaction = self._begin()
         for action in parse_actions(text, self._scenario):
             try:
                 if action.verb == "pin":
-                    self._pin(trial, action, now)
+                    self._pin(transaction, action, now)
                 else:
-                    self._let_go(trial, action, now)
+                    self._release(transaction, action, now)
             except ValueError as error:
                 raise ValueError(f"line {action.line}: {error}") from None
             if action.hold == 0:  # it ends before the next action
-                self._end(trial, now)
-        pinned = sum(len(hold.pfn) for hold in trial.holds)
+                self._release_due(transaction, now)
+        pinned = sum(len(hold.pfn) for hold in transaction.holds)
         if pinned > self._most:
             raise ValueError(f"{pinned} pages would be pinned live: wanted at most {self._most}")
-        self._pickers |= trial.pickers
-        self._keep(trial)
+        self._commit(transaction)
 
     def next_event(self) -> int | None:
-        """When something next happens, in µs, or None if nothing does unless more is asked for."""
+        """Return the time (µs) of the next event, or None if only a new action can cause one."""
         if len(self._ready):
             return int(self._ready.time[0])
-        return None if self._next_end == NEVER else self._next_end
+        return None if self._next_end == FOREVER else self._next_end
 
     def take(self, until: int, most: int) -> EventBatch:
-        """The next events up to and at `until`, on at most `most` frames (or a single one); empty at the end."""
+        """Return the next events up to and at `until`, on at most `most` frames or a single page. Empty: none left."""
         if not len(self._ready) and self._next_end <= until:
-            trial = _Trial(list(self._holds), {}, [])
-            self._end(trial, self._next_end)
-            self._keep(trial)
+            transaction = self._begin()
+            self._release_due(transaction, self._next_end)
+            self._commit(transaction)
         taken, self._ready = take_first(self._ready, until, most)
         return taken
 
-    def _keep(self, trial: _Trial) -> None:
-        self._holds = trial.holds
-        self._next_end = min((hold.end for hold in self._holds), default=NEVER)
-        self._ready = EventBatch.concatenate([self._ready, *trial.batches])
+    def _begin(self) -> _Transaction:
+        return _Transaction(list(self._holds), {}, {}, [])
 
-    def _pin(self, trial: _Trial, action: Action, now: int) -> None:
+    def _commit(self, transaction: _Transaction) -> None:
+        self._holds = transaction.holds
+        self._pickers |= transaction.pickers
+        self._releases |= transaction.releases
+        self._next_end = min((hold.end for hold in self._holds), default=FOREVER)
+        self._ready = EventBatch.concatenate([self._ready, *transaction.batches])
+
+    def _pin(self, transaction: _Transaction, action: Action, now: int) -> None:
         task = action.task
-        if action.hold is not None and task.release == "never":
+        if action.hold is not None and "never" in task.releases:
             raise ValueError(f"hold goes with a task that releases its pages, and task {task.name!r} never does")
-        if len(trial.holds) >= MAX_HOLDS:
+        if len(transaction.holds) >= MAX_HOLDS:
             raise ValueError(f"{MAX_HOLDS} pins are live already: wanted a `release` or `free` before")
-        pfn = self._pick(trial, action) if task.share is None else self._shared(trial, action, task.share)
-        trial.pins += len(pfn)
-        if trial.pins > self._most:
-            raise ValueError(f"{trial.pins} pages would be pinned up to here: wanted at most {self._most} in one go")
-        trial.holds.append(_Hold(task, pfn, NEVER if action.hold is None else now + action.hold))
-        trial.batches.append(self._events(task, pin_call(task), pfn, now))
+        pfn = self._pick(transaction, action) if task.share is None else self._shared(transaction, action, task.share)
+        transaction.pins += len(pfn)
+        if transaction.pins > self._most:
+            raise ValueError(
+                f"{transaction.pins} pages would be pinned up to here: wanted at most {self._most} in one go"
+            )
+        end = FOREVER if action.hold is None else now + action.hold
+        transaction.holds.append(_LiveHold(task, pfn, end, self._draw_release(transaction, task)))
+        transaction.batches.append(self._events(task, pin_call(task), pfn, now))
 
-    def _pick(self, trial: _Trial, action: Action) -> Int64s:
-        """The next pages of the task's region, by the task's own way of picking."""
+    def _pick(self, transaction: _Transaction, action: Action) -> Int64s:
+        """Return the next pages, picked in the task's own way."""
         task = action.task
         assert task.region is not None
         region = self._memory.regions[task.region]
         pages = action.pages or task.pages or 1
-        room = region.frames >> (task.order or 0)
+        first = region.start if task.pfn is None else task.pfn
+        room = (region.start + region.frames - first) >> (task.order or 0)
         if pages > room:
-            raise ValueError(f"pages = {pages} is more than region {task.region!r} has room for ({room})")
+            at = "" if task.pfn is None else f" from PFN {task.pfn} on"
+            raise ValueError(f"pages = {pages} is more than region {task.region!r} has room for{at} ({room})")
         key = (task.name, pages)
-        if key not in trial.pickers:
-            trial.pickers[key] = (
-                copy.deepcopy(self._pickers[key]) if key in self._pickers else self._picker(task, pages)
-            )
-        return trial.pickers[key].pick(1).ravel()
+        if key not in transaction.pickers:
+            known = self._pickers.get(key)
+            transaction.pickers[key] = self._picker(task, pages) if known is None else copy.deepcopy(known)
+        return transaction.pickers[key].pick(1).ravel()
 
     def _picker(self, task: Task, pages: int) -> Picker:
-        beside = msgspec.structs.replace(task, name=f"{task.name} live {pages}", instances=1, pages=pages)
+        # Each number of pages has its own run size, and so its own picker.
+        live = msgspec.structs.replace(task, name=f"{task.name} live {pages}", instances=1, pages=pages)
         assert task.region is not None
-        return Picker(beside, 0, self._memory.regions[task.region], random_streams(self._seed, beside.name, 0)[1])
+        rng = random_stream(self._seed, live.name, 0, Stream.pages)
+        return Picker(live, 0, self._memory.regions[task.region], rng)
+
+    def _draw_release(self, transaction: _Transaction, task: Task) -> int:
+        """Return the call that will release a new hold. Drawn at the pin, so later actions do not change it."""
+        if task.name not in transaction.releases:
+            known = self._releases.get(task.name)
+            live = msgspec.structs.replace(task, name=f"{task.name} live")
+            transaction.releases[task.name] = (
+                ReleaseCalls(live, self._seed, 0) if known is None else copy.deepcopy(known)
+            )
+        return int(transaction.releases[task.name].draw(1)[0])
 
     @staticmethod
-    def _shared(trial: _Trial, action: Action, owner: str) -> Int64s:
-        """The pages of the owner's latest live pin."""
+    def _shared(transaction: _Transaction, action: Action, owner: str) -> Int64s:
+        """Return the pages of the owner's latest live hold."""
         if action.pages is not None:
             raise ValueError(f"task {action.task.name!r} shares the pages of task {owner!r}: leave out pages")
-        for hold in reversed(trial.holds):
+        for hold in reversed(transaction.holds):
             if hold.task.name == owner:
                 return hold.pfn
         raise ValueError(
@@ -153,40 +177,40 @@ class Live:
             f"wanted a `pin task={owner}` before"
         )
 
-    def _let_go(self, trial: _Trial, action: Action, now: int) -> None:
-        """Release or free what is pinned live for a task, oldest first."""
+    def _release(self, transaction: _Transaction, action: Action, now: int) -> None:
+        """Release or free pages that are pinned live for a task, oldest pin first."""
         task = action.task
-        pinned = sum(len(hold.pfn) for hold in trial.holds if hold.task is task)
+        pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
         if not pinned:
             raise ValueError(f"nothing is pinned live for task {task.name!r}: wanted a `pin task={task.name}` before")
         left = pinned if action.pages is None else action.pages
         if left > pinned:
             raise ValueError(f"pages = {left} is more than the {pinned} that are pinned live for task {task.name!r}")
-        call = Event.free if action.verb == "free" else Event[action.by] if action.by else release_call(task)
-        if call is None:
+        by = "free" if action.verb == "free" else action.by
+        if by is None and "never" in task.releases:
             raise ValueError(f"task {task.name!r} never releases its pages: wanted by=..., such as by=put_page")
         kept = []
-        for hold in trial.holds:
+        for hold in transaction.holds:
             count = min(left, len(hold.pfn)) if hold.task is task else 0
             if count:
-                trial.batches.append(self._events(task, call, hold.pfn[:count], now))
+                call = Event(hold.release) if by is None else Event[by]
+                transaction.batches.append(self._events(task, call, hold.pfn[:count], now))
             if not count:
                 kept.append(hold)
             elif count < len(hold.pfn):
                 kept.append(replace(hold, pfn=hold.pfn[count:]))
             left -= count
-        trial.holds = kept
+        transaction.holds = kept
 
-    def _end(self, trial: _Trial, moment: int) -> None:
-        """Release what was to be held up to a moment, in the order in which it was pinned."""
-        for hold in trial.holds:
-            call = release_call(hold.task)
-            if hold.end <= moment and call is not None:
-                trial.batches.append(self._events(hold.task, call, hold.pfn, hold.end))
-        trial.holds = [hold for hold in trial.holds if hold.end > moment]
+    def _release_due(self, transaction: _Transaction, moment: int) -> None:
+        """Release the holds that end up to a moment, in the order of their pins."""
+        for hold in transaction.holds:
+            if hold.end <= moment:
+                transaction.batches.append(self._events(hold.task, Event(hold.release), hold.pfn, hold.end))
+        transaction.holds = [hold for hold in transaction.holds if hold.end > moment]
 
     def _events(self, task: Task, kind: Event, pfn: Int64s, time: int) -> EventBatch:
-        """The same call for each page."""
+        """Return one call for each page."""
         owner = task if task.share is None else self._tasks[task.share]
         return EventBatch(
             time=np.full(len(pfn), time, dtype=np.int64),

@@ -1,4 +1,4 @@
-"""Which pages a hold pins: the next aligned run of its region, or pages scattered over it."""
+"""The pages that a hold pins: given frames, the next run of the region, or pages scattered over it."""
 
 from __future__ import annotations
 
@@ -6,45 +6,51 @@ import hashlib
 
 import numpy as np
 
-from pinnerfs.kernel.pages import Int64s, Region
+from pinnerfs.kernel.pages import FrameRange, Int64s
 from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]
 
 
 class Picker:
-    """The pages of one instance's holds, each hold's own pages all different."""
+    """A source of pages for one instance's holds. A run is a number of pages side by side."""
 
-    def __init__(self, task: Task, instance: int, region: Region, rng: np.random.Generator) -> None:
+    def __init__(self, task: Task, instance: int, region: FrameRange, rng: np.random.Generator) -> None:
         self._pages = task.pages or 1
         self._order = task.order or 0
         self._start = region.start
         self._slots = region.frames >> self._order
         self._scattered = task.pick == "scattered"
         self._rng = rng
-        # Each task starts somewhere of its own, by its name, as it has memory of its own; instances take turns.
         self._runs = self._slots // self._pages
-        self._next = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:8]) % self._runs + instance
-        self._stride = task.instances
+        if task.pfn is None:
+            # Tasks start at different runs, from a hash of their names. Instances take the runs in turn.
+            self._next = int.from_bytes(hashlib.sha256(task.name.encode()).digest()[:8]) % self._runs + instance
+            self._step = task.instances
+        else:
+            # Every hold has the same run. It may lie anywhere in the region.
+            self._start = task.pfn
+            self._next = instance
+            self._step = 0
 
     @property
-    def run(self) -> int:
-        """How many pages there are side by side wherever one begins."""
+    def run_pages(self) -> int:
+        """Return the number of pages in a run."""
         return 1 if self._scattered else self._pages
 
     def pick(self, holds: int) -> Int64s:
-        """The first frame of each page of the next holds: shape (holds, pages)."""
-        offsets = np.arange(self.run, dtype=np.int64) << self._order
+        """Return the first frame of each page of the next holds: shape (holds, pages). A hold has no page twice."""
+        offsets = np.arange(self.run_pages, dtype=np.int64) << self._order
         return (self.pick_runs(holds)[:, :, None] + offsets).reshape(holds, self._pages)
 
     def pick_runs(self, holds: int) -> Int64s:
-        """The first frame of each run of the next holds: shape (holds, runs)."""
+        """Return the first frame of each run of the next holds: shape (holds, runs)."""
         slots = self._scatter(holds) if self._scattered else self._next_runs(holds)
         return self._start + (slots << self._order)
 
     def _next_runs(self, holds: int) -> Int64s:
-        runs = (self._next + self._stride * np.arange(holds, dtype=np.int64)) % self._runs
-        self._next = (self._next + self._stride * holds) % self._runs
+        runs = (self._next + self._step * np.arange(holds, dtype=np.int64)) % self._runs
+        self._next = (self._next + self._step * holds) % self._runs
         return runs[:, None] * self._pages
 
     def _scatter(self, holds: int) -> Int64s:

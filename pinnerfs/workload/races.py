@@ -1,4 +1,4 @@
-"""Attribution races: a release and a pin of one page, within 1 µs of each other, change places by a seeded chance."""
+"""Attribution races: a release and a pin of one page, at most 1 µs apart, swap places by a seeded chance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ RELEASING = (*RELEASES, Event.put_page, Event.free)
 
 
 def _chances(seed: int, pfn: Int64s, time: Int64s) -> npt.NDArray[np.float64]:
-    """A number from 0 to 1 for each meeting, from what it is and not from when it was asked for (splitmix64)."""
+    """Return a number from 0 to 1 for each pair, hashed from its page and time (splitmix64).
+
+    A random stream would depend on where batches end; a hash does not.
+    """
     with np.errstate(over="ignore"):
         x = np.full(len(pfn), seed, dtype=np.uint64)
         for part in (pfn.astype(np.uint64), time.astype(np.uint64)):
@@ -28,7 +31,7 @@ def _chances(seed: int, pfn: Int64s, time: Int64s) -> npt.NDArray[np.float64]:
 
 
 def race(batch: EventBatch, chance: float, seed: int) -> EventBatch:
-    """The batch, page by page, after its races: what happens changes places; the moments stay, so time never falls."""
+    """Return the batch, one row a page, after its races. The times stay in place, so time never falls."""
     batch = batch.page_by_page()
     if len(batch) < 2:
         return batch
@@ -39,15 +42,15 @@ def race(batch: EventBatch, chance: float, seed: int) -> EventBatch:
     meet = (batch.pfn[left] == batch.pfn[right]) & (batch.order[left] == batch.order[right])
     meet &= (pins[left] & releases[right]) | (releases[left] & pins[right])
     meet &= batch.time[right] - batch.time[left] <= 1
-    at = np.flatnonzero(meet)
-    at = at[_chances(seed, batch.pfn[left[at]], batch.time[left[at]]) < chance]
+    pairs = np.flatnonzero(meet)
+    pairs = pairs[_chances(seed, batch.pfn[left[pairs]], batch.time[left[pairs]]) < chance]
     places = np.arange(len(batch))
     last = -2
-    for meeting in at:
-        # An event that has just raced with the one before it does not race again.
-        if meeting > last + 1:
-            a, b = left[meeting], right[meeting]
+    for pair in pairs:
+        # An event swaps at most once.
+        if pair > last + 1:
+            a, b = left[pair], right[pair]
             places[a], places[b] = b, a
-            last = int(meeting)
+            last = int(pair)
     raced = batch[places]
     return replace(raced, time=batch.time)

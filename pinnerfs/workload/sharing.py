@@ -1,19 +1,21 @@
-"""Which pages a sharing task finds: those of the latest of its owner's holds that is in progress."""
+"""The pages of a `share` task: those of the owner's latest hold in progress."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from pinnerfs.kernel.pages import Int64s
 from pinnerfs.workload.holds import Holds
-from pinnerfs.workload.tasks import NEVER
+from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["OpenHolds", "last_above"]
+__all__ = ["EmptyShares", "OpenHolds", "last_above"]
 
 
 def last_above(values: Int64s, places: Int64s, bounds: Int64s) -> Int64s:
-    """For each place, the last one up to it at which `values` lies above the place's bound; -1 where there is none."""
-    # maxima[k] at i: the largest of the 2**k values up to i.
+    """Return for each place the last place up to it where `values` is above the bound, or -1."""
+    # maxima[k][i] is the largest of the 2**k values up to i.
     maxima = [values]
     while (width := 1 << len(maxima) - 1) < len(values):
         wider = maxima[-1].copy()
@@ -27,19 +29,19 @@ def last_above(values: Int64s, places: Int64s, bounds: Int64s) -> Int64s:
 
 
 class OpenHolds:
-    """An owner's holds that may be in progress yet: one instance's behind the other's, in order of their beginning."""
+    """The holds of an owner that may still be in progress, sorted by instance and begin."""
 
     def __init__(self, instances: int) -> None:
         self._instances = instances
         self._holds: Holds | None = None
 
     def add(self, holds: Holds) -> None:
-        """Holds that all begin later than those before."""
+        """Add holds. They must begin later than all earlier ones."""
         both = holds if self._holds is None else Holds.concatenate([self._holds, holds])
         self._holds = both.by_instance()
 
     def forget(self, before: int) -> None:
-        """Drop the holds that ended before a moment, and those that the next one outlasts: nobody will find them."""
+        """Drop the holds that no later share can find: those that ended, and those that the next hold outlasts."""
         if self._holds is None:
             return
         holds = self._holds.take(np.flatnonzero(self._holds.end >= before))
@@ -47,23 +49,48 @@ class OpenHolds:
         outlasted[:-1] = (holds.instance[1:] == holds.instance[:-1]) & (holds.end[1:] >= holds.end[:-1])
         self._holds = holds.take(np.flatnonzero(~outlasted))
 
-    def shared(self, asking: Holds, inclusive: bool) -> Holds:
-        """The holds that ask, with the pages that each finds; one that finds none does not take place.
+    def share(self, sharing: Holds, inclusive: bool) -> tuple[Holds, Int64s]:
+        """Return the sharing holds with the pages that they find, and the begins of those that find none.
 
-        An instance asks the owner's instance of its number, and begins anew where there are more. `inclusive`: after
-        what the owner does at the very moment, else before it.
+        Instance n shares with the owner's instance n modulo the owner's instances. `inclusive`: a hold that the owner
+        begins at the same moment is found, and one that it ends is not.
         """
         if self._holds is None or not len(self._holds):
-            return asking[:0]
-        mine, owner = self._holds, asking.instance % self._instances
-        # An owner's holds up to a moment end where the moment stands among them. Moments are counted from the first
-        # one that is asked for: whatever began before is as early as any, and what begins behind the last as late.
-        first = int(asking.begin.min(initial=NEVER))
-        span = int(asking.begin.max(initial=first)) - first + 3
-        begun = mine.instance * span + np.clip(mine.begin - first + 1, 0, span - 1)
-        moment = owner * span + asking.begin - first + 1
+            return sharing[:0], sharing.begin
+        owned, owner = self._holds, sharing.instance % self._instances
+        # One search over all instances: the keys are instance * span + begin. Clipping the begins to the window of
+        # the sharing holds keeps the keys of one instance apart from those of the next.
+        first = int(sharing.begin.min(initial=FOREVER))
+        span = int(sharing.begin.max(initial=first)) - first + 3
+        begun = owned.instance * span + np.clip(owned.begin - first + 1, 0, span - 1)
+        moment = owner * span + sharing.begin - first + 1
         place = np.searchsorted(begun, moment, side="right" if inclusive else "left") - 1
-        found = last_above(mine.end, place, asking.begin if inclusive else asking.begin - 1)
-        there = np.flatnonzero((found >= 0) & (mine.instance[found] == owner))
-        asking = asking.take(there)
-        return Holds(asking.begin, asking.end, mine.pfn[found[there]], asking.instance)
+        found = last_above(owned.end, place, sharing.begin if inclusive else sharing.begin - 1)
+        finds = (found >= 0) & (owned.instance[found] == owner)
+        rows = np.flatnonzero(finds)
+        return replace(sharing.take(rows), pfn=owned.pfn[found[rows]]), sharing.begin[~finds]
+
+
+class EmptyShares:
+    """A count of the holds of a `share` task that found no pages.
+
+    Windows are generated ahead of time, so the count needs the begin of each such hold.
+    """
+
+    def __init__(self) -> None:
+        self._past = 0
+        self._begin = np.empty(0, dtype=np.int64)
+
+    def add(self, begin: Int64s) -> None:
+        """Add the holds of a window."""
+        self._begin = np.concatenate([self._begin, begin])
+
+    def forget(self, before: int) -> None:
+        """Replace the holds that began before a moment by their number. No earlier moment must be asked for."""
+        past = self._begin < before
+        self._past += int(past.sum())
+        self._begin = self._begin[~past]
+
+    def count(self, moment: int) -> int:
+        """Return the number of holds that began at or before a moment."""
+        return self._past + int((self._begin <= moment).sum())

@@ -1,6 +1,6 @@
-"""`make bench`: what pinnerfs costs, as ratios of things measured side by side in one run.
+"""`make bench`: the cost of pinnerfs, as ratios of things measured side by side.
 
-Never a test: a ratio depends on the machine, and on what else it does meanwhile. So measure when nothing else runs.
+Not a test: ratios depend on the machine and its load. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tests.bench.table import as_json, as_text, machine
     type=click.File("w"),
     default="bench.json",
     show_default=True,
-    help="Write the figures of every repeat here, too.",
+    help="Also write the figures of every repeat to this file.",
 )
 def main(file: TextIO) -> None:
-    """Measure what pinnerfs costs, and print a table."""
+    """Measure the cost of pinnerfs and print a table."""
     began = time.monotonic()
-    facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, of what takes long {FEW_REPEATS}"}
+    facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, or {FEW_REPEATS} for slow rows"}
     rows = []
     for group in [*files.groups(), *daemon.groups(), *engine.groups(), *work.groups()]:
         click.echo(f"measuring: {group.targets[0].what}", err=True)

@@ -1,4 +1,4 @@
-/* Asks for a file of page_pinner/ again and again, and prints how many seconds that took, and how many reads.
+/* Use a file of page_pinner/ again and again. Print the seconds that it took and the number of reads.
  *
  *     client read FILE ROUNDS     open, read to the end, close
  *     client once FILE ROUNDS     open, one read, close

@@ -1,4 +1,4 @@
-"""What a command costs before it does anything, and what a daemon costs while nobody asks it."""
+"""The cost of starting a command, and of a daemon without requests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from tests.bench.table import Group, Target
 __all__ = ["IDLE", "groups"]
 
 WATCHED = 10  # seconds
-WARM = "60s"  # the busy scenario has been nearly everywhere by then
+WARM = "60s"  # the busy scenario has touched nearly all pages by then
 
-# Nobody does anything for an hour.
 IDLE = """
 format = 1
 name = "idle"
@@ -42,12 +41,12 @@ MOUNT = Target("`pinnerfs mount` until it answers : `import numpy, fuse, click`"
 HELP = Target("`pinnerfs --help` : `import click`", 1.8, 1.5)
 CHECK = Target("`pinnerfs check` : `import click`", 1.8, 1.5)
 RESIDENT = Target("memory of a daemon with 16 GiB of pages, busy, MiB", 200, 120)
-PROCESSOR = Target("CPU of that daemon in real time, 100,000 page pins a second, nobody reading, %", 6, 2)
+PROCESSOR = Target("CPU of that daemon in real time, 100,000 page pins a second, no readers, %", 6, 2)
 WAKE_UPS = Target("wake-ups a second of an idle daemon with nothing due", 0)
 
 
 def groups() -> list[Group]:
-    """Start-up, then daemons left alone."""
+    """Return the groups of start-up and of daemons without requests."""
     return [
         Group([MOUNT], _mount),
         Group([HELP, CHECK], _commands),
@@ -61,17 +60,17 @@ def _import(*modules: str) -> float:
 
 
 def _mount() -> list[list[float]]:
-    with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as directory:
 
         def mount() -> None:
-            python("-m", "pinnerfs", "mount", "camera-stall", folder, "--clock", "manual")
-            (Path(folder) / "page_pinner" / "threshold").read_text()
+            python("-m", "pinnerfs", "mount", "camera-stall", directory, "--clock", "manual")
+            (Path(directory) / "page_pinner" / "threshold").read_text()
 
         def mounted() -> float:
             try:
                 return seconds(mount)
             finally:
-                unmount(folder)
+                unmount(directory)
 
         ours, imports = in_turn([mounted, partial(_import, "numpy", "fuse", "click")])
     return [_divided(ours, imports)]
@@ -106,8 +105,8 @@ def _status(path: Path, name: str) -> str:
 
 
 def _processor_time(pid: int) -> float:
-    """Seconds that a process has run. /proc/PID/stat counts hundredths; the process's own clock is exact."""
-    return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid(3) returns
+    """Return the CPU seconds of a process: exact, unlike the hundredths of /proc/PID/stat."""
+    return time.clock_gettime(~pid << 3 | 2)  # as clock_getcpuclockid(3)
 
 
 def _wake_ups(pid: int) -> int:
@@ -118,8 +117,8 @@ def _wake_ups(pid: int) -> int:
 def _busy() -> list[list[float]]:
     resident, processor = [], []
     with (
-        tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as folder,
-        pinnerfs_mount(Path(folder), BUSY, "--start", WARM) as mountpoint,
+        tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as directory,
+        pinnerfs_mount(Path(directory), BUSY, "--start", WARM) as mountpoint,
     ):
         pid = _pid(mountpoint)
         for _ in range(WATCHED // 2):
@@ -132,11 +131,11 @@ def _busy() -> list[list[float]]:
 
 def _idle() -> list[list[float]]:
     with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as name:
-        folder = Path(name)
-        (folder / "idle.toml").write_text(IDLE)
-        with pinnerfs_mount(folder, folder / "idle.toml") as mountpoint:
+        directory = Path(name)
+        (directory / "idle.toml").write_text(IDLE)
+        with pinnerfs_mount(directory, directory / "idle.toml") as mountpoint:
             pid = _pid(mountpoint)
-            time.sleep(1)  # until what the look at its number has set going is over
+            time.sleep(1)  # until the wake-ups of reading its pid are over
             before = _wake_ups(pid)
             time.sleep(WATCHED)
             return [[(_wake_ups(pid) - before) / WATCHED]]

@@ -1,4 +1,4 @@
-"""The engine, without anything that generates events: held against plain Python and against plain C."""
+"""The engine without the generation of events, compared with plain Python and with plain C."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import STEP_FRAMES, Simulation
 from pinnerfs.workload.timeline import Timeline
-from tests.bench.books import books_in_c, told_by
 from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
+from tests.bench.reference import reference_in_c, results_of
 from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
 from tests.bench.table import Group, Target
 from tests.kernel.page_pinner.model import Model
@@ -26,7 +26,7 @@ __all__ = ["groups"]
 
 EVENTS = 1_000_000
 EVENTS_OF_PYTHON = 100_000
-DUMPED = 30  # seconds of the busy scenario: some six million events
+DUMPED = 30  # seconds of the busy scenario: about six million events
 
 PYTHON = Target("engine, random pages of 4 GiB, exact, generation excluded : sequential Python's rate", 10, 20, True)
 RANDOM = Target("the same : the C loop's rate", 0.08, 0.2, True)
@@ -36,7 +36,7 @@ STATE = Target("pinner state a page frame, bytes", 24, 16)
 
 
 def groups() -> list[Group]:
-    """The engine's rates, and what it keeps of a frame."""
+    """Return the groups of the engine's rates and of its state."""
     return [
         Group([PYTHON], _against_python),
         Group([RANDOM, CONTIGUOUS], _against_c),
@@ -49,19 +49,19 @@ class _Applies(Protocol):
     def apply(self, batch: EventBatch, /) -> None: ...
 
 
-def _play(books: _Applies, batches: Sequence[EventBatch]) -> None:
+def _play(accounting: _Applies, batches: Sequence[EventBatch]) -> None:
     for batch in batches:
-        books.apply(batch)
+        accounting.apply(batch)
 
 
 def _events(batches: Sequence[EventBatch]) -> int:
-    """How many there are, page by page."""
+    """Return the number of events, counted by page."""
     return sum(int(batch.pages.sum()) for batch in batches)
 
 
-def _rate(books: _Applies, batches: Sequence[EventBatch]) -> float:
-    """Events a second. Every hold of a stream is at an end when it ends, so that it can be played over and over."""
-    return _events(batches) / seconds(partial(_play, books, batches))
+def _rate(accounting: _Applies, batches: Sequence[EventBatch]) -> float:
+    """Return events a second. No hold of a stream outlasts it, so it can be played again."""
+    return _events(batches) / seconds(partial(_play, accounting, batches))
 
 
 def _engine() -> Pinner:
@@ -76,9 +76,9 @@ def _against_python() -> list[list[float]]:
     model.apply(rows)
     engine = _engine()
     _play(engine, chunks(events))
-    counters = [model.pins, model.releases, model.records, model.overwritten, *model.pinned()]
-    if told_by(engine) != (counters, [list(record) for record in reversed(model.ring)]):
-        raise NotMeasured("sequential Python does not come to the engine's books")
+    counters = [*map(model.total, ("pins", "releases", "longterm_records")), model.overwritten, *model.pinned()]
+    if results_of(engine) != (counters, [list(record) for record in reversed(model.ring)]):
+        raise NotMeasured("sequential Python and the engine give different results")
     batches = chunks(scattered(EVENTS))
     return [
         ratios(lambda: _rate(engine, batches), lambda: len(rows) / seconds(lambda: model.apply(rows))),
@@ -87,14 +87,14 @@ def _against_python() -> list[list[float]]:
 
 def _against_c() -> list[list[float]]:
     figures = []
-    with books_in_c() as make:
+    with reference_in_c() as make:
         for stream in scattered, contiguous:
             batches = chunks(stream(EVENTS))
             engine, reference = _engine(), make(memory(), DEFAULT_THRESHOLD)
             _play(engine, batches)
             _play(reference, batches)
-            if told_by(engine) != reference.told():
-                raise NotMeasured(f"the C loop does not come to the engine's books of {stream.__name__} pages")
+            if results_of(engine) != reference.results():
+                raise NotMeasured(f"the C loop and the engine give different results for {stream.__name__} pages")
             figures.append(ratios(partial(_rate, engine, batches), partial(_rate, reference, batches)))
     return figures
 
@@ -111,7 +111,7 @@ def _dump() -> list[list[float]]:
     def dump() -> float:
         return events / seconds(partial(python, "-m", "pinnerfs", "dump", str(BUSY), "--at", f"{DUMPED}s"))
 
-    # Holds in progress at the end make no difference to how long it takes, and new books are made each time.
+    # A new pinner each time: some holds are still in progress at the end.
     return [ratios(dump, lambda: _rate(Pinner(simulation.memory, INTRODUCED), batches), FEW_REPEATS)]
 
 

@@ -1,4 +1,4 @@
-"""The files: a pinnerfs and a C program on libfuse 3, mounted side by side, and one client that asks both."""
+"""The files: a client reads and writes those of pinnerfs and of a C program on libfuse 3."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["groups", "pinnerfs_mount"]
 RECORDS = 4096
 SCENARIO = "ring-overflow"  # the ring is full after a minute
 
-# What the client does, with which file, how often: a tenth of a second or so.
+# Command of the client, file and repeats: each takes about a tenth of a second.
 WAYS = [("read", "longterm_pinner", 1), ("once", "threshold", 1500), ("write", "threshold", 1000)]
 TARGETS = [
     Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.35, 1.25),
@@ -30,14 +30,14 @@ TARGETS = [
 
 
 def groups() -> list[Group]:
-    """Reads and writes through the mount."""
+    """Return the group of reads and writes."""
     return [Group(TARGETS, _measure)]
 
 
 @contextmanager
-def pinnerfs_mount(folder: Path, scenario: str | Path, *options: str) -> Iterator[Path]:
-    """A folder in which pinnerfs is mounted."""
-    mountpoint = folder / "pinnerfs"
+def pinnerfs_mount(directory: Path, scenario: str | Path, *options: str) -> Iterator[Path]:
+    """Mount pinnerfs in this directory and yield the mount point."""
+    mountpoint = directory / "pinnerfs"
     mountpoint.mkdir()
     python("-m", "pinnerfs", "mount", str(scenario), str(mountpoint), *options)
     try:
@@ -47,23 +47,23 @@ def pinnerfs_mount(folder: Path, scenario: str | Path, *options: str) -> Iterato
 
 
 @contextmanager
-def _reference_mount(folder: Path, program: Path, records: bytes) -> Iterator[Path]:
-    """A folder in which the C program is mounted, with these records."""
-    mountpoint, text = folder / "reference", folder / "records"
+def _reference_mount(directory: Path, program: Path, records: bytes) -> Iterator[Path]:
+    """Mount the C program, with these records, in this directory and yield the mount point."""
+    mountpoint, text = directory / "reference", directory / "records"
     mountpoint.mkdir()
     text.write_bytes(records)
-    # In the foreground and in one loop, as pinnerfs has it.
+    # In the foreground and single-threaded, as pinnerfs is.
     command = [str(program), str(text), str(mountpoint), "-f", "-s", "-o", "default_permissions,fsname=reference"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         try:
             if not select.select([process.stdout], [], [], DEADLINE)[0]:
-                raise NotMeasured("the C program does not get ready")
+                raise NotMeasured("the C program does not become ready")
             if not process.stdout.readline():
                 raise NotMeasured(f"the C program cannot mount: {process.stderr.read().decode().strip()}")
             yield mountpoint
         finally:
-            # Ends with the mount that it serves; a SIGTERM takes that down.
+            # SIGTERM unmounts, which ends the program.
             process.terminate()
             process.wait(DEADLINE)
 
@@ -85,16 +85,15 @@ def _ask(client: Path, way: str, path: Path, rounds: int) -> float:
     took, reads = done.stdout.split()
     wanted = {"read": rounds * (RECORDS + 1), "once": rounds, "write": 0}[way]
     if int(reads) != wanted:
-        raise NotMeasured(f"the client needed {reads} reads, and not {wanted}")
+        raise NotMeasured(f"the client needed {reads} reads instead of {wanted}")
     return float(took)
 
 
 @contextmanager
 def _one_processor() -> Iterator[None]:
-    """Keep this process and those it starts on one processor.
+    """Keep this process and its children on one processor.
 
-    Where a daemon and its client happen to run decides over more than what either of them does: between two processors
-    of a virtual machine each request waits for two interrupts.
+    On two processors of a virtual machine each request waits for two interrupts, which hides all other costs.
     """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
@@ -107,16 +106,16 @@ def _one_processor() -> Iterator[None]:
 def _measure() -> list[list[float]]:
     with ExitStack() as stack:
         stack.enter_context(_one_processor())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pinnerfs-bench-")))
-        program = build("reference_files.c", folder, *fuse_flags())
-        client = build("client.c", folder)
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pinnerfs-bench-")))
+        program = build("reference_files.c", directory, *fuse_flags())
+        client = build("client.c", directory)
         manual = ("--clock", "manual", "--start", "60s")
-        ours = stack.enter_context(pinnerfs_mount(folder, SCENARIO, *manual))
+        ours = stack.enter_context(pinnerfs_mount(directory, SCENARIO, *manual))
         records = _reads(ours)
-        theirs = stack.enter_context(_reference_mount(folder, program, b"".join(records)))
+        theirs = stack.enter_context(_reference_mount(directory, program, b"".join(records)))
         if len(records) != RECORDS or _reads(theirs) != records:
             raise NotMeasured("the C program does not serve the same records")
-        # The writes come last, as they clear the records.
+        # Writes come last because they clear the records.
         return [_ratios(client, ours, theirs, *way) for way in WAYS]
 
 

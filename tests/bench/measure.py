@@ -1,4 +1,4 @@
-"""Two things timed in turn, and C compiled on the spot."""
+"""Measure things in turn, and compile C."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ __all__ = [
 
 HERE = Path(__file__).parent
 BUSY = HERE / "busy.toml"
-# Many short ones: what disturbs some of them leaves the median alone.
+# Many short repeats: a disturbance of some of them does not change the median.
 REPEATS = 15
-FEW_REPEATS = 3  # of what takes long
-DEADLINE = 120  # seconds for any program that is waited for
+FEW_REPEATS = 3  # for slow rows
+DEADLINE = 120  # seconds, for each program
 
 
 class NotMeasured(Exception):
-    """Why something cannot be measured here."""
+    """The reason why something cannot be measured here."""
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how long the work takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def in_turn(works: Sequence[Callable[[], float]], repeats: int = REPEATS) -> list[list[float]]:
-    """What each of these says, asked one after the other, over and over, after a round that does not count."""
+    """Return the results of each of these, run one after the other, repeatedly, after a round that does not count."""
     rounds = [[work() for work in works] for _ in range(repeats + 1)]
     return [list(said) for said in zip(*rounds[1:], strict=True)]
 
 
 def ratios(one: Callable[[], float], other: Callable[[], float], repeats: int = REPEATS) -> list[float]:
-    """How many times the second's figure the first's is, each pair measured side by side."""
+    """Return the first's figure divided by the second's, for each pair of neighbouring runs."""
     return [ours / theirs for ours, theirs in zip(*in_turn([one, other], repeats), strict=True)]
 
 
 def measured(group: Group) -> list[Row]:
-    """What came of a group; whatever stands in the way is told in the table."""
+    """Return the rows of a group, with figures or with the reason why there are none."""
     try:
         figures = group.measure()
     except (NotMeasured, PinnerfsError, OSError, subprocess.SubprocessError) as error:
@@ -72,7 +72,7 @@ def measured(group: Group) -> list[Row]:
 
 
 def python(*arguments: str) -> None:
-    """Run this Python on this checkout to its end, for nothing but the time."""
+    """Run this Python on this checkout, without its output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=HERE.parents[1],
@@ -87,11 +87,11 @@ def python(*arguments: str) -> None:
         raise NotMeasured(f"`python {' '.join(arguments)}` fails: {done.stderr.strip()}")
 
 
-def build(source: str, folder: Path, *flags: str) -> Path:
-    """Compile a C file of this folder with -O2."""
+def build(source: str, directory: Path, *flags: str) -> Path:
+    """Compile a C file of this directory with -O2, and return the program."""
     if shutil.which("gcc") is None:
         raise NotMeasured("gcc is missing")
-    program = folder / source.removesuffix(".c")
+    program = directory / source.removesuffix(".c")
     command = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", str(HERE / source), "-o", str(program), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     if done.returncode:
@@ -111,12 +111,12 @@ def _pkg_config(*arguments: str) -> str:
 
 
 def fuse_flags() -> list[str]:
-    """What the compiler must be told for libfuse 3."""
+    """Return the compiler's options for libfuse 3."""
     return _pkg_config("--cflags", "--libs").split()
 
 
 def libfuse_versions() -> str:
-    """Which libfuse pinnerfs loads, and which one the reference is built on."""
+    """Return the versions of libfuse of pinnerfs and of the reference."""
     library = ctypes.util.find_library("fuse")  # as fusepy does it
     version = ctypes.CDLL(library).fuse_version() if library else 0
     loaded = f"{version // 10}.{version % 10}" if version else "none"

@@ -1,9 +1,9 @@
-/* The two files of page_pinner/ in plain C on libfuse 3: what pinnerfs costs is held against this.
+/* The two files of page_pinner/ in plain C on libfuse 3: to compare the cost of pinnerfs with.
  *
  *     reference_files RECORDS MOUNTPOINT [OPTION]...
  *
- * RECORDS holds the text of longterm_pinner, each record with the empty line that ends it. A read of the file gives
- * one record, as pinnerfs does it, and a write to `threshold` clears them. Says `ready` on stdout when it answers.
+ * RECORDS is a file with the text of longterm_pinner. As in pinnerfs, a read of the file gives
+ * one record, and a write to `threshold` clears them. Prints `ready` on stdout once it is mounted.
  */
 
 #define FUSE_USE_VERSION 31
@@ -15,9 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FOLDER "/page_pinner"
-#define THRESHOLD FOLDER "/threshold"
-#define LONGTERM_PINNER FOLDER "/longterm_pinner"
+#define DIRECTORY "/page_pinner"
+#define THRESHOLD DIRECTORY "/threshold"
+#define LONGTERM_PINNER DIRECTORY "/longterm_pinner"
 
 #define MAX_RECORDS 4096
 #define TIMEOUT 3600 /* seconds */
@@ -73,7 +73,7 @@ static int files_getattr(const char *path, struct stat *attributes, struct fuse_
     attributes->st_uid = getuid();
     attributes->st_gid = getgid();
     attributes->st_nlink = 1;
-    if (!strcmp(path, "/") || !strcmp(path, FOLDER))
+    if (!strcmp(path, "/") || !strcmp(path, DIRECTORY))
         attributes->st_mode = S_IFDIR | 0755;
     else if (!strcmp(path, THRESHOLD))
         attributes->st_mode = S_IFREG | 0644;

@@ -1,4 +1,4 @@
-"""Streams of ready events, so that the engine can be timed without whatever generates them."""
+"""Streams of events, to time the engine without their generation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import Int64s, MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, Int64s, MemoryMap
 from pinnerfs.simulation import STEP_FRAMES
 from tests.kernel.page_pinner.model import Row
 
@@ -18,21 +18,21 @@ HELD = 100_000  # µs on average: one in twenty pins is long-term
 
 
 def memory(frames: int = FRAMES) -> MemoryMap:
-    """A device of which the upper quarter is CMA."""
+    """Return a device whose upper quarter is CMA."""
     lower = frames // 4 * 3
     return MemoryMap(
         BASE,
         frames,
         10,
         [
-            Region("movable", BASE, lower, Migratetype.Movable, 0x80014),
-            Region("cma", BASE + lower, frames - lower, Migratetype.CMA, 0x80024),
+            FrameRange("movable", BASE, lower, Migratetype.Movable, 0x80014),
+            FrameRange("cma", BASE + lower, frames - lower, Migratetype.CMA, 0x80024),
         ],
     )
 
 
 def scattered(events: int, frames: int = FRAMES, stacks: int = 16) -> EventBatch:
-    """Pins of single random pages, 100,000 a second, and their releases, in order of time."""
+    """Return pins of single random pages, 100,000 a second, and their releases, in order of time."""
     rng = np.random.default_rng(1)
     holds = events // 2
     return _holds(
@@ -45,7 +45,7 @@ def scattered(events: int, frames: int = FRAMES, stacks: int = 16) -> EventBatch
 
 
 def contiguous(events: int, frames: int = FRAMES) -> EventBatch:
-    """Pins of whole buffers, some 200 a second, and their releases, about so many events (of a page each) in all."""
+    """Return pins of buffers, about 200 a second, and their releases. `events` counts pages."""
     rng = np.random.default_rng(2)
     buffers = max(1, events // 2 // 544)
     return _holds(
@@ -66,7 +66,7 @@ def _holds(begin: Int64s, held: Int64s, pfn: Int64s, handle: Int64s, pages: Int6
 
 
 def chunks(events: EventBatch) -> list[EventBatch]:
-    """The events in pieces as a simulation hands them to the books."""
+    """Return the events in batches as a simulation makes them."""
     pieces = []
     while len(events):
         piece, events = events.split(STEP_FRAMES)
@@ -75,7 +75,7 @@ def chunks(events: EventBatch) -> list[EventBatch]:
 
 
 def as_rows(events: EventBatch) -> list[Row]:
-    """The same events as the model takes them."""
+    """Return the events as the model takes them."""
     events = events.page_by_page()
     kinds = map(Event, events.kind.tolist())
     columns = (events.time.tolist(), kinds, events.pfn.tolist(), events.order.tolist(), events.handle.tolist())

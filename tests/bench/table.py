@@ -1,4 +1,4 @@
-"""What was measured, as one table and as JSON, each figure beside the one that it is to reach."""
+"""Figures and their targets, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADINGS = ("what", "median", "spread", "must reach", "aim", "verdict")
 
 @dataclass(frozen=True)
 class Target:
-    """What to measure, and which figure it must reach and had better reach: at most that, or with `more` at least."""
+    """A row's text, the figure that it must reach and the one to aim at: an upper bound, or with `more` a lower one."""
 
     what: str
     must: float | None = None
@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Group:
-    """Targets that are measured together: `measure` returns the repeated figures of each."""
+    """Targets that are measured together. `measure` returns the figures of each, one for every repeat."""
 
     targets: Sequence[Target]
     measure: Callable[[], Sequence[Sequence[float]]]
@@ -37,7 +37,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Row:
-    """A target with the figures of every repeat, or with the reason why there are none."""
+    """A target with its figures, or with the reason why there are none."""
 
     target: Target
     figures: Sequence[float] = ()
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`aim met`, `reached` or `missed`; `-` where no figure is asked for."""
+        """Return `aim met`, `reached` or `missed`, or `-` for a target without bounds."""
         if not self.figures:
             return f"not measured: {self.why_not}"
         for bound, word in (self.target.aim, "aim met"), (self.target.must, "reached"):
@@ -58,7 +58,7 @@ class Row:
         return median >= bound if self.target.more else median <= bound
 
     def cells(self) -> tuple[str, ...]:
-        """The row as the table shows it."""
+        """Return the cells of the table."""
         median = spread = ""
         if self.figures:
             median = _figure(statistics.median(self.figures))
@@ -69,12 +69,12 @@ class Row:
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
-    # Three digits are more than a noisy machine can tell.
+    # More than three digits are noise.
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were measured on, and how busy it was when that began."""
+    """Return facts about this machine, with its load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -88,7 +88,7 @@ def machine() -> dict[str, str | int]:
 
 
 def as_text(rows: Sequence[Row], facts: dict[str, str | int]) -> str:
-    """The table, under a line a fact."""
+    """Return the facts, one on each line, and the table."""
     table = [HEADINGS, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in list(zip(*table, strict=True))[:-1]]
     lines = [f"{name}: {value}" for name, value in facts.items()]
@@ -100,8 +100,8 @@ def as_text(rows: Sequence[Row], facts: dict[str, str | int]) -> str:
 
 
 def as_json(rows: Sequence[Row], facts: dict[str, str | int]) -> str:
-    """The same for programs, every repeat's figure in it."""
-    told = [
+    """Return the same as JSON, with the figures of all repeats."""
+    rows_as_json = [
         {
             "what": row.target.what,
             "median": statistics.median(row.figures) if row.figures else None,
@@ -113,4 +113,4 @@ def as_json(rows: Sequence[Row], facts: dict[str, str | int]) -> str:
         }
         for row in rows
     ]
-    return json.dumps({"machine": facts, "rows": told}, indent=2) + "\n"
+    return json.dumps({"machine": facts, "rows": rows_as_json}, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What `make bench` stands on: the C loop keeps the same books, and the table says what was measured. No figures."""
+"""The parts of `make bench`: the C loop gives the engine's results, and the table has the figures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
 from tests.bench import streams
-from tests.bench.books import books_in_c, told_by
 from tests.bench.daemon import IDLE
 from tests.bench.measure import BUSY, NotMeasured, build, in_turn, measured, python, ratios, seconds
+from tests.bench.reference import reference_in_c, results_of
 from tests.bench.table import Group, Row, Target, as_json, as_text, machine
 
 FRAMES = 4096
 
 
 def every_kind() -> EventBatch:
-    """Events of all kinds and of orders 0 to 3, on so few frames that they meet."""
+    """Return events of all kinds and of orders 0 to 3 on a few frames."""
     rng = np.random.default_rng(3)
     events = 50_000
     order = rng.integers(0, 4, events)
@@ -48,34 +48,35 @@ def every_kind() -> EventBatch:
     [every_kind(), streams.scattered(50_000, FRAMES), streams.contiguous(50_000, FRAMES)],
     ids=["of every kind", "scattered", "contiguous"],
 )
-def test_the_c_loop_keeps_the_books_of_the_engine(events: EventBatch, threshold: int) -> None:
+def test_the_c_loop_gives_the_results_of_the_engine(events: EventBatch, threshold: int) -> None:
     """Counters and records of the C loop are the engine's, after every chunk."""
     device = streams.memory(FRAMES)
     engine = Pinner(device, INTRODUCED, threshold)
-    with books_in_c() as make:
+    with reference_in_c() as make:
         reference = make(device, threshold)
         for at in range(0, len(events), 700):
             engine.apply(events[at : at + 700])
             reference.apply(events[at : at + 700])
-            assert reference.told() == told_by(engine)
-    assert engine.counters.longterm_records > 0
+            assert reference.results() == results_of(engine)
+    assert engine.counters.totals()["longterm_records"] > 0
 
 
 @pytest.mark.parametrize("stream", [streams.scattered, streams.contiguous])
 def test_a_stream_ends_as_it_began(stream: Callable[[int, int], EventBatch]) -> None:
-    """About as many events as asked for, in order of time, and no page is pinned after them: it can be played again."""
+    """A stream has about as many events as asked for, in order of time, and leaves no page pinned."""
     events = stream(50_000, FRAMES)
     assert 45_000 < events.pages.sum() < 55_000
     assert (np.diff(events.time) >= 0).all()
     engine = Pinner(streams.memory(FRAMES), INTRODUCED)
     for batch in streams.chunks(events):
         engine.apply(batch)
-    assert engine.counters.pins == engine.counters.releases == events.pages.sum() // 2
-    assert engine.counters.pinned_now == 0
+    totals = engine.counters.totals()
+    assert totals["pins"] == totals["releases"] == events.pages.sum() // 2
+    assert totals["pinned_now"] == 0
 
 
 def test_the_busy_scenario_is_as_busy_as_it_says() -> None:
-    """100,000 page pins a second, on 16 GiB."""
+    """The busy scenario has 100,000 page pins a second on 16 GiB."""
     simulation = Simulation(load(str(BUSY)))
     simulation.advance("5s")
     assert simulation.stats()["pins"] == pytest.approx(500_000, rel=0.02)
@@ -83,21 +84,21 @@ def test_the_busy_scenario_is_as_busy_as_it_says() -> None:
 
 
 def test_nothing_is_due_in_the_idle_scenario(tmp_path: Path) -> None:
-    """Its first event lies beyond any time that a measurement takes."""
+    """The first event of the idle scenario is after an hour."""
     path = tmp_path / "idle.toml"
     path.write_text(IDLE)
     assert Simulation(load(str(path))).next_event() == 3_600_000_000
 
 
-def test_what_does_not_compile_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a compiler the reason says so."""
+def test_a_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a compiler, the reason names it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotMeasured, match="gcc is missing"):
         build("client.c", tmp_path)
 
 
 def test_a_group_that_cannot_be_measured_says_why() -> None:
-    """Each of its rows tells the reason, in place of figures."""
+    """Each of its rows has the reason instead of figures."""
 
     def measure() -> list[list[float]]:
         return [[seconds(lambda: python("-c", "import sys; sys.exit('no such device')"))]]
@@ -110,8 +111,8 @@ def test_a_group_that_cannot_be_measured_says_why() -> None:
     assert measured(Group([target], lambda: [[1.0]])) == [Row(target, [1.0])]
 
 
-def test_things_are_asked_in_turn() -> None:
-    """One after the other, over and over; the first round does not count, and ratios are of neighbours."""
+def test_things_are_measured_in_turn() -> None:
+    """Each is measured once in every round. The first round does not count. Ratios are of neighbours."""
     asked: list[str] = []
 
     def asking(name: str, first: float) -> float:
@@ -136,14 +137,14 @@ def test_things_are_asked_in_turn() -> None:
         ((), False, "not measured: no compiler"),
     ],
 )
-def test_the_verdict_is_the_medians(figures: tuple[float, ...], more: bool, verdict: str) -> None:
-    """A median that reaches the bound meets it, from below or, where more is better, from above."""
+def test_the_verdict_follows_the_median(figures: tuple[float, ...], more: bool, verdict: str) -> None:
+    """The median decides: at most the bound or, where more is better, at least."""
     target = Target("a : b", 1.2, 1.4, True) if more else Target("a : b", 1.4, 1.2)
     assert Row(target, figures, "no compiler").verdict == verdict
 
 
 def test_without_a_bound_there_is_no_verdict() -> None:
-    """A figure that has nothing to reach is told, and not judged."""
+    """A figure without a bound has no verdict."""
     assert Row(Target("a : b"), (1.0,)).verdict == "-"
 
 
@@ -155,7 +156,7 @@ ROWS = [
 
 
 def test_the_table() -> None:
-    """A line a fact, then a line a row: median, least and most, what to reach, and the verdict."""
+    """A line for each fact, then one for each row: median, spread, bounds and verdict."""
     assert as_text(ROWS, {"kernel": "6.1", "cores": 2}) == (
         "kernel: 6.1\n"
         "cores: 2\n"
@@ -168,10 +169,10 @@ def test_the_table() -> None:
 
 
 def test_the_json() -> None:
-    """The machine, and of each row every figure."""
-    told = json.loads(as_json(ROWS, {"kernel": "6.1"}))
-    assert told["machine"] == {"kernel": "6.1"}
-    assert told["rows"][0] == {
+    """The machine's facts, and all figures of each row."""
+    parsed = json.loads(as_json(ROWS, {"kernel": "6.1"}))
+    assert parsed["machine"] == {"kernel": "6.1"}
+    assert parsed["rows"][0] == {
         "what": "reads",
         "median": 1.3,
         "figures": [1.5, 1.25, 1.3],
@@ -180,12 +181,12 @@ def test_the_json() -> None:
         "more_is_better": False,
         "verdict": "reached",
     }
-    assert told["rows"][2]["median"] is None
-    assert told["rows"][2]["verdict"] == "not measured: gcc is missing"
+    assert parsed["rows"][2]["median"] is None
+    assert parsed["rows"][2]["verdict"] == "not measured: gcc is missing"
 
 
-def test_the_machine_is_told() -> None:
-    """Kernel, processor and versions."""
+def test_facts_about_the_machine() -> None:
+    """Kernel, processor, load and versions."""
     facts = machine()
     assert {"kernel", "cpu", "cores", "python", "numpy", "load"} == set(facts)
     assert all(facts.values())

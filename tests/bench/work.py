@@ -1,4 +1,4 @@
-"""Cost against work: what an event costs as there are more of them, of frames, of tasks and of stacks."""
+"""The cost of an event with more events, frames, tasks and stacks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FRAMES = [10**5, 10**6, 10**7]
 TASKS = [1, 10, 100, 1000, 10**4]
 STACKS = [1, 100, 10**5]
 
-STREAM = 10**6  # events where their number does not change
-STREAM_OF_TASKS = 2 * 10**6  # some hundred holds for each of the most instances
-MOST_INSTANCES = 2500  # these divide all of TASKS
-RATE = 100_000  # pins a second, in the busy scenario and in those made of it
+STREAM = 10**6  # events, where their number does not change
+STREAM_OF_TASKS = 2 * 10**6  # about a hundred holds for each of 10,000 instances
+MOST_INSTANCES = 2500  # in a task
+RATE = 100_000  # pins a second in the busy scenario
 
 
 def groups() -> list[Group]:
-    """Each kind of work by itself."""
+    """Return a group for each kind of work."""
     return [
         _group("events, whole pipeline", EVENTS, _events),
         _group("frames, engine", FRAMES, _frames),
@@ -41,7 +41,7 @@ def groups() -> list[Group]:
 
 
 def _group(of_what: str, sizes: Sequence[int], cost: Callable[[int], float]) -> Group:
-    """The cost of an event at each size : that at the smallest."""
+    """Return a group with the cost of an event at each size : that at the smallest."""
     smallest, *larger = sizes
     targets = [Target(f"cost an event: {size:,} {of_what} : {smallest:,}") for size in larger]
 
@@ -57,7 +57,7 @@ def _busy() -> Scenario:
 
 
 def _of_scenario(scenario: Scenario, events: int) -> float:
-    """Seconds an event, from generation to the books. What is made once at the start is not counted."""
+    """Return seconds for each event, with its generation and without the start."""
     simulation = Simulation(scenario)
     took = seconds(partial(simulation.advance_to, events * 1_000_000 // (2 * RATE)))
     counted = simulation.stats()
@@ -65,7 +65,7 @@ def _of_scenario(scenario: Scenario, events: int) -> float:
 
 
 def _of_stream(frames: int, stacks: int) -> float:
-    """Seconds an event of a stream that the engine plays for the second time."""
+    """Return seconds for each event of a stream that the engine plays for the second time."""
     batches = chunks(scattered(STREAM, frames, stacks))
     engine = Pinner(memory(frames), INTRODUCED)
 
@@ -86,7 +86,7 @@ def _frames(frames: int) -> float:
 
 
 def _tasks(instances: int) -> float:
-    """The same pins by so many hands."""
+    """Measure the same pins by so many instances."""
     scenario = _busy()
     pattern = scenario.task[0]
     phase = [msgspec.structs.replace(pattern.phase[0], rate=f"{RATE / instances}/s")]

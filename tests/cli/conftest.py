@@ -1,4 +1,4 @@
-"""The command line, run inside of the test process: quick, and an unexpected exception is the test's own failure."""
+"""The command line, run inside the test process: quick, and an unexpected exception fails the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pinnerfs.cli import main
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left with."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
@@ -26,20 +26,18 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs a command with arguments."""
-    before = signal.getsignal(signal.SIGPIPE)
-    monkeypatch.setattr("pinnerfs.cli._leave", lambda: None)  # pytest shall go on
+    """Run a command with arguments."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGPIPE)}
+    monkeypatch.setattr("pinnerfs.cli.launch._exit", sys.exit)
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["pinnerfs", *map(str, arguments)])
-        status: object = 0
-        try:
+        with pytest.raises(SystemExit) as exit_:
             main()
-        except SystemExit as left:
-            status = left.code or 0
         captured = capsys.readouterr()
-        assert isinstance(status, int)
-        return Result(status, captured.out, captured.err)
+        assert isinstance(exit_.value.code, int)
+        return Result(exit_.value.code, captured.out, captured.err)
 
     yield run
-    signal.signal(signal.SIGPIPE, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)

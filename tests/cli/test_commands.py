@@ -1,4 +1,4 @@
-"""What the commands print when all is well."""
+"""What the commands print on success."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import click
 import pytest
 
 import pinnerfs
-from pinnerfs import cli
+from pinnerfs.cli.commands import COMMANDS, commands
 from tests.cli.conftest import Run
 from tests.workload.stories import source, task
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["mount", "umount", "run", "ctl", "dump", "check", "list", "show"]
+DEADLINE = 120
 HELPS = [
     [],
     *([command] for command in COMMANDS),
@@ -31,12 +31,8 @@ HELPS = [
 
 
 @pytest.mark.parametrize("command", HELPS, ids=lambda command: " ".join(command) or "pinnerfs")
-def test_help(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
-    """-h and --help say what a command does, with an example, in lines that fit a terminal."""
-    if command[:1] == ["ctl"] and len(command) > 1:
-        # ctl looks at its mount before it hands on.
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "m" / ".pinnerfs").mkdir(parents=True)
+def test_help(run: Run, command: list[str]) -> None:
+    """-h and --help print what a command does and end with an example, in lines that fit a terminal."""
     short, long = run(*command, "-h"), run(*command, "--help")
     assert short == long
     assert (short.status, short.err) == (0, "")
@@ -45,21 +41,20 @@ def test_help(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command
     assert max(map(len, short.out.splitlines())) <= 80
 
 
-def test_help_is_there_for_every_command(run: Run) -> None:
-    """The main help names every command, and without arguments it is shown, too."""
-    out = run("-h").out
-    assert [command for command in COMMANDS if not re.search(rf"^  {command} ", out, re.MULTILINE)] == []
+def test_no_command(run: Run) -> None:
+    """Without a command pinnerfs prints its help, with every command, on stderr and exits with status 2."""
     bare = run()
-    assert out.strip() in (bare.out + bare.err)
+    assert (bare.status, bare.out, bare.err) == (2, "", run("-h").out)
+    assert [command for command in COMMANDS if not re.search(rf"^  {command} ", bare.err, re.MULTILINE)] == []
 
 
-def test_the_list_of_commands_says_what_they_say() -> None:
-    """What the main help says of a command, which it does not import, is the first sentence of the command's own."""
-    context = click.Context(cli._cli)
-    own = {name: str(cli._cli.get_command(context, name).help) for name in COMMANDS}  # type: ignore[union-attr]
-    assert set(cli.COMMANDS) == set(COMMANDS)
-    for name, says in cli.COMMANDS.items():
-        assert " ".join(own[name].split()).startswith(says)
+def test_the_list_of_commands() -> None:
+    """The main help describes a command with the first sentence of the command's own help."""
+    context = click.Context(commands)
+    for name, description in COMMANDS.items():
+        command = commands.get_command(context, name)
+        assert command is not None and command.help is not None
+        assert command.help.replace("\n", " ").startswith(description)
 
 
 def test_version(run: Run) -> None:
@@ -69,7 +64,7 @@ def test_version(run: Run) -> None:
 
 
 def test_list(run: Run) -> None:
-    """list prints one line a scenario, the name first, then what it is."""
+    """`pinnerfs list` prints one line per scenario: its name and its description."""
     result = run("list")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
@@ -82,7 +77,7 @@ def test_list(run: Run) -> None:
 
 @pytest.mark.parametrize("name", sorted(pinnerfs.gallery()))
 def test_show_and_check(run: Run, name: str) -> None:
-    """show explains a scenario of the gallery, each task of it; check finds nothing wrong with it, by name or path."""
+    """The gallery passes check by name and by path, and show describes each task."""
     shown = run("show", name)
     scenario = pinnerfs.load(name)
     assert (shown.status, shown.err) == (0, "")
@@ -93,8 +88,18 @@ def test_show_and_check(run: Run, name: str) -> None:
     assert (checked.status, checked.out, checked.err) == (0, f"{name}: ok\n{path}: ok\n", "")
 
 
+def test_show_pages_and_releases(run: Run, tmp_path: Path) -> None:
+    """show tells the frames of a task that has `pfn`, and how often each of its calls releases."""
+    path = tmp_path / "story.toml"
+    phase = 'for = "1s", every = "10ms", hold = "1ms"'
+    path.write_text(source(task("a", phase, pages=2, pfn=4096, release="{ put_page = 1, put_user_page = 9 }")))
+    (line,) = [line for line in run("show", path).out.splitlines() if line.startswith("task a: ")]
+    assert "pins 2 contiguous pages in normal from PFN 4096 with FOLL_GET" in line
+    assert "releases them by put_user_page (9 in 10) or put_page (1 in 10)" in line
+
+
 def test_dump_twice(run: Run) -> None:
-    """Two dumps with one seed have the same sha256, and one with another seed has not."""
+    """Two dumps with the same seed are equal, byte for byte; one with another seed differs."""
     digests = [
         hashlib.sha256(run("dump", "camera-stall", "--at", "60s", "--seed", seed).out.encode()).hexdigest()
         for seed in (5, 5, 6)
@@ -103,7 +108,7 @@ def test_dump_twice(run: Run) -> None:
 
 
 def test_dump_is_the_simulation(run: Run) -> None:
-    """dump prints what the Python face has, with threshold, seed and kernel as asked."""
+    """A dump has the records of a Simulation with the same threshold, seed and kernel."""
     simulation = pinnerfs.Simulation(
         pinnerfs.load("camera-stall"), seed=3, threshold=0x10000, kernel="android12-5.10-early"
     )
@@ -114,45 +119,47 @@ def test_dump_is_the_simulation(run: Run) -> None:
     assert result.out == simulation.longterm_pinner()
 
 
-def test_dump_before_anything_happened(run: Run) -> None:
-    """A dump of the moment 0 is empty, and no error."""
+def test_dump_at_the_start(run: Run) -> None:
+    """A dump at time 0 is empty, and no error."""
     assert run("dump", "camera-stall", "--at", "0s").out == ""
 
 
 @pytest.mark.parametrize("lines", [0, 1, 100])
 def test_dump_into_head(lines: int) -> None:
-    """`pinnerfs dump | head` ends quietly."""
+    """`pinnerfs dump | head` ends silently."""
     done = subprocess.run(
         ["bash", "-c", f'"$0" -m pinnerfs dump camera-stall --at 600s --threshold 0 | head -n {lines}', sys.executable],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == lines
 
 
-IMPATIENT = "import pinnerfs.cli.progress as progress, pinnerfs.cli; progress.PATIENCE = 0; pinnerfs.cli.main()"
+IMPATIENT = "import pinnerfs.cli.progress as progress, pinnerfs.cli; progress.DELAY = 0; pinnerfs.cli.main()"
 
 
 def test_dump_on_a_terminal_that_takes_long() -> None:
-    """On a terminal a long dump shows its progress on stderr; the records are the same, byte for byte."""
+    """On a terminal a long dump shows a progress bar on stderr; the records are the same, byte for byte."""
     command = [sys.executable, "-c", IMPATIENT, "dump", "ring-overflow", "--at", "60s"]
-    plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, check=True)
+    plain = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=DEADLINE, check=True)
     assert plain.stderr == b""
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         with os.fdopen(theirs, "wb", buffering=0) as stderr:
-            shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=60, check=True)
+            shown = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, timeout=DEADLINE, check=True
+            )
             progress = os.read(ours, 65536).decode()
         assert terminal
     assert shown.stdout == plain.stdout != b""
     assert "running" in progress and "100%" in progress
 
 
-# A year of it would be played for hours.
+# Playing a year of it would take hours.
 ENDLESS = source(
     task("t", 'for = "1h", every = "10us", hold = "5us"'), '[[expect]]\nat = "8000h"\n', stack='frames = ["who"]'
 )
@@ -160,7 +167,7 @@ ENDLESS = source(
 
 @pytest.mark.parametrize("command", [["dump", "endless.toml", "--at", "8000h"], ["check", "--expect", "endless.toml"]])
 def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None:
-    """What takes long shows its progress on a terminal, and Ctrl-C there ends it: 130, without a word."""
+    """Ctrl-C on a terminal ends a long command with status 130 and no message, and shows the cursor again."""
     (tmp_path / "endless.toml").write_text(ENDLESS)
     child, terminal = pty.fork()
     if child == 0:
@@ -170,15 +177,16 @@ def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None
     try:
         said = b""
         while b"running" not in said:
-            assert select.select([terminal], [], [], 60)[0], said
+            assert select.select([terminal], [], [], DEADLINE)[0], said
             said += os.read(terminal, 4096)
         os.write(terminal, b"\x03")
-        with suppress(OSError):  # EIO once nobody has the terminal open
-            while select.select([terminal], [], [], 60)[0]:
+        with suppress(OSError):  # EIO when the terminal is closed
+            while select.select([terminal], [], [], DEADLINE)[0]:
                 said += os.read(terminal, 4096)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130
         child = 0
         assert b"Traceback" not in said and b"Error" not in said
+        assert said.rstrip().endswith(b"\033[?25h")
         assert (tmp_path / "out").read_text() == ""
     finally:
         if child:

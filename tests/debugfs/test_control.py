@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pinnerfs import Simulation, load
-from pinnerfs.client import Steering
+from pinnerfs.client import Client
 from pinnerfs.clock import RealClock
 from pinnerfs.debugfs.control import MAX_ACTIONS, Control
 from pinnerfs.debugfs.declaration import File
@@ -88,14 +88,14 @@ def test_an_advance_that_times_out(
     # Through the client, as `pinnerfs ctl` does it. With a timeout of 0 each write advances by one step.
     writes: list[str] = []
 
-    def write(self: Steering, name: str, text: str) -> None:
+    def write(self: Client, name: str, text: str) -> None:
         writes.append(text)
         files.write(name, text.encode())
 
     (tmp_path / ".pinnerfs").mkdir()
-    monkeypatch.setattr(Steering, "_read", lambda self, name: files.read(name))
-    monkeypatch.setattr(Steering, "_write", write)
-    Steering(tmp_path).advance("20h")
+    monkeypatch.setattr(Client, "_read", lambda self, name: files.read(name))
+    monkeypatch.setattr(Client, "_write", write)
+    Client(tmp_path).advance("20h")
     assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6
     assert len(writes) > 1
     twin = Simulation(load(scenario(tmp_path)))

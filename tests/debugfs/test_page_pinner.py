@@ -10,12 +10,12 @@ import pytest
 from pinnerfs.debugfs.declaration import File, OpenFile
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.page_pinner import page_pinner_directory
-from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, GENERATIONS
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.mount.support import newest_first, outcome, record
 
 
 def _files(device: Device) -> dict[str, File]:
-    entries = page_pinner_directory(device, ANDROID12_5_10_EARLY).entries
+    entries = page_pinner_directory(device, GENERATIONS["android12-5.10-early"]).entries
     return {entry.name: entry for entry in entries if isinstance(entry, File)}
 
 

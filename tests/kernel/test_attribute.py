@@ -29,7 +29,7 @@ from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
         (b"01777777777777777777777", (1 << 64) - 1),
         (b"5\0junk", 5),
         (b"5\n\0junk", 5),
-        # The 24th byte and what follows are not looked at.
+        # The 24th byte and all later ones are ignored.
         (b"00000000000000000000012z", 0o12),
         (b"0000000000000000000012\nzzzz", 0o12),
     ],
@@ -69,7 +69,7 @@ def test_accepted(text: bytes, value: int) -> None:
         b"5us",
         "٣".encode(),
         b"\xff",
-        # Cut after 23 bytes: a newline and something behind it, seen in part.
+        # Cut after 23 bytes, which still leaves a byte after the newline.
         b"000000000000000000012\nzz",
     ],
 )
@@ -89,15 +89,15 @@ def test_invalid(text: bytes) -> None:
         b"+99999999999999999999",
         b"0x10000000000000000",
         b"02000000000000000000000",
-        # Too large comes before what stands behind the digits.
+        # The kernel checks the range before the rest of the text.
         b"99999999999999999999x",
         b"0x10000000000000000 us",
-        # 23 bytes of digits are too large already; more would be cut.
+        # The first 23 digits are already too large.
         b"9" * 100,
     ],
 )
 def test_out_of_range(text: bytes) -> None:
-    """A number over 64 bits is ERANGE, whatever stands behind it."""
+    """A number over 64 bits is ERANGE, whatever follows it."""
     with pytest.raises(OSError) as caught:
         parse_simple_attribute(text)
     assert caught.value.errno == errno.ERANGE
@@ -120,14 +120,14 @@ def test_kept_as_signed(unsigned: int, signed: int) -> None:
 
 @given(st.binary(max_size=40) | st.text(alphabet="0123456789xXabcf+-\n \0", max_size=30).map(str.encode))
 def test_any_bytes_are_a_number_or_refused(data: bytes) -> None:
-    """Whatever is written is a number of 64 bits, EINVAL or ERANGE, and the 24th byte on makes no difference."""
-    outcomes: list[int | None] = []
+    """Any bytes are a 64-bit number, EINVAL or ERANGE. Bytes from the 24th on make no difference."""
+    answers: list[int | None] = []
     for text in (data, data[:23], data[:23] + b"9"):
         try:
-            outcomes.append(parse_simple_attribute(text))
-            assert 0 <= (outcomes[-1] or 0) < 1 << 64
+            answers.append(parse_simple_attribute(text))
+            assert 0 <= (answers[-1] or 0) < 1 << 64
         except OSError as error:
             assert error.errno in (errno.EINVAL, errno.ERANGE)
-            outcomes.append(None)
-    assert outcomes[0] == outcomes[1]
-    assert len(data) < 23 or outcomes[1] == outcomes[2]
+            answers.append(None)
+    assert answers[0] == answers[1]
+    assert len(data) < 23 or answers[1] == answers[2]

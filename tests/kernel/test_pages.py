@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, Migratetype, page_flag_names, page_flags
-from pinnerfs.kernel.pages import MemoryMap, PinnerState, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
 
-# As the spec lists them.
+# Names and bits as include/trace/events/mmflags.h has them.
 PRINTED = (
     "locked 0, waiters 7, error 8, referenced 1, uptodate 2, dirty 3, lru 4, active 5, workingset 6, slab 9, "
     "owner_priv_1 10, arch_1 11, reserved 12, private 13, private_2 14, writeback 15, head 16, mappedtodisk 17, "
@@ -21,9 +21,9 @@ MAP = MemoryMap(
     8192,
     10,
     [
-        Region("low", 2048, 1024, Migratetype.Movable, page_flags(["lru"], zone=1)),
-        Region("cma", 3072, 2048, Migratetype.CMA, page_flags(["active"], zone=2)),
-        Region("high", 7168, 1024, Migratetype.HighAtomic, page_flags([], zone=3)),
+        FrameRange("low", 2048, 1024, Migratetype.Movable, page_flags(["lru"], zone=1)),
+        FrameRange("cma", 3072, 2048, Migratetype.CMA, page_flags(["active"], zone=2)),
+        FrameRange("high", 7168, 1024, Migratetype.HighAtomic, page_flags([], zone=3)),
     ],
 )
 
@@ -33,38 +33,38 @@ def pfns(*numbers: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def test_the_flags_and_their_order() -> None:
-    """Names, bits and the order of printing are the spec's."""
+    """Names, bits and the order of printing are the kernel's."""
     assert ", ".join(f"{name} {bit}" for name, bit in PAGE_FLAG_BITS.items()) == PRINTED
 
 
 def test_the_migratetypes_and_their_order() -> None:
-    """Migratetypes count up from Unmovable in the order of Android's kernels."""
+    """Migratetypes are numbered from Unmovable in the order of Android's kernels."""
     names = ["Unmovable", "Movable", "Reclaimable", "CMA", "HighAtomic", "Isolate"]
     assert [(kind.value, kind.name) for kind in Migratetype] == list(enumerate(names))
 
 
 @given(st.sets(st.sampled_from(sorted(PAGE_FLAG_BITS))), st.integers(0, 3))
 def test_flags_there_and_back(names: set[str], zone: int) -> None:
-    """A value made of names prints these names, in the kernel's order, and no name for the zone."""
+    """A value made from names prints these names in the kernel's order, and no name for the zone."""
     value = page_flags(sorted(names), zone)
     assert page_flag_names(value) == "|".join(name for name in PAGE_FLAG_BITS if name in names)
     assert value >> 62 == zone
 
 
 def test_an_unknown_flag() -> None:
-    """A flag that the kernel does not have raises KeyError with its name."""
+    """An unknown flag raises KeyError with its name."""
     with pytest.raises(KeyError, match="shiny"):
         page_flags(["lru", "shiny"])
 
 
 def test_a_frame_has_its_regions_type() -> None:
-    """The migratetype is that of the region from its first frame to its last; elsewhere Unmovable."""
+    """A region's migratetype is that of all its frames. Outside it is Unmovable."""
     found = MAP.migratetype_of(pfns(1024, 2047, 2048, 3071, 3072, 5119, 5120, 7167, 7168, 8191, 8192, 9215))
     assert found.tolist() == [0, 0, 1, 1, 3, 3, 0, 0, 4, 4, 0, 0]
 
 
 def test_a_frame_has_its_regions_flags() -> None:
-    """Flags are those of the region with its zone in bits 62 and 63; elsewhere none."""
+    """A region's flags, with its zone in bits 62 and 63, are those of all its frames. Outside there are none."""
     found = MAP.flags_of(pfns(2047, 2048, 3072, 5120, 7168))
     assert found.tolist() == [0, 1 << 62 | 1 << 4, 2 << 62 | 1 << 5, 0, 3 << 62]
 

@@ -104,25 +104,28 @@ def test_a_fast_clock_fills_the_file(mount: Mounts) -> None:
 def test_a_real_clock_goes_at_its_speed(mount: Mounts) -> None:
     """The clock of the device is boot time from 0 on, times the speed."""
     device = mount(None, "--speed", "10", "--start", "100s", manual=False)
-    first, began = int(device.control("clock")), time.monotonic()
+    before = time.monotonic()
+    first = int(device.control("clock"))
+    between = time.monotonic()
     time.sleep(0.2)
-    second, ended = int(device.control("clock")), time.monotonic()
+    almost = time.monotonic()
+    second = int(device.control("clock"))
+    after = time.monotonic()
     assert first >= 100_000_000
-    assert second - first >= 2_000_000
-    # Between the calls that enclose them lies at least what the clock shows, but for the calls' own time.
-    assert (second - first) / 10e6 <= ended - began + 1
+    # The clock was looked at somewhere between the calls; it shows whole microseconds.
+    assert (almost - between) * 10e6 - 1 <= second - first <= (after - before) * 10e6 + 1
 
 
 def test_keeping_up_unasked(mount: Mounts) -> None:
     """The daemon plays the workload while nobody asks: its processor time grows, and a late reader does not wait."""
     device = mount(scenario(mount.folder, every="1ms", hold="2ms"), "--speed", "20", manual=False)
     before, began = _cpu_time(device), time.monotonic()
-    while _cpu_time(device) == before:
+    while (unasked := _cpu_time(device) - before) < 20:
         assert time.monotonic() - began < DEADLINE
         time.sleep(0.02)
-    began = time.monotonic()
     assert device.stats()["pins"] > 0
-    assert time.monotonic() - began < 2
+    # What was left to do for the answer is less than what had been done before.
+    assert _cpu_time(device) - before < 2 * unasked
 
 
 def test_idle_uses_no_processor(mount: Mounts) -> None:
@@ -131,15 +134,15 @@ def test_idle_uses_no_processor(mount: Mounts) -> None:
     quiet.write_text(scenario(mount.folder).read_text().replace("format = 1", 'format = 1\nduration = "2s"'))
     over = mount(quiet, "--start", "10s", name="over", manual=False)
     still = mount(name="still")
-    before = _cpu_time(over), _cpu_time(still)
-    time.sleep(0.5)
-    # A tick is 10 ms; a poll every 50 ms would take several in half a second only if it did much, so count wakes too.
-    assert (_cpu_time(over) - before[0], _cpu_time(still) - before[1]) == (0, 0)
+    # A tick of processor time is 10 ms, so count also how often a thread of it has slept.
     for device in (over, still):
-        assert _switches(device) == _switches(device)
-        first = _switches(device)
-        time.sleep(0.3)
-        assert _switches(device) == first
+        deadline = time.monotonic() + DEADLINE
+        while True:  # what begins may still have something to do
+            before = _cpu_time(device), _switches(device)
+            time.sleep(0.5)
+            if (_cpu_time(device), _switches(device)) == before:
+                break
+            assert time.monotonic() < deadline, f"{device.path} never rests"
 
 
 def _switches(device: Mount) -> int:
@@ -165,15 +168,18 @@ def test_stats(mount: Mounts) -> None:
     """stats has a `name value` a line, and counts what the scenario does."""
     device = mount()
     device.advance("2200ms")
-    assert device.stats() == {
-        "pins": 3,
-        "releases": 2,
-        "longterm_records": 2,
-        "records_overwritten": 0,
-        "records_now": 2,
-        "pinned_now": 1,
-        "pinned_now_in_cma": 0,
-    }
+    assert (
+        device.stats().items()
+        >= {
+            "pins": 3,
+            "releases": 2,
+            "longterm_records": 2,
+            "records_overwritten": 0,
+            "records_now": 2,
+            "pinned_now": 1,
+            "pinned_now_in_cma": 0,
+        }.items()
+    )
     done = pinnerfs("ctl", device.path, "stats")
     assert (done.returncode, done.stdout) == (0, device.control("stats"))
     assert pinnerfs("ctl", device.path, "clock").stdout == "2200000\n"

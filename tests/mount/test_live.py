@@ -108,13 +108,14 @@ def test_ctl_do(mount: Mounts) -> None:
     done = pinnerfs("ctl", device.path, "do", "free task=driver", "free task=driver")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: cannot do it: line 2: nothing is pinned live for task 'driver': wanted a `pin task=driver` before\n"
+        "Error: cannot do the actions: line 2: nothing is pinned live for task 'driver': "
+        "wanted a `pin task=driver` before\n"
     )
     assert device.stats()["pinned_now"] == 65
     done = pinnerfs("ctl", device.path, "do", "")
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: cannot do it: no action: wanted one of pin, release, free\n",
+        "Error: cannot do the actions: the text has no action: wanted one of pin, release, free\n",
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.claim import claim
-from tests.mount.support import as_user, pinnerfs, scenario, to_its_end
+from tests.mount.support import AS_USER, OWN_ETC, as_user, pinnerfs, scenario, to_its_end
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take devices and programs away")
 
@@ -163,17 +163,6 @@ def test_umount_without_fusermount(folder: Path) -> None:
         assert pinnerfs("umount", "mnt", cwd=folder).returncode == 0
 
 
-# Mounts as an ordinary user, once what is imported late has been.
-AS_USER = """
-import ctypes, os, sys
-import fuse, pinnerfs, pinnerfs.cli.mount
-pinnerfs.Simulation(pinnerfs.load(sys.argv[2])).advance("1s")
-os.setgroups([]), os.setresgid(1000, 1000, 1000), os.setresuid(1000, 1000, 1000)
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-pinnerfs.cli.main()
-"""
-
-
 @needs_root
 def test_a_fusermount_that_is_not_setuid(users_folder: Path) -> None:
     """An ordinary user whose fusermount may not mount hears so."""
@@ -184,9 +173,9 @@ def test_a_fusermount_that_is_not_setuid(users_folder: Path) -> None:
     spoil = (
         "mknod -m 666 own/fuse c 10 229 && mount --bind own/fuse /dev/fuse && "
         'program=$(readlink -f "$(command -v fusermount)") && cp "$program" own/ && chmod 755 own/fusermount* && '
-        'mount --bind own/fusermount* "$program"'
+        f'mount --bind own/fusermount* "$program" && mkdir etc && {OWN_ETC.strip()}'
     )
-    done = _spoilt(users_folder, spoil, sys.executable, "-c", AS_USER, *COMMANDS["mount"])
+    done = _spoilt(users_folder, spoil, *AS_USER, "1000", *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         f"Error: cannot mount on {users_folder}/mnt: libfuse failed: fusermount: mount failed: Operation not "

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -276,7 +277,8 @@ def test_job_control(folder: Path) -> None:
     # It starts no program: one that is stopped before its exec would keep the shell from stopping (vfork).
     os.mkfifo(folder / "pause")
     (folder / "job.sh").write_text(
-        'trap "exit 9" INT; trap "echo resumed" CONT; exec 3<> pause; echo be"gun"; while :; do read -r x <&3; done\n'
+        'trap "exit 9" INT; trap "echo resumed" CONT; exec 3<> pause; echo $$ > pid; echo be"gun"; '
+        "while :; do read -r x <&3; done\n"
     )
     shell, terminal = pty.fork()
     if shell == 0:
@@ -292,8 +294,7 @@ def test_job_control(folder: Path) -> None:
         os.write(terminal, b"\x1a")
         assert "Stopped" in _until(terminal, "prompt1>")
         # The command stands still, too; it may do so a moment after `run`, of which the shell has heard.
-        os.write(terminal, b'until ps -o stat= --ppid $(jobs -p) | grep -q ^T; do :; done; echo al"l stopped"\n')
-        _until(terminal, "all stopped")
+        _until_stopped(folder)
         os.write(terminal, b"fg; echo left with $?\n")
         _until(terminal, "resumed")
         os.write(terminal, b"\x03")
@@ -305,12 +306,23 @@ def test_job_control(folder: Path) -> None:
 
 
 def _until(terminal: int, text: str) -> str:
-    """What comes out of a terminal until a text has come."""
+    """Return what comes out of a terminal until a text has come."""
     said = b""
+    deadline = time.monotonic() + DEADLINE
     while text.encode() not in said:
-        assert select.select([terminal], [], [], DEADLINE)[0], f"no {text!r} in {said!r}"
+        left = max(0, deadline - time.monotonic())
+        assert select.select([terminal], [], [], left)[0], f"no {text!r} in {said!r}"
         said += os.read(terminal, 4096)
     return said.decode()
+
+
+def _until_stopped(folder: Path) -> None:
+    """Wait until the command that wrote its number to a file there stands still, too."""
+    stat = Path("/proc", (folder / "pid").read_text().strip(), "stat")
+    deadline = time.monotonic() + DEADLINE
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, "the command was not stopped"
+        time.sleep(0.01)
 
 
 @pytest.fixture

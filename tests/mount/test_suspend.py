@@ -86,15 +86,18 @@ def test_hours_at_once(mount: Mounts, clocks: Clocks) -> None:
     clocks.set(boot=clocks.boot + 4 * HOUR - HOUR // 60)
     assert device.read_all() == newest_first(720_000 - 19, first=720_000 - 19 - 4096)
     assert time.monotonic() - began < DEADLINE
-    assert device.stats() == {
-        "pins": 720_001,
-        "releases": 719_981,
-        "longterm_records": 719_981,
-        "records_overwritten": 719_981 - 4096,
-        "records_now": 4096,
-        "pinned_now": 20,
-        "pinned_now_in_cma": 0,
-    }
+    assert (
+        device.stats().items()
+        >= {
+            "pins": 720_001,
+            "releases": 719_981,
+            "longterm_records": 719_981,
+            "records_overwritten": 719_981 - 4096,
+            "records_now": 4096,
+            "pinned_now": 20,
+            "pinned_now_in_cma": 0,
+        }.items()
+    )
     assert _most_memory(device) - before < 32 << 10
 
 

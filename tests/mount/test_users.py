@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import AS_USER, DEADLINE, environment, newest_first, scenario
+from tests.mount.support import AS_USER, DEADLINE, OWN_ETC, environment, newest_first, scenario
 
 # As root, in mounts of one's own: /dev/fuse is open to everybody, and fuse.conf is as the test likes it.
 OUTSIDE = f"""
@@ -22,7 +22,8 @@ mount -t tmpfs none dev
 mknod dev/fuse c 10 229
 chmod 666 dev/fuse
 mount --bind dev/fuse /dev/fuse
-mount --bind fuse.conf /etc/fuse.conf
+{OWN_ETC}
+cp fuse.conf /etc/fuse.conf
 set +e
 trap 'umount -l mine roots theirs 2>/dev/null' EXIT
 pinnerfs_as() {{
@@ -45,7 +46,7 @@ def folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         scenario(folder).rename(folder / "scenario.toml")
-        for point, owner in ("dev", 0), ("mine", 1000), ("theirs", 1001), ("roots", 0):
+        for point, owner in ("dev", 0), ("etc", 0), ("mine", 1000), ("theirs", 1001), ("roots", 0):
             (folder / point).mkdir()
             os.chown(folder / point, owner, owner)
         (folder / "fuse.conf").write_text("")
@@ -98,7 +99,7 @@ def test_a_users_mount(folder: Path) -> None:
         "stat: cannot statx 'mine/': Permission denied",
         "cat: mine/page_pinner/threshold: Permission denied",
         "Error: cannot unmount mine: ",
-        "Error: cannot steer mine: Permission denied",
+        "Error: cannot control mine: Permission denied",
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of what a user-space file system cannot imitate: data beside the cases, and the README's copy of it."""
+"""The table of what a user-space file system cannot imitate: data beside the cases, and the page's copy of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pinnerfs
 from tests.oracle.forms import Answered
 
 __all__ = ["CAVEATS", "END", "START", "Caveat", "judge", "section", "table"]
 
 START, END = "<!-- caveats -->", "<!-- /caveats -->"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(pinnerfs.__file__).parent / "fuse" / "README.md"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def table() -> str:
 
 
 def section(text: str) -> str | None:
-    """What stands between the marks of the README, or None where there are none."""
+    """What stands between the marks of the page, or None where there are none."""
     match = re.search(f"{re.escape(START)}\n(.*?)\n?{re.escape(END)}", text, re.DOTALL)
     return None if match is None else match[1].strip()
 

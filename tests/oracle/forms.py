@@ -147,10 +147,21 @@ def canonical(text: str, case: Case) -> list[str]:
 
 
 def _traceback(lines: list[str]) -> list[str]:
-    """Python's traceback as its last line: newer ones show more of the source."""
+    """Return the lines with Python's traceback as its last line: newer ones show more of the source.
+
+    Python 3.13 tells of a file that cannot be written when it is closed unasked, and older ones do not.
+    """
     kept: list[str] = []
     inside = False
+    ignored = False
     for line in lines:
+        if line.startswith("Exception ignored in: <_io."):
+            ignored = True
+            continue
+        if ignored:
+            # Its traceback ends with the exception itself.
+            ignored = line.startswith(("Traceback (", " "))
+            continue
         if line.startswith("Traceback ("):
             inside = True
         elif inside and line.startswith(" "):

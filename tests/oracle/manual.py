@@ -16,7 +16,7 @@ from tests.oracle.system import System
 from tests.oracle.told import TOLD
 from tests.oracle.world import World
 
-__all__ = ["completed", "performer_of", "prepare", "state", "told"]
+__all__ = ["completed", "of_another_kernel", "performer_of", "prepare", "state", "told"]
 
 # Cases of these names need a CMA allocation, which no scenario has yet.
 WAITING = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
@@ -140,7 +140,7 @@ def _step(case: Case) -> Step | None:
     return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
 
 
-def state(case: Case, kernel: str) -> str | None:
+def state(case: Case) -> str | None:
     """Why a case cannot be replayed; None where it can."""
     if case.problem is not None:
         return case.problem
@@ -150,19 +150,17 @@ def state(case: Case, kernel: str) -> str | None:
         return f"of a shell that nobody knows here, {case.shell!r}"
     if case.auto:
         return None
-    if case.family == "lt" and (other := _other_kernel(case, kernel)):
-        return other
     return None if _step(case) is not None or told(case) else "not yet written out"
 
 
-def _other_kernel(case: Case, kernel: str) -> str | None:
-    """Booted with `pp_hook_pin`, the kernel that answered tracked FOLL_PIN: another one is asked then."""
-    hooked = "pp_hook_pin" in case.boot
-    if hooked and kernel == RECORDED_BY:
-        return "asked of introduced, which tracks FOLL_PIN"
-    if case.name == "lt.foll-pin" and kernel != RECORDED_BY:
-        return "asked as lt.foll-pin.hookpin, as this kernel tracks FOLL_PIN"
-    return None
+def of_another_kernel(case: Case, kernel: str) -> bool:
+    """Return whether only another kernel can be asked a case of pins.
+
+    Booted with `pp_hook_pin`, the kernel that answered tracked FOLL_PIN. A kernel that tracks it anyway is asked then.
+    """
+    if case.family == "lt" and "pp_hook_pin" in case.boot:
+        return kernel == RECORDED_BY
+    return case.name == "lt.foll-pin" and kernel != RECORDED_BY
 
 
 def told(case: Case) -> bool:

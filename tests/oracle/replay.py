@@ -6,14 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
+from pinnerfs import Simulation
+from pinnerfs import load as load_scenario
 from tests.oracle.calls import Unknown
 from tests.oracle.cases import RECORDED, Case, Op, load
 from tests.oracle.forms import Answered, canonical, same
 from tests.oracle.manual import performer_of
 from tests.oracle.scenarios import pins_of, scenario
-from tests.oracle.shells import Answer, run_shell
+from tests.oracle.shells import Answer, busybox_head_fails, run_shell
 from tests.oracle.world import DEADLINE, World
 
 __all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
@@ -22,6 +25,8 @@ __all__ = ["Worlds", "compare_calls", "replay_calls", "replay_shell", "set_up"]
 CUT = {"lt.full.dd-skip"}
 # Two programs raced: `head` wrote both lines at once, or one after the other. Either answer is right.
 EITHER = {"mksh.th.16": "dash.th.16", "dash.th.16": "mksh.th.16"}
+# What busybox's `head` is asked that cannot write. Older ones print why, and exit with 0 all the same.
+HEAD_FAILS = {"th.ash.31"}
 KEPT = 4  # worlds that stay mounted
 
 
@@ -29,6 +34,9 @@ class Worlds:
     """Mounts that are shared by cases of the same pins. One is taken again when its tree is as on the first day."""
 
     def __init__(self, folder: Path) -> None:
+        # What a daemon imports late, it has from here, as it is forked.
+        import_module("pinnerfs.cli.mount")
+        Simulation(load_scenario("camera-stall")).advance("1s")
         self._folder = folder
         self._worlds: OrderedDict[tuple[str, str], World] = OrderedDict()
 
@@ -72,10 +80,12 @@ def set_up(world: World, case: Case) -> None:
 def replay_shell(world: World, case: Case, left: dict[str, str]) -> list[Answered]:
     """Run the script: its exit status, stdout and stderr."""
     name = case.name
-    answer = run_shell(world, replace(case, exit=0) if name in CUT else case, left)
+    answer = run_shell(world, case, left)
     if name in CUT:
         # It must begin as recorded, and may go on.
         answer = Answer(case.exit, _begin(answer.stdout, case.stdout), _begin(answer.stderr, case.stderr))
+    if name in HEAD_FAILS and busybox_head_fails():
+        case = replace(case, stdout=case.stdout.replace("rc=0", "rc=1"))
     answers = _compare(case, answer)
     if name in EITHER and not all(answered.same for answered in answers):
         answers = _compare(next(case for case in load(RECORDED) if case.name == EITHER[name]), answer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tests.oracle.calls import Unknown
 from tests.oracle.cases import Case, for_generation, load_all
 from tests.oracle.caveats import judge
 from tests.oracle.forms import Answered
-from tests.oracle.manual import completed, prepare, state, told
+from tests.oracle.manual import completed, of_another_kernel, prepare, state, told
 from tests.oracle.replay import Worlds, compare_calls, replay_calls, replay_shell, set_up
 from tests.oracle.shells import missing_tools
 from tests.oracle.told import answers_of
@@ -29,22 +28,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     further: Path | None = metafunc.config.getoption("--oracle", default=None)
     pairs = [
-        pytest.param(_asked(case, kernel), kernel, id=f"{kernel}-{'further-' if case.further else ''}{case.name}")
+        pytest.param(asked, kernel, id=f"{kernel}-{'further-' if case.further else ''}{case.name}")
         for kernel in sorted(GENERATIONS)
         for case in load_all(further)
+        if (asked := _asked(case, kernel)) is not None
     ]
     metafunc.parametrize(("case", "kernel"), pairs)
 
 
-def _asked(case: Case, kernel: str) -> Case:
-    asked = case if case.problem else for_generation(case, kernel)
-    return replace(case, problem="of a file that this kernel lacks") if asked is None else completed(asked)
+def _asked(case: Case, kernel: str) -> Case | None:
+    """Return the case as this kernel is asked it; None for one that only another kernel can be asked."""
+    if case.problem:
+        return case
+    asked = for_generation(case, kernel)
+    return None if asked is None or of_another_kernel(asked, kernel) else completed(asked)
 
 
 @pytest.fixture(scope="session")
-def mounting() -> str | None:
+def mounting(tmp_path_factory: pytest.TempPathFactory) -> str | None:
     """Why this machine cannot mount, or None."""
-    return why_no_mount()
+    return why_no_mount(tmp_path_factory.mktemp("trial"))
 
 
 def _cannot(reason: str) -> None:
@@ -72,10 +75,10 @@ def test_a_case_is_answered_as_recorded(
 ) -> None:
     """The mount answers as the kernel did, or a caveat says why not."""
     record_property("kernel", kernel)
-    if (reason := state(case, kernel)) is not None:
+    if (reason := state(case)) is not None:
         pytest.skip(f"{reason}: {case.name}")
     if mounting is not None:
-        _cannot(f"this machine cannot mount, {mounting}: {case.name}")
+        _cannot(f"this machine cannot mount: {mounting}")
     if missing := missing_tools(case):
         _cannot(f"needs {', '.join(missing)}: {case.name}")
     if told(case):

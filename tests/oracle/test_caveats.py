@@ -1,15 +1,15 @@
-"""The README tells what differs, and the harness notices what it must."""
+"""The page tells what differs, and the harness notices what it must."""
 
 from __future__ import annotations
 
 from tests.oracle.cases import RECORDED, for_generation, load
-from tests.oracle.caveats import CAVEATS, README, judge, section, table
+from tests.oracle.caveats import CAVEATS, PAGE, judge, section, table
 from tests.oracle.forms import Answered, canonical
 
 
-def test_the_readme_has_the_table_of_caveats() -> None:
+def test_the_page_has_the_table_of_caveats() -> None:
     """What stands between the marks is what `python -m tests.oracle.caveats` prints."""
-    assert section(README.read_text()) == table()
+    assert section(PAGE.read_text()) == table()
 
 
 def test_every_caveat_speaks_of_a_recorded_answer() -> None:

@@ -14,40 +14,37 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from pinnerfs.cli import main
+from tests.mount import support
 from tests.oracle.cases import DEBUGFS
 from tests.oracle.scenarios import SLOT
 
 __all__ = ["World", "WorldError", "why_no_mount"]
 
-ROOT = Path(__file__).parents[2]
-DEADLINE = 20  # seconds for a case, unless it says otherwise
+DEADLINE = 90  # seconds for a case, unless it says otherwise; far more than it takes, however busy the machine is
 USER = 1000  # the ordinary user of the recorded cases is called `user`
 
 CLONE_NEWNS = 0x20000
+MNT_DETACH = 2
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 1 << 18, 0x1000
 _libc = ctypes.CDLL(None, use_errno=True)
-
-INSIDE = f"""
-umount -l {DEBUGFS} 2>/dev/null
-test -d {DEBUGFS} || {{ mount -t tmpfs none /sys/kernel && mkdir {DEBUGFS}; }}
-exec "$@"
-"""
 
 
 class WorldError(Exception):
     """The mount or the call inside failed, for the reason that this says."""
 
 
-def why_no_mount() -> str | None:
-    """Why this machine cannot replay cases, or None where it can."""
+def why_no_mount(folder: Path) -> str | None:
+    """Return why this machine cannot replay cases, or None where it can."""
     if os.geteuid() != 0:
         return "only root can make a mount namespace"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "there is no /dev/fuse for us"
+    if (reason := support.why_no_mount(folder)) is not None:
+        return reason
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "true"], capture_output=True, text=True)
     return f"unshare -m: {done.stderr.strip()}" if done.returncode else None
 
@@ -80,6 +77,60 @@ def _enter(pid: int) -> None:
     os.chdir("/")
 
 
+class _Daemon:
+    """A `pinnerfs mount -f` in a mount namespace of its own, where it covers the machine's own debugfs.
+
+    It is forked from this process, which has imported all of it: an interpreter of its own takes longer to start than
+    most cases take.
+    """
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        with log.open("wb") as file:
+            self.pid = os.fork()
+            if not self.pid:
+                self._run(arguments, file.fileno())
+        self._pidfd = os.pidfd_open(self.pid)
+
+    @staticmethod
+    def _run(arguments: list[str], log: int) -> NoReturn:
+        try:
+            for number in (signal.SIGALRM, signal.SIGHUP, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for descriptor, target in (os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2):
+                os.dup2(descriptor, target)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            _must(_libc.unshare(CLONE_NEWNS), "unshare")
+            _mount("none", "/", "", MS_REC | MS_PRIVATE)
+            _libc.umount2(DEBUGFS.encode(), MNT_DETACH)
+            if not os.path.isdir(DEBUGFS):
+                _mount("none", "/sys/kernel", "tmpfs", 0)
+                os.mkdir(DEBUGFS)
+            sys.argv = ["pinnerfs", *arguments]
+            main()
+        except SystemExit as left:
+            os._exit(left.code if isinstance(left.code, int) else 1)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def ended(self, seconds: float = 0) -> bool:
+        """Return whether it has ended, or does so in time."""
+        return bool(select.select([self._pidfd], [], [], seconds)[0])
+
+    def end(self) -> None:
+        """End it; its namespace goes with it."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.ended():
+                os.kill(self.pid, number)
+            if self.ended(DEADLINE):
+                break
+        os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+
+
 class World:
     """A running mount, its clock at the beginning of a slot of its scenario."""
 
@@ -88,35 +139,32 @@ class World:
         file = folder / f"{number}.toml"
         file.write_text(scenario)
         self._log = folder / f"{number}.log"
-        command = [sys.executable, "-m", "pinnerfs", "mount", str(file), DEBUGFS, "-f", "--clock", "manual"]
-        command += ["--kernel", kernel, "--log", str(self._log)]
-        with self._log.open("wb") as log:
-            self._daemon = subprocess.Popen(
-                ["unshare", "-m", "--propagation", "private", "sh", "-c", INSIDE, "sh", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-            )
+        arguments = [
+            "mount",
+            str(file),
+            DEBUGFS,
+            "-f",
+            "--clock",
+            "manual",
+            "--kernel",
+            kernel,
+            "--log",
+            str(self._log),
+        ]
+        self._daemon = _Daemon(arguments, self._log)
         self.path = Path(f"/proc/{self._daemon.pid}/root{DEBUGFS}")
         deadline = time.monotonic() + DEADLINE
         while not (self.path / ".pinnerfs" / "pid").exists():
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
+            if self._daemon.ended() or time.monotonic() > deadline:
                 said = self.log()
                 self.close()
                 raise WorldError(f"the mount never answered: {said}")
-            time.sleep(0.01)
+            time.sleep(0.002)
         self._fresh = self._tree()
 
     def close(self) -> None:
         """End the daemon; its namespace goes with it."""
-        if self._daemon.poll() is None:
-            self._daemon.terminate()
-            try:
-                self._daemon.wait(5)
-            except subprocess.TimeoutExpired:
-                self._daemon.kill()
-        self._daemon.wait()
+        self._daemon.end()
 
     def log(self) -> str:
         """What the daemon has logged."""

@@ -1,1 +1,1 @@
-"""Attacks on what the README promises: short ones in the test suite, the same for long with `make soak`."""
+"""Attacks on what the pages promise: short ones in the test suite, long ones with `make soak`."""

@@ -1,6 +1,6 @@
-"""What a kernel makes of a write to a simple attribute, told character by character: a second opinion for the fuzzers.
+"""A second implementation of a write to a simple attribute, for the fuzzers.
 
-After what `simple_attr_write` and `kstrtoull` of Linux 5.10 to 6.1 do; nothing here is taken from pinnerfs.
+It follows `simple_attr_write` and `kstrtoull` of Linux 5.10 to 6.1, and shares no code with pinnerfs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import errno
 __all__ = ["ULLONG_MAX", "answer"]
 
 ULLONG_MAX = 0xFFFF_FFFF_FFFF_FFFF
-KEPT = 23  # a buffer of 24 bytes, and its NUL
+KEPT = 23  # the buffer has 24 bytes, and the last one is the NUL
 
 DIGITS = {ord(char): value for value, char in enumerate("0123456789abcdef")}
 DIGITS |= {ord(char.upper()): value for char, value in ((c, v) for v, c in enumerate("0123456789abcdef"))}
 
 
 def answer(data: bytes) -> int:
-    """The number that comes of a write, or a negative errno."""
+    """Return the number that a write sets, or a negative errno."""
     buffer = bytearray(24)
     for place in range(min(len(data), KEPT)):
         buffer[place] = data[place]
@@ -27,7 +27,7 @@ def answer(data: bytes) -> int:
     base = 10
     if buffer[at] == ord("0"):
         base = 8
-        # At most two bytes on lies the NUL: the buffer does not end before it.
+        # The NUL is at most two bytes further, so the buffer does not end before it.
         if buffer[at + 1] in b"xX" and buffer[at + 1] and buffer[at + 2] in DIGITS:
             base = 16
             at += 2

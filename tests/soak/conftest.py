@@ -1,4 +1,4 @@
-"""The option --soak, and the table of what was attacked and how often."""
+"""The option --soak, and the summary of the attacks."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ LINES = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Whether attacks are long."""
+    """Return whether attacks are long."""
     parser.addoption("--soak", action="store_true", help="attack for long: half an hour in all")
 
 
 @pytest.fixture
 def amount(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """How much of something an attack takes: `amount(short, long)`."""
+    """Choose an amount by the length of the attack: `amount(short, long)`."""
     long: bool = request.config.getoption("--soak")
     return lambda short, much: much if long else short
 
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Puts what was counted into the table at the end: `tell("500 mounts, 0 processes left")`."""
+    """Add a line to the summary: `tell("500 mounts, 0 processes left")`."""
     lines = request.config.stash.setdefault(LINES, [])
     return lambda line: lines.append(f"{request.node.name}: {line}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """A line an attack."""
+    """Print one line for each attack."""
     lines = config.stash.get(LINES, [])
     if lines:
         terminalreporter.section("attacks")

@@ -1,4 +1,4 @@
-"""Scenario files that are wrong, or nearly right: mutated ones of the gallery, and tables close to the schema."""
+"""Random scenario files: mutations of the gallery, and random tables with the schema's keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pinnerfs.scenario.quantities import RATES, SIZES, TIMES
 
 __all__ = ["make"]
 
-# Values that have broken readers of one or another format.
+# Values that broke parsers of other formats.
 NASTY = (
     *("-1", "0", "1", "10", "4096", "1000000000", "9223372036854775807", "9223372036854775808", "-9223372036854775809"),
     *("1" + "0" * 400, "1" + "0" * 5000, "1e308", "1e400", "-0.0", "5e-324", "nan", "-nan", "inf", "-inf", "0xffff"),
@@ -24,7 +24,7 @@ NASTY = (
 
 
 def make(rng: random.Random) -> bytes:
-    """One input."""
+    """Return one random file."""
     return rng.choice((_flipped, _cut, _swapped, _revalued, _random, _random, _random, _nested))(rng)
 
 
@@ -44,7 +44,7 @@ def _flipped(rng: random.Random) -> bytes:
 
 
 def _cut(rng: random.Random) -> bytes:
-    """Without some pieces, or with some of them twice."""
+    """Return a gallery file with some pieces removed or repeated."""
     data = bytearray(_source(rng).encode())
     for _ in range(rng.choice((1, 1, 3))):
         start = rng.randrange(len(data))
@@ -55,7 +55,7 @@ def _cut(rng: random.Random) -> bytes:
 
 
 def _swapped(rng: random.Random) -> bytes:
-    """With keys, values or whole lines in each other's places."""
+    """Return a gallery file with some keys, values or lines swapped."""
     lines = _source(rng).splitlines()
     pairs = [at for at, line in enumerate(lines) if " = " in line]
     for _ in range(rng.choice((1, 1, 3))):
@@ -86,7 +86,7 @@ _OF_SCHEMA = [json.dumps(f"{number}{unit}") for number in (0, 1, 7, 1000) for un
 
 
 def _nested(rng: random.Random) -> bytes:
-    """Choices in choices, long keys, tables in tables, a great many of one thing."""
+    """Return a file with deep nesting, or with very many keys, tables or values."""
     depth = rng.choice((1, 3, 40, 400, 3000))
     count = rng.choice((10, 1000, 20_000))
     choice = '{ dist = "choice", values = [' * depth + '"1ms"' + "] }" * depth
@@ -124,7 +124,7 @@ phase = [{phases}]
 
 
 def _random(rng: random.Random) -> bytes:
-    """Tables with the schema's keys, most of them with values of their kind."""
+    """Return a file with the schema's keys, mostly with values of the right kind."""
     regions = [f"r{number}" for number in range(rng.choice((1, 1, 2, 3)))]
     stacks = [f"s{number}" for number in range(rng.choice((1, 1, 2)))]
     names = [f"t{number}" for number in range(rng.choice((0, 1, 1, 2, 4)))]
@@ -165,7 +165,7 @@ def _random(rng: random.Random) -> bytes:
     }
     text = "\n".join(f"{key} = {_value(value)}" for key, value in tables.items())
     for _ in range(rng.choice((0, 0, 0, 0, 1, 2))):
-        # A value is replaced by a nasty one.
+        # Replace a value by a nasty one.
         words = text.split(" = ")
         at = rng.randrange(1, len(words))
         rest = words[at].lstrip('"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-')
@@ -186,7 +186,10 @@ def _task(some: _Some, name: str, names: list[str], regions: list[str], stacks: 
             order=lambda: rng.choice((0, 0, 1, 3)),
             pick=lambda: rng.choice(("contiguous", "scattered")),
         )
-    release = {"release": "never"} if never else some(release=lambda: rng.choice(("put_page", "free", "put_user_page")))
+        if rng.random() < 0.1:
+            pages = {"region": regions[0], "pfn": rng.choice((0, 0, 8, 1000))}
+    releases = ("put_page", "free", "put_user_page", {"put_user_page": 9, "put_page": rng.randrange(1, 10)})
+    release = {"release": "never"} if never else some(release=lambda: rng.choice(releases))
     return {
         "name": name,
         "stack": rng.choice(stacks),
@@ -213,7 +216,7 @@ def _phase(some: _Some, never: bool) -> dict[str, object]:
 
 
 class _Some:
-    """Draws what may be there or not: some(key=draw) has the key half of the time."""
+    """A source of optional keys: some(key=draw) has the key half of the time."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -241,7 +244,7 @@ class _Some:
 
 
 def _value(value: object) -> str:
-    """As TOML."""
+    """Return a value as TOML."""
     if isinstance(value, dict):
         return _inline(value)
     if isinstance(value, list):

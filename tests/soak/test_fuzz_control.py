@@ -1,4 +1,4 @@
-"""Writes of anything into `.pinnerfs/`, beside a simulation that is told the same and must come out the same."""
+"""Random writes into `.pinnerfs/`, and into a simulation that must end in the same state."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ SCENARIO = source(
     task("guest", NEVER_COMES, start="8000h", share="quiet", release="put_page"),
     task("leak", 'repeat = 1, every = "8000h"', start="8000h", release="never"),
     task("two words", NEVER_COMES, start="8000h", release="free"),
+    task("forgetful", NEVER_COMES, start="8000h", release="{ put_user_page = 2, put_page = 1 }", pfn=5000),
 )
 VERBS = ("pin", "pin", "pin", "release", "free", "unpin", "PIN", "", "pin\0")
 WORDS = (
@@ -42,6 +43,7 @@ WORDS = (
         "task=guest",
         "task=leak",
         "'task=two words'",
+        "task=forgetful",
         "task=nobody",
     ),
     *("pages=1", "pages=2", "pages=0", "pages=-1", "pages=262144", "pages=262145", "pages=999999999999", "pages=1e3"),
@@ -81,8 +83,8 @@ TIMES = (
 )
 
 
-def orders(rng: random.Random) -> tuple[str, bytes]:
-    """A file, and what to write into it."""
+def random_write(rng: random.Random) -> tuple[str, bytes]:
+    """Return a file and the data to write."""
     kind = rng.random()
     if kind < 0.1:
         return rng.choice(("advance", "do")), rng.randbytes(rng.choice((1, 5, 100, 5000, MAX_ACTIONS, MAX_ACTIONS + 1)))
@@ -92,21 +94,21 @@ def orders(rng: random.Random) -> tuple[str, bytes]:
         line = rng.choice(("pin task=quiet\n", "pin task=leak hold=1s\n", "pin task=buffer hold=0us\n", "\n", "'"))
         return "do", (line * (MAX_ACTIONS // len(line) + rng.randrange(2))).encode()
     if kind < 0.7:
-        task_word = rng.choice(WORDS[:7])
+        task_word = rng.choice(WORDS[:8])
         rest: tuple[list[str], ...] = (["hold=5ms"], ["hold=0us"], [f"pages={rng.randrange(1, 70)}"], [])
         lines = [" ".join(["pin", task_word, *rng.choice(rest)]) for _ in range(rng.choice((1, 2, 40)))]
         lines += [" ".join([rng.choice(("release", "free")), task_word, *rng.choice(rest[2:])])] * rng.choice((0, 0, 1))
         return "do", "\n".join(lines).encode()
     lines = [
-        " ".join([rng.choice(VERBS[: rng.choice((5, 9))]), *rng.choices(WORDS[: rng.choice((7, 20, 99))], k=number)])
+        " ".join([rng.choice(VERBS[: rng.choice((5, 9))]), *rng.choices(WORDS[: rng.choice((8, 21, 99))], k=number)])
         for number in rng.choices((1, 1, 1, 2, 3), k=rng.choice((1, 1, 2, 30)))
     ]
     return "do", "\n".join(lines).encode(errors="surrogatepass")
 
 
-def told(twin: Simulation, name: str, data: bytes) -> int:
-    """What a write comes to, done to a simulation without a mount."""
-    twin.advance_to(twin.now)  # as a mount does before it answers: something may happen at 0
+def result_of(twin: Simulation, name: str, data: bytes) -> int:
+    """Apply a write to a simulation without a mount, and return its answer."""
+    twin.advance_to(twin.now)  # a mount does this before it answers: something may happen at time 0
     try:
         if name == "advance":
             twin.advance(parse_time("advance", data.decode().strip()))
@@ -129,8 +131,8 @@ def write(device: Mount, name: str, data: bytes) -> int:
     return came
 
 
-def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Each write is carried out whole or refused whole, by EINVAL and a line of words, in little time."""
+def test_random_writes(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
+    """Each write is done as a whole, or refused as a whole with EINVAL and one line, and soon."""
     path = mount.folder / "live.toml"
     path.write_text(SCENARIO)
     device, twin = mount(path), Simulation(load(path))
@@ -138,12 +140,12 @@ def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], te
     answers: Counter[str] = Counter()
     longest = 0.0
     for _ in range(count := amount(150, 2500)):
-        name, data = orders(rng)
+        name, data = random_write(rng)
         before = device.control("stats")
         began = time.monotonic()
         came = write(device, name, data)
         longest = max(longest, time.monotonic() - began)
-        assert came == told(twin, name, data), (name, data[:1000])
+        assert came == result_of(twin, name, data), (name, data[:1000])
         answers[f"{name} {'accepted' if came >= 0 else 'refused'}"] += 1
         error = device.control("error")
         if came >= 0:
@@ -160,10 +162,10 @@ def test_orders_of_any_kind(mount: Mounts, amount: Callable[[int, int], int], te
     assert longest < DEADLINE
 
 
-def test_the_others_the_wrong_way(
+def test_reads_and_writes_in_the_wrong_direction(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """What is for reading refuses every write, and what is for writing every read; texts come whole in any pieces."""
+    """Files for reading refuse writes, and files for writing refuse reads. Texts are complete in pieces of any size."""
     device = mount()
     rng = random.Random(9)
     device.advance("5s")
@@ -197,8 +199,8 @@ def test_the_others_the_wrong_way(
     tell(f"{4 * count} texts in pieces, {count} calls the wrong way")
 
 
-def test_an_advance_without_end(mount: Mounts, tell: Callable[[str], None]) -> None:
-    """ctl advancing through a year of a storm lets others in, ends when interrupted, and the mount still answers."""
+def test_an_interrupted_advance(mount: Mounts, tell: Callable[[str], None]) -> None:
+    """While ctl advances through a year of a storm, others get answers. SIGINT ends it, and the mount still answers."""
     path = mount.folder / "storm.toml"
     path.write_text(source(task("storm", 'for = "8000h", rate = "1/us", hold = "2us"')))
     device = mount(path)

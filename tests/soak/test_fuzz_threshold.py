@@ -27,7 +27,7 @@ CHARACTERS = b"0123456789abcdefxXABF+-_ \n\0\t\r.\xff"
 
 
 def like_a_number(rng: random.Random) -> bytes:
-    """Bytes on both sides of what is a number."""
+    """Return bytes that are a number, or nearly one."""
     kind = rng.random()
     if kind < 0.25:
         return bytes(rng.choices(CHARACTERS, k=rng.randrange(30)))
@@ -44,7 +44,7 @@ def like_a_number(rng: random.Random) -> bytes:
 
 
 def check(data: bytes) -> int:
-    """The answer to a write, which is the model's."""
+    """Return the answer to a write, after comparing it with the model's."""
     came = outcome(lambda: parse_simple_attribute(data))
     assert came == answer(data), data
     return int(came)
@@ -59,7 +59,7 @@ def kind_of(came: int) -> str:
 
 
 def test_against_the_model(amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """A million writes, most of them nearly numbers, mean what the model says; each kind of answer comes often."""
+    """A million writes, most of them nearly numbers, get the model's answers; each kind of answer comes often."""
     rng = random.Random(6)
     count = amount(50_000, 1_000_000)
     answers = Counter(kind_of(check(like_a_number(rng))) for _ in range(count))
@@ -68,7 +68,7 @@ def test_against_the_model(amount: Callable[[int, int], int], tell: Callable[[st
 
 
 def test_every_short_write() -> None:
-    """All writes of up to two bytes, and all of three characters of numbers, are as the model says."""
+    """All writes of up to two bytes, and of three characters of numbers, get the model's answers."""
     every = [bytes([byte]) for byte in range(256)]
     for data in (b"", *every, *(one + other for one in every for other in every)):
         check(data)
@@ -78,7 +78,7 @@ def test_every_short_write() -> None:
 
 
 def test_hypothesis_against_the_model(amount: Callable[[int, int], int]) -> None:
-    """What hypothesis comes up with means what the model says."""
+    """The writes that hypothesis finds get the model's answers."""
 
     @settings(max_examples=amount(500, 5000), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=200) | st.text(alphabet=CHARACTERS.decode("latin-1"), max_size=30).map(encoded))
@@ -104,7 +104,7 @@ atheris.Fuzz()
 def test_atheris_against_the_model(
     amount: Callable[[int, int], int], tell: Callable[[str], None], tmp_path: Path
 ) -> None:
-    """What atheris finds by the coverage of the parser means what the model says, too."""
+    """The writes that atheris finds by coverage of the parser get the model's answers."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed: pip install atheris")
     runs = amount(20_000, 1_000_000)
@@ -126,7 +126,7 @@ def test_atheris_against_the_model(
 
 @pytest.mark.mount
 def test_through_a_mount(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """A write through the mount is accepted whole or refused as the model says, and a refused one changes nothing."""
+    """A write through the mount gets the model's answer, and a refused one changes nothing."""
     device = mount()
     device.advance("100s")
     rng = random.Random(7)
@@ -134,7 +134,7 @@ def test_through_a_mount(mount: Mounts, amount: Callable[[int, int], int], tell:
     threshold, records = 300_000, 100
     with device.opened(os.O_WRONLY, "threshold") as descriptor:
         for _ in range(count := amount(300, 3000)):
-            # A write of nothing does not reach a FUSE daemon; long ones are cut by the attribute, not by FUSE.
+            # A write of 0 bytes does not reach a FUSE daemon. The attribute cuts long writes, FUSE does not.
             data = like_a_number(rng) + (b"\0" + rng.randbytes(5000) if rng.random() < 0.1 else b"") or b"\n"
             came = outcome(lambda data=data: os.write(descriptor, data))  # type: ignore[misc]
             wanted = answer(data)

@@ -1,4 +1,4 @@
-"""Daemons that die at random moments: who uses their files gets an error, and the next mount just works."""
+"""Daemons that die at random moments: users of their files get an error, and the next mount works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEED = int(os.environ.get("PINNERFS_SEED", "1"))
 DEADLY = (signal.SIGKILL, signal.SIGQUIT, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 GONE = {errno.ENOTCONN, errno.ECONNABORTED}
 
-# Three readers of records, one of the threshold, and a writer, each until its first error, whose number is printed.
+# Three readers of records, a reader and a writer of the threshold. Each stops at its first error and prints the errno.
 USERS = """
 import os, sys, threading
 
@@ -68,13 +68,13 @@ def _users_of(folder: str) -> list[str]:
 
 
 def _kill_while_used(device: Mount, number: signal.Signals, moment: float) -> list[int]:
-    """Kill a daemon some seconds after its users have begun. Returns the errors with which they met."""
-    # Of whatever it dies, no core is wanted.
+    """Kill a daemon some seconds after its users began, and return the errors that they got."""
+    # No core dump, with any signal.
     resource.prlimit(device.pid, resource.RLIMIT_CORE, (0, 0))
     with subprocess.Popen(_users_of(str(device.path / "page_pinner")), stdout=subprocess.PIPE, text=True) as users:
         try:
             assert users.stdout is not None and users.stdout.readline() == "begun\n"
-            time.sleep(moment)  # not to wait for something: it is the moment to be killed at
+            time.sleep(moment)  # this chooses the moment of the kill; it waits for nothing
             os.kill(device.pid, number)
             said = users.communicate(timeout=DEADLINE)[0]
         finally:
@@ -83,7 +83,7 @@ def _kill_while_used(device: Mount, number: signal.Signals, moment: float) -> li
 
 
 def test_killed_while_used(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Each of five users gets ENOTCONN or ECONNABORTED, none hangs; the next mount in the same place works."""
+    """Each of five users gets ENOTCONN or ECONNABORTED, none hangs, and the next mount at that place works."""
     dice = random.Random(SEED)
     source = scenario(mount.folder, every="1ms", hold="400ms")
     killed, errors = Counter[str](), Counter[str]()
@@ -106,7 +106,7 @@ def test_killed_while_used(mount: Mounts, amount: Callable[[int, int], int], tel
 
 
 def test_killed_under_a_command(tmp_path: Path, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """The users under `pinnerfs run` get an error, none hangs; `run` says what happened, and nothing is left."""
+    """Users under `pinnerfs run` get an error, none hangs, `run` says what happened, and nothing is left."""
     dice = random.Random(SEED)
     source = scenario(tmp_path, every="1ms", hold="400ms")
     (tmp_path / "debug").mkdir()
@@ -114,7 +114,7 @@ def test_killed_under_a_command(tmp_path: Path, amount: Callable[[int, int], int
     for number in range(rounds):
         deadly = DEADLY[number % len(DEADLY)]
         family = Family(f"run-{number}")
-        # The command itself kills the daemon while it uses it.
+        # The command kills the daemon while it uses its files.
         script = (
             'ulimit -c 0; pid=$(cat debug/.pinnerfs/pid); prlimit --core=0 --pid "$pid"; '
             f'{{ sleep {dice.uniform(0, 0.05):.3f}; kill -{deadly.value} "$pid"; }} & exec "$@"'
@@ -142,7 +142,7 @@ def test_killed_under_a_command(tmp_path: Path, amount: Callable[[int, int], int
 
 
 def test_killed_while_mounting(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Whichever process dies while it mounts: then there is a mount that answers or none, and no daemon without one."""
+    """If a process dies while mounting, the mount answers or is gone, and no daemon is left without a mount."""
     dice = random.Random(SEED)
     source = scenario(mount.folder)
     device = mount.add("mnt")
@@ -153,7 +153,7 @@ def test_killed_while_mounting(mount: Mounts, amount: Callable[[int, int], int],
         with family.cleared_away():
             command = [sys.executable, "-m", "pinnerfs", "mount", str(source), str(device.path)]
             with subprocess.Popen(command, env=family.environment(), stderr=subprocess.PIPE) as process:
-                time.sleep(dice.uniform(0.05, 0.5))  # not to wait for something: it is the moment to be killed at
+                time.sleep(dice.uniform(0.05, 0.5))  # this chooses the moment of the kill; it waits for nothing
                 with suppress(ProcessLookupError, IndexError):
                     os.kill(dice.choice(family.members()), deadly)
                 process.communicate(timeout=DEADLINE)
@@ -162,7 +162,7 @@ def test_killed_while_mounting(mount: Mounts, amount: Callable[[int, int], int],
             outcomes[answer] += 1
             if answer == "alive":
                 done = pinnerfs("umount", device.path)
-                # It may have been on the way out.
+                # It may have been about to exit.
                 assert done.returncode == 0 or "nothing is mounted there" in done.stderr, f"{what}: {done.stderr}"
             elif answer == "dead":
                 assert deadly == signal.SIGKILL, what
@@ -175,10 +175,10 @@ def test_killed_while_mounting(mount: Mounts, amount: Callable[[int, int], int],
 
 
 def _settled(device: Mount, family: Family) -> str:
-    """How the mount is once all has come to rest: alive, dead or none."""
+    """Return the state of the mount when all processes have settled: alive, dead or none."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
-        # In this order: once nobody is left, the rest stays as it is.
+        # In this order: without processes, the state does not change any more.
         members = family.members()
         answers = outcome(lambda: os.statvfs(device.path).f_namemax)
         there = is_mounted(device.path)

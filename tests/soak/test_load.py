@@ -1,4 +1,4 @@
-"""Many at once: 64 readers and 8 threshold writers while records come, each read one that the kernel's rule allows."""
+"""64 readers and 8 threshold writers at once: each read must be one that the kernel's rule allows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 from tests.mount.support import DEADLINE, FIRST_PAGE, FRAMES, FRAMES_OF_MEMORY, Mount, Mounts, environment, scenario
-from tests.soak.holdings import Holdings, Watched
-from tests.soak.rules import RING_SIZE, WRITERS, Board, now
+from tests.soak.read_rules import RING_SIZE, WRITERS, CallLog, now
+from tests.soak.usage import Usage, WatchedMount
 
 PROCESSES = 8
 READERS = 64
 HOLD = 400_000  # µs
 SAMPLES = 5
 
-# A record each EVERY µs.
+# A record every EVERY µs.
 SCENARIO = """
 format = 1
 name = "load"
@@ -49,7 +49,7 @@ stack = "driver"
 region = "all"
 phase = [{ for = "8000h", every = "EVERYus", hold = "400ms" }]
 """
-# Beside them 16,000 pins a second, each too short for a record.
+# And 16,000 pins a second, each too short for a record.
 BUSY = """
 [[task]]
 name = "busy"
@@ -60,14 +60,14 @@ phase = [{ for = "8000h", every = "1ms", hold = "900us" }]
 """
 
 
-class Crowds:
-    """Processes full of readers and writers, and what they have told."""
+class ClientProcesses:
+    """Processes with readers and writers, and their reports."""
 
-    def __init__(self, device: Mount, board: Path, rule: dict[str, int], seconds: int) -> None:
+    def __init__(self, device: Mount, log: Path, rule: dict[str, int], seconds: int) -> None:
         self._seconds = seconds
         self._wanted = {
             "path": str(device.path),
-            "board": str(board),
+            "log": str(log),
             "rule": rule | {"wrap": FRAMES_OF_MEMORY},
             "first": FIRST_PAGE,
             "hold": HOLD,
@@ -79,11 +79,11 @@ class Crowds:
 
     @contextmanager
     def at_work(self, writers: Sequence[int]) -> Iterator[None]:
-        """While they run, until they have all ended; none survives."""
+        """Yield until all processes have ended, and kill the rest."""
         try:
             for place in range(PROCESSES):
                 wanted = self._wanted | {"writers": list(writers[place::PROCESSES])}
-                command = [sys.executable, "-m", "tests.soak.crowd", json.dumps(wanted)]
+                command = [sys.executable, "-m", "tests.soak.clients", json.dumps(wanted)]
                 process = subprocess.Popen(
                     command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
                 )
@@ -98,8 +98,8 @@ class Crowds:
             process.kill()
             process.communicate(timeout=DEADLINE)
 
-    def told(self) -> Counter[str]:
-        """How much of each there was. Fails where anything went wrong, or took too long."""
+    def results(self) -> Counter[str]:
+        """Return the sums of the reports. Fail on a violation or a timeout."""
         counts: Counter[str] = Counter()
         problems: list[str] = []
         deadline = time.monotonic() + self._seconds + 2 * DEADLINE
@@ -117,7 +117,7 @@ class Crowds:
 
 
 def beginning(device: Mount) -> tuple[int, int]:
-    """Between which moments boot time began for a device whose clock runs: ns of CLOCK_BOOTTIME."""
+    """Return the bounds of the moment at which a running device's boot time began, in ns of CLOCK_BOOTTIME."""
     earliest, latest = 0, 1 << 62
     for _ in range(50):
         before = now()
@@ -137,78 +137,78 @@ def test_many_readers_and_writers(
     busy: str,
     times: tuple[int, int],
 ) -> None:
-    """Every read is one that the rule allows, every errno the right one, nobody hangs, and the daemon does not grow."""
+    """Each read follows the rule, each errno is right, no thread hangs, and the daemon does not grow."""
     seconds = amount(*times)
     source = mount.folder / "load.toml"
     source.write_text(SCENARIO.replace("EVERY", str(every)) + busy)
-    watched = Watched(mount, source, "--start", "60s")
+    watched = WatchedMount(mount, source, "--start", "60s")
     device = watched.mount
-    before = watched.holds()
+    before = watched.usage()
     earliest, latest = beginning(device)
-    board = mount.folder / "board"
-    Board(board)
+    log = mount.folder / "log"
+    CallLog(log)
     rule = {"every": every * 1000, "hold": HOLD * 1000, "earliest": earliest, "latest": latest}
-    crowds = Crowds(device, board, rule, seconds)
-    curve: list[Holdings] = []
-    with crowds.at_work(range(WRITERS)):
+    clients = ClientProcesses(device, log, rule, seconds)
+    curve: list[Usage] = []
+    with clients.at_work(range(WRITERS)):
         start = time.monotonic()
         for sample in range(1, SAMPLES + 1):
             time.sleep(max(0.0, start + seconds * sample / SAMPLES - time.monotonic()))
-            curve.append(watched.holds())
-    counts = crowds.told()
+            curve.append(watched.usage())
+    counts = clients.results()
     after = watched.settled(0)
     assert after.descriptors == before.descriptors
     assert max(one.handles for one in curve) <= 2 * (READERS + WRITERS)
     assert abs(after.objects - before.objects) < 500, (before, after)
-    # When the last texts of a ring and as many again have been kept, nothing grows any more.
+    # The daemon caches the texts of two rings; after that nothing may grow.
     assert after.rss - before.rss < 16 << 10, (before, after)
     assert after.rss - curve[1].rss < amount(16, 2) << 10, curve
     assert counts["records"] > 100 * seconds and counts["ends"] and counts["too small"] and counts["refused"]
     tell(
         f"{seconds} s, {READERS} readers, {WRITERS} writers: {dict(counts)}; boot time known to {latest - earliest} ns"
     )
-    for name, holdings in (
+    for name, usage in (
         ("before", before),
         ("after a fifth", curve[0]),
         ("at the end", curve[-1]),
         ("after", after),
     ):
-        tell(f"{name}: {holdings}")
+        tell(f"{name}: {usage}")
 
 
 def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Where each step of the clock and each threshold write is known, every read is the answer after one of them."""
+    """With known clock steps and threshold writes, each read returns the state after one of them."""
     seconds = amount(1, 40)
-    watched = Watched(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "3s")
+    watched = WatchedMount(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "3s")
     device = watched.mount
-    board = Board(mount.folder / "board")
+    log = CallLog(mount.folder / "log")
     time_us = 3_000_000
     oldest = 0
 
     def newest() -> int:
         return (time_us - HOLD) // 1000 if time_us >= HOLD else -1
 
-    board.step_begins(newest(), oldest)
-    board.step_ended()
-    crowds = Crowds(device, mount.folder / "board", {}, seconds)
+    log.step_begins(newest(), oldest)
+    log.step_ended()
+    clients = ClientProcesses(device, mount.folder / "log", {}, seconds)
     draw = random.Random(6)
     steps = 0
-    with crowds.at_work([]):
+    with clients.at_work([]):
         stop = time.monotonic() + seconds
         while time.monotonic() < stop and steps < 60_000:
             steps += 1
             if draw.random() < 0.02:
                 oldest = newest() + 1
-                board.step_begins(newest(), oldest)
+                log.step_begins(newest(), oldest)
                 device.threshold.write_bytes(b"5000")
             else:
                 step = draw.choice((0, 1, 999, 1000, 7003, 50_000, 2_000_000))
                 time_us += step
                 oldest = max(oldest, newest() - RING_SIZE + 1)
-                board.step_begins(newest(), oldest)
+                log.step_begins(newest(), oldest)
                 device.advance(f"{step}us")
-            board.step_ended()
-    counts = crowds.told()
+            log.step_ended()
+    counts = clients.results()
     watched.settled(0)
     assert int(device.control("clock")) == time_us
     assert device.stats()["longterm_records"] == newest() + 1
@@ -217,7 +217,7 @@ def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], t
 
 
 def test_one_descriptor_for_all(mount: Mounts, tell: Callable[[str], None]) -> None:
-    """Threads that read the same descriptor at once get each record, and each but once."""
+    """Threads that read one descriptor at once get each record exactly once."""
     device = mount(scenario(mount.folder, every="1ms"), "--start", "10s")
     expected = device.read_all()
     seen: list[bytes] = []

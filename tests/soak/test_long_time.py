@@ -1,4 +1,4 @@
-"""A month and more of simulated time: the exact records that are to be there, and nothing that overflows or grows."""
+"""A month and more of simulated time: the records are exact, and nothing overflows or grows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
 from tests.mount.support import FRAMES, HEADER, Mounts, newest_first, outcome, pinnerfs, record, scenario
-from tests.soak.holdings import Holdings, Watched
+from tests.soak.usage import Usage, WatchedMount
 
 HOUR = 3600 * 10**6  # µs
 DAY = 24 * HOUR
 HOLD = 400_000
-YEARS = 292  # of 366 days, the most that one step may have; one more is beyond the end
+YEARS = 292  # of 366 days, the longest step; one more step is beyond the end
 YEAR = 366 * DAY
 
 
 def one_task(folder: Path, *phases: str) -> Path:
-    """A scenario whose only task has these phases."""
+    """Write a scenario whose only task has these phases."""
     path = folder / "one.toml"
     tables = ", ".join(f"{{ {phase} }}" for phase in phases)
     task = f'[[task]]\nname = "driver"\nstack = "driver"\nregion = "all"\nphase = [{tables}]\n'
@@ -36,12 +36,12 @@ def one_task(folder: Path, *phases: str) -> Path:
 def test_a_month_on_the_manual_clock(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """However the steps fall, the clock is their sum, and the records are those of a pin each second: no drift."""
+    """With steps of any size the clock is their sum, and one pin a second is recorded without drift."""
     hours = amount(6, 31 * 24)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
     device = watched.mount
     draw = random.Random(31)
-    curve: list[Holdings] = []
+    curve: list[Usage] = []
     now = steps = released = 0
     while now < hours * HOUR:
         longest = draw.choice((1, 10**6, 3600 * 10**6, 7 * 3600 * 10**6))
@@ -53,7 +53,7 @@ def test_a_month_on_the_manual_clock(
         with device.opened() as file:
             assert os.read(file, 4096) == (record(released - 1) if released else b"")
         if now >= hours * HOUR * (len(curve) + 1) // 5:
-            curve.append(watched.holds())
+            curve.append(watched.usage())
     assert device.control("clock") == f"{hours * HOUR}\n"
     assert device.read_all() == newest_first(released, released - 4096)
     assert released == hours * 3600
@@ -83,7 +83,7 @@ def test_arrivals_do_not_drift(
     period: int,
     hours: tuple[int, int],
 ) -> None:
-    """After hours and after a month the pins are those of a period that is exact to the µs."""
+    """After hours and after a month the period of the pins is exact to the µs."""
     end = amount(*hours) * HOUR
     simulation = Simulation(load(one_task(tmp_path, *phases)))
     simulation.advance_to(end)
@@ -91,7 +91,7 @@ def test_arrivals_do_not_drift(
     released = (end - begin - HOLD) // period + 1
     assert (simulation.stats()["pins"], simulation.stats()["releases"]) == (pins, released)
     assert simulation.longterm_pinner().encode() == b"".join(newest_first(released, released - 4096))
-    # 1 µs before its time the next pin is not there, then it is.
+    # The next pin is not there 1 µs before its time.
     simulation.advance_to(begin + pins * period - 1)
     assert simulation.stats()["pins"] == pins
     simulation.advance(1)
@@ -100,7 +100,7 @@ def test_arrivals_do_not_drift(
 
 
 def test_a_rate_does_not_drift(tmp_path: Path, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Arrivals of a rate stay as many as the rate says: within five standard deviations."""
+    """The number of arrivals stays within five standard deviations of the rate."""
     days = amount(1, 31)
     simulation = Simulation(load(one_task(tmp_path, 'for = "8784h", rate = "1/s", hold = "400ms"')))
     simulation.advance(days * DAY)
@@ -115,7 +115,7 @@ def test_a_rate_does_not_drift(tmp_path: Path, amount: Callable[[int, int], int]
 def test_a_month_in_one_step_or_in_many(
     name: str, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """A scenario of the gallery gives the same bytes whichever way it gets there, and its objects do not pile up."""
+    """A scenario gives the same bytes with steps of any size, and its objects do not pile up."""
     hours = amount(6, 31 * 24)
     one, many = Simulation(load(name)), Simulation(load(name))
     one.advance(hours * HOUR)
@@ -136,7 +136,7 @@ def test_a_month_in_one_step_or_in_many(
 
 
 def test_the_end_of_boot_time(mount: Mounts, tell: Callable[[str], None]) -> None:
-    """A manual clock goes as far as a kernel's: there a pin of 292 years is exact, and a step further an error."""
+    """A manual clock reaches the end of a kernel's: a pin of 292 years is exact, and one more step is an error."""
     source = one_task(mount.folder, 'repeat = 1, every = "1s", hold = "400ms"')
     source.write_text(source.read_text().replace("[memory]", 'duration = "1us"\n[memory]', 1))
     device = mount(source)
@@ -146,14 +146,14 @@ def test_the_end_of_boot_time(mount: Mounts, tell: Callable[[str], None]) -> Non
     rest = LAST_MOMENT - (YEARS - 1) * YEAR
     assert outcome(lambda: device.advance(f"{rest + 1}us")) == -errno.EOVERFLOW
     assert device.control("error") == (
-        f"boot time is {(YEARS - 1) * YEAR} us and cannot go on by {rest + 1} us: "
-        f"it ends at {LAST_MOMENT} us (292 years)\n"
+        f"boot time is {(YEARS - 1) * YEAR} us, and {rest + 1} us more is after its end "
+        f"at {LAST_MOMENT} us (292 years)\n"
     )
     assert device.control("clock") == f"{(YEARS - 1) * YEAR}\n"
     device.advance(f"{rest}us")
     done = pinnerfs("ctl", device.path, "advance", "1us")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cannot advance the clock: boot time is 9223372036854775 us and cannot go on by 1 us" in done.stderr
+    assert "cannot advance the clock: boot time is 9223372036854775 us, and 1 us more is after its end" in done.stderr
     assert "Traceback" not in done.stderr
     (device.path / ".pinnerfs" / "do").write_text("release task=driver")
     (newest, oldest) = device.read_all()

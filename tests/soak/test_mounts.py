@@ -1,4 +1,4 @@
-"""Mounts one after the other, and many open files on one of them: nothing stays behind."""
+"""Many mounts in a row, and many open files on one mount: nothing stays behind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pinnerfs.scenario.gallery import gallery
 from tests.mount.support import DEADLINE, Mounts, environment, is_mounted, pinnerfs, record, scenario
-from tests.soak.holdings import Holdings, Watched
+from tests.soak.usage import Usage, WatchedMount
 
 HANDLES = 10_000
-HOLDERS = 4  # processes: an ordinary user may often have 4096 files open in each
+HOLDERS = 4  # processes: an ordinary user can often open only 4096 files in each
 
-# Opens a file so many times; for each line on stdin reads every one of them, and says what came.
+# Opens a file COUNT times. For each line on stdin it reads each descriptor and prints the answers.
 HOLDER = """
 import os, resource, sys
 path, count = sys.argv[1], int(sys.argv[2])
@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 @contextmanager
 def holders(path: Path, processes: int, each: int) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes that each have the file open so many times; at the end they are killed, if they are still there."""
+    """Run processes that each open the file `count` times, and kill the rest at the end."""
     command = [sys.executable, "-c", HOLDER, str(path), str(each)]
     with ExitStack() as stack:
         started: list[subprocess.Popen[str]] = []
@@ -45,13 +45,13 @@ def holders(path: Path, processes: int, each: int) -> Iterator[list[subprocess.P
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """The next line of a holder."""
+    """Return the next line of a process."""
     assert process.stdout is not None
     return process.stdout.readline().rstrip()
 
 
 def read_all(started: list[subprocess.Popen[str]]) -> set[str]:
-    """What the next read of each open file returns, in as many words as there are answers."""
+    """Return the distinct answers to the next read of each open file."""
     for process in started:
         assert process.stdin is not None
         process.stdin.write("\n")
@@ -60,7 +60,7 @@ def read_all(started: list[subprocess.Popen[str]]) -> set[str]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """All processes that were started with this folder for their temporary files."""
+    """Return all processes whose TMPDIR is this directory."""
     mark = f"TMPDIR={folder}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -68,14 +68,14 @@ def processes_of(folder: Path) -> list[str]:
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 found.append(process.name)
         except OSError:
-            continue  # another user's, or gone
+            continue  # belongs to another user, or is gone
     return found
 
 
 def test_mounts_one_after_the_other(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """However often one mounts and unmounts: no process, no file, no mount and no descriptor is left."""
+    """After many mounts and unmounts no process, file, mount or descriptor is left."""
     home = mount.folder / "home"
     home.mkdir()
     more = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")}
@@ -114,12 +114,12 @@ def test_mounts_one_after_the_other(
 
 
 def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """10,000 open files at once, each with a position of its own; closed or killed, none stays in the daemon."""
+    """10,000 open files each keep their position. Closed or killed, none stays in the daemon."""
     rounds = amount(1, 10)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "10s")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "10s")
     device = watched.mount
-    before = watched.holds()
-    curve: list[Holdings] = []
+    before = watched.usage()
+    curve: list[Usage] = []
     pins = 10
     for _ in range(rounds):
         with holders(device.records, HOLDERS, HANDLES // HOLDERS) as started:
@@ -128,7 +128,7 @@ def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int
             device.advance("2s")
             pins += 2
             assert read_all(started) == {str({record(pins - 2)})}
-            # Half of them close what they have, the others are killed.
+            # Half of the processes close their files, and the others are killed.
             for process in started[::2]:
                 assert process.stdin is not None
                 process.stdin.close()
@@ -137,7 +137,7 @@ def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int
     after = watched.settled(0)
     assert {one.descriptors for one in (before, *curve, after)} == {before.descriptors}
     assert abs(after.objects - before.objects) < 200, (before, after)
-    # The first round fetches what is then kept.
+    # The first round fills caches.
     assert curve[-1].rss - curve[1 if rounds > 1 else 0].rss < 2 << 10, curve
     tell(f"{rounds} times {HANDLES} open files, each read twice")
     tell(f"before: {before}; open: {curve[0]}, then {curve[-1]}; after: {after}")
@@ -146,17 +146,17 @@ def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int
 def test_a_reader_that_never_closes(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """It costs nothing while records come, keeps the mount busy, and when it is killed all of it goes."""
+    """A reader that never closes costs nothing and keeps the mount busy; killed, it leaves nothing."""
     rounds = amount(3, 100)
-    watched = Watched(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
+    watched = WatchedMount(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
     device = watched.mount
     with holders(device.records, 1, 3) as started:
-        curve: list[Holdings] = []
+        curve: list[Usage] = []
         for number in range(rounds):
             device.advance("20s")
             assert read_all(started) == {str({record((120 + 20 * number) * 1000 - 400 - number)})}
             curve.append(watched.settled(3))
-        # The first rounds are those in which numpy and Python fetch what they then keep.
+        # numpy and Python fill their caches in the first rounds.
         before, after = curve[1], curve[-1]
         assert after.rss - before.rss < 2 << 10, (before, after)
         assert abs(after.objects - before.objects) < 200, (before, after)

@@ -1,4 +1,4 @@
-"""Memory that runs out for a while: no book of the daemon is wrong without a word."""
+"""Memory runs out for a while: the daemon never shows wrong records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GONE = {errno.ENOTCONN, errno.ECONNABORTED}
 
 
 def test_out_of_memory(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """While memory lacks there are errors; afterwards the books are right, or say that they are not, or are gone."""
+    """Without memory calls fail; afterwards the records are right, or reads fail with EIO, or the daemon is gone."""
     source = scenario(mount.folder, every="1ms", hold="400ms")
     rounds, outcomes, failures = amount(3, 42), Counter[str](), Counter[str]()
     for number in range(rounds):
@@ -35,23 +35,23 @@ def test_out_of_memory(mount: Mounts, amount: Callable[[int, int], int], tell: C
             resource.prlimit(device.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         kind = _judged(device)
         outcomes[kind] += 1
-        device.log.write_text("")  # what is in it is what was to be expected
+        device.log.write_text("")  # remove the expected traceback
         if kind != "died":
             assert pinnerfs("umount", device.path).returncode == 0
-    tell(f"{rounds} times out of memory: {dict(outcomes)}; errors meanwhile: {dict(failures)}; wrong books: 0")
+    tell(f"{rounds} times out of memory: {dict(outcomes)}; errors meanwhile: {dict(failures)}; wrong records: 0")
 
 
 def _judged(device: Mount) -> str:
-    """How a daemon has lived through it."""
+    """Return how a daemon survived."""
     stats = outcome(device.stats)
     if isinstance(stats, int):
         if stats == -errno.EIO:
             assert outcome(device.read_all) == -errno.EIO
             assert "MemoryError" in device.log.read_text()
-            return "said that its books have failed"
+            return "answers EIO"
         assert -stats in GONE and device.gone(), stats
         return "died"
     assert stats["pins"] == int(device.control("clock")) // 1000 + 1
     assert len(device.read_all()) == stats["records_now"] == min(4096, stats["longterm_records"])
     assert stats["longterm_records"] == stats["pins"] - 400
-    return "went on with books that are right"
+    return "has the right records"

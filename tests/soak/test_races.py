@@ -1,4 +1,4 @@
-"""Several at once at one mount point: one wins, each of the others gets a sentence, and nothing lies on top of it."""
+"""Several mounts race for one mount point: one wins, the others get one line, and no mount covers another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOST = "Error: cannot mount on {0}: it is already a mount point (fuse.pinnerfs);
 
 
 def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str]]:
-    """Run a command several times at once. Returns statuses and outputs."""
+    """Run a command several times at once, and return statuses and outputs."""
     command = [sys.executable, "-m", "pinnerfs", *map(str, arguments)]
     pipe = subprocess.PIPE
     running = [
@@ -37,11 +37,11 @@ def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str
     return [(process.returncode, *words) for process, words in zip(running, said, strict=True)]
 
 
-@pytest.mark.parametrize("before", ["an empty folder", "a dead mount"])
+@pytest.mark.parametrize("before", ["an empty directory", "a dead mount"])
 def test_mounts_at_once(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None], before: str
 ) -> None:
-    """Exactly one mount comes of several at once; then exactly one unmount."""
+    """Exactly one of several mounts at once succeeds; then exactly one unmount."""
     source = scenario(mount.folder)
     device = mount.add("mnt")
     rounds, words = amount(1, 40), Counter[str]()

@@ -1,4 +1,4 @@
-"""Readers that open and close at full speed, are killed, or get signals: the daemon keeps nothing of them."""
+"""Readers that open and close at full speed, are killed, or get signals: the daemon keeps no open file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.mount.support import DEADLINE, Mounts, environment, scenario
-from tests.soak.holdings import Watched
+from tests.soak.usage import WatchedMount
 
 PROCESSES, THREADS = 4, 16
 
-# Opens, reads and closes a file in so many threads, for so many seconds.
+# Opens, reads and closes a file in ARGV[2] threads, for ARGV[3] seconds.
 HOPPER = """
 import os, sys, threading, time
 path, end = sys.argv[1], time.monotonic() + float(sys.argv[3])
@@ -28,7 +28,7 @@ for thread in threads:
     thread.start()
 """
 
-# Copies a file to stdout while signals come, 5000 a second.
+# Copies a file to stdout under 5000 signals a second.
 SIGNALLED = """
 import os, signal, sys
 signal.signal(signal.SIGALRM, lambda number, frame: None)
@@ -42,7 +42,7 @@ sys.stdout.buffer.write(b"".join(records))
 
 @contextmanager
 def processes(script: str, *arguments: str | Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Some that run a script; at the end they are killed, if they are still there."""
+    """Run processes with a script, and kill the rest at the end."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     with ExitStack() as stack:
         started = []
@@ -58,32 +58,32 @@ def processes(script: str, *arguments: str | Path) -> Iterator[list[subprocess.P
 def test_what_is_closed_is_soon_gone(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """However many open and close at once, the daemon is never left with files that were closed long ago."""
+    """While many threads open and close, the daemon keeps no file that was closed long ago."""
     seconds = amount(1, 10)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
     most = 0
     with processes(HOPPER, watched.mount.records, str(THREADS), str(seconds)) as hoppers:
         deadline = time.monotonic() + seconds + DEADLINE
         while any(hopper.poll() is None for hopper in hoppers):
             assert time.monotonic() < deadline
-            most = max(most, watched.holds().handles)
+            most = max(most, watched.usage().handles)
         assert [hopper.communicate() for hopper in hoppers] == [(b"", b"")] * PROCESSES
-    # One that each thread has open, one that it has just closed.
+    # Each thread has one file open, and one that it just closed.
     assert 0 < most <= 2 * PROCESSES * THREADS
     watched.settled(0)
     tell(f"{PROCESSES * THREADS} threads open and close for {seconds} s: at most {most} files open in the daemon")
 
 
 def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
-    """Readers killed at any moment of a call leave no open file behind, and nobody else waits for them."""
+    """Readers that are killed during a call leave no open file, and other readers do not wait for them."""
     rounds = amount(2, 40)
-    watched = Watched(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s")
+    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s")
     expected = watched.mount.read_all()
-    before = watched.holds()
+    before = watched.usage()
     for _ in range(rounds):
         with processes(HOPPER, watched.mount.records, str(THREADS), "600") as hoppers:
             deadline = time.monotonic() + DEADLINE
-            while watched.holds().handles < THREADS // 2:
+            while watched.usage().handles < THREADS // 2:
                 assert time.monotonic() < deadline
             for hopper in hoppers:
                 hopper.kill()
@@ -96,7 +96,7 @@ def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int
 def test_signals_do_not_disturb_a_reader(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
-    """A read that a signal meets still returns its record, and none is passed over."""
+    """A read that meets a signal still returns its record, and no record is skipped."""
     rounds = amount(1, 10)
     device = mount(scenario(mount.folder, every="1ms"), "--start", "10s")
     expected = b"".join(device.read_all())

@@ -1,4 +1,4 @@
-"""Scenarios for tests, written as fragments of TOML, and their events as plain rows."""
+"""Scenarios for tests, built from fragments of TOML, and their events as plain rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.limits import Limits
@@ -52,7 +52,7 @@ region = [
 
 
 def task(name: str, *phases: str, **keys: object) -> str:
-    """A [[task]] with these keys, on the region `normal` unless it shares; each phase is an inline table's inside."""
+    """Return a [[task]] with these keys. A phase is the inside of an inline table. `region` is `normal` by default."""
     keys = ({} if "share" in keys else {"region": "normal"}) | keys
     lines = [f"{key} = {value if not isinstance(value, str) else _text(value)}" for key, value in keys.items()]
     tables = ", ".join(f"{{ {phase} }}" for phase in phases)
@@ -64,32 +64,32 @@ def _text(value: str) -> str:
 
 
 def source(*tasks: str, top: str = "", memory: str = MEMORY, stack: str = 'frames = ["who"]') -> str:
-    """The text of a scenario with these tasks."""
+    """Return the text of a scenario with these tasks."""
     head = f'format = 1\nname = "story"\ndescription = "for a test"\n{top}\n'
     return head + memory + f"[stack.s]\n{stack}\n" + "\n".join(tasks)
 
 
 def story(*tasks: str, top: str = "") -> Scenario:
-    """A scenario with these tasks, however many pins a second they are."""
+    """Return a scenario with these tasks, without a limit on pins a second."""
     return parse(source(*tasks, top=top), limits=Limits(rate=1 << 40))
 
 
 def timeline(scenario: Scenario, seed: int = 0) -> Timeline:
-    """The events of a scenario from time 0 on; every stack has a handle of its own."""
+    """Return the timeline of a scenario made by story()."""
     memory = MemoryMap(
         BASE_PFN,
         16384,
         10,
         [
-            Region("normal", BASE_PFN, 8192, Migratetype.Movable, 0),
-            Region("cma", BASE_PFN + 8192, 4096, Migratetype.CMA, 0),
+            FrameRange("normal", BASE_PFN, 8192, Migratetype.Movable, 0),
+            FrameRange("cma", BASE_PFN + 8192, 4096, Migratetype.CMA, 0),
         ],
     )
     return Timeline(scenario, seed, memory, INTRODUCED, StackDepot())
 
 
 def rows(batch: EventBatch) -> list[Row]:
-    """A batch as rows, page by page."""
+    """Return a batch as rows, one for each page."""
     batch = batch.page_by_page()
     columns = (batch.time, batch.kind, batch.pfn, batch.order, batch.handle)
     return [
@@ -99,7 +99,7 @@ def rows(batch: EventBatch) -> list[Row]:
 
 
 def events(line: Timeline, *moments: int, most: int = 1 << 16) -> list[Row]:
-    """Everything that happens up to the last of these moments, asked for up to each of them in turn."""
+    """Return the events up to the last of these moments, taken up to each moment in turn."""
     found: list[Row] = []
     for moment in moments:
         while len(batch := line.take(moment, most)):
@@ -108,5 +108,5 @@ def events(line: Timeline, *moments: int, most: int = 1 << 16) -> list[Row]:
 
 
 def times(found: Iterable[Row], *kinds: Event) -> list[int]:
-    """When events of these kinds happen."""
+    """Return the times of the events of these kinds."""
     return [time for time, kind, *_ in found if kind in kinds]

@@ -1,4 +1,4 @@
-"""Call chains: a stack's own frames between the generation's head and tail."""
+"""Call chains: a stack's own frames between the kernel's head and tail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.page_pinner.generations import ANDROID12_5_10_EARLY, INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.scenario.schema import Stack
 from pinnerfs.workload.callchains import call_chain, full_frame
 
@@ -18,12 +18,12 @@ def symbols(chain: tuple[str, ...]) -> list[str]:
 
 
 def test_own_frames_alone() -> None:
-    """A stack that names neither path nor system call has its own frames only."""
+    """A stack without `via` and `syscall` has only its own frames."""
     assert call_chain(Stack(frames=["b+0x4/0x8", "a+0x4/0x8"]), INTRODUCED) == ("b+0x4/0x8", "a+0x4/0x8")
 
 
 def test_the_slow_path_in_a_system_call() -> None:
-    """The generation supplies the head of the path and the tail of the system call, innermost first."""
+    """The kernel's frames of the pin path come first, those of the system call last."""
     chain = call_chain(Stack(frames=["pin_user_pages", "driver"], via="slow", syscall="ioctl"), INTRODUCED)
     assert symbols(chain) == [
         "__set_page_pinner",
@@ -43,7 +43,7 @@ def test_the_slow_path_in_a_system_call() -> None:
 
 
 def test_the_fast_path() -> None:
-    """The fast path has a head of its own."""
+    """The fast path has a different head."""
     chain = call_chain(Stack(frames=["get_user_pages_fast"], via="fast"), INTRODUCED)
     assert symbols(chain) == [
         "__set_page_pinner",
@@ -54,39 +54,39 @@ def test_the_fast_path() -> None:
     ]
 
 
-def test_the_head_hangs_on_the_generation() -> None:
-    """A later kernel's trace does not hold the function that takes it."""
-    chain = call_chain(Stack(frames=["a"], via="slow"), ANDROID12_5_10_EARLY)
+def test_the_head_depends_on_the_generation() -> None:
+    """A later kernel's trace starts after the function that takes it."""
+    chain = call_chain(Stack(frames=["a"], via="slow"), GENERATIONS["android12-5.10-early"])
     assert symbols(chain)[0] == "try_grab_page"
 
 
 @pytest.mark.parametrize("frame", ["a+0x1/0x2", "a+0x1/0x2 [module]", "CCC+0x0/0x0"])
 def test_a_full_frame_stays_as_it_is(frame: str) -> None:
-    """A frame given in full is not touched."""
+    """A frame with offset and size is kept."""
     assert full_frame(frame) == frame
 
 
 @pytest.mark.parametrize("symbol", ["vb2_qbuf", "__get_user_pages", "x"])
 def test_a_bare_symbol_gets_an_offset(symbol: str) -> None:
-    """A symbol alone gets an offset and a size that are the same each time."""
+    """A bare symbol gets an offset and a size, the same each time."""
     frame = full_frame(symbol)
     assert re.fullmatch(rf"{symbol}\+0x[0-9a-f]+/0x[0-9a-f]+", frame)
     assert full_frame(symbol) == frame
 
 
 def test_the_offset_is_the_same_on_every_machine() -> None:
-    """The offset comes from a hash of the symbol that no run, platform or release changes."""
+    """The offset comes from a hash, which is the same on every platform and Python release."""
     assert full_frame("vb2_qbuf") == "vb2_qbuf+0x74/0x1ec"
 
 
-def test_a_module_stays_behind() -> None:
-    """A module stays behind the symbol's offset, which is that of the symbol without one."""
+def test_a_module_follows_the_offset() -> None:
+    """A module follows the offset and does not change it."""
     assert full_frame("kbase_ioctl [mali_kbase]") == full_frame("kbase_ioctl") + " [mali_kbase]"
 
 
 @given(st.from_regex(r"[a-z_][a-z0-9_]{0,60}", fullmatch=True))
 def test_offsets_are_those_of_code(symbol: str) -> None:
-    """An offset is a multiple of 4 inside of the function, and not its first instruction."""
+    """An offset is a multiple of 4, inside the function and not at its first instruction."""
     offset, size = (int(part, 16) for part in full_frame(symbol).partition("+")[2].split("/"))
     assert 0 < offset < size
     assert offset % 4 == size % 4 == 0

@@ -1,4 +1,4 @@
-"""Live actions: what they are read as, what they are refused for, and the events that they make."""
+"""Live actions: their parsing, their refusals and their events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.kernel.page_pinner.model import Model
 from tests.workload.stories import FREE, GET, PIN, PLAIN_PUT, PUT, UNPIN, Row, events, rows, source, task
 
 NEVER_COMES = 'repeat = 1, every = "8000h", hold = "1s"'
-# 64 frames; the scenario's own holds and the live ones meet on them.
+# Only 64 frames, so that the scenario's own holds and the live ones meet.
 MEMORY = """
 [memory]
 size = "256KiB"
@@ -44,13 +44,15 @@ SCENARIO = parse(
         task("guest", NEVER_COMES, start="8000h", share="quiet", release="put_page"),
         task("leak", 'repeat = 1, every = "8000h"', start="8000h", release="never", pick="scattered"),
         task("two words", NEVER_COMES, start="8000h", release="free"),
+        task("forgetful", NEVER_COMES, start="8000h", release="{ put_user_page = 3, put_page = 1 }"),
+        task("placed", NEVER_COMES, start="8000h", pages=2, pfn=121),
         memory=MEMORY,
     )
 )
 
 
 def new_live() -> Live:
-    """The live pins of a device with which nobody has done anything yet."""
+    """Return a Live without any holds."""
     return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot(), LIMITS.pins)
 
 
@@ -60,13 +62,13 @@ def live() -> Live:
 
 
 def done(live: Live, text: str, now: int = 0) -> list[Row]:
-    """The events that a text makes at once."""
+    """Carry out a text and return its immediate events."""
     live.do(text, now)
     return taken(live, now)
 
 
 def taken(live: Live, until: int, most: int = 1 << 16) -> list[Row]:
-    """The events up to a moment."""
+    """Return the events up to a moment."""
     found: list[Row] = []
     while len(batch := live.take(until, most)):
         found += rows(batch)
@@ -74,7 +76,7 @@ def taken(live: Live, until: int, most: int = 1 << 16) -> list[Row]:
 
 
 def test_a_pin_and_its_release(live: Live) -> None:
-    """A pin takes the task's number of pages in a run of its region; its release comes by itself when the hold ends."""
+    """A pin takes the task's number of pages, side by side. With `hold` the release follows by itself."""
     pinned = done(live, "pin task=quiet hold=5us", 10)
     assert [(time, kind) for time, kind, *_ in pinned] == [(10, GET)] * 3
     pages = [pfn for _, _, pfn, _, _ in pinned]
@@ -85,8 +87,8 @@ def test_a_pin_and_its_release(live: Live) -> None:
     assert live.next_event() is None
 
 
-def test_the_task_says_how(live: Live) -> None:
-    """Flag, region, order and release are those of the task of the scenario."""
+def test_pins_are_those_of_the_task(live: Live) -> None:
+    """Flag, region, order and release are those of the scenario's task."""
     (pin,) = done(live, "pin task=huge")
     assert (pin[1], pin[3]) == (PIN, 2) and 128 <= pin[2] < 144 and pin[2] % 4 == 0
     assert done(live, "release task=huge", 7) == [(7, UNPIN, *pin[2:])]
@@ -95,7 +97,7 @@ def test_the_task_says_how(live: Live) -> None:
 
 
 def test_each_pin_takes_other_pages(live: Live) -> None:
-    """One pin after the other takes the next run, those of one number of pages each by themselves."""
+    """Each pin takes the next run of pages, counted for each number of pages separately."""
     first, second = (done(live, "pin task=quiet pages=4")[0][2] for _ in range(2))
     assert second == first + 4 or (first, second) == (124, 96)
     scattered = [pfn for _, _, pfn, _, _ in done(live, "pin task=leak pages=20")]
@@ -103,7 +105,7 @@ def test_each_pin_takes_other_pages(live: Live) -> None:
 
 
 def test_releases_are_oldest_first(live: Live) -> None:
-    """A release of some pages begins with the oldest pin, also in its middle; a hold that is released early is over."""
+    """A release begins with the oldest pin and can end within a hold. A hold released early does not end again."""
     pages = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet hold=9us\npin task=quiet\npin task=huge")]
     assert [pfn for _, _, pfn, _, _ in done(live, "release task=quiet pages=1", 1)] == pages[:1]
     assert [pfn for _, _, pfn, _, _ in done(live, "release task=quiet pages=3", 2)] == pages[1:4]
@@ -114,10 +116,41 @@ def test_releases_are_oldest_first(live: Live) -> None:
 
 
 def test_the_rest_of_a_hold_ends_in_its_time(live: Live) -> None:
-    """Of a hold that was released in part the rest is released by itself."""
+    """The rest of a hold that was released in part is released at its end."""
     pages = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet hold=9us")]
     done(live, "free task=quiet pages=2", 1)
     assert [(time, pfn) for time, _, pfn, _, _ in taken(live, 9)] == [(9, pages[2])]
+
+
+def test_given_frames(live: Live) -> None:
+    """A task with `pfn` pins from that frame on, for each pin and each number of pages."""
+    for pages in (1, 2, 2, 7):
+        pinned = done(live, f"pin task=placed pages={pages}")
+        assert [pfn for _, _, pfn, _, _ in pinned] == list(range(121, 121 + pages))
+
+
+def released_by(live: Live, texts: list[str]) -> list[Event]:
+    """Carry out texts and return the calls of their releases."""
+    return [kind for text in texts for _, kind, *_ in done(live, text) if kind != GET]
+
+
+def test_a_release_by_weight() -> None:
+    """A live pin of a task with several calls draws one by their weights, the same in every run."""
+    found = released_by(new_live(), ["pin task=forgetful hold=0s"] * 1000)
+    assert len(found) == 1000 and set(found) == {PUT, PLAIN_PUT}
+    assert 200 < found.count(PLAIN_PUT) < 300
+    assert found == released_by(new_live(), ["pin task=forgetful hold=0s"] * 1000)
+
+
+def test_the_call_is_drawn_at_the_pin() -> None:
+    """The n-th pin has the n-th call: by a `release`, in parts, at the end of its hold, or after one by `by=`."""
+    calls = released_by(new_live(), ["pin task=forgetful hold=0s"] * 40)
+    live = new_live()
+    pins = ["pin task=forgetful pages=2"] * 40
+    assert released_by(live, [*pins, *["release task=forgetful pages=1"] * 80]) == [one for one in calls for _ in "ab"]
+    live = new_live()
+    released_by(live, ["pin task=forgetful\nrelease task=forgetful by=unpin_user_page", "pin task=leak"])
+    assert released_by(live, ["pin task=forgetful hold=0s"] * 39) == calls[1:]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +163,13 @@ def test_the_rest_of_a_hold_ends_in_its_time(live: Live) -> None:
     ],
 )
 def test_another_call(live: Live, text: str, kind: Event) -> None:
-    """A release may go by another call than the task's own, and a page may be freed."""
+    """A release can use another call than the task's own, and pages can be freed."""
     (pin,) = done(live, "pin task=leak")
     assert done(live, text, 4) == [(4, kind, *pin[2:])]
 
 
 def test_sharing(live: Live) -> None:
-    """A task that shares pins the pages of the other task's latest live pin, what is left of them."""
+    """A `share` task pins the pages that are left of the owner's latest live hold."""
     done(live, "pin task=quiet")
     owner = [pfn for _, _, pfn, _, _ in done(live, "pin task=quiet pages=5\nrelease task=quiet pages=4")][:5]
     guest = done(live, "pin task=guest hold=1us")
@@ -145,7 +178,7 @@ def test_sharing(live: Live) -> None:
 
 
 def test_ties(live: Live) -> None:
-    """Holds that end together are released in the order of their pins, and one of no time before the next action."""
+    """Holds that end together are released in the order of their pins. A hold of 0 ends before the next action."""
     found = done(live, "pin task=quiet pages=1 hold=5us\npin task=leak\npin task=huge hold=5us")
     assert [kind for _, kind, *_ in found] == [GET, GET, PIN]
     assert [kind for _, kind, *_ in taken(live, 5)] == [PUT, UNPIN]
@@ -153,22 +186,22 @@ def test_ties(live: Live) -> None:
     assert [kind for _, kind, *_ in found] == [GET, PUT, PIN]
 
 
-def test_bounded_pieces(live: Live) -> None:
-    """No more frames are taken at once than asked for, but for a single page."""
+def test_take_is_bounded(live: Live) -> None:
+    """take() returns at most the given number of frames, or a single page."""
     live.do("pin task=huge pages=3 hold=1us", 0)
     assert [len(live.take(0, 8)) for _ in range(3)] == [2, 1, 0]
     assert [len(live.take(1, 1)) for _ in range(4)] == [1, 1, 1, 0]
 
 
-ROOM = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words'"
+TASKS = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words', 'forgetful', 'placed'"
 REFUSED = {
     "": "no action: wanted one of pin, release, free",
     " \n\n": "no action: wanted one of pin, release, free",
     "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free",
-    "\npin": f"line 2: pin has no task: wanted task=..., one of {ROOM}",
-    "pin task=camera": f"line 1: task = 'camera' must be one of {ROOM}",
+    "\npin": f"line 2: pin has no task: wanted task=..., one of {TASKS}",
+    "pin task=camera": f"line 1: task = 'camera' must be one of {TASKS}",
     "pin task=two words": "line 1: pin has 'words': wanted task=..., pages=..., hold=...",
-    "pin task='quiet": 'line 1: "pin task=\'quiet" is quoted wrongly: No closing quotation',
+    "pin task='quiet": 'line 1: "pin task=\'quiet" has wrong quotes: No closing quotation',
     "pin task=quiet order=2": "line 1: pin has 'order=2': wanted task=..., pages=..., hold=...",
     "free task=quiet by=put_page": "line 1: free has 'by=put_page': wanted task=..., pages=...",
     "pin task=quiet task=huge": "line 1: task is there twice: 'quiet' and 'huge'",
@@ -180,6 +213,7 @@ REFUSED = {
     "pin task=quiet pages=262145": "line 1: pages = '262145' must be",
     "pin task=quiet pages=33": "line 1: pages = 33 is more than region 'normal' has room for (32)",
     "pin task=huge pages=5": "line 1: pages = 5 is more than region 'cma' has room for (4)",
+    "pin task=placed pages=8": "line 1: pages = 8 is more than region 'normal' has room for from PFN 121 on (7)",
     "pin task=quiet hold=5": "line 1: hold = '5' must be a number and a unit (us, ms, s, min, h), such as '300ms'",
     "pin task=leak hold=5s": "line 1: hold goes with a task that releases its pages, and task 'leak' never does",
     "pin task=quiet\npin task=guest pages=3": "line 2: task 'guest' shares the pages of task 'quiet': leave out pages",
@@ -187,29 +221,30 @@ REFUSED = {
     "release task=quiet": "line 1: nothing is pinned live for task 'quiet': wanted a `pin task=quiet` before",
     "pin task=quiet\nrelease task=quiet pages=4": "line 2: pages = 4 is more than the 3 that are pinned live for",
     "pin task=quiet\nrelease task=quiet by=never": "line 2: by = 'never' must be one of 'put_user_page', ",
+    "pin task=forgetful hold=0s\n" * 9 + "pin": "line 10: pin has no task",
     "pin task=leak\nrelease task=leak": "line 2: task 'leak' never releases its pages: wanted by=..., such as",
 }
 
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_refusals(live: Live, text: str) -> None:
-    """What cannot be carried out is refused whole, and says in which line what was wanted and what came."""
-    first = "pin task=huge\npin task=quiet\nfree task=quiet\npin task=leak\nfree task=leak"
+    """A text with a bad action is refused as a whole. The message names the line, what was wanted and what came."""
+    first = "pin task=huge\npin task=quiet\nfree task=quiet\npin task=leak\nfree task=leak\npin task=forgetful hold=0s"
     before = done(live, first)
     with pytest.raises(ValueError) as refused:
         live.do(text, 0)
     assert REFUSED[text] in str(refused.value)
     assert "\n" not in str(refused.value)
     assert live.next_event() is None and taken(live, 10**12) == []
-    # Not even the choice of pages goes on.
+    # A refused text does not use up picks or draws either.
     untouched = new_live()
     assert before == done(untouched, first)
-    for more in ("pin task=quiet", "pin task=leak", "pin task=leak pages=7"):
+    for more in ("pin task=quiet", "pin task=leak", "pin task=leak pages=7", *["pin task=forgetful hold=0s"] * 20):
         assert done(live, more) == done(untouched, more)
 
 
-def test_words_are_those_of_a_scenario() -> None:
-    """Times are spelled as in a scenario, words are quoted as in a shell, and empty lines count as lines."""
+def test_actions_are_parsed() -> None:
+    """Times are written as in a scenario, words are quoted as in a shell, and empty lines are skipped but counted."""
     actions = parse_actions("\npin  task='two words' 'hold=1.5 ms'\r\n\n release task=quiet pages=007\n", SCENARIO)
     assert [(one.line, one.verb, one.task.name, one.pages, one.hold, one.by) for one in actions] == [
         (2, "pin", "two words", None, 1500, None),
@@ -217,19 +252,19 @@ def test_words_are_those_of_a_scenario() -> None:
     ]
 
 
-# Of a task: how many pages it pins, by which call, and what releases them.
-OWN = {"quiet": (3, GET, PUT), "huge": (1, PIN, UNPIN), "guest": (0, GET, PLAIN_PUT), "leak": (1, GET, None)}
+# For each task: its number of pages, its pin call, its release call.
+TASK_CALLS = {"quiet": (3, GET, PUT), "huge": (1, PIN, UNPIN), "guest": (0, GET, PLAIN_PUT), "leak": (1, GET, None)}
 
 
 @dataclass
 class Reference:
-    """What the live actions must make of the pages that were seen to be pinned: in plain Python, one page at a time."""
+    """A plain model of the live actions, one page at a time. It is told which pages were picked."""
 
     pinned: list[tuple[str, int | None, list[int]]] = field(default_factory=list)  # task, end, pages
 
     def do(self, now: int, verb: str, name: str, keys: dict[str, Any], picked: Iterator[int]) -> list[tuple[Any, ...]]:
-        """(time, kind, pfn) of each event. KeyError where that cannot be done; `picked` are the pages seen pinned."""
-        pages, own_pin, own_release = OWN[name]
+        """Return (time, kind, pfn) of each event. KeyError if the action must be refused."""
+        pages, own_pin, own_release = TASK_CALLS[name]
         made: list[tuple[Any, ...]] = []
         if verb == "pin":
             latest = [held for task, _, held in self.pinned if task == "quiet"]
@@ -253,21 +288,23 @@ class Reference:
         return made + self.ends(now)
 
     def ends(self, moment: int) -> list[tuple[Any, ...]]:
-        """(time, kind, pfn) of the releases up to a moment."""
+        """Return (time, kind, pfn) of the releases up to a moment."""
         over = [one for one in self.pinned if one[1] is not None and one[1] <= moment]
         self.pinned = [one for one in self.pinned if one not in over]
         return [
-            (end, OWN[name][2], pfn) for name, end, held in sorted(over, key=lambda one: one[1] or 0) for pfn in held
+            (end, TASK_CALLS[name][2], pfn)
+            for name, end, held in sorted(over, key=lambda one: one[1] or 0)
+            for pfn in held
         ]
 
 
-# Much of it at the very moments of the scenario's own events.
+# Often the same moments as those of the scenario's own events.
 TIMES = st.integers(0, 30).map(lambda tenths: 100 * tenths)
 
 
 @st.composite
 def action(draw: st.DrawFn) -> tuple[str, str, dict[str, Any]]:
-    """A verb, a task and keys; some of them cannot be carried out."""
+    """Draw a verb, a task and keys. Some of them must be refused."""
     verb = draw(st.sampled_from(["pin", "pin", "pin", "release", "free"]))
     keys: dict[str, Any] = {}
     if draw(st.booleans()):
@@ -276,17 +313,17 @@ def action(draw: st.DrawFn) -> tuple[str, str, dict[str, Any]]:
         keys["hold"] = draw(TIMES)
     if verb == "release" and draw(st.booleans()):
         keys["by"] = draw(st.sampled_from(["put_page", "put_user_page"]))
-    return verb, draw(st.sampled_from(sorted(OWN))), keys
+    return verb, draw(st.sampled_from(sorted(TASK_CALLS))), keys
 
 
 def text_of(verb: str, name: str, keys: dict[str, Any]) -> str:
-    """An action as it is written."""
+    """Return the text of an action."""
     words = [f"{key}={value}us" if key == "hold" else f"{key}={value}" for key, value in keys.items()]
     return " ".join([verb, f"task={name}", *words])
 
 
 class Spied(Simulation):
-    """Writes down what the books are told."""
+    """A simulation that records the events that reach the accounting."""
 
     def __init__(self, threshold: int) -> None:
         super().__init__(SCENARIO, threshold=threshold)
@@ -308,7 +345,7 @@ class Spied(Simulation):
 def test_live_actions_between_advances_against_the_model(
     steps: list[int | list[tuple[str, str, dict[str, Any]]]], threshold: int
 ) -> None:
-    """Actions between advances give a plain reference's events, behind the scenario's own, and the model's records."""
+    """At equal times live events follow the scenario's own. Events and records are those of the plain models."""
     simulation, reference = Spied(threshold), Reference()
     simulation.advance(0)
     live: list[tuple[Any, ...]] = []
@@ -341,7 +378,8 @@ def test_live_actions_between_advances_against_the_model(
         (elapsed, count, *page) for elapsed, count, _, *page in reversed(model.ring)
     ]
     stats = simulation.stats()
-    assert (stats["pins"], stats["releases"], stats["longterm_records"]) == (model.pins, model.releases, model.records)
+    for name in ("pins", "releases", "longterm_records"):
+        assert stats[name] == model.total(name)
     assert (stats["pinned_now"], stats["pinned_now_in_cma"]) == model.pinned()
 
 
@@ -354,7 +392,7 @@ LARGE = parse(
 
 
 def test_more_pages_than_the_limit() -> None:
-    """Pages pinned live, at once or in one go, are at most as many as the limit says: more are refused whole."""
+    """The limit `pins` bounds the pages that are pinned live at once, and those that one text pins."""
     simulation = Simulation(LARGE)
     pin = "pin task=buffer"
     for text, words in (
@@ -376,8 +414,8 @@ def test_more_pages_than_the_limit() -> None:
     few.do(f"{pin} pages=1")
 
 
-def test_more_live_pins_than_are_kept_track_of() -> None:
-    """There are at most 4096 live pins, until some are released."""
+def test_too_many_live_holds() -> None:
+    """At most 4096 pins are live at once; after a release there is room again."""
     simulation = Simulation(SCENARIO)
     simulation.do("\n".join(["pin task=leak"] * 4096))
     with pytest.raises(PinnerfsError, match="line 1: 4096 pins are live already: wanted a `release` or `free` before"):

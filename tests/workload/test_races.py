@@ -1,4 +1,4 @@
-"""Attribution races: a release and a pin of one page change places."""
+"""Attribution races: a release and a pin of one page swap places."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def raced(events: list[Row], chance: float = 1.0, seed: int = 0) -> list[Row]:
 @pytest.mark.parametrize("release", [PUT, UNPIN, PLAIN_PUT, FREE])
 @pytest.mark.parametrize("apart", [0, 1])
 def test_a_release_and_a_pin(release: Event, apart: int) -> None:
-    """What lies within 1 µs on one page changes places: first the one, then the other, each at the other's moment."""
+    """A release and a pin of one page within 1 µs swap places; the times stay."""
     assert raced([(10, release, 7, 0, 1), (10 + apart, GET, 7, 0, 2)]) == [
         (10, GET, 7, 0, 2),
         (10 + apart, release, 7, 0, 1),
@@ -27,7 +27,7 @@ def test_a_release_and_a_pin(release: Event, apart: int) -> None:
 
 
 def test_a_pin_and_a_release() -> None:
-    """The other way round it is a race, too."""
+    """A pin and a release after it race as well."""
     assert [row[1] for row in raced([(10, PIN, 7, 0, 1), (11, PUT, 7, 0, 0)])] == [PUT, PIN]
 
 
@@ -45,30 +45,30 @@ def test_a_pin_and_a_release() -> None:
     ids=["2 µs apart", "two pages", "two orders", "two pins", "two releases", "alone", "nothing"],
 )
 def test_no_race(events: list[Row]) -> None:
-    """Nothing else races: not what is further apart, on different pages, or of one kind."""
+    """Events that are further apart, on different pages or of the same kind do not race."""
     assert raced(events) == events
 
 
 def test_others_in_between() -> None:
-    """Events of other pages between the two stay where they are."""
+    """Events of other pages between the two stay in place."""
     events = [(10, PUT, 7, 0, 1), (10, GET, 8, 0, 3), (11, PUT, 9, 0, 4), (11, GET, 7, 0, 2)]
     assert raced(events) == [(10, GET, 7, 0, 2), (10, GET, 8, 0, 3), (11, PUT, 9, 0, 4), (11, PUT, 7, 0, 1)]
 
 
 def test_an_event_races_once() -> None:
-    """Of a release between two pins only one meeting is a race."""
+    """An event swaps at most once."""
     events = [(10, GET, 7, 0, 1), (10, PUT, 7, 0, 2), (10, GET, 7, 0, 3), (10, PUT, 7, 0, 4)]
     assert [row[4] for row in raced(events)] == [2, 1, 4, 3]
 
 
 def test_off() -> None:
-    """A chance of 0 leaves everything as it is."""
+    """With a chance of 0 nothing swaps."""
     events: list[Row] = [(10, PUT, 7, 0, 1), (10, GET, 7, 0, 2)] * 100
     assert raced(events, 0.0) == events
 
 
-def test_the_chance_is_kept() -> None:
-    """Of many meetings about the share that is asked for is swapped, whatever the seed is."""
+def test_the_chance() -> None:
+    """The share of swapped pairs is the chance, for any seed."""
     events = [row for at in range(20_000) for row in ((10 * at, PUT, at % 97, 0, 1), (10 * at, GET, at % 97, 0, 2))]
     for seed in (0, 1, (1 << 64) - 1):
         swapped = sum(row[4] == 2 for row in raced(events, 0.1, seed)[::2])
@@ -76,7 +76,7 @@ def test_the_chance_is_kept() -> None:
 
 
 def test_the_seed_decides() -> None:
-    """The same seed swaps the same meetings, another one others."""
+    """The same seed swaps the same pairs; another seed swaps other pairs."""
     events = [row for at in range(200) for row in ((10 * at, PUT, 7, 0, 1), (10 * at, GET, 7, 0, 2))]
     assert raced(events, 0.5, 1) == raced(events, 0.5, 1) != raced(events, 0.5, 2)
 
@@ -85,8 +85,8 @@ def test_the_seed_decides() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Event), st.integers(0, 3), st.integers(0, 1))),
     st.floats(0, 1),
 )
-def test_whatever_races_nothing_is_lost(steps: list[tuple[int, Event, int, int]], chance: float) -> None:
-    """Times stay as they are and in order, and each event still happens, within 1 µs of its time."""
+def test_no_event_is_lost(steps: list[tuple[int, Event, int, int]], chance: float) -> None:
+    """The times stay, and each event still happens within 1 µs of its own time."""
     moments = np.cumsum([step[0] for step in steps], dtype=np.int64).tolist()
     events = [
         (moment, kind, pfn, order, number)

@@ -1,4 +1,4 @@
-"""Which pages a sharing task finds."""
+"""The pages that a `share` task finds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinnerfs.kernel.events import Event
 from pinnerfs.workload.holds import Holds
-from pinnerfs.workload.sharing import OpenHolds, last_above
+from pinnerfs.workload.sharing import EmptyShares, OpenHolds, last_above
 
 INSTANCES = 3
 SHARERS = 5
@@ -17,18 +18,19 @@ Hold = tuple[int, int, int, int]
 
 
 def as_holds(rows: list[Hold]) -> Holds:
-    """Rows as Holds, one instance's behind the other's."""
+    """Return rows as Holds, sorted by instance."""
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
-    return Holds(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3]).by_instance()
+    release = np.full(len(table), Event.put_page, dtype=np.uint8)
+    return Holds(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3], release).by_instance()
 
 
 def current(owned: list[Hold], moment: int, instance: int, inclusive: bool) -> int | None:
-    """The pages of the latest hold of an instance that is in progress, in plain words."""
+    """Return the pages of an instance's latest hold in progress, by looking at all holds."""
     found = None
-    for begin, end, pfn, whose in owned:
+    for begin, end, pfn, owner in owned:
         begun = begin <= moment if inclusive else begin < moment
         over = end <= moment if inclusive else end < moment
-        if whose == instance and begun and not over:
+        if owner == instance and begun and not over:
             found = pfn
     return found
 
@@ -43,30 +45,44 @@ def current(owned: list[Hold], moment: int, instance: int, inclusive: bool) -> i
 def test_each_finds_the_latest_in_progress(
     steps: list[tuple[int, int, int]], asked: list[tuple[int, int]], ends: list[int], inclusive: bool
 ) -> None:
-    """Window by window, whatever is forgotten at a window's end, the answers are those of looking at all holds."""
+    """Window by window, each sharing hold finds the latest hold in progress, or is reported as empty."""
     begins = np.cumsum([step for step, _, _ in steps], dtype=np.int64).tolist()
     owned = [
-        (begin, begin + length, 7 * number, whose)
-        for number, (begin, (_, length, whose)) in enumerate(zip(begins, steps, strict=True))
+        (begin, begin + length, 7 * number, instance)
+        for number, (begin, (_, length, instance)) in enumerate(zip(begins, steps, strict=True))
     ]
     kept = OpenHolds(INSTANCES)
     window = 0
     for until in [*sorted(ends), 1000]:
         kept.add(as_holds([hold for hold in owned if window <= hold[0] < until]))
-        asking = sorted((moment, whose) for moment, whose in asked if window <= moment < until)
-        found = kept.shared(as_holds([(moment, moment + 1, -1, whose) for moment, whose in asking]), inclusive)
-        wanted = [(moment, current(owned, moment, whose % INSTANCES, inclusive), whose) for moment, whose in asking]
+        sharing = sorted((moment, instance) for moment, instance in asked if window <= moment < until)
+        found, empty = kept.share(as_holds([(at, at + 1, -1, instance) for at, instance in sharing]), inclusive)
+        wanted = [(at, current(owned, at, instance % INSTANCES, inclusive), instance) for at, instance in sharing]
         assert sorted(
             zip(found.begin.tolist(), found.pfn[:, 0].tolist(), found.instance.tolist(), strict=True)
         ) == sorted(answer for answer in wanted if answer[1] is not None)
+        assert sorted(empty.tolist()) == [moment for moment, pages, _ in wanted if pages is None]
         kept.forget(until)
         window = max(window, until)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=70), st.data())
 def test_last_above(values: list[int], data: st.DataObject) -> None:
-    """The last place up to each at which a value lies above the bound, or -1."""
+    """last_above() returns the last place up to each at which a value is above the bound, or -1."""
     asked = data.draw(st.lists(st.tuples(st.integers(-1, len(values) - 1), st.integers(-1, 9)), max_size=20))
     places, bounds = (np.array(some, dtype=np.int64) for some in (zip(*asked, strict=True) if asked else ([], [])))
     wanted = [max((at for at in range(place + 1) if values[at] > bound), default=-1) for place, bound in asked]
     assert last_above(np.array(values, dtype=np.int64), places, bounds).tolist() == wanted
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=9), max_size=9), st.lists(st.integers(0, 120), max_size=9))
+def test_empty_shares_are_counted_by_time(windows: list[list[int]], moments: list[int]) -> None:
+    """The count at a moment has the holds up to it, also after earlier ones were forgotten."""
+    empty, added = EmptyShares(), list[int]()
+    for number, window in enumerate(windows):
+        times = [100 * number + time for time in window]
+        empty.add(np.array(times, dtype=np.int64))
+        added += times
+        for moment in sorted(moments):
+            empty.forget(100 * number + moment)
+            assert empty.count(100 * number + moment) == sum(time <= 100 * number + moment for time in added)

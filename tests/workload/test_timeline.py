@@ -1,18 +1,22 @@
-"""All tasks' events in one stream."""
+"""The events of all tasks in one stream."""
 
 from __future__ import annotations
 
 import tracemalloc
+from bisect import bisect_right
 from functools import cache
+from hashlib import sha256
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pinnerfs.kernel.events import Event
 from pinnerfs.scenario.gallery import gallery, load
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
+from pinnerfs.workload.tasks import Stream, random_stream
 from tests.workload.stories import (
     BASE_PFN,
     FREE,
@@ -36,7 +40,7 @@ ONCE = 'repeat = 1, every = "8000h", hold = "5us"'
 
 
 def short(found: list[Row]) -> list[tuple[int, str]]:
-    """Times and names of events alone."""
+    """Return the times and the names of events."""
     return [(time, kind.name) for time, kind, *_ in found]
 
 
@@ -55,13 +59,13 @@ def short(found: list[Row]) -> list[tuple[int, str]]:
     ],
 )
 def test_a_hold_is_a_pin_and_a_release(keys: dict[str, object], pin: object, release: object) -> None:
-    """FOLL_GET, FOLL_PIN and a plain reference have calls of their own, and to release unless the task says how."""
+    """`foll` decides the pin call, and also the release call unless the task names one."""
     found = events(timeline(story(task("a", ONCE, **keys))), SECOND)
     assert [(row[0], row[1]) for row in found] == [(0, pin), (5, release)]
 
 
 def test_a_pin_that_is_never_released() -> None:
-    """With `never` there are pins alone, and nothing is due when they are done."""
+    """With `never` there are only pins, and no event is left after the last one."""
     line = timeline(story(task("a", 'for = "1s", every = "100ms"', release="never"), top='duration = "1s"'))
     assert {row[1] for row in events(line, 100 * SECOND)} == {GET}
     assert line.next_event() is None
@@ -76,7 +80,7 @@ def test_each_page_of_a_hold_has_events() -> None:
 
 
 def test_ties_are_broken_by_the_order_in_the_file() -> None:
-    """At one moment the tasks come in the file's order, an instance after the one before it, its events in sequence."""
+    """At equal times the order is by task in the file, then by instance, then as within the instance."""
     phase = 'repeat = 2, every = "5us", hold = "5us"'
     pause = 'for = "8000h"'
     found = events(timeline(story(task("z", phase, pause, instances=2), task("a", phase, pause, foll="FOLL_PIN"))), 10)
@@ -88,22 +92,22 @@ def test_ties_are_broken_by_the_order_in_the_file() -> None:
 
 
 def test_a_hold_of_0() -> None:
-    """A hold that lasts 0 µs is pinned before it is released."""
+    """A hold of 0 µs is pinned before it is released."""
     found = events(timeline(story(task("a", 'for = "1s", every = "1us", hold = "0us"'))), 50)
     assert [row[1] for row in found] == [GET, PUT] * 51
     assert [row[0] for row in found] == [moment for moment in range(51) for _ in range(2)]
 
 
-def test_what_is_asked_for_includes_its_last_moment() -> None:
-    """Events at the moment itself are taken, those 1 µs later are not."""
+def test_take_includes_the_last_moment() -> None:
+    """take(until) returns the events at `until` but none 1 µs later."""
     line = timeline(story(task("a", 'for = "1s", every = "10us", hold = "3us"')))
     assert short(events(line, 10)) == [(0, "get_user_pages"), (3, "put_user_page"), (10, "get_user_pages")]
     assert line.next_event() == 13
     assert events(line, 12) == []
 
 
-def test_at_most_so_many_frames() -> None:
-    """What is taken in one go touches at most so many frames, or is a single event."""
+def test_take_is_bounded() -> None:
+    """take() returns at most the given number of frames, or a single page."""
     line = timeline(story(task("a", ONCE, pages=4, order=5), task("b", ONCE, pages=4)))
     sizes = []
     while len(batch := line.take(SECOND, 64)):
@@ -128,6 +132,8 @@ MIXED = (
     task("late", 'for = "1s", gap = "1us", hold = { dist = "uniform", min = "1us", max = "99us" }', region="cma"),
     task("leak", 'for = "1s", every = "1ms"', release="never", region="cma"),
     task("free", 'for = "1s", every = "1ms", hold = "1s"', release="free"),
+    task("forgetful", 'for = "1s", rate = "2/ms", hold = "1ms"', release="{ put_user_page = 9, put_page = 1 }"),
+    task("placed", 'for = "1s", every = "1ms", hold = "300us"', pages=4, instances=2, pfn=BASE_PFN),
 )
 SCENARIOS = {
     "mixed": story(*MIXED),
@@ -144,15 +150,15 @@ SCENARIOS = {
 
 @cache
 def at_once(name: str, until: int) -> list[Row]:
-    """All events of one of the scenarios, asked for in one go."""
+    """Return all events of one of the scenarios, taken at once."""
     return events(timeline(SCENARIOS[name]), until, most=1 << 40)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @settings(max_examples=40, deadline=None)
 @given(moments=st.lists(st.integers(0, 60_000), max_size=30), most=st.sampled_from([1, 7, 1000, 1 << 16]))
-def test_how_far_one_advances_makes_no_difference(name: str, moments: list[int], most: int) -> None:
-    """Asked for in any steps and portions, the events are those of one single request, and none comes late or early."""
+def test_steps_make_no_difference(name: str, moments: list[int], most: int) -> None:
+    """Any steps and portions give the events of a single take(), each at its time."""
     line, found = timeline(SCENARIOS[name]), list[Row]()
     for moment in [*sorted(moments), 60_000]:
         step = events(line, moment, most=max(most, 50))
@@ -165,15 +171,15 @@ def test_how_far_one_advances_makes_no_difference(name: str, moments: list[int],
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_times_never_fall(name: str) -> None:
-    """Events come in the order of their times, whatever the windows were in which they were made."""
+    """Events come in the order of their times, across windows."""
     found = at_once(name, 3 * SECOND // 10)
     assert len(found) > 1_000
     assert all(earlier[0] <= later[0] for earlier, later in pairwise(found))
 
 
 @pytest.mark.parametrize("name", gallery())
-def test_the_gallerys_scenarios_in_steps(name: str) -> None:
-    """Each scenario of the gallery has the same events in steps of 100 ms as in one go."""
+def test_gallery_scenarios_in_steps(name: str) -> None:
+    """Each scenario of the gallery has the same records in steps of 100 ms as in one advance."""
     one, other = Simulation(load(name)), Simulation(load(name))
     one.advance("20s")
     for _ in range(200):
@@ -183,12 +189,12 @@ def test_the_gallerys_scenarios_in_steps(name: str) -> None:
 
 
 def of_task(found: list[Row], low: int, high: int) -> list[Row]:
-    """The events on a range of pages, counted from the first one."""
+    """Return the events on a range of pages, counted from the first page."""
     return [row for row in found if low <= row[2] - BASE_PFN < high]
 
 
 def test_adding_a_task_changes_no_other() -> None:
-    """A task's events are the same with other tasks in front of it and behind it."""
+    """A task's events do not depend on the tasks before and after it."""
     watched = task(
         "watched",
         'for = "1s", rate = "1/ms", hold = { dist = "normal", mean = "5ms", sd = "1ms" }',
@@ -202,24 +208,25 @@ def test_adding_a_task_changes_no_other() -> None:
     alone = events(timeline(story(watched)), SECOND)
     among = events(timeline(story(more[0], watched, more[1])), SECOND)
     assert len(among) > 5 * len(alone)
-    assert of_task(among, 0, 8192) == alone
+    # A task's handle follows from its place.
+    assert [row[:4] for row in of_task(among, 0, 8192)] == [row[:4] for row in alone]
 
 
 def test_the_seed_decides() -> None:
-    """One seed gives the same events each time, another one others."""
+    """The same seed gives the same events; another seed gives other events."""
     scenario = story(task("a", 'for = "1s", rate = "1/ms", hold = "1ms"'))
     one, again, other = (events(timeline(scenario, seed), SECOND) for seed in (1, 1, 2))
     assert one == again != other
 
 
 def test_instances_differ() -> None:
-    """Instances of a task draw for themselves."""
+    """Instances of a task draw independently."""
     found = events(timeline(story(task("a", 'for = "1s", rate = "1/s", hold = "1us"', instances=50))), 10 * SECOND)
     assert len(set(times(found, GET))) > 400
 
 
 def test_duration() -> None:
-    """At the end arrivals stop and holds in progress complete; then nothing is due."""
+    """At the scenario's end arrivals stop and holds in progress complete. Then no event is left."""
     scenario = story(
         task("a", 'for = "300ms", every = "10ms", hold = "400ms"', pages=2),
         task("b", 'for = "1s", every = "1ms", hold = "2s"', share="a"),
@@ -234,15 +241,15 @@ def test_duration() -> None:
     assert events(line, 1 << 60) == []
 
 
-def test_a_long_pause_is_passed_over() -> None:
-    """Nothing happens for years, and no work is done for it."""
+def test_a_long_pause_is_skipped() -> None:
+    """Years without events cost no work."""
     line = timeline(story(task("a", 'repeat = 1, every = "1us", hold = "1us"', 'for = "8000h"')))
     year = 8000 * 3600 * SECOND + 1
     assert times(events(line, 20 * year), GET) == [year * number for number in range(20)] + [20 * year]
 
 
-def test_what_is_due_is_known_ahead() -> None:
-    """next_event is the time of the first event, before anything was asked for, and of the next one later."""
+def test_next_event() -> None:
+    """next_event() is the time of the first event, also before the first take(), and later of the next one."""
     line = timeline(story(task("a", ONCE, start="3h"), task("b", ONCE, start="2h")))
     assert line.next_event() == 7200 * SECOND
     assert times(events(line, 7200 * SECOND + 4), GET) == [7200 * SECOND]
@@ -250,12 +257,12 @@ def test_what_is_due_is_known_ahead() -> None:
 
 
 def pins_by(kind: object, found: list[Row]) -> list[tuple[int, int]]:
-    """Time and page of each event of a kind."""
+    """Return time and page of each event of a kind."""
     return [(row[0], row[2]) for row in found if row[1] == kind]
 
 
-def test_sharing_pins_the_very_pages() -> None:
-    """A sharing task pins the pages of the hold that is in progress, compound as they are."""
+def test_sharing_pins_the_same_pages() -> None:
+    """A `share` task pins the pages of the hold in progress, with their order."""
     owner = task("owner", 'for = "1s", every = "100us", hold = "90us"', pages=3, order=2)
     sharer = task("sharer", 'for = "1s", every = "130us", hold = "500us"', share="owner", foll="FOLL_PIN", start="20us")
     found = events(timeline(story(owner, sharer)), 10_000)
@@ -269,7 +276,7 @@ def test_sharing_pins_the_very_pages() -> None:
 
 
 def test_sharing_takes_the_latest_hold() -> None:
-    """Of several holds in progress the one that began last is shared."""
+    """If several holds are in progress, the latest one is shared."""
     owner = task("owner", 'repeat = 3, every = "10us", hold = "100us"', 'for = "1h"')
     sharer = task("sharer", ONCE, share="owner", foll="FOLL_PIN", start="25us")
     found = events(timeline(story(owner, sharer)), 50)
@@ -277,7 +284,7 @@ def test_sharing_takes_the_latest_hold() -> None:
 
 
 def test_sharing_an_earlier_hold_that_lasts() -> None:
-    """When the latest hold is over, an earlier one that is still in progress is shared."""
+    """If the latest hold has ended, an earlier one in progress is shared."""
     hold = '{ dist = "choice", values = ["%s"] }'
     owner = task(
         "owner",
@@ -292,7 +299,7 @@ def test_sharing_an_earlier_hold_that_lasts() -> None:
 
 
 def test_nothing_to_share() -> None:
-    """A hold that finds its owner without one does not take place."""
+    """A hold does not take place if the owner has no hold in progress."""
     owner = task("owner", 'repeat = 1, every = "1h", hold = "10us"', start="100us")
     sharer = task("sharer", 'for = "1s", every = "10us", hold = "1s"', share="owner", foll="FOLL_PIN")
     for tasks, first in (([owner, sharer], 100), ([sharer, owner], 110)):
@@ -301,7 +308,7 @@ def test_nothing_to_share() -> None:
 
 
 def test_sharing_at_the_same_moment() -> None:
-    """What the owner does at the very moment counts when it stands first in the file, and is yet to come otherwise."""
+    """At equal times the order of the tasks in the file decides whether the owner's event comes first."""
     owner = task("owner", 'repeat = 2, every = "10us", hold = "10us"', 'for = "1h"')
     sharer = task("sharer", 'repeat = 3, every = "10us", hold = "1us"', 'for = "1h"', share="owner", foll="FOLL_PIN")
     found = events(timeline(story(owner, sharer)), 100)
@@ -311,8 +318,8 @@ def test_sharing_at_the_same_moment() -> None:
     assert pins_by(PIN, found) == [(10, first), (20, second)]
 
 
-def test_instances_share_in_turn() -> None:
-    """An instance shares with the owner's instance of its number, and begins anew when there are more."""
+def test_instances_share_by_number() -> None:
+    """Instance n shares with the owner's instance n modulo the owner's instances."""
     owner = task("owner", 'repeat = 1, every = "1h", hold = "1h"', instances=2)
     sharer = task("sharer", 'repeat = 1, every = "1h", hold = "1h"', share="owner", foll="FOLL_PIN", instances=5)
     found = events(timeline(story(owner, sharer)), 100)
@@ -321,7 +328,7 @@ def test_instances_share_in_turn() -> None:
 
 
 def test_sharing_pages_that_are_never_released() -> None:
-    """The last pages that were pinned for ever can be shared, long after."""
+    """The latest hold of a task that never releases is shared at any later time."""
     owner = task("owner", 'repeat = 3, every = "10us"', 'for = "8000h"', release="never")
     sharer = task("sharer", ONCE, share="owner", foll="FOLL_PIN", start="100h")
     found = events(timeline(story(owner, sharer)), 101 * 3600 * SECOND)
@@ -329,7 +336,7 @@ def test_sharing_pages_that_are_never_released() -> None:
 
 
 def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
-    """The most memory (bytes) that Python and numpy hold while the events are taken."""
+    """Return the peak memory (bytes) of Python and numpy while the events are taken."""
     tracemalloc.start()
     try:
         line = timeline(scenario)
@@ -364,19 +371,19 @@ def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
     ids=["a storm after an hour of quiet", "sharing what is never released", "4096 instances", "many pages"],
 )
 def test_memory_is_bounded(tasks: list[str], until: int) -> None:
-    """An endless scenario keeps a window of events and a block of holds an instance, and no more."""
+    """An endless scenario keeps one window of events and one block of holds for each instance."""
     assert peak(story(*tasks), until * SECOND) < 64 << 20
 
 
 def test_memory_is_bounded_while_large_buffers_race() -> None:
-    """Races are between pages: a window of them holds no more pages than another one rows."""
+    """With races a window is bounded by its pages, not by its rows."""
     buffers = task("a", 'for = "1h", every = "1ms", hold = "1ms"', pages=4096)
     assert peak(story(buffers, top="race = 1.0"), SECOND) < 64 << 20
 
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 def test_races_are_off_unless_asked_for(chance: float) -> None:
-    """Without `race` each task's release comes before the next pin of the page; with 1.0 all of them change places."""
+    """Without `race` the release comes before the next pin of the page; with race = 1.0 all pairs swap."""
     phase = 'for = "1s", every = "10us", hold = "10us"'
     scenario = story(task("a", phase, region="cma", pages=4096), top=f"race = {chance}")
     line = timeline(scenario)
@@ -387,8 +394,8 @@ def test_races_are_off_unless_asked_for(chance: float) -> None:
 
 @pytest.mark.parametrize("moment", [50_000, *range(99_998, 100_003), 300_000])
 @pytest.mark.parametrize("apart", [0, 1, 2])
-def test_a_race_across_a_windows_end(moment: int, apart: int) -> None:
-    """A release and a pin within 1 µs race, and no others, wherever a window ends (the first one does at 100 ms)."""
+def test_a_race_across_the_end_of_a_window(moment: int, apart: int) -> None:
+    """A release and a pin within 1 µs race, also across the end of a window (the first one ends at 100 ms)."""
     whole: dict[str, object] = {"region": "cma", "pages": 4096}
     scenario = story(
         task("a", f'repeat = 1, every = "8000h", hold = "{moment}us"', **whole),
@@ -397,3 +404,127 @@ def test_a_race_across_a_windows_end(moment: int, apart: int) -> None:
     )
     found = [row[:2] for row in events(timeline(scenario), SECOND) if row[2] == BASE_PFN + 8192]
     assert found[1:3] == [(moment, GET if apart < 2 else PUT), (moment + apart, PUT if apart < 2 else GET)]
+
+
+def test_empty_shares_are_counted() -> None:
+    """Holds that find no pages are counted for their task, up to the given moment."""
+    owner = task("owner", 'repeat = 1, every = "1h", hold = "25us"', start="100us")
+    sharer = task("sharer", 'for = "1s", every = "10us", hold = "1us"', share="owner")
+    late = task("late", 'repeat = 2, every = "10us", hold = "1us"', 'for = "1h"', share="owner", start="105us")
+    line = timeline(story(owner, sharer, late))
+    found: list[int] = []
+    for moment in (0, 99, 100, 119, 130, 10_000, 10_009):
+        events(line, moment)
+        found.append(line.shares_empty(moment)["sharer"])
+    # It finds the pages at 100, 110 and 120 us.
+    assert found == [1, 10, 10, 10, 11, 998, 998]
+    assert line.shares_empty(10_009)["late"] == 0
+    assert "owner" not in line.shares_empty(10_009)
+
+
+WEIGHTED = "{ put_user_page = 2, put_page = 1, free = 1 }"
+
+
+def without_release(found: list[Row]) -> list[tuple[int, bool, int, int, int]]:
+    """Return the rows with the kind of a release left out."""
+    return [(time, kind in (GET, PIN, PLAIN_GET), *rest) for time, kind, *rest in found]  # type: ignore[misc]
+
+
+def test_weights_change_no_other_draw() -> None:
+    """Weights change neither the task's times and pages nor those of a task that shares its pages."""
+    keys: dict[str, object] = {"pages": 3, "pick": "scattered", "instances": 2}
+    phase = 'for = "1s", rate = "1/ms", hold = { dist = "exponential", mean = "2ms" }'
+    guest = task("guest", 'for = "1s", rate = "1/ms", hold = "1ms"', share="a", foll="FOLL_PIN")
+    single = events(timeline(story(task("a", phase, **keys), guest)), SECOND)
+    weighted = events(timeline(story(task("a", phase, release=WEIGHTED, **keys), guest)), SECOND)
+    assert without_release(weighted) == without_release(single)
+    assert pins_by(UNPIN, weighted) == pins_by(UNPIN, single)
+    kinds = [row[1] for row in weighted]
+    assert min(kinds.count(PUT), kinds.count(PLAIN_PUT), kinds.count(FREE)) > 1000
+
+
+def test_all_pages_of_a_hold_are_released_by_one_call() -> None:
+    """The call is drawn for a hold, not for a page."""
+    phase = 'for = "1s", every = "10us", hold = "5us"'
+    found = events(timeline(story(task("a", phase, pages=4, pick="scattered", release=WEIGHTED))), 10_000)
+    released = [row for row in found if row[0] % 10 == 5]
+    by_hold = [{row[1] for row in released[at : at + 4]} for at in range(0, len(released), 4)]
+    assert len(by_hold) == 1000
+    assert {len(calls) for calls in by_hold} == {1} and len(set(map(frozenset, by_hold))) == 3
+
+
+def test_a_forgotten_unpin_leaves_its_mark() -> None:
+    """A hold released by put_page leaves its mark, and the next put_user_page of the page makes a record."""
+    owner = 'for = "10h", every = "1s", hold = "1ms"'
+    scenario = story(
+        task("driver", owner, pfn=BASE_PFN, release="{ put_user_page = 9, put_page = 1 }"),
+        # A plain reference that is dropped by put_user_page: it ends the mark that the driver left.
+        task(
+            "other",
+            'for = "10h", every = "1s", hold = "1us"',
+            pfn=BASE_PFN,
+            foll="none",
+            release="put_user_page",
+            start="500ms",
+        ),
+    )
+    simulation = Simulation(scenario)
+    simulation.advance("1000s")
+    (elapsed,) = {record.ts for record in simulation.records()}
+    assert elapsed == 500_001
+    assert 70 <= simulation.stats()["longterm_records"] <= 130
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.dictionaries(
+        st.sampled_from(["put_user_page", "unpin_user_page", "put_page", "free"]), st.integers(1, 9), min_size=1
+    ),
+    every=st.integers(3, 2000),
+    hold=st.integers(0, 5000),
+    pages=st.integers(1, 3),
+    instances=st.integers(1, 3),
+    pfn=st.none() | st.integers(BASE_PFN, BASE_PFN + 100),
+    window=st.sampled_from([1, 77, 3000, 100_000]),
+    block=st.sampled_from([1, 2, 50, 8192]),
+    moments=st.lists(st.integers(0, 6_000), max_size=4),
+)
+def test_releases_against_a_sequential_model(
+    weights: dict[str, int],
+    every: int,
+    hold: int,
+    pages: int,
+    instances: int,
+    pfn: int | None,
+    window: int,
+    block: int,
+    moments: list[int],
+) -> None:
+    """Windows and blocks of any size: hold n of an instance is released by the n-th call of its stream."""
+    table = ", ".join(f"{call} = {weight}" for call, weight in weights.items())
+    keys = {} if pfn is None else {"pfn": pfn}
+    phase = f'for = "8000h", every = "{every}us", hold = "{hold}us"'
+    one = task("a", phase, pages=pages, instances=instances, release=f"{{ {table} }}", **keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pinnerfs.workload.timeline.FIRST_WINDOW", window)
+        patch.setattr("pinnerfs.workload.timeline.LARGEST_WINDOW", 8 * window)
+        patch.setattr("pinnerfs.workload.arrivals.FIRST_BLOCK", block)
+        patch.setattr("pinnerfs.workload.arrivals.BLOCK_ROWS", block)
+        found = events(timeline(story(one), seed=3), *sorted(moments), 6_000)
+    calls = sorted(Event[call] for call in weights)
+    bounds = [sum(weights[call.name] for call in calls[: number + 1]) for number in range(len(calls))]
+    first = int.from_bytes(sha256(b"a").digest()[:8]) % (8192 // pages)
+    wanted: list[tuple[int, int, int, int, Event, list[int]]] = []
+    for instance in range(instances):
+        rng = random_stream(3, "a", instance, Stream.releases)
+        for number in range(6_000 // every + 1):
+            run = (first + instance + number * instances) % (8192 // pages)
+            start = BASE_PFN + run * pages if pfn is None else pfn + instance * pages
+            held = list(range(start, start + pages))
+            call = calls[0] if len(calls) == 1 else calls[bisect_right(bounds, rng.integers(0, bounds[-1]))]
+            wanted.append((number * every, instance, number, 0, GET, held))
+            wanted.append((number * every + hold, instance, number, 1, call, held))
+    wanted.sort(key=lambda one: one[:4])
+    assert [row[:3] for row in found] == [
+        (time, kind, page) for time, _, _, _, kind, held in wanted if time <= 6_000 for page in held
+    ]

@@ -1,1 +1,1 @@
-"""page_pinner itself: which kernels had it, its accounting, its ring, and the text of its records."""
+"""page_pinner itself: the kernels that had it, its accounting, its ring, and its records as text."""

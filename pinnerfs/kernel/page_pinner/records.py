@@ -1,4 +1,4 @@
-"""The text of a record, to the byte. Imitates `print_page_pinner` of mm/page_pinner.c, early android12-5.10."""
+"""Records as text: printed and parsed. Imitates `print_page_pinner` of mm/page_pinner.c, early android12-5.10."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pinnerfs.kernel.pageflags import Migratetype, page_flag_names
 
 __all__ = ["RING_SIZE", "Record", "parse_records", "record_text"]
 
-RING_SIZE = 4096  # how many there can be
+RING_SIZE = 4096  # records that the kernel keeps
 
 
 @dataclass(frozen=True)
 class Record:
-    """One long-term pin: `ts` is how long it lasted, in µs; `stack` is innermost frame first."""
+    """A long-term pin. `ts` is its duration in µs; `stack` begins with the innermost frame."""
 
     ts: int
     count: int
@@ -27,7 +27,7 @@ class Record:
 
 
 def record_text(record: Record) -> str:
-    """The lines of a record, with the empty line that ends it."""
+    """Return the lines of a record, with the empty line at its end."""
     return (
         f"Page pinned ts {record.ts} us count {record.count}\n"
         f"PFN {record.pfn} Block {record.block} type {record.migratetype.name} "
@@ -35,9 +35,7 @@ def record_text(record: Record) -> str:
     )
 
 
-# A device has few stacks and fewer flags: what they look like is kept.
-
-
+# A device has few different flags and stacks: keep their text.
 @lru_cache(maxsize=1024)
 def _flags_text(flags: int) -> str:
     return f"{flags:#x}({page_flag_names(flags)})"
@@ -55,9 +53,9 @@ _HEAD = re.compile(
 
 
 def parse_records(text: str) -> list[Record]:
-    """The records of a text, newest first, as the file has them. ValueError where a part of it is no record."""
+    """Return the records of the text of `longterm_pinner`, newest first. Raise ValueError for other text."""
     if text and not text.endswith("\n\n"):
-        raise ValueError(f"the text does not end in an empty line: {text[-80:]!r}")
+        raise ValueError(f"the text does not end with an empty line: {text[-80:]!r}")
     return [_record(part) for part in text.split("\n\n")[:-1]]
 
 
@@ -65,7 +63,7 @@ def _record(text: str) -> Record:
     match = _HEAD.match(text)
     frames = text[match.end() :].split("\n") if match else []
     if match is None or frames[0] or not all(frame.startswith(" ") for frame in frames[1:]):
-        raise ValueError(f"wanted a record, but this came: {text!r}")
+        raise ValueError(f"not a record: {text!r}")
     return Record(
         ts=int(match["ts"]),
         count=int(match["count"]),

@@ -9,7 +9,7 @@ from pinnerfs.kernel.page_pinner.records import RING_SIZE
 
 __all__ = ["RECORD", "Ring"]
 
-# One record as it is taken at release; PFN and flags are those of a compound page's head.
+# A record as it is taken at the release. PFN and flags are those of a compound page's head.
 RECORD = np.dtype(
     [
         ("elapsed", np.int64),  # µs
@@ -23,9 +23,9 @@ RECORD = np.dtype(
 
 
 class Ring:
-    """4096 slots, of which the newest `filled` hold records; one record more overwrites the oldest.
+    """4096 slots, of which `filled` hold records. A further record overwrites the oldest.
 
-    `appended` counts all records that there have ever been: the one at `position` is number `appended - position`.
+    `appended` counts all records since the start: the one at `position` is number `appended - position`.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Ring:
         self.overwritten = 0
 
     def append(self, records: npt.NDArray[np.void]) -> None:
-        """Add records (dtype RECORD), oldest first."""
+        """Add records (dtype RECORD), the oldest first."""
         new = len(records)
         self.overwritten += max(0, self.filled + new - RING_SIZE)
         kept = records[-RING_SIZE:]
@@ -45,7 +45,7 @@ class Ring:
         self.filled = min(RING_SIZE, self.filled + new)
 
     def newest(self, position: int) -> np.void | None:
-        """The record `position` places behind the newest one as the ring stands now, or None at an empty slot."""
+        """Return the record `position` places after the newest one, or None for an empty slot."""
         if position >= self.filled:
             return None
         record: np.void = self._slots[(self.appended - 1 - position) % RING_SIZE]

@@ -1,4 +1,4 @@
-"""The books at the ends of the kernel's types: s64 for times, int for the count of a page."""
+"""The accounting at the limits of the kernel's types: s64 for times, int for a page's count."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.longterm import Pinner
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import MemoryMap, Region
+from pinnerfs.kernel.pages import FrameRange, MemoryMap
 from tests.kernel.page_pinner.model import Model, Row
 
 PIN, UNPIN, FREE = Event.pin_user_pages, Event.unpin_user_page, Event.free
 LAST = (1 << 63) - 1
 LARGEST, SMALLEST = (1 << 31) - 1, -(1 << 31)  # of an int
-REGIONS = [Region("all", 0, 1024, Migratetype.Movable, 0)]
+REGIONS = [FrameRange("all", 0, 1024, Migratetype.Movable, 0)]
 
-# One long run of pages, pages far from each other, and a compound page: an engine may treat each in a way of its own.
+# Neighbouring pages, pages far apart, and a compound page: segments differ for each.
 SHAPES: dict[str, tuple[int, Sequence[int]]] = {
-    "a run": (0, range(64)),
+    "neighbours": (0, range(64)),
     "single pages": (0, range(0, 512, 64)),
     "a compound page": (6, (64,)),
 }
 shapes = pytest.mark.parametrize(("order", "heads"), SHAPES.values(), ids=SHAPES)
 
 
-def books(threshold: int) -> Pinner:
+def new_pinner(threshold: int) -> Pinner:
     return Pinner(MemoryMap(0, 1024, 10, REGIONS), INTRODUCED, threshold)
 
 
 def rows(order: int, heads: Sequence[int], *calls: tuple[int, Event]) -> list[Row]:
-    """These calls, as (time, event), each for all pages of a shape."""
+    """Return these calls, given as (time, event), for all pages of a shape."""
     return [(time, event, head, order, 1) for time, event in calls for head in heads]
 
 
 def recorded(pinner: Pinner, field: str) -> list[int]:
-    """A field of all records, newest first."""
+    """Return a field of all records, newest first."""
     found = []
     for position in range(pinner.ring.filled):
         row = pinner.ring.newest(position)
@@ -49,9 +49,9 @@ def recorded(pinner: Pinner, field: str) -> list[int]:
 @shapes
 @pytest.mark.parametrize("at_once", [True, False])
 def test_times_up_to_the_last(order: int, heads: Sequence[int], at_once: bool) -> None:
-    """Pins from 0 to 2**63 - 1 µs and close to it: what is recorded is what plain numbers give."""
+    """Elapsed times between 0 and 2**63 - 1 µs are exact."""
     for threshold in (-(1 << 63), -1, 0, 3, LAST - 1, LAST):
-        pinner, model = books(threshold), Model(0, 1024, REGIONS, INTRODUCED, threshold)
+        pinner, model = new_pinner(threshold), Model(0, 1024, REGIONS, INTRODUCED, threshold)
         calls = [(0, PIN), (LAST - 7, UNPIN), (LAST - 7, PIN), (LAST - 3, UNPIN), (LAST - 3, PIN), (LAST, UNPIN)]
         calls += [(LAST, PIN), (LAST, UNPIN)]
         batches = [calls] if at_once else [[call] for call in calls]
@@ -64,9 +64,9 @@ def test_times_up_to_the_last(order: int, heads: Sequence[int], at_once: bool) -
 @shapes
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_longest_pin(order: int, heads: Sequence[int], at_once: bool) -> None:
-    """A pin of 2**63 - 1 µs lasted longer than any threshold but that very one."""
+    """A pin of 2**63 - 1 µs is longer than every other threshold."""
     for threshold, count in ((LAST - 1, len(heads) << order), (LAST, 0)):
-        pinner = books(threshold)
+        pinner = new_pinner(threshold)
         for batch in [[(0, PIN), (LAST, UNPIN)]] if at_once else [[(0, PIN)], [(LAST, UNPIN)]]:
             pinner.apply(EventBatch.of(rows(order, heads, *batch)))
         assert recorded(pinner, "elapsed") == [LAST] * count
@@ -75,8 +75,8 @@ def test_the_longest_pin(order: int, heads: Sequence[int], at_once: bool) -> Non
 @shapes
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_count_overflows_as_an_int_does(order: int, heads: Sequence[int], at_once: bool) -> None:
-    """After 2147483647 comes -2147483648, as with the kernel's atomic_inc; a free makes it 0."""
-    pinner = books(-1)
+    """2147483647 is followed by -2147483648, as with atomic_inc. A free sets the count to 0."""
+    pinner = new_pinner(-1)
     pinner.state.count[:] = LARGEST - 1
     calls = [(1, PIN), (2, PIN), (3, UNPIN)]
     for batch in [calls] if at_once else [[call] for call in calls]:
@@ -86,12 +86,12 @@ def test_the_count_overflows_as_an_int_does(order: int, heads: Sequence[int], at
     assert not pinner.state.count[[head + frame for head in heads for frame in range(1 << order)]].any()
 
 
-def test_a_release_takes_nothing_off_a_negative_count() -> None:
-    """Only a positive count falls, as with the kernel's atomic_dec_if_positive."""
+def test_a_release_leaves_a_negative_count() -> None:
+    """Only a positive count falls, as with atomic_dec_if_positive."""
     for order, heads in SHAPES.values():
-        for start, first in ((LARGEST, SMALLEST), (SMALLEST, SMALLEST + 1), (-5, -4)):
+        for start, first in ((LARGEST, SMALLEST), (SMALLEST, SMALLEST + 1), (-5, -4), (-1, 0)):
             for at_once in (True, False):
-                pinner = books(-1)
+                pinner = new_pinner(-1)
                 pinner.state.count[:] = start
                 calls = [(1, PIN), (2, UNPIN), (3, PIN), (4, UNPIN)]
                 for batch in [calls] if at_once else [[call] for call in calls]:

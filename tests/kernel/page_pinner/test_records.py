@@ -1,13 +1,15 @@
-"""The text of a record, to the byte."""
+"""Records as text: printed to the byte, and parsed."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pinnerfs.kernel.page_pinner.records import Record, record_text
+from pinnerfs import Simulation, load
+from pinnerfs.kernel.page_pinner.records import Record, parse_records, record_text
 from pinnerfs.kernel.pageflags import Migratetype
 
-# The record of the spec.
 SAMPLE = """\
 Page pinned ts 76953865787 us count 1
 PFN 9856945 Block 9625 type Movable Flags 0x8000000000080014(uptodate|lru|swapbacked)
@@ -52,7 +54,7 @@ def record(flags: int = 0, migratetype: Migratetype = Migratetype.Movable, stack
 
 
 def test_the_sample_record() -> None:
-    """The record of the spec comes out byte for byte."""
+    """A record of a device is printed byte for byte, and parsed."""
     sample = Record(
         ts=76953865787,
         count=1,
@@ -63,6 +65,7 @@ def test_the_sample_record() -> None:
         stack=STACK,
     )
     assert record_text(sample) == SAMPLE
+    assert parse_records(SAMPLE) == [sample]
 
 
 @pytest.mark.parametrize(
@@ -77,27 +80,71 @@ def test_the_sample_record() -> None:
     ],
 )
 def test_flags(flags: int, shown: str) -> None:
-    """Flags are printed in hex with their names in the kernel's order, the zone without one."""
+    """Flags are in hex, with names in the kernel's order. The zone has no name."""
     assert record_text(record(flags)).splitlines()[1] == f"PFN 1025 Block 1 type Movable Flags {shown}"
 
 
 def test_no_flags() -> None:
-    """No named flag prints an empty pair of brackets; unlike C's, the kernel's %#lx of 0 has its 0x."""
+    """Without a named flag the brackets are empty. Unlike C's, the kernel's %#lx of 0 has 0x."""
     assert record_text(record()).splitlines()[1] == "PFN 1025 Block 1 type Movable Flags 0x0()"
 
 
 @pytest.mark.parametrize("migratetype", Migratetype)
 def test_migratetypes(migratetype: Migratetype) -> None:
-    """Each migratetype is printed by its own name."""
+    """Each migratetype has its name."""
     assert f" type {migratetype.name} Flags " in record_text(record(migratetype=migratetype))
 
 
 def test_a_frame_of_a_module() -> None:
-    """A module stands in brackets behind its symbol, after exactly one leading space on the line."""
+    """A frame has one leading space, and its module in brackets after the symbol."""
     text = record_text(record(stack=("kbase_ioctl+0x10/0x80 [mali_kbase]",)))
     assert text.endswith("()\n kbase_ioctl+0x10/0x80 [mali_kbase]\n\n")
 
 
 def test_a_record_without_a_stack() -> None:
-    """The empty line ends a record that has no frames, too."""
+    """A record without frames ends with the empty line, too."""
     assert record_text(record()).endswith("()\n\n")
+
+
+FRAMES = st.from_regex(r"[a-z_]{1,20}(\+0x[0-9a-f]{1,3}/0x[0-9a-f]{1,3})?( \[[a-z]{1,8}\])?", fullmatch=True)
+RECORDS = st.builds(
+    Record,
+    ts=st.integers(-(1 << 63), (1 << 63) - 1),
+    count=st.integers(-(1 << 31), (1 << 31) - 1),
+    pfn=st.integers(0, 1 << 52),
+    block=st.integers(0, 1 << 42),
+    migratetype=st.sampled_from(Migratetype),
+    flags=st.integers(0, (1 << 64) - 1),
+    stack=st.lists(FRAMES, max_size=16).map(tuple),
+)
+
+
+@given(st.lists(RECORDS, max_size=5))
+def test_round_trip(records: list[Record]) -> None:
+    """Any records are parsed from their text as they were."""
+    assert parse_records("".join(map(record_text, records))) == records
+
+
+def test_a_whole_file() -> None:
+    """The text of a scenario's longterm_pinner gives the simulation's records."""
+    simulation = Simulation(load("camera-stall"))
+    simulation.advance("60s")
+    records = parse_records(simulation.longterm_pinner())
+    assert records and records == list(simulation.records())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n", "does not end with an empty line: '\\n'"),
+        ("Page pinned ts 1 us count 1\n", "does not end with an empty line: 'Page pinned ts 1 us count 1"),
+        ("Page pinned ts 1 us count 1\n\n", "not a record: 'Page pinned ts 1 us count 1'"),
+        (record_text(record(stack=("a",))).replace(" a", "a"), "not a record"),
+        (record_text(record()).replace(")", ")x"), "not a record"),
+    ],
+)
+def test_other_text(text: str, message: str) -> None:
+    """A text that is cut, or is something else, is refused with that text."""
+    with pytest.raises(ValueError) as refused:
+        parse_records(text)
+    assert message in str(refused.value)

@@ -14,14 +14,14 @@ from pinnerfs.kernel.page_pinner.ring import RECORD, Ring
 
 
 def records(first: int, count: int) -> npt.NDArray[np.void]:
-    """Records whose elapsed times count up from `first`."""
+    """Return records whose elapsed times count up from `first`."""
     rows = np.zeros(count, dtype=RECORD)
     rows["elapsed"] = np.arange(first, first + count)
     return rows
 
 
 def contents(ring: Ring) -> list[int]:
-    """The elapsed times of the records, newest first, read one after the other until an empty slot."""
+    """Return the elapsed times of the records, newest first, up to an empty slot."""
     found: list[int] = []
     while (row := ring.newest(len(found))) is not None:
         found.append(int(row["elapsed"]))
@@ -29,21 +29,21 @@ def contents(ring: Ring) -> list[int]:
 
 
 def test_an_empty_ring() -> None:
-    """A ring without records has an empty slot at every position."""
+    """Without records every position is an empty slot."""
     ring = Ring()
     assert [ring.newest(position) for position in (0, 1, RING_SIZE - 1, RING_SIZE, 1 << 40)] == [None] * 5
 
 
 def test_newest_first() -> None:
-    """Position 0 is the record that came last."""
+    """Position 0 is the latest record."""
     ring = Ring()
     ring.append(records(0, 3))
     ring.append(records(3, 2))
     assert contents(ring) == [4, 3, 2, 1, 0]
 
 
-def test_what_is_recorded_meanwhile_shifts_the_rest() -> None:
-    """A position counts from the newest record as the ring stands now."""
+def test_new_records_shift_the_rest() -> None:
+    """A position always counts from the newest record."""
     ring = Ring()
     ring.append(records(0, 3))
     first = ring.newest(1)
@@ -53,7 +53,7 @@ def test_what_is_recorded_meanwhile_shifts_the_rest() -> None:
     assert again is not None and again["elapsed"] == 1
 
 
-def test_there_is_no_position_beyond_the_last() -> None:
+def test_the_last_position() -> None:
     """A full ring ends after 4096 records."""
     ring = Ring()
     ring.append(records(0, RING_SIZE))
@@ -62,8 +62,8 @@ def test_there_is_no_position_beyond_the_last() -> None:
     assert ring.overwritten == 0
 
 
-def test_more_at_once_than_there_are_slots() -> None:
-    """Of 10000 records in one go the newest 4096 stay, and 5904 count as overwritten."""
+def test_more_records_at_once_than_slots() -> None:
+    """Of 10000 records at once the newest 4096 stay, and 5904 count as overwritten."""
     ring = Ring()
     ring.append(records(0, 10_000))
     assert contents(ring) == list(range(9_999, 5_903, -1))
@@ -71,7 +71,7 @@ def test_more_at_once_than_there_are_slots() -> None:
 
 
 def test_clearing() -> None:
-    """A cleared ring is empty, starts at slot 0 again, and nothing of it counts as overwritten."""
+    """A cleared ring is empty, and its records do not count as overwritten."""
     ring = Ring()
     ring.append(records(0, 4_000))
     ring.clear()
@@ -83,8 +83,8 @@ def test_clearing() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.none() | st.integers(0, 10) | st.integers(RING_SIZE - 3, RING_SIZE + 3) | st.integers(0, 9_000)))
-def test_any_appends_are_those_of_a_deque(steps: list[int | None]) -> None:
-    """Any sequence of appends and clears leaves what a deque of 4096 holds."""
+def test_any_appends_and_clears(steps: list[int | None]) -> None:
+    """Any appends and clears leave what a deque of 4096 holds."""
     ring, model, overwritten, next_one = Ring(), deque[int](maxlen=RING_SIZE), 0, 0
     for step in steps:
         if step is None:

@@ -1,0 +1,85 @@
+"""The list of commands, and the group that finds and imports them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, cast
+
+import click
+
+from pinnerfs import __version__
+from pinnerfs.errors import BAD_INPUT
+
+__all__ = ["COMMANDS", "HELP_OPTIONS", "commands"]
+
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+# One line of --help for each, so that --help need not import them.
+COMMANDS = {
+    "check": "Validate scenarios.",
+    "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters.",
+    "dump": "Print longterm_pinner as a mount of SCENARIO would show it, without mounting.",
+    "list": "Print the scenarios that come with pinnerfs, one per line.",
+    "mount": "Mount a fake debugfs that plays SCENARIO.",
+    "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
+    "show": "Describe a scenario: its memory, its tasks and its expectations.",
+    "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
+}
+
+
+class _Commands(click.Group):
+    """A group whose command NAME is in the module `pinnerfs.cli.NAME`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]  # `list` is a module here
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"pinnerfs.cli.{cmd_name}")
+        return cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command. `SCENARIO MOUNTPOINT -o OPTIONS` is how mount.fuse, the generic mount helper, calls us."""
+        name = args[0]
+        if name in COMMANDS:
+            return super().resolve_command(ctx, args)
+        if any(word.startswith("-o") for word in args[1:]):
+            from pinnerfs.cli.mount_options import helper
+
+            return "", helper, args
+        near = get_close_matches(name, COMMANDS, n=1)
+        nearest = f"; did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"no command {name!r}: wanted one of {', '.join(COMMANDS)}{nearest}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings=HELP_OPTIONS,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
+@click.version_option(__version__, prog_name="pinnerfs", message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """Mount a fake debugfs with Android's page_pinner files, to test scripts and tools without a device.
+
+    \b
+    Example:
+      mkdir -p /tmp/d
+      pinnerfs mount camera-stall /tmp/d --start 60s
+      cat /tmp/d/page_pinner/longterm_pinner | head -n 18
+      pinnerfs umount /tmp/d
+    """
+    if context.invoked_subcommand is None:
+        with suppress(OSError):
+            click.echo(context.get_help(), err=True)
+        context.exit(BAD_INPUT)

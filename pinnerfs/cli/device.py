@@ -1,0 +1,141 @@
+"""The options of a fake device, which `mount` and `run` share, and the daemon that they make."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import click
+
+from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.options import TIME, limit, seed, threshold
+from pinnerfs.clock import Clock, ManualClock, RealClock
+from pinnerfs.daemon.daemon import Daemon
+from pinnerfs.debugfs.device import Device
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.scenario.gallery import load
+from pinnerfs.scenario.limits import Limits
+from pinnerfs.simulation import Simulation
+from pinnerfs.trace import LAYERS, SimulationTrace, choose
+
+__all__ = ["DeviceOptions", "device"]
+
+
+class _Layers(click.ParamType[tuple[str, ...]]):
+    """Names of layers, separated by commas; or by colons, because mount(8) splits at commas."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(value.replace(":", ",").split(","))
+        for name in names:
+            if name not in LAYERS:
+                self.fail(f"{name!r} is not one of {', '.join(map(repr, LAYERS))}", param, ctx)
+        return names
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The options of a fake device; a field for each option of `device`."""
+
+    clock_name: str
+    speed: float | None
+    start: int
+    seed: int | None
+    threshold: int | None
+    kernel: str
+    limits: Limits
+    log_file: str | None
+    verbose: bool
+    trace: tuple[str, ...]
+
+    def simulation(self, scenario: str, *, foreground: bool = False) -> Simulation:
+        """Load the scenario and return its simulation at time 0.
+
+        PinnerfsError if it cannot be played, or the options contradict each other.
+        """
+        if (self.verbose or self.trace) and self.log_file is None and not foreground:
+            option = "--verbose" if self.verbose else "--trace"
+            raise PinnerfsError(f"{option} needs --log FILE: a daemon in the background has no stderr", BAD_INPUT)
+        if self.speed is not None and math.isnan(self.speed):
+            # FloatRange accepts it: it compares false with every bound.
+            raise PinnerfsError("--speed must be a number above 0, not nan", BAD_INPUT)
+        if self.speed is not None and self.clock_name == "manual":
+            wanted = "goes with --clock real: a manual clock does not run"
+            raise PinnerfsError(f"--speed {self.speed:g} {wanted}", BAD_INPUT)
+        traced = {"engine", "scenario"} & {*self.trace}
+        return Simulation(
+            load(scenario, self.limits),
+            seed=self.seed,
+            threshold=self.threshold,
+            kernel=self.kernel,
+            limits=self.limits,
+            observer=SimulationTrace() if traced else None,
+        )
+
+    def daemon(
+        self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
+    ) -> Daemon:
+        """Return the daemon that mounts the simulation, at the time of --start."""
+        manual = self.clock_name == "manual"
+        clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
+        choose(self.verbose, self.trace)
+        daemon = Daemon(
+            Device(simulation, clock),
+            simulation.generation,
+            mountpoint,
+            allow_other=allow_other,
+            cover=cover,
+            log_file=None if self.log_file is None else os.path.abspath(self.log_file),
+        )
+        simulation.advance_to(self.start)  # after Daemon has opened the log
+        return daemon
+
+
+_OPTIONS = (
+    click.option(
+        "--clock",
+        "clock_name",
+        type=click.Choice(["real", "manual"]),
+        default="real",
+        show_default=True,
+        help="real: time passes by itself. manual: time passes by `pinnerfs ctl MOUNTPOINT advance`.",
+    ),
+    click.option(
+        "--speed",
+        type=click.FloatRange(0, 1000, min_open=True),
+        metavar="X",
+        help="Let a real clock run X times as fast.",
+    ),
+    click.option("--start", type=TIME, default=0, metavar="TIME", help="Play the scenario up to TIME before mounting."),
+    seed,
+    threshold,
+    kernel,
+    limit,
+    click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
+    click.option("--verbose", is_flag=True, help="Also log what users do to the device."),
+    click.option(
+        "--trace",
+        type=_Layers(),
+        default=(),
+        metavar="LAYER[,LAYER]...",
+        help="Log each step of these layers: fuse (requests and answers), engine (the accounting), scenario (events).",
+    ),
+)
+
+
+def device(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a fake device; it gets them as one argument `device`."""
+
+    @functools.wraps(command)
+    def gather(**values: Any) -> None:
+        chosen = DeviceOptions(**{field.name: values.pop(field.name) for field in fields(DeviceOptions)})
+        command(device=chosen, **values)
+
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), gather)

@@ -1,0 +1,88 @@
+"""Run a click command as a program: standard files, errors and the exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["launch", "say"]
+
+_exit = os._exit  # the tests replace it
+
+
+def launch(command: click.Command, name: str) -> None:
+    """Run a command and exit. An expected error is one line on stderr and a non-zero status."""
+    # As other tools do: `pinnerfs dump ... | head` ends in silence.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        _open_standard_files()
+        _guard_stdout()
+        result = command.main(prog_name=name, standalone_mode=False)
+        status = result if isinstance(result, int) else 0
+    except PinnerfsError as error:
+        say(f"Error: {error}")
+        status = error.exit_status
+    except click.UsageError as error:
+        say(f"Error: {_with_hint(error, name)}")
+        status = BAD_INPUT
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        say(f"Error: {where}{error.strerror or error}")
+        status = 1
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 0
+    # At once: taking apart all that was imported takes longer than many a command. click.echo has flushed.
+    _exit(status)
+
+
+def _open_standard_files() -> None:
+    """Make sure that 0, 1 and 2 are open: else Python and libfuse would print into the next file that is opened."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output that raises PinnerfsError where a write fails."""
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise PinnerfsError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _guard_stdout() -> None:
+    """Replace sys.stdout: the errors of the original show at the interpreter's exit, or have no file name.
+
+    With PYTHONUNBUFFERED the original also loses what a full disk takes only a part of.
+    """
+    stdout = sys.__stdout__
+    if stdout is None or stdout is not sys.stdout:
+        return  # its descriptor was closed from the start, or a test has replaced it
+    guarded = io.BufferedWriter(_StandardOutput(stdout.fileno(), "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(guarded, encoding=stdout.encoding, errors=stdout.errors)
+
+
+def say(message: str) -> None:
+    """Print one line on stderr, and go on if that fails."""
+    with suppress(OSError):
+        click.echo(in_a_line(message), err=True)
+
+
+def _with_hint(error: click.UsageError, name: str) -> str:
+    command = name if error.ctx is None else error.ctx.command_path
+    message = re.sub(r"(?<!\.)\.$", "", error.format_message())
+    return f"{message} (see '{command} --help')"

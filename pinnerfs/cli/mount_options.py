@@ -1,0 +1,100 @@
+"""Mounting with options as mount(8) writes them: `SCENARIO MOUNTPOINT -o OPTION,OPTION`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from pinnerfs.cli.commands import HELP_OPTIONS
+from pinnerfs.cli.mount import mount
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.namespace import set_read_only
+
+__all__ = ["helper"]
+
+# The options of `pinnerfs mount`, without the dashes.
+VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace")
+FLAGS = ("allow_other", "verbose")
+# The options of a debugfs, which a remount may change.
+ROOT = ("mode", "uid", "gid")
+# For mount(8) itself, or without effect on a file system that has neither devices nor programs.
+NEUTRAL = {
+    *("rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "comment"),
+    *("suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "silent", "loud", "lazytime", "nolazytime"),
+    *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime"),
+}
+
+
+@click.command(context_settings=HELP_OPTIONS)
+@click.argument("source", metavar="SCENARIO")
+@click.argument("target", metavar="MOUNTPOINT")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown options.")
+@click.option("-f", "fake", is_flag=True, help="Check the options without mounting.")
+@click.option("-n", is_flag=True, expose_value=False, help="Ignored: pinnerfs does not write to mtab.")
+@click.option("-v", is_flag=True, expose_value=False, help="Ignored.")
+@click.option("-o", "lists", multiple=True, metavar="OPTION[,OPTION]...", help="Options, as in fstab.")
+def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str, ...]) -> None:
+    """Mount SCENARIO for mount(8): the options of `pinnerfs mount`, and mode, uid and gid as a debugfs takes them.
+
+    \b
+    Example (as root):
+      ln -sf "$(command -v mount.fuse.pinnerfs)" /sbin/
+      mkdir -p /tmp/d
+      mount -t fuse.pinnerfs camera-stall /tmp/d -o start=60s,mode=755
+      cat /tmp/d/page_pinner/longterm_pinner | head -n 18
+      umount /tmp/d
+    """
+    options = dict(_split(option) for given in lists for option in given.split(",") if option)
+    remount = "remount" in options
+    unknown = [name for name in options if not _is_known(name)]
+    # A remount repeats all options of the mount table. A debugfs ignores unknown ones there as well.
+    if unknown and not sloppy and not remount:
+        wanted = ", ".join((*VALUES, *FLAGS, *ROOT, "ro"))
+        raise PinnerfsError(f"cannot mount on {target}: unknown option {unknown[0]!r}; wanted one of {wanted}")
+    numbers = _root_numbers(target, options)
+    if fake:
+        return
+    if not remount:
+        words = [f"--{name}={options[name]}" for name in VALUES if name in options]
+        words += [f"--{name.replace('_', '-')}" for name in FLAGS if name in options]
+        mount.main(
+            [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
+        )
+    _adjust_root(target, numbers, read_only="ro" in options)
+
+
+def _split(option: str) -> tuple[str, str]:
+    name, _, value = option.partition("=")
+    return name, value
+
+
+def _is_known(name: str) -> bool:
+    return name in {*VALUES, *FLAGS, *ROOT, *NEUTRAL, "ro", "remount"} or name.startswith(("x-", "X-"))
+
+
+def _root_numbers(target: str, options: dict[str, str]) -> dict[str, int]:
+    """Return the mode, uid and gid that the options ask for."""
+    numbers = {}
+    for name in ROOT:
+        if name in options:
+            try:
+                numbers[name] = int(options[name], 8 if name == "mode" else 10)
+            except ValueError:
+                wanted = "an octal number, such as 755" if name == "mode" else "a number"
+                raise PinnerfsError(f"{name}={options[name]} for {target} must be {wanted}") from None
+    return numbers
+
+
+def _adjust_root(target: str, numbers: dict[str, int], *, read_only: bool) -> None:
+    """Set the mode and the owner of the mount's root, and whether the mount is read-only."""
+    try:
+        if os.statvfs(target).f_flag & os.ST_RDONLY:
+            set_read_only(target, False)  # a remount may still change the root
+        if "mode" in numbers:
+            os.chmod(target, numbers["mode"])
+        os.chown(target, numbers.get("uid", -1), numbers.get("gid", -1))
+        if read_only:
+            set_read_only(target, True)
+    except OSError as error:
+        raise PinnerfsError(f"cannot set the options of {target}: {error.strerror}") from None

@@ -1,0 +1,75 @@
+"""Check what the tables of a scenario say about each other: names that must exist, pages that must fit."""
+
+from __future__ import annotations
+
+from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.messages import listed, nearest
+from pinnerfs.scenario.schema import Scenario, Task
+from pinnerfs.scenario.tables import Path, TableError
+from pinnerfs.words import count_of
+
+__all__ = ["check_references"]
+
+
+def check_references(scenario: Scenario) -> None:
+    """Raise TableError if a region, a task or an expectation does not fit the rest of the scenario."""
+    for number, region in enumerate(scenario.memory.region):
+        try:
+            scenario.memory.check_multiple(region.size)
+        except ValueError as error:
+            raise TableError(str(error), ("memory", "region", number), "size") from None
+    tasks = {task.name: task for task in scenario.task}
+    for number, task in enumerate(scenario.task):
+        path = ("task", number)
+        if task.stack not in scenario.stack:
+            raise _unknown("stack", task.stack, [*scenario.stack], path)
+        if task.share is None:
+            _check_pages(scenario, task, path)
+            continue
+        others = [name for name in tasks if name != task.name]
+        if task.share == task.name:
+            raise TableError(f"share = {task.share!r} is the task itself: it must be another task", path, "share")
+        if task.share not in others:
+            raise _unknown("share", task.share, others, path)
+        if tasks[task.share].share is not None:
+            message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
+            raise TableError(message, path, "share")
+    # A misspelt symbol is never found, and then an expectation of no records always holds.
+    known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
+    for number, expectation in enumerate(scenario.expect):
+        if expectation.call_site is not None and expectation.call_site not in known:
+            message = (
+                f"call_site = {expectation.call_site!r} must be a symbol of the stacks' frames, "
+                f"without offset and module{nearest(expectation.call_site, known)}"
+            )
+            raise TableError(message, ("expect", number), "call_site")
+
+
+def _unknown(key: str, name: str, known: list[str], path: Path) -> TableError:
+    return TableError(f"{key} = {name!r} must be one of {listed(known)}{nearest(name, known)}", path, key)
+
+
+def _check_pages(scenario: Scenario, task: Task, path: Path) -> None:
+    memory = scenario.memory
+    regions = {region.name: region for region in memory.region}
+    assert task.region is not None
+    if task.region not in regions:
+        raise _unknown("region", task.region, [*regions], path)
+    order = task.order or 0
+    if order > memory.pageblock_order:
+        message = f"order = {order} must be at most the pageblock_order, {memory.pageblock_order}"
+        raise TableError(message, path, "order")
+    needed, room = (task.pages or 1) << order, regions[task.region].frames
+    if needed > room:
+        message = f"one hold takes {count_of(needed, 'frame')}, and region {task.region!r} has {room}"
+        raise TableError(message, path, "pages")
+    if task.pfn is None:
+        return
+    first = memory.first_frame(task.region)
+    last, end = first + room - 1, task.pfn + task.instances * needed - 1
+    if task.pfn < first or end > last:
+        message = (
+            f"pfn = {task.pfn} places its pages at frames {task.pfn} to {end}, "
+            f"outside of region {task.region!r} ({first} to {last})"
+        )
+        raise TableError(message, path, "pfn")

@@ -1,0 +1,155 @@
+"""The times of one instance's holds, drawn in blocks.
+
+The size of a block depends on the scenario alone. So the draws are the same for every way to advance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from pinnerfs.kernel.pages import Int64s
+from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.quantities import parse_rate, parse_time
+from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.workload.draws import draw
+from pinnerfs.workload.tasks import FOREVER
+
+__all__ = ["hold_times"]
+
+# The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
+FIRST_BLOCK = 16  # holds
+# A block is large enough for numpy to pay off, and small enough to bound the memory: every instance keeps one block.
+BLOCK_ROWS = 8192  # holds times pages
+TASK_ROWS = 1 << 20  # of all instances of a task together
+
+NO_LIMIT = 1 << 62  # holds of a phase without `repeat`
+
+
+def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[tuple[Int64s, Int64s]]:
+    """Yield the begin and the end (µs) of an instance's holds, in order of their begin. None begins at `stop` or later.
+
+    A hold that is never released ends at FOREVER.
+    """
+    return _HoldTimes(task, rng, stop).blocks()
+
+
+class _Phase(NamedTuple):
+    """A phase with its values parsed."""
+
+    lasts: TimeDistribution | None
+    repeat: int | None
+    every: int | None
+    gap: TimeDistribution | None
+    mean_wait: float | None  # µs between arrivals of a rate
+    hold: TimeDistribution | None
+
+    @classmethod
+    def of(cls, phase: Phase) -> _Phase:
+        return cls(
+            lasts=phase.lasts_distribution,
+            repeat=phase.repeat,
+            every=None if phase.every is None else parse_time("every", phase.every),
+            gap=phase.gap_distribution,
+            mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
+            hold=phase.hold_distribution,
+        )
+
+
+class _HoldTimes:
+    """The state from which an instance draws its next holds."""
+
+    def __init__(self, task: Task, rng: np.random.Generator, stop: int) -> None:
+        self._phases = [_Phase.of(phase) for phase in task.phase]
+        self._rng = rng
+        self._stop = stop
+        self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
+        self._now = int(draw(task.start_distribution, rng, 1)[0])  # the begin of the current phase
+        # After a hold of a `gap` phase: the earliest begin of the next hold, and the end of this one.
+        self._begin_after = 0
+        self._free_at: int | None = None
+
+    def blocks(self) -> Iterator[tuple[Int64s, Int64s]]:
+        """Yield the holds of all phases, over and over, until the scenario's end."""
+        while self._now < self._stop:
+            for phase in self._phases:
+                yield from self._phase(phase)
+                if self._now >= self._stop:
+                    return
+
+    def _phase(self, phase: _Phase) -> Iterator[tuple[Int64s, Int64s]]:
+        end = self._stop
+        if phase.lasts is not None:
+            # At least 1 µs, or phases drawn as 0 would repeat for ever at one moment.
+            end = min(self._stop, self._now + max(1, int(draw(phase.lasts, self._rng, 1)[0])))
+        left = phase.repeat if phase.repeat is not None else NO_LIMIT
+        if phase.every is not None:
+            yield from self._grid(phase, phase.every, end, left)
+        elif phase.gap is not None:
+            yield from self._gaps(phase, phase.gap, end, left)
+        elif phase.mean_wait is not None:
+            yield from self._poisson(phase, phase.mean_wait, end, left)
+        if phase.lasts is not None:
+            self._now = end
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield the number of holds in each block of a phase."""
+        size = FIRST_BLOCK
+        while True:
+            yield min(size, self._block)
+            size = min(2 * size, self._block)
+
+    def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
+        if phase.hold is None:
+            return np.full(len(begin), FOREVER, dtype=np.int64)
+        return begin + draw(phase.hold, self._rng, len(begin))
+
+    def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        start = self._now
+        total = min(left, -(-(end - start) // every))
+        first = 0
+        for size in self._sizes():
+            if first >= total:
+                break
+            begin = start + every * np.arange(first, min(first + size, total), dtype=np.int64)
+            first += size
+            yield begin, self._ends(phase, begin)
+        self._now = start + every * total
+
+    def _gaps(self, phase: _Phase, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        begin_next = self._now
+        if self._free_at is not None:
+            begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
+        self._now = begin_next
+        for size in self._sizes():
+            if left <= 0 or begin_next >= end:
+                break
+            n = min(left, size)
+            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else draw(phase.hold, self._rng, n)
+            # At least 1 µs, or a hold and a gap drawn as 0 would repeat for ever at one moment.
+            steps = np.maximum(1, hold + draw(gap, self._rng, n))
+            begin = begin_next + np.concatenate(([0], np.cumsum(steps)))
+            begin_next, begin = int(begin[-1]), begin[:-1]
+            kept = begin < end
+            begin, hold = begin[kept], hold[kept]
+            left -= len(begin)
+            self._begin_after = int(begin[-1]) + 1
+            self._free_at = self._now = int(begin[-1] + hold[-1])
+            yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
+
+    def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+        at = self._now
+        for size in self._sizes():
+            if left <= 0 or at >= end:
+                break
+            n = min(left, size)
+            waits = np.rint(self._rng.exponential(wait, n)).astype(np.int64)
+            begin = at + np.cumsum(waits)
+            at = int(begin[-1])
+            begin = begin[begin < end]
+            left -= len(begin)
+            if len(begin):
+                yield begin, self._ends(phase, begin)
+        self._now = at

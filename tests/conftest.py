@@ -1,0 +1,60 @@
+"""Support for all tests: a deadline for each, and no influence of how and by whom pytest was started."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+# Seconds for one test. Far more than any takes, however busy the machine is; a run of --soak has long ones.
+LONGEST, LONGEST_SOAK = 300, 3600
+
+# Variables that change what Python, make and the tools of the tests print or do.
+CHANGE_OUTPUT = (
+    *("BASH_ENV", "BLOCK_SIZE", "CDPATH", "COLUMNS", "DD_BLOCK_SIZE", "ENV", "FORCE_COLOR", "GREP_OPTIONS", "LESS"),
+    *("LESSOPEN", "LINES", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "NO_COLOR", "POSIXLY_CORRECT", "PYTEST_ADDOPTS", "TIME"),
+    *("TIME_STYLE", "TZ"),
+)
+# pytest has read these already. PYTHONPATH stays, as it may say where a package is.
+PYTHON = ("PYTHONDEVMODE", "PYTHONIOENCODING", "PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONWARNINGS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make environment, umask and signals the same for every run."""
+    # The threads of numpy's BLAS, which do nothing here. Python 3.12 and later warn at every fork.
+    config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
+    for name in CHANGE_OUTPUT + PYTHON:
+        os.environ.pop(name, None)
+    os.environ |= {"LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
+    os.umask(0o022)
+    # nohup and `&` leave signals ignored, which programs inherit. One that has a handler here is a program's default
+    # again, and pytest itself still does nothing about it.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGCHLD):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else _nothing)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that takes too long, whatever it waits for."""
+    longest = LONGEST_SOAK if item.config.getoption("--soak", default=False) else LONGEST
+
+    def late(number: int, frame: FrameType | None) -> None:
+        signal.alarm(longest)  # for what cleans up
+        pytest.fail(f"not over after {longest} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(longest)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

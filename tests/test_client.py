@@ -1,0 +1,212 @@
+"""Mounting from Python, and a client for a mount."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pinnerfs
+from pinnerfs import client
+from pinnerfs.client import Client, MountedDevice, mounted
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.table import fusermount
+from pinnerfs.testing import directories
+from tests.mount.conftest import machine_can_mount
+from tests.mount.support import DEADLINE
+
+__all__ = ["machine_can_mount"]
+
+pytestmark = pytest.mark.mount
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for temporary files, which is empty again after the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    fusermount.cache_clear()  # of this process, which other tests share
+    left = sorted(tmp_path.iterdir())
+    for directory in left:
+        directories.remove_directory(directory)
+    assert left == []
+
+
+def pid_of(device: Client) -> int:
+    return int(device.read("pid"))
+
+
+def test_a_mount_like_the_simulation() -> None:
+    """A mounted scenario has the text, the records and the counters of a Simulation at the same moment."""
+    name, kernel = "core-dump-slow-disk", "android12-5.10-early"
+    twin = pinnerfs.Simulation(pinnerfs.load(name), seed=7, threshold=500_000, kernel=kernel)
+    with pinnerfs.mounted(name, seed=7, threshold="500ms", kernel=kernel) as device:
+        assert device.root.is_dir() and os.path.ismount(device.root)
+        assert (device.threshold, device.text(), device.records(), device.clock()) == (500_000, "", [], 0)
+        device.advance("60s")
+        twin.advance("60s")
+        assert device.clock() == 60_000_000
+        assert device.text() == twin.longterm_pinner() != ""
+        assert device.records() == list(twin.records())
+        assert device.stats() == twin.stats()
+        daemon = os.pidfd_open(pid_of(device))
+    assert select.select([daemon], [], [], 0)[0]
+    os.close(daemon)
+
+
+def test_actions() -> None:
+    """Pages can be pinned live, and a wrong action is an error with the daemon's reason."""
+    with mounted() as device:
+        device.do("pin task=camera pages=64 hold=900ms")
+        device.advance("900ms")
+        assert [record.ts for record in device.records()] == [900_000] * 64
+        with pytest.raises(PinnerfsError, match=r"^cannot do the actions: "):
+            device.do("pin nothing")
+        with pytest.raises(PinnerfsError, match=r"^cannot advance the clock: advance = 'soon' must be a number and a"):
+            device.advance("soon")
+        with pytest.raises(PinnerfsError, match=r"^cannot read nothing: No such file or directory$"):
+            device.read("nothing")
+
+
+@pytest.mark.parametrize(
+    ("value", "reads"), [("1s", 1_000_000), (5, 5), ("0x10", 16), (0, 0), ((1 << 64) - 1, -1), ("300ms", 300_000)]
+)
+def test_setting_the_threshold(value: int | str, reads: int) -> None:
+    """The threshold can be set to a time or a number, and that clears the records."""
+    with mounted("camera-stall") as device:
+        device.advance("60s")
+        assert device.records()
+        device.threshold = value
+        assert (device.threshold, device.records()) == (reads, [])
+
+
+def test_a_wrong_threshold() -> None:
+    """A negative threshold is refused, before and after the mount, and changes nothing."""
+    wanted = 'threshold = -1: wanted microseconds from 0 on, or a time such as "300ms"'
+    with pytest.raises(ValueError) as error, mounted(threshold=-1):
+        pytest.fail("it has mounted")
+    assert str(error.value) == wanted
+    with mounted(threshold=18446744073709551615) as device:
+        assert device.threshold == -1
+        with pytest.raises(ValueError) as error:
+            device.threshold = -1
+        assert str(error.value) == wanted
+        assert device.threshold == -1
+
+
+def test_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is relative to the working directory."""
+    (tmp_path / "scenarios").mkdir()
+    text = pinnerfs.gallery()["camera-stall"].read_text()
+    (tmp_path / "scenarios" / "mine.toml").write_text(text)
+    monkeypatch.chdir(tmp_path / "scenarios")
+    with mounted("mine.toml") as by_name, mounted(Path("mine.toml")) as by_path:
+        for device in (by_name, by_path):
+            device.advance("30s")
+        assert by_name.text() == by_path.text() != ""
+        assert by_name.root != by_path.root
+    os.unlink("mine.toml")
+    os.rmdir(tmp_path / "scenarios")
+
+
+def test_a_real_clock() -> None:
+    """With a real clock time passes by itself, and cannot be advanced."""
+    with mounted(clock="real") as device:
+        with pytest.raises(PinnerfsError, match=r"^cannot advance the clock: "):
+            device.advance("1s")
+        start = device.clock()
+        assert device.clock() > start
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ({"scenario": "camera"}, 2, "no scenario 'camera' in the gallery: wanted one of blind-spot, "),
+        ({"scenario": "./no.toml"}, 2, "cannot read scenario '/.*/no.toml': No such file or directory"),
+        ({"seed": -1}, 2, "Invalid value for '--seed': -1 is not in the range"),
+        ({"kernel": "6.6"}, 2, "Invalid value for '--kernel': '6.6' is not one of "),
+    ],
+)
+def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: str) -> None:
+    """The error is that of `pinnerfs mount`, with its exit status."""
+    with pytest.raises(PinnerfsError, match=f"^{message}") as error, mounted(**arguments):  # type: ignore[arg-type]
+        pytest.fail("it has mounted")
+    assert error.value.exit_status == status
+
+
+def test_a_mount_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the timeout mounting is given up."""
+    monkeypatch.setattr(client, "MOUNT_TIMEOUT", 0)
+    with pytest.raises(PinnerfsError, match=r"^pinnerfs mount camera-stall /.* did not finish within 0 s$"), mounted():
+        pytest.fail("it has mounted")
+
+
+def test_an_exception_inside() -> None:
+    """The mount ends when the block raises an exception."""
+    with pytest.raises(KeyError), mounted() as device:
+        daemon = os.pidfd_open(pid_of(device))
+        raise KeyError
+    assert select.select([daemon], [], [], 0)[0]
+    os.close(daemon)
+
+
+def test_a_daemon_that_dies() -> None:
+    """A daemon that has died is an error at the end."""
+    with (
+        pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount; its log: empty$"),
+        mounted() as device,
+    ):
+        daemon = os.pidfd_open(pid_of(device))
+        signal.pidfd_send_signal(daemon, signal.SIGKILL)
+        assert select.select([daemon], [], [], DEADLINE)[0]
+        os.close(daemon)
+
+
+def set_threshold(device: MountedDevice) -> None:
+    device.threshold = 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda device: device.advance("1s"),
+        lambda device: device.do("pin task=camera pages=1"),
+        lambda device: device.threshold,
+        set_threshold,
+        lambda device: device.text(),
+        lambda device: device.records(),
+        lambda device: device.stats(),
+        lambda device: device.clock(),
+    ],
+)
+def test_a_daemon_that_hangs(call: Callable[[MountedDevice], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that does not answer in time is ended, whatever it was asked."""
+    with pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount"), mounted() as device:
+        monkeypatch.setattr(client, "CALL_TIMEOUT", 0)
+        monkeypatch.setattr(directories, "END_TIMEOUT", 0)
+        pid = int((device.root / ".pinnerfs" / "pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            os.sched_yield()
+        with pytest.raises(PinnerfsError, match=r"^ended the daemon: it did not answer within 0 s$"):
+            call(device)
+
+
+def test_a_client_of_another_process(tmp_path: Path) -> None:
+    """A Client uses a mount that someone else has made, and needs one."""
+    with mounted() as device:
+        other = Client(device.root)
+        other.advance("60s")
+        assert other.text() == device.text() != ""
+        cat = subprocess.run(
+            ["cat", other.root / "page_pinner" / "longterm_pinner"], capture_output=True, text=True, timeout=DEADLINE
+        )
+        assert cat.stdout == other.text()
+    with pytest.raises(PinnerfsError, match=r"^cannot control /.*: wanted a pinnerfs mount, but none is there$"):
+        Client(tmp_path)
