@@ -4,12 +4,12 @@ PY := .venv/bin/python
 
 help:
 	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
-	@echo 'make test          install the tools that the tests run and compare with, and run the tests'
-	@echo 'make fresh         run demo and tests on a minimal Debian 12 and 13 (root; RELEASE=13 for one of them)'
+	@echo 'make test          install the tools that the tests use, and run the tests'
+	@echo 'make fresh         run demo and tests on a minimal Debian 12 and 13 (as root; RELEASE=13 for only one)'
 	@echo 'make lint          check style and types'
-	@echo 'make bench         measure what all of it costs, for some minutes (into bench.json, too)'
-	@echo 'make setup-oracle  install the tools that the tests compare with'
-	@echo 'make soak          attack it for half an hour: load, faults, bad input'
+	@echo 'make bench         measure the cost of pinnerfs, for some minutes (also into bench.json)'
+	@echo 'make setup-oracle  install the tools that the tests use'
+	@echo 'make soak          run stress tests for half an hour: load, faults, bad input'
 	@echo 'make pythons       run the tests on each Python from 3.11 on, installed from the sdist'
 	@echo 'make clean         remove the environment and all caches'
 
@@ -19,7 +19,7 @@ demo: .venv/.stamp
 test: .venv/.stamp tools
 	.venv/bin/pytest
 
-# Who may not install the tools runs the tests without them. The summary says which those are, and what is missing.
+# Without permission to install the tools, their tests are skipped. The summary lists them and the missing tools.
 tools: system
 	-@.ci/setup oracle
 
@@ -35,7 +35,7 @@ lint: .venv/.stamp
 	.venv/bin/codespell
 	.venv/bin/mypy
 
-# What cannot be installed cannot be measured; the table says so.
+# Rows whose tools cannot be installed have the reason instead of figures.
 bench: .venv/.stamp
 	-@.ci/setup bench
 	-$(PY) -m tests.bench
@@ -43,7 +43,7 @@ bench: .venv/.stamp
 soak: .venv/.stamp
 	PINNERFS_REQUIRE_FUSE=1 .venv/bin/pytest tests/soak --soak
 
-# Some minutes a Python.
+# Takes some minutes for each Python.
 pythons: .venv/.stamp
 	.ci/pythons
 
@@ -51,11 +51,11 @@ clean:
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What pip cannot install: libfuse 2, fusermount, Python itself. Quick when all of it is there.
+# Installs what pip cannot: libfuse 2, fusermount, Python itself. Fast if nothing is missing.
 system:
 	@.ci/setup
 
-# --clear: a dependency taken out of pyproject.toml shall not linger in the environment.
+# --clear removes dependencies that are no longer in pyproject.toml.
 .venv/.stamp: pyproject.toml | system
 	@for python in python3 python3.13 python3.12 python3.11; do \
 		if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

@@ -2,8 +2,8 @@
 
 `python -m tests.pages` runs the blocks of every page and writes their real output into the pages.
 
-A page's `sh` blocks run in one bash, from top to bottom, in an empty directory. A `text` block right behind a block
-is its output, where a line `...` stands for any lines. An `sh` block behind the line `<!-- root -->` runs as root.
+A page's `sh` blocks run in one bash, from top to bottom, in an empty directory. A `text` block right after a block
+is its output, in which a line `...` matches any lines. An `sh` block after the line `<!-- root -->` runs as root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pinnerfs
-from tests.mount.support import OWN_SBIN
+from tests.mount.support import PRIVATE_SBIN
 
 __all__ = [
     "LANGUAGES",
@@ -48,17 +48,17 @@ PAGES = {
     **{str(path.relative_to(ROOT)): path for path in sorted(ROOT.glob(".github/**/*.md"))},
     "scenarios/README.md": GALLERY / "README.md",
 }
-# What a block may be. `console` is a transcript of commands that need a clone: each stands behind a `$ `.
+# The kinds of blocks. `console` is a transcript of commands that need a clone, each after a `$ `.
 LANGUAGES = {"sh", "python", "toml", "console", "text"}
-DEADLINE = 300  # seconds for all blocks of a page, however busy the machine is
+DEADLINE = 300  # seconds for all blocks of a page, even on a busy machine
 END_OF_BLOCK = "END OF BLOCK"
 
-# Nothing of this is seen outside: /mnt, /sbin and /etc/fstab belong to the mount namespace.
+# /mnt, /sbin and /etc/fstab change only in a mount namespace.
 AS_ROOT = f"""
 set -e
 mount -t tmpfs none /mnt
 mkdir layer
-{OWN_SBIN}
+{PRIVATE_SBIN}
 cp /etc/fstab fstab
 mount --bind fstab /etc/fstab
 trap 'umount -l /mnt/debug 2>/dev/null || true' EXIT

@@ -1,4 +1,4 @@
-"""Expectations, played on a virtual clock and compared with the records."""
+"""Expectations of a scenario, checked against its records on a virtual clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def result(keys: str) -> tuple[bool, str]:
         ("records = { min = 10 }", False, "9 records, ts 400000us to 700000us"),
         ("records = { max = 8 }", False, "9 records, ts 400000us to 700000us"),
         ("", True, "9 records, ts 400000us to 700000us"),
-        # A call site, present or absent.
+        # Whether a call site has records.
         ('call_site = "slow"', True, "6 of 9 records, ts 400000us"),
         ('call_site = "slower"\nrecords = 3', True, "3 of 9 records, ts 700000us"),
         ('call_site = "slower"\nrecords = 0', False, "3 of 9 records, ts 700000us"),
@@ -70,7 +70,7 @@ def test_each_kind(keys: str, met: bool, came: str) -> None:
 
 
 def test_the_moment_is_included() -> None:
-    """A record that is taken at the moment counts; a microsecond earlier it does not."""
+    """A check at a moment includes the records of that moment."""
     assert result('at = "400ms"')[0]
     assert not result('at = "399999us"')[0]
 

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.mount
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory for temporary files, which is empty again after the test."""
+    """Set a directory for temporary files, and check after the test that it is empty."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     yield tmp_path
-    fusermount.cache_clear()  # of this process, which other tests share
+    fusermount.cache_clear()  # the cache is shared with other tests
     left = sorted(tmp_path.iterdir())
     for directory in left:
         directories.remove_directory(directory)
@@ -134,14 +134,14 @@ def test_a_real_clock() -> None:
     ],
 )
 def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: str) -> None:
-    """The error is that of `pinnerfs mount`, with its exit status."""
+    """A failed mount raises the error of `pinnerfs mount`, with its exit status."""
     with pytest.raises(PinnerfsError, match=f"^{message}") as error, mounted(**arguments):  # type: ignore[arg-type]
         pytest.fail("it has mounted")
     assert error.value.exit_status == status
 
 
 def test_a_mount_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the timeout mounting is given up."""
+    """A mount that does not answer before the timeout is an error."""
     monkeypatch.setattr(client, "MOUNT_TIMEOUT", 0)
     with pytest.raises(PinnerfsError, match=r"^pinnerfs mount camera-stall /.* did not finish within 0 s$"), mounted():
         pytest.fail("it has mounted")
@@ -157,7 +157,7 @@ def test_an_exception_inside() -> None:
 
 
 def test_a_daemon_that_dies() -> None:
-    """A daemon that has died is an error at the end."""
+    """If the daemon has died, the end of the block is an error."""
     with (
         pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount; its log: empty$"),
         mounted() as device,
@@ -186,7 +186,7 @@ def set_threshold(device: MountedDevice) -> None:
     ],
 )
 def test_a_daemon_that_hangs(call: Callable[[MountedDevice], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon that does not answer in time is ended, whatever it was asked."""
+    """A daemon that does not answer in time is killed."""
     with pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount"), mounted() as device:
         monkeypatch.setattr(client, "CALL_TIMEOUT", 0)
         monkeypatch.setattr(directories, "END_TIMEOUT", 0)
@@ -199,7 +199,7 @@ def test_a_daemon_that_hangs(call: Callable[[MountedDevice], object], monkeypatc
 
 
 def test_a_client_of_another_process(tmp_path: Path) -> None:
-    """A Client uses a mount that someone else has made, and needs one."""
+    """A Client works on an existing mount, and its absence is an error."""
     with mounted() as device:
         other = Client(device.root)
         other.advance("60s")

@@ -28,7 +28,7 @@ def test_in_a_line(text: str, line: str) -> None:
 
 
 def test_a_long_text() -> None:
-    """A text without end loses its middle."""
+    """A long text is shortened in its middle."""
     line = in_a_line("begin" + "x" * 10_000 + "end")
     assert len(line) == 1003 and line.startswith("begin") and "..." in line and line.endswith("end")
 

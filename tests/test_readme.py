@@ -46,7 +46,7 @@ def _tests_in(page: str) -> list[Block]:
 
 @pytest.fixture
 def where(tmp_path: Path) -> Iterator[Place]:
-    """An empty directory on a machine that can mount."""
+    """Create an empty directory, and skip the test if this machine cannot mount."""
     if (reason := why_no_mount(tmp_path)) is not None:
         if os.environ.get("PINNERFS_REQUIRE_FUSE") == "1":
             pytest.fail(f"this machine cannot mount: {reason}")
@@ -121,7 +121,7 @@ def test_the_demo_runs(where: Place) -> None:
 
 
 def test_the_transcripts_name_what_exists() -> None:
-    """The targets of make and the paths in a transcript are there."""
+    """The targets of make and the paths in a transcript exist."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         for block in _chosen(page, "console"):
@@ -148,7 +148,7 @@ def test_readme_shows_a_real_record() -> None:
 
 
 def test_links_lead_to_files() -> None:
-    """Every relative link on a page leads to a file of the checkout, and every heading linked to is there."""
+    """Every relative link on a page has an existing file and heading as its target."""
     for page, path in PAGES.items():
         for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
             if link.startswith(("https://", "http://")):
@@ -161,7 +161,7 @@ def test_links_lead_to_files() -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """README leads to each page, directly or over others."""
+    """README links to each page, directly or through other pages."""
     seen, todo = set(), ["README.md"]
     while todo:
         page = todo.pop()

@@ -1,4 +1,4 @@
-"""Scenarios are not trusted: none can run code, or open a file other than itself."""
+"""A scenario is untrusted: it cannot run code or open other files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import pinnerfs
 from tests.mount.support import DEADLINE, environment
 
-# What a careless program would open, run or fill in.
+# Texts that a careless program would open, run or format.
 WORDS = (
     "/etc/passwd",
     "../secret.toml",
@@ -50,7 +50,7 @@ every = "100ms"
 hold = "400ms"
 """
 
-# Prints what the interpreter was asked for by the second time: by then all is imported that ever is.
+# Prints the audit events of the second play, when all modules are imported.
 PLAY = """
 import shlex, sys, pinnerfs
 
@@ -73,7 +73,7 @@ print(text)
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_scenario_opens_and_runs_nothing(tmp_path: Path, word: str) -> None:
-    """The names in a scenario are only names: nothing is opened, imported, compiled or filled in."""
+    """The names in a scenario are only names: they are not opened, imported, compiled or formatted."""
     path = tmp_path / "evil.toml"
     path.write_text(SCENARIO.format(word=f'"{word}"'))
     done = subprocess.run(
@@ -92,13 +92,13 @@ def test_a_scenario_opens_and_runs_nothing(tmp_path: Path, word: str) -> None:
     opened, where, *memory = asked.split("\n")
     assert opened == f"open {path}"
     assert where.startswith("open /proc/self/fd/")
-    assert set(memory) <= {"mmap.__new__ -1"}  # of no file
+    assert set(memory) <= {"mmap.__new__ -1"}  # anonymous
     assert [file.name for file in tmp_path.iterdir()] == ["evil.toml"]
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_frame_is_a_symbol(tmp_path: Path, word: str) -> None:
-    """A record prints frames as they are written, so nothing but a symbol is accepted."""
+    """Only a symbol is accepted as a frame, because records print frames unchanged."""
     path = tmp_path / "evil.toml"
     path.write_text(SCENARIO.format(word='"f"').replace('"driver"', f'"{word}"'))
     with pytest.raises(pinnerfs.PinnerfsError, match="is not a frame: write symbol"):
@@ -106,7 +106,7 @@ def test_a_frame_is_a_symbol(tmp_path: Path, word: str) -> None:
 
 
 def test_a_system_call_is_a_name(tmp_path: Path) -> None:
-    """What is filled into a call chain is a name, and so cannot be a field of a format."""
+    """A system call must be a name, because it is inserted into a call chain."""
     path = tmp_path / "evil.toml"
     for syscall in ("{0.__class__}", "{}", "%s", "../x", ""):
         path.write_text(SCENARIO.format(word='"f"').replace('"ioctl"', f'"{syscall}"'))

@@ -1,4 +1,4 @@
-"""The accounting in C (reference_accounting.c), and the results of both to compare."""
+"""The accounting in C (reference_accounting.c), and its results and the engine's, to compare them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Reference:
 
 
 def results_of(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
-    """Return the same for the engine."""
+    """Return the engine's counters, and records newest first."""
     counted = pinner.counters.totals()
     counters = [counted["pins"], counted["releases"], counted["longterm_records"], pinner.ring.overwritten]
     names = ("elapsed", "count", "handle", "pfn", "flags", "migratetype")

@@ -98,7 +98,7 @@ def test_a_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_group_that_cannot_be_measured_says_why() -> None:
-    """Each of its rows has the reason instead of figures."""
+    """Each row of a group that cannot be measured has the reason instead of figures."""
 
     def measure() -> list[list[float]]:
         return [[seconds(lambda: python("-c", "import sys; sys.exit('no such device')"))]]
@@ -112,7 +112,7 @@ def test_a_group_that_cannot_be_measured_says_why() -> None:
 
 
 def test_things_are_measured_in_turn() -> None:
-    """Each is measured once in every round. The first round does not count. Ratios are of neighbours."""
+    """Each work runs once in every round, and the first round does not count. Ratios compare neighbouring runs."""
     asked: list[str] = []
 
     def asking(name: str, first: float) -> float:
@@ -138,7 +138,7 @@ def test_things_are_measured_in_turn() -> None:
     ],
 )
 def test_the_verdict_follows_the_median(figures: tuple[float, ...], more: bool, verdict: str) -> None:
-    """The median decides: at most the bound or, where more is better, at least."""
+    """The median determines the verdict: at most the bound or, if more is better, at least."""
     target = Target("a : b", 1.2, 1.4, True) if more else Target("a : b", 1.4, 1.2)
     assert Row(target, figures, "no compiler").verdict == verdict
 
@@ -156,7 +156,7 @@ ROWS = [
 
 
 def test_the_table() -> None:
-    """A line for each fact, then one for each row: median, spread, bounds and verdict."""
+    """The table has a line for each fact, then one for each row: median, spread, bounds and verdict."""
     assert as_text(ROWS, {"kernel": "6.1", "cores": 2}) == (
         "kernel: 6.1\n"
         "cores: 2\n"
@@ -169,7 +169,7 @@ def test_the_table() -> None:
 
 
 def test_the_json() -> None:
-    """The machine's facts, and all figures of each row."""
+    """The JSON has the machine's facts, and all figures of each row."""
     parsed = json.loads(as_json(ROWS, {"kernel": "6.1"}))
     assert parsed["machine"] == {"kernel": "6.1"}
     assert parsed["rows"][0] == {
@@ -186,7 +186,7 @@ def test_the_json() -> None:
 
 
 def test_facts_about_the_machine() -> None:
-    """Kernel, processor, load and versions."""
+    """The facts have kernel, processor, load and versions."""
     facts = machine()
     assert {"kernel", "cpu", "cores", "python", "numpy", "load"} == set(facts)
     assert all(facts.values())

@@ -41,7 +41,7 @@ def groups() -> list[Group]:
 
 
 def _group(of_what: str, sizes: Sequence[int], cost: Callable[[int], float]) -> Group:
-    """Return a group with the cost of an event at each size : that at the smallest."""
+    """Return a group that compares the cost of an event at each size with that at the smallest size."""
     smallest, *larger = sizes
     targets = [Target(f"cost an event: {size:,} {of_what} : {smallest:,}") for size in larger]
 

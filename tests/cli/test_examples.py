@@ -15,7 +15,7 @@ import pytest
 from pinnerfs.cli.commands import COMMANDS, commands
 from pinnerfs.cli.ctl import ctl
 from pinnerfs.cli.mount_options import helper
-from tests.mount.support import OWN_SBIN, why_no_mount
+from tests.mount.support import PRIVATE_SBIN, why_no_mount
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120
@@ -95,4 +95,4 @@ def test_the_example_of_the_mount_helper(directory: Path) -> None:
     if (reason := why_no_mount(directory / "d")) is not None:
         pytest.skip(f"this machine cannot mount: {reason}")
     (directory / "layer").mkdir()
-    assert paste(OWN_SBIN + example(helper), directory, "unshare", "-m", "--propagation", "private")
+    assert paste(PRIVATE_SBIN + example(helper), directory, "unshare", "-m", "--propagation", "private")

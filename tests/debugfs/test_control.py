@@ -1,4 +1,4 @@
-"""The control files, without a mount."""
+"""The control files, tested without a mount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.mount.support import outcome, scenario
 
 
 class _Files:
-    """The control files of a device, each access with an open of its own."""
+    """The control files of a device. Each read and each write opens its file."""
 
     def __init__(self, device: Device) -> None:
         entries = Control(device).directory().entries
@@ -33,12 +33,12 @@ class _Files:
 
 @pytest.fixture
 def files(device: Device) -> _Files:
-    """The control files of the ten-second-old device."""
+    """Return the control files of the device at ten seconds."""
     return _Files(device)
 
 
 def test_the_directory_is_hidden(device: Device) -> None:
-    """It is not listed, open to its owner alone, and its files are read-only or write-only."""
+    """The directory is not listed, only its owner can open it, and its files are read-only or write-only."""
     directory = Control(device).directory()
     assert (directory.name, directory.mode, directory.listed) == (".pinnerfs", 0o700, False)
     assert {entry.name: entry.mode for entry in directory.entries} == {
@@ -52,7 +52,7 @@ def test_the_directory_is_hidden(device: Device) -> None:
 
 
 def test_advance_and_its_errors(files: _Files) -> None:
-    """A time advances the clock; anything else is EINVAL with the reason in `error`, until the next success."""
+    """A time advances the clock. Other text is EINVAL, with the reason in `error` until the next success."""
     files.write("advance", b"5s\n")
     assert files.read("clock") == "15000000\n"
     for wrong in (b"", b"5", b"-1s", b"\xff", b"5 s s"):
@@ -66,7 +66,7 @@ def test_advance_and_its_errors(files: _Files) -> None:
 def test_stats_prints_every_counter(
     device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """stats prints a line for each counter of the simulation, in its order, with the events up to now."""
+    """stats has a line for each counter of the simulation, in the same order, up to the current time."""
     twin = Simulation(load(scenario(tmp_path)))
     twin.advance_to(device.clock.now())
     assert files.read("stats") == "".join(f"{name} {value}\n" for name, value in twin.stats().items())
@@ -78,14 +78,14 @@ def test_stats_prints_every_counter(
 def test_an_advance_that_times_out(
     device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stops with ETIMEDOUT and the clock at the last applied event; the client then continues to the same end."""
+    """After a timeout the clock is at the last applied event. A client that continues reaches the same state."""
     monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
     assert outcome(lambda: files.write("advance", b"8000h")) == -errno.ETIMEDOUT
-    came = device.clock.now() - 10_000_000
-    left = 8000 * 3600 * 10**6 - came
-    assert min(came, left) > 0
-    assert files.read("error") == f"advance = '8000h' timed out after 0 s: advanced {came}us, {left}us left\n"
-    # Through the client, as `pinnerfs ctl` does it. With a timeout of 0 each write advances by one step.
+    advanced = device.clock.now() - 10_000_000
+    left = 8000 * 3600 * 10**6 - advanced
+    assert min(advanced, left) > 0
+    assert files.read("error") == f"advance = '8000h' timed out after 0 s: advanced {advanced}us, {left}us left\n"
+    # A client, such as `pinnerfs ctl`, continues. With a timeout of 0 each write advances by one step.
     writes: list[str] = []
 
     def write(self: Client, name: str, text: str) -> None:
@@ -96,7 +96,7 @@ def test_an_advance_that_times_out(
     monkeypatch.setattr(Client, "_read", lambda self, name: files.read(name))
     monkeypatch.setattr(Client, "_write", write)
     Client(tmp_path).advance("20h")
-    assert device.clock.now() == 10_000_000 + came + 20 * 3600 * 10**6
+    assert device.clock.now() == 10_000_000 + advanced + 20 * 3600 * 10**6
     assert len(writes) > 1
     twin = Simulation(load(scenario(tmp_path)))
     twin.advance_to(device.clock.now())
@@ -105,7 +105,7 @@ def test_an_advance_that_times_out(
 
 
 def test_an_error_fits_a_terminal(files: _Files) -> None:
-    """For any write the reason is one line of printable text of limited length."""
+    """The reason for any refused write is one short, printable line."""
     for data in (b"9" * 100_000, b"\x1b[31m\n" * 1000):
         for name in ("advance", "do"):
             assert outcome(lambda name=name, data=data: files.write(name, data)) == -errno.EINVAL  # type: ignore[misc]
@@ -114,31 +114,31 @@ def test_an_error_fits_a_terminal(files: _Files) -> None:
 
 
 def test_too_many_actions(files: _Files) -> None:
-    """More actions than FUSE delivers in one write are refused, with the sizes that came and that are allowed."""
+    """Too many actions for one write are refused, with the size and the limit."""
     assert outcome(lambda: files.write("do", b"#" * (MAX_ACTIONS + 1))) == -errno.EINVAL
     assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
 
 
 def test_advance_of_a_real_clock(tmp_path: Path) -> None:
-    """A real clock refuses with EPERM, and names the option for a manual one."""
+    """A real clock cannot be advanced: EPERM, and the reason names the option for a manual clock."""
     files = _Files(Device(Simulation(load(scenario(tmp_path))), RealClock()))
     assert outcome(lambda: files.write("advance", b"5s")) == -errno.EPERM
     assert "--clock manual" in files.read("error")
 
 
 def test_live_actions(device: Device, files: _Files) -> None:
-    """do pins and releases at the clock's time; a refused write is EINVAL, with the reason in `error`."""
+    """do pins at the clock's time. A refused write is EINVAL, with the reason in `error`."""
     files.write("do", b"pin task=driver hold=1s\n")
     device.clock.advance(1_000_000)
     assert OpenRecords(device).read(4096).startswith(b"Page pinned ts 1000000 us count 1\n")
-    assert outcome(lambda: files.write("do", b"pin task=nobody")) == -errno.EINVAL
-    assert files.read("error") == "line 1: task = 'nobody' must be one of 'driver'\n"
+    assert outcome(lambda: files.write("do", b"pin task=unknown")) == -errno.EINVAL
+    assert files.read("error") == "line 1: task = 'unknown' must be one of 'driver'\n"
     files.write("do", b"pin task=driver")
     assert files.read("error") == ""
 
 
 def test_control_files_are_read_only_or_write_only(files: _Files) -> None:
-    """A read of advance and do is EINVAL, and so is a write to the others."""
+    """Reads of advance and do, and writes to the other files, are EINVAL."""
     for name in ("advance", "do"):
         assert outcome(lambda name=name: files.read(name)) == -errno.EINVAL  # type: ignore[misc]
     for name in ("clock", "error", "pid", "stats"):

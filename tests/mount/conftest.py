@@ -1,4 +1,4 @@
-"""Fixtures of the tests that mount for real."""
+"""Fixtures for tests that mount pinnerfs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder mounts."""
+    """Mark every test in this directory as `mount`."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.mount)
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def machine_can_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip where nothing can be mounted; fail where that is not allowed."""
+    """Skip the tests if this machine cannot mount. With PINNERFS_REQUIRE_FUSE=1 they fail instead."""
     reason = why_no_mount(tmp_path_factory.mktemp("trial"))
     if reason is not None and os.environ.get("PINNERFS_REQUIRE_FUSE") == "1":
         pytest.fail(f"this machine cannot mount: {reason}")
@@ -34,7 +34,7 @@ def machine_can_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Mounts]:
-    """Mounts that are taken down after the test, their logs looked into."""
+    """Mount in tmp_path. After the test, unmount and check the logs."""
     mounts = Mounts(tmp_path)
     try:
         yield mounts
@@ -44,16 +44,16 @@ def mount(tmp_path: Path) -> Iterator[Mounts]:
 
 @pytest.fixture
 def public_mount() -> Iterator[Mounts]:
-    """The same in a folder that every user can reach."""
+    """Mount in a directory that every user can enter. After the test, unmount and check the logs."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as several users")
-    folder = Path(tempfile.mkdtemp(prefix="pinnerfs-test-", dir="/tmp"))
-    folder.chmod(0o711)
-    mounts = Mounts(folder)
+    directory = Path(tempfile.mkdtemp(prefix="pinnerfs-test-", dir="/tmp"))
+    directory.chmod(0o711)
+    mounts = Mounts(directory)
     try:
         yield mounts
     finally:
         try:
             mounts.close()
         finally:
-            shutil.rmtree(folder)
+            shutil.rmtree(directory)

@@ -1,4 +1,4 @@
-"""The processes that a round of a test has started: found by a mark in their environment, wherever they are."""
+"""Find and kill the processes that a test has started. A variable in their environment marks them."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ __all__ = ["Family", "ended"]
 
 
 class Family:
-    """All processes with a mark of their own."""
+    """The processes that have the same mark in their environment."""
 
     def __init__(self, name: str) -> None:
         self._mark = f"ROUND={os.getpid()}-{name}"
 
     def environment(self) -> dict[str, str]:
-        """For whatever is to belong to it."""
+        """Return the environment for a process that belongs to this family."""
         name, _, value = self._mark.partition("=")
         return environment() | {name: value}
 
     def members(self) -> list[int]:
-        """The numbers of those that live, the oldest first."""
+        """Return the PIDs of the running members in ascending order."""
         found = []
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdecimal():
+        for directory in Path("/proc").iterdir():
+            if directory.name.isdecimal():
                 try:
-                    if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                        found.append(int(folder.name))
+                    if self._mark.encode() in (directory / "environ").read_bytes().split(b"\0"):
+                        found.append(int(directory.name))
                 except (FileNotFoundError, ProcessLookupError, PermissionError):
-                    pass  # it has ended meanwhile
+                    pass  # it has ended, or it is another user's
         return sorted(found)
 
     def left(self) -> list[int]:
-        """Those that do not end in time."""
-        return [number for number in self.members() if not ended(number, DEADLINE)]
+        """Return the PIDs of the members that do not end before the deadline."""
+        return [pid for pid in self.members() if not ended(pid, DEADLINE)]
 
     @contextmanager
     def cleared_away(self) -> Iterator[None]:
-        """Whatever is left afterwards is killed."""
+        """Kill all members at the end of the block."""
         try:
             yield
         finally:
-            for number in self.members():
-                if not ended(number, 0):
-                    os.kill(number, signal.SIGKILL)
-                    ended(number, DEADLINE)
+            for pid in self.members():
+                if not ended(pid, 0):
+                    os.kill(pid, signal.SIGKILL)
+                    ended(pid, DEADLINE)
 
 
-def ended(number: int, seconds: float) -> bool:
-    """Whether a process is gone, or is so in time."""
+def ended(pid: int, seconds: float) -> bool:
+    """Return whether a process ends within this time."""
     try:
-        process = os.pidfd_open(number)
+        process = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:

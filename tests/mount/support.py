@@ -1,4 +1,4 @@
-"""A pinnerfs mount as a process, the records that it must show, and the shells and users that look at it."""
+"""Mounts, the records that they must show, and commands and users that access them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pinnerfs.errors import PinnerfsError
 from pinnerfs.fuse.operations import check_binding
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 120  # seconds for anything; far more than it takes, however busy the machine is
+DEADLINE = 120  # seconds for any wait; far more than needed, even on a busy machine
 ORDINARY = 65534  # the uid and gid of an ordinary user
 
-# 64 MiB of memory; a task begins at a place of its own, by its name, and wraps.
+# The scenario has 64 MiB of memory. The hash of a task's name gives its first page. After the last page it wraps.
 BASE_PFN = 0x8000
 FRAMES_OF_MEMORY = 64 << 20 >> 12
 FIRST_PAGE = int.from_bytes(hashlib.sha256(b"driver").digest()[:8]) % FRAMES_OF_MEMORY
@@ -57,17 +57,17 @@ hold = "{hold}"
 FRAMES = ("pin_it+0x10/0x20", "drv_map+0x4/0x8 [drv]", "drv_ioctl+0x100/0x200")
 LONG_FRAMES = tuple(f"{'a_function_with_a_very_long_name_' * 3}{number:02}+0x10/0x20" for number in range(16))
 
-# In a mount namespace: /sbin as it is outside, but what is written to it goes to a tmpfs on the folder `layer`.
-OWN_SBIN = """
+# For a mount namespace: an overlay on /sbin. Changes go to a tmpfs on the directory `layer`.
+PRIVATE_SBIN = """
 mount -t tmpfs none layer
 mkdir layer/upper layer/work
 sbin=$(readlink -f /sbin)
 mount -t overlay overlay -o lowerdir="$sbin",upperdir=layer/upper,workdir=layer/work "$sbin"
 """
 
-# In a mount namespace: an /etc whose changes go to a tmpfs on the directory `etc`. The users 1000 and 1001 have names
-# there, as fusermount refuses a user without one, and there is the mtab that it wants and a minimal system lacks.
-OWN_ETC = r"""
+# For a mount namespace: an overlay on /etc. Changes go to a tmpfs on the directory `etc`. fusermount needs a name for
+# each user, here 1000 and 1001. It also needs /etc/mtab, which a minimal system lacks.
+PRIVATE_ETC = r"""
 mount -t tmpfs -o mode=755 none etc
 mkdir etc/upper etc/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=etc/upper,workdir=etc/work /etc
@@ -76,37 +76,37 @@ printf '%s\n' one:x:1000:1000::/:/bin/sh other:x:1001:1001::/:/bin/sh >> /etc/pa
 test -e /etc/mtab || ln -s ../proc/self/mounts /etc/mtab
 """
 
-# pinnerfs as the user of the number that is the first argument.
+# Runs pinnerfs as the user whose uid is the first argument.
 AS_USER = (
     sys.executable,
     "-c",
     """
 import ctypes, importlib, os, pkgutil, sys
 import fuse, pinnerfs, pinnerfs.cli
-# Imports and reads what comes late otherwise: the user may have no access to where Python and the checkout are.
+# Load everything now: the user may have no access to the directories of Python and of the checkout.
 for module in pkgutil.walk_packages(pinnerfs.__path__, "pinnerfs."):
     if module.name.rpartition(".")[2] not in ("__main__", "pytest_plugin"):
         importlib.import_module(module.name)
 pinnerfs.Simulation(pinnerfs.load("camera-stall")).advance("1s")
 user = int(sys.argv.pop(1))
 os.setgroups([]), os.setresgid(user, user, user), os.setresuid(user, user, user)
-# As after exec: else /proc/self would be root's.
+# PR_SET_DUMPABLE, as after exec. Without it root owns /proc/self.
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 pinnerfs.cli.main()
 """,
 )
 
 
-def scenario(folder: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
-    """A scenario that pins one page after the other, one each `every`, wrapping at the end of the memory."""
-    path = folder / f"every-{every}-{hold}.toml"
+def scenario(directory: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
+    """Write a scenario that pins the next page after each `every`, and return its path."""
+    path = directory / f"every-{every}-{hold}.toml"
     quoted = ", ".join(f'"{frame}"' for frame in frames)
     path.write_text(HEADER.format(name=path.stem, frames=quoted) + TASK.format(every=every, hold=hold))
     return path
 
 
 def record(number: int, hold: int = 400_000, frames: Iterable[str] = FRAMES) -> bytes:
-    """The text of that scenario's pin with this number, from 0 on, as the spec has it."""
+    """Return the record of that scenario's pin with this number. Numbers start at 0."""
     pfn = BASE_PFN + (FIRST_PAGE + number) % FRAMES_OF_MEMORY
     lines = [
         f"Page pinned ts {hold} us count 1",
@@ -117,12 +117,12 @@ def record(number: int, hold: int = 400_000, frames: Iterable[str] = FRAMES) -> 
 
 
 def newest_first(count: int, first: int = 0, hold: int = 400_000, frames: Iterable[str] = FRAMES) -> list[bytes]:
-    """What the file holds after pins `first` to `count` - 1."""
+    """Return the records of longterm_pinner after the release of the pins `first` to `count` - 1."""
     return [record(number, hold, tuple(frames)) for number in reversed(range(first, count))][:4096]
 
 
-def why_no_mount(folder: Path) -> str | None:
-    """Why this machine cannot mount through FUSE, or None where it can. Found out without pinnerfs."""
+def why_no_mount(directory: Path) -> str | None:
+    """Return why this machine cannot mount through FUSE, or None if it can."""
     try:
         check_binding()
     except PinnerfsError as error:
@@ -136,33 +136,33 @@ def why_no_mount(folder: Path) -> str | None:
             return None
         libc = ctypes.CDLL(None, use_errno=True)
         options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
-        if libc.mount(b"trial", os.fsencode(folder), b"fuse", 0, options):
+        if libc.mount(b"trial", os.fsencode(directory), b"fuse", 0, options):
             return f"mount(2) of a fuse: {os.strerror(ctypes.get_errno())}"
-        libc.umount2(os.fsencode(folder), 2)  # MNT_DETACH
+        libc.umount2(os.fsencode(directory), 2)  # MNT_DETACH
         return None
     finally:
         os.close(device)
 
 
 def pinnerfs(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command of pinnerfs to its end."""
-    return to_its_end([sys.executable, "-m", "pinnerfs", *map(str, arguments)], **options)
+    """Run a pinnerfs command and wait for its end."""
+    return run_command([sys.executable, "-m", "pinnerfs", *map(str, arguments)], **options)
 
 
-def to_its_end(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run any command, and keep what it says."""
+def run_command(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command, wait for its end and return its status and output."""
     options = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False} | options
     done: subprocess.CompletedProcess[str] = subprocess.run(command, env=environment(), **options)
     return done
 
 
 def environment() -> dict[str, str]:
-    """Plain words and this checkout, wherever a process runs."""
+    """Return an environment with this checkout and with English messages."""
     return os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "LANGUAGE": "C"}
 
 
 def shell(command: list[str], cwd: Path, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a command; past the deadline it ends with all that it has started."""
+    """Run a command in a session of its own. At the deadline, kill the whole session's process group."""
     with subprocess.Popen(
         command,
         cwd=cwd,
@@ -181,13 +181,13 @@ def shell(command: list[str], cwd: Path, more: dict[str, str] | None = None) -> 
 
 
 def mount_table() -> list[str]:
-    """The lines of /proc/mounts; somebody's mount point may have a name that is no text."""
+    """Return the lines of /proc/mounts. The name of a mount point may be undecodable."""
     return Path("/proc/mounts").read_text(errors="surrogateescape").split("\n")
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether a pinnerfs is mounted here, alive or dead."""
-    # The kernel writes blanks, tabs, newlines and backslashes in octal.
+    """Return whether a pinnerfs is mounted here, even one whose daemon has died."""
+    # The kernel prints blanks, tabs, newlines and backslashes in octal.
     shown = re.sub(r"[ \t\n\\]", lambda match: f"\\{ord(match[0]):03o}", str(path))
     return any(f" {shown} fuse.pinnerfs " in line for line in mount_table())
 
@@ -198,8 +198,9 @@ class Mount:
 
     path: Path
     log: Path
-    said: str = ""  # on stderr, by the command that mounted
-    expected: list[str] = field(default_factory=list)  # parts of lines that may, and must, stand in the log
+    stderr: str = ""  # the stderr of `pinnerfs mount`
+    # Each text must be in exactly one line of the log. No other line is allowed.
+    expected: list[str] = field(default_factory=list)
     pid: int = 0
     pidfd: int = -1
 
@@ -212,18 +213,18 @@ class Mount:
         return self.path / "page_pinner" / "longterm_pinner"
 
     def control(self, name: str) -> str:
-        """A file of the hidden folder."""
+        """Read a control file."""
         return (self.path / ".pinnerfs" / name).read_text()
 
     def advance(self, time: str) -> None:
-        """Let the manual clock go on."""
+        """Advance the manual clock."""
         (self.path / ".pinnerfs" / "advance").write_text(time)
 
     def stats(self) -> dict[str, int]:
         return {name: int(value) for name, value in map(str.split, self.control("stats").splitlines())}
 
     def read_all(self, size: int = 4096) -> list[bytes]:
-        """Every read of the records until the end."""
+        """Return the result of each read of longterm_pinner up to the end of the file."""
         descriptor = os.open(self.records, os.O_RDONLY)
         try:
             return list(iter(lambda: os.read(descriptor, size), b""))
@@ -232,7 +233,7 @@ class Mount:
 
     @contextmanager
     def opened(self, flags: int = os.O_RDONLY, file: str = "longterm_pinner") -> Iterator[int]:
-        """A descriptor of a file of page_pinner/."""
+        """Open a file of page_pinner/ and yield its descriptor."""
         descriptor = os.open(self.path / "page_pinner" / file, flags)
         try:
             yield descriptor
@@ -240,16 +241,16 @@ class Mount:
             os.close(descriptor)
 
     def shell(self, script: str, interpreter: str = "bash") -> subprocess.CompletedProcess[str]:
-        """Run a script inside of page_pinner/."""
+        """Run a shell script in page_pinner/."""
         done = shell([interpreter, "-c", script], self.path / "page_pinner")
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def gone(self, seconds: float = DEADLINE) -> bool:
-        """Whether the daemon has ended, or does so in time."""
+        """Return whether the daemon ends within this time."""
         return bool(select.select([self.pidfd], [], [], seconds)[0])
 
     def check_log(self) -> None:
-        """Every line of the log is one that the test expects, and each of those has come."""
+        """Check that the log has the expected lines and no others."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         for part in self.expected:
             matching = [line for line in lines if part in line]
@@ -258,7 +259,7 @@ class Mount:
         assert not lines, f"unexpected lines in the log: {lines}"
 
     def clean_up(self) -> None:
-        """Unmount, lazily if need be, and see the daemon off."""
+        """Unmount, lazily if necessary, and wait for the daemon's end."""
         if self.pidfd < 0:
             subprocess.run(["fusermount", "-uz", self.path], capture_output=True, timeout=DEADLINE, check=False)
             return
@@ -268,7 +269,7 @@ class Mount:
                     subprocess.run(
                         ["fusermount", option, self.path], capture_output=True, timeout=DEADLINE, check=False
                     )
-            # Another mount namespace may have a copy of the mount, which would keep the daemon until that one ends.
+            # A copy of the mount in another mount namespace keeps the daemon running.
             if not self.gone(1):
                 os.kill(self.pid, signal.SIGTERM)
             if not self.gone():
@@ -280,42 +281,42 @@ class Mount:
 
 
 class Mounts:
-    """Makes mounts below a folder, and takes all of them down."""
+    """The mounts below a directory. A call mounts a scenario."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self._mounts: list[Mount] = []
 
     def add(self, name: str) -> Mount:
-        """A mount point that is cleaned up, with nothing mounted yet."""
-        path = self.folder / name
+        """Create a mount point, and clean it up at the end. The caller mounts."""
+        path = self.directory / name
         path.mkdir(exist_ok=True)
-        mount = Mount(path, self.folder / f"{name}.log")
+        mount = Mount(path, self.directory / f"{name}.log")
         self._mounts.append(mount)
         return mount
 
     def __call__(
         self, source: str | Path | None = None, *options: str, name: str = "mnt", manual: bool = True
     ) -> Mount:
-        """Mount a scenario; unless told otherwise the one with a pin a second, with the manual clock."""
+        """Mount a scenario. The default is one pin a second, and the manual clock."""
         mount = self.add(name)
         clock = ("--clock", "manual") if manual else ()
-        source = scenario(self.folder) if source is None else source
+        source = scenario(self.directory) if source is None else source
         done = pinnerfs("mount", source, mount.path, "--log", mount.log, *clock, *options)
         assert done.returncode == 0, done.stderr
         assert done.stdout == ""
-        mount.said = done.stderr
+        mount.stderr = done.stderr
         self.watch(mount)
         return mount
 
     @staticmethod
     def watch(mount: Mount) -> None:
-        """Take hold of the daemon behind a mount."""
+        """Open a pidfd of a mount's daemon, to wait for its end."""
         mount.pid = int(mount.control("pid"))
         mount.pidfd = os.pidfd_open(mount.pid)
 
     def close(self) -> None:
-        """Take everything down; then look into the logs."""
+        """Unmount everything and check the logs."""
         problems: list[BaseException] = []
         for mount in reversed(self._mounts):
             for step in (mount.clean_up, mount.check_log):
@@ -328,7 +329,7 @@ class Mounts:
 
 
 def as_user(work: Callable[[], Any], uid: int = ORDINARY) -> Any:
-    """What `work` returns in a process of an ordinary user; an OSError comes back as its errno's number, negative."""
+    """Call `work` in a process of an ordinary user. Return its result, or the negative errno of its OSError."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -344,25 +345,25 @@ def as_user(work: Callable[[], Any], uid: int = ORDINARY) -> Any:
 
 
 def _answer(child: int, reader: int) -> Any:
-    """Return what a child has written to a pipe; one that does not end in time is killed."""
+    """Return what a child writes to a pipe. At the deadline, kill the child."""
     process = os.pidfd_open(child)
-    said = b""
+    data = b""
     try:
         with os.fdopen(reader, "rb", buffering=0) as pipe:
             until = time.monotonic() + DEADLINE
             while select.select([pipe], [], [], max(0, until - time.monotonic()))[0] and (part := pipe.read(1 << 16)):
-                said += part
+                data += part
         if not select.select([process], [], [], max(1, until - time.monotonic()))[0]:
             os.kill(child, signal.SIGKILL)
             pytest.fail("a child did not end in time")
     finally:
         os.close(process)
         os.waitpid(child, 0)
-    return pickle.loads(said)
+    return pickle.loads(data)
 
 
 def outcome(work: Callable[[], Any]) -> Any:
-    """What `work` returns, or the negative errno of its OSError."""
+    """Call `work`. Return its result, or the negative errno of its OSError."""
     try:
         return work()
     except OSError as error:
@@ -370,7 +371,7 @@ def outcome(work: Callable[[], Any]) -> Any:
 
 
 def in_namespace(work: Callable[[], Any]) -> Any:
-    """What `work` returns in a process with a mount namespace of its own (for root); errors as with `as_user`."""
+    """Call `work` as root in a process with its own mount namespace. Return its result, or the negative errno."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

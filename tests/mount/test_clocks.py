@@ -1,4 +1,4 @@
-"""The clocks behind a mount: a real one goes on by itself, a manual one only when told."""
+"""The real clock and the manual clock of a mount."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.mount.support import DEADLINE, Mount, Mounts, newest_first, outcome, 
 
 
 def _cpu_time(device: Mount) -> int:
-    """Processor time of the daemon so far, in clock ticks."""
+    """Return the CPU time of the daemon in clock ticks."""
     fields = Path(f"/proc/{device.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def test_a_manual_clock_stands_still(mount: Mounts) -> None:
-    """Without an advance neither the clock nor the books move, however long it takes."""
+    """Without an advance, the clock and the counters do not change."""
     device = mount()
     before = device.control("clock"), device.control("stats")
     time.sleep(0.2)
@@ -27,8 +27,8 @@ def test_a_manual_clock_stands_still(mount: Mounts) -> None:
     assert before[0] == "0\n"
 
 
-def test_an_advance_returns_when_the_books_are_there(mount: Mounts) -> None:
-    """After the write to .pinnerfs/advance has returned, every event up to the new time is in the books."""
+def test_an_advance_applies_all_events(mount: Mounts) -> None:
+    """A write to .pinnerfs/advance returns after all events up to the new time are applied."""
     device = mount()
     device.advance("400ms")
     assert device.control("clock") == "400000\n"
@@ -55,7 +55,7 @@ def test_an_advance_returns_when_the_books_are_there(mount: Mounts) -> None:
     ],
 )
 def test_a_refused_advance(mount: Mounts, written: str, reason: str) -> None:
-    """What is no time is EINVAL, the clock stays, and .pinnerfs/error says why."""
+    """An invalid time is EINVAL and does not move the clock; .pinnerfs/error has the reason until the next success."""
     device = mount()
     device.advance("1s")
     with open(device.path / ".pinnerfs" / "advance", "wb", buffering=0) as file:
@@ -63,13 +63,12 @@ def test_a_refused_advance(mount: Mounts, written: str, reason: str) -> None:
     assert reason in device.control("error")
     assert device.control("error").count("\n") == 1
     assert device.control("clock") == "1000000\n"
-    # The next success takes the reason away.
     device.advance("1s")
     assert device.control("error") == ""
 
 
 def test_undecodable_bytes_are_refused(mount: Mounts) -> None:
-    """Bytes that are no UTF-8 are EINVAL like any other text."""
+    """Bytes that are not UTF-8 are EINVAL."""
     device = mount()
     with open(device.path / ".pinnerfs" / "advance", "wb", buffering=0) as file:
         assert outcome(lambda: file.write(b"\xff\xfe")) == -errno.EINVAL
@@ -77,7 +76,7 @@ def test_undecodable_bytes_are_refused(mount: Mounts) -> None:
 
 
 def test_a_real_clock_cannot_be_advanced(mount: Mounts) -> None:
-    """On a real clock the write is EPERM, .pinnerfs/error says why, and so does `pinnerfs ctl`."""
+    """With a real clock the write is EPERM. .pinnerfs/error and `pinnerfs ctl` give the reason."""
     device = mount(manual=False)
     assert outcome(lambda: device.advance("5s")) == -errno.EPERM
     assert "only a manual clock (--clock manual) can be advanced" in device.control("error")
@@ -87,7 +86,7 @@ def test_a_real_clock_cannot_be_advanced(mount: Mounts) -> None:
 
 
 def test_a_fast_clock_fills_the_file(mount: Mounts) -> None:
-    """With --speed 50 a record a second of the device comes 50 times a second, and the books keep up unasked."""
+    """With --speed 50, a scenario with one record per second gives 50 records per second."""
     device = mount(None, "--speed", "50", manual=False)
     began = time.monotonic()
     while device.stats()["longterm_records"] < 20:
@@ -95,14 +94,14 @@ def test_a_fast_clock_fills_the_file(mount: Mounts) -> None:
         time.sleep(0.02)
     clock = int(device.control("clock"))
     assert clock >= 19_400_000
-    # The newest record is the last whose release lies behind the clock.
+    # The newest record is of the last release before the clock's time, which passes during the read.
     newest = device.read_all()[0]
     later = int(device.control("clock"))
     assert newest in [record(number) for number in range((clock - 400_000) // 10**6, later // 10**6 + 1)]
 
 
 def test_a_real_clock_goes_at_its_speed(mount: Mounts) -> None:
-    """The clock of the device is boot time from 0 on, times the speed."""
+    """The clock counts boot time since the mount, times the speed."""
     device = mount(None, "--speed", "10", "--start", "100s", manual=False)
     before = time.monotonic()
     first = int(device.control("clock"))
@@ -112,41 +111,41 @@ def test_a_real_clock_goes_at_its_speed(mount: Mounts) -> None:
     second = int(device.control("clock"))
     after = time.monotonic()
     assert first >= 100_000_000
-    # The clock was looked at somewhere between the calls; it shows whole microseconds.
+    # Each reading is at some moment between two of these times, and in whole microseconds.
     assert (almost - between) * 10e6 - 1 <= second - first <= (after - before) * 10e6 + 1
 
 
-def test_keeping_up_unasked(mount: Mounts) -> None:
-    """The daemon plays the workload while nobody asks: its processor time grows, and a late reader does not wait."""
-    device = mount(scenario(mount.folder, every="1ms", hold="2ms"), "--speed", "20", manual=False)
+def test_events_are_applied_without_requests(mount: Mounts) -> None:
+    """The daemon applies events without requests, so a later read has little left to do."""
+    device = mount(scenario(mount.directory, every="1ms", hold="2ms"), "--speed", "20", manual=False)
     before, began = _cpu_time(device), time.monotonic()
-    while (unasked := _cpu_time(device) - before) < 20:
+    while (used := _cpu_time(device) - before) < 20:
         assert time.monotonic() - began < DEADLINE
         time.sleep(0.02)
     assert device.stats()["pins"] > 0
-    # What was left to do for the answer is less than what had been done before.
-    assert _cpu_time(device) - before < 2 * unasked
+    # The request took less CPU time than the daemon had used before it.
+    assert _cpu_time(device) - before < 2 * used
 
 
-def test_idle_uses_no_processor(mount: Mounts) -> None:
-    """With nothing due (a manual clock, or a scenario that is over) the daemon uses no processor time."""
-    quiet = mount.folder / "quiet.toml"
-    quiet.write_text(scenario(mount.folder).read_text().replace("format = 1", 'format = 1\nduration = "2s"'))
-    over = mount(quiet, "--start", "10s", name="over", manual=False)
-    still = mount(name="still")
-    # A tick of processor time is 10 ms, so count also how often a thread of it has slept.
-    for device in (over, still):
+def test_an_idle_daemon_uses_no_cpu(mount: Mounts) -> None:
+    """Without due events (a manual clock, or a finished scenario) the daemon uses no CPU time."""
+    quiet = mount.directory / "quiet.toml"
+    quiet.write_text(scenario(mount.directory).read_text().replace("format = 1", 'format = 1\nduration = "2s"'))
+    finished = mount(quiet, "--start", "10s", name="finished", manual=False)
+    manual = mount(name="manual")
+    # CPU time has a resolution of 10 ms, so also compare the number of context switches.
+    for device in (finished, manual):
         deadline = time.monotonic() + DEADLINE
-        while True:  # what begins may still have something to do
+        while True:  # the daemon may still be starting
             before = _cpu_time(device), _switches(device)
             time.sleep(0.5)
             if (_cpu_time(device), _switches(device)) == before:
                 break
-            assert time.monotonic() < deadline, f"{device.path} never rests"
+            assert time.monotonic() < deadline, f"{device.path} is never idle"
 
 
 def _switches(device: Mount) -> int:
-    """How often the daemon's threads have gone to sleep: what it does while nobody asks."""
+    """Return the number of voluntary context switches of all threads of the daemon."""
     total = 0
     for task in Path(f"/proc/{device.pid}/task").iterdir():
         for line in (task / "status").read_text().splitlines():
@@ -155,17 +154,17 @@ def _switches(device: Mount) -> int:
     return total
 
 
-def test_start_runs_ahead(mount: Mounts) -> None:
-    """--start runs the workload that far before the mount answers, and the clock stands there."""
+def test_start(mount: Mounts) -> None:
+    """With --start the mount begins at that time, with all earlier events applied."""
     device = mount(None, "--start", "10s")
     assert device.control("clock") == "10000000\n"
-    # At 10 s pin 10 has just begun; pins 0 to 9 are over.
+    # At 10 s, pin 10 has just begun and pins 0 to 9 are released.
     assert device.read_all() == newest_first(10)
     assert device.stats()["pins"] == 11
 
 
 def test_stats(mount: Mounts) -> None:
-    """stats has a `name value` a line, and counts what the scenario does."""
+    """stats has a line `name value` for each counter."""
     device = mount()
     device.advance("2200ms")
     assert (
@@ -186,7 +185,7 @@ def test_stats(mount: Mounts) -> None:
 
 
 def test_control_files_read_in_pieces(mount: Mounts) -> None:
-    """A control file shows what was so when it was opened, also to a reader of single bytes."""
+    """The text of a control file is sampled at open, even if it is read in pieces."""
     device = mount()
     device.advance("1500ms")
     file = os.open(device.path / ".pinnerfs" / "clock", os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Several at once: the rule for one reader holds for each of them, and each write is whole."""
+"""Concurrent readers and writers. Each reader has its own position, and writes are atomic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.mount.support import DEADLINE, Mounts, environment, newest_first, rec
 
 
 def test_a_reader_while_records_arrive(mount: Mounts) -> None:
-    """The k-th read is the k-th newest as the ring stands then: with two new ones a read it goes backwards in time."""
+    """The k-th read returns the k-th newest record at that moment, also while new records arrive."""
     device = mount()
     device.advance("10s")
     with device.opened() as file:
@@ -19,12 +19,12 @@ def test_a_reader_while_records_arrive(mount: Mounts) -> None:
         for _ in range(5):
             seen.append(os.read(file, 4096))
             device.advance("2s")
-        # At read k there are 10 + 2k pins behind us, and the k-th newest of them is wanted.
+        # Before read k, 10 + 2k pins have been recorded.
         assert seen == [record(10 + 2 * k - 1 - k) for k in range(5)]
 
 
 def test_two_readers_in_turn(mount: Mounts) -> None:
-    """A reader beside another one is not moved by it, while records arrive for both."""
+    """Two readers do not change each other's position."""
     device = mount()
     device.advance("4s")
     with device.opened() as one, device.opened() as other:
@@ -41,7 +41,7 @@ def test_two_readers_in_turn(mount: Mounts) -> None:
 
 
 def test_a_child_reads_on(mount: Mounts) -> None:
-    """A child that inherited a descriptor takes its records from the same sequence as the parent."""
+    """A child that inherits a descriptor shares its position with the parent."""
     device = mount()
     device.advance("6s")
     with device.opened() as file:
@@ -55,8 +55,8 @@ def test_a_child_reads_on(mount: Mounts) -> None:
     assert shell.stdout == b"".join(newest_first(6)).decode()
 
 
-def test_two_writers_and_a_reader_at_once(mount: Mounts) -> None:
-    """Whatever two writers do at the same time, a reader sees one of their values, whole."""
+def test_two_writers_and_a_reader(mount: Mounts) -> None:
+    """With two concurrent writers, a reader always gets one of the two values."""
     device = mount()
     values = ("1" * 17, "2" * 5)
     device.threshold.write_text(values[0])
@@ -75,9 +75,9 @@ def test_two_writers_and_a_reader_at_once(mount: Mounts) -> None:
     assert seen <= {f"{value}\n" for value in values}
 
 
-def test_readers_while_another_advances(mount: Mounts) -> None:
-    """Readers at full speed, beside someone who advances the clock and writes the threshold, only see whole records."""
-    device = mount(scenario(mount.folder, every="1ms"))
+def test_readers_during_advances(mount: Mounts) -> None:
+    """During advances and threshold writes, each read returns one whole record."""
+    device = mount(scenario(mount.directory, every="1ms"))
     known = set(newest_first(4096))
     problems: list[object] = []
     stop = threading.Event()
@@ -105,12 +105,12 @@ def test_readers_while_another_advances(mount: Mounts) -> None:
     assert device.stats()["pins"] == 3001
 
 
-def test_two_advance_at_once(mount: Mounts) -> None:
-    """Steps that two processes write at the same time add up."""
+def test_two_concurrent_advances(mount: Mounts) -> None:
+    """Concurrent advances of two processes add up."""
     device = mount()
-    push = "import sys\nfor _ in range(50):\n with open(sys.argv[1], 'w') as file: file.write('10ms')"
+    code = "import sys\nfor _ in range(50):\n with open(sys.argv[1], 'w') as file: file.write('10ms')"
     path = device.path / ".pinnerfs" / "advance"
-    pushers = [subprocess.Popen([sys.executable, "-c", push, path], env=environment()) for _ in range(2)]
-    assert [pusher.wait(DEADLINE) for pusher in pushers] == [0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", code, path], env=environment()) for _ in range(2)]
+    assert [process.wait(DEADLINE) for process in processes] == [0, 0]
     assert device.control("clock") == "1000000\n"
     assert device.stats()["pins"] == 2

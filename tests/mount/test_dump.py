@@ -12,7 +12,7 @@ from tests.mount.support import Mounts, pinnerfs
     [(), ("--seed", "7"), ("--threshold", "500000"), ("--threshold", "0x10", "--kernel", "android12-5.10-early")],
 )
 def test_dump_is_what_a_mount_shows(mount: Mounts, options: tuple[str, ...]) -> None:
-    """dump --at 60s prints, byte for byte, what cat shows after a mount was advanced by 60 s, or started there."""
+    """dump --at 60s prints what cat prints on a mount that was advanced by 60 s or started at 60 s."""
     dumped = pinnerfs("dump", "camera-stall", "--at", "60s", *options)
     assert (dumped.returncode, dumped.stderr) == (0, "")
     advanced = mount("camera-stall", *options, name="advanced")

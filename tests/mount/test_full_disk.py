@@ -1,4 +1,4 @@
-"""Disks that are full, or read-only, under all that a mount could want to write to: no effect."""
+"""Mounts work with full and read-only disks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.mount.support import DEADLINE, environment, newest_first, scenario
 
-# Two file systems without room; one of them takes nothing at all. The log has been opened while there was some.
+# `full` has no free space, and `readonly` refuses writes. The log file exists before `full` is filled.
 SCRIPT = """
 set -e
 mkdir full readonly mnt
@@ -25,7 +25,7 @@ export TMPDIR=$PWD
 export HOME=$PWD/../readonly
 "$0" -m pinnerfs mount scenario.toml ../mnt --clock manual --log log
 "$0" -m pinnerfs ctl ../mnt advance 2s
-: < ../mnt/page_pinner/longterm_pinner                    # of which the log has a line to say
+: < ../mnt/page_pinner/longterm_pinner                    # the daemon logs this
 cat ../mnt/page_pinner/longterm_pinner
 echo 5 > ../mnt/page_pinner/threshold
 cat ../mnt/page_pinner/threshold
@@ -40,7 +40,7 @@ unset HOME
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
 def test_full_and_read_only_disks(tmp_path: Path) -> None:
-    """With log, working folder and TMPDIR on a full disk, and a home that is read-only or missing, all goes on."""
+    """mount and run work with log, working directory and TMPDIR on a full disk and a read-only or no HOME."""
     (tmp_path / "debug").mkdir()
     words = [sys.executable, str(tmp_path / "debug"), str(scenario(tmp_path))]
     done = subprocess.run(

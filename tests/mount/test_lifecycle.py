@@ -1,4 +1,4 @@
-"""From mount to unmount: how a daemon comes, goes, dies and is replaced, and what is refused in words."""
+"""Mount, unmount, and the end of the daemon. Refused mounts and unmounts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tests.mount.support import (
 
 @contextmanager
 def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subprocess.Popen[str]]]:
-    """A `pinnerfs mount -f` as a child; it is there when the mount shows, which inotify cannot tell: so look often."""
+    """Start `pinnerfs mount -f` and wait for its mount. inotify does not report mounts, so poll."""
     device = mounts.add("foreground")
-    source = str(scenario(mounts.folder))
+    source = str(scenario(mounts.directory))
     command = [sys.executable, "-m", "pinnerfs", "mount", "-f", source, str(device.path), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
@@ -43,7 +43,7 @@ def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subproce
             deadline = time.monotonic() + DEADLINE
             while not is_mounted(device.path):
                 assert child.poll() is None, child.stderr.read() if child.stderr else ""
-                assert time.monotonic() < deadline, "it does not mount"
+                assert time.monotonic() < deadline, f"no mount after {DEADLINE} s"
                 time.sleep(0.01)
             mounts.watch(device)
             yield device, child
@@ -53,7 +53,7 @@ def _foreground(mounts: Mounts, *options: str) -> Iterator[tuple[Mount, subproce
 
 
 def test_the_mount_table(mount: Mounts) -> None:
-    """/proc/mounts shows `debugfs MOUNTPOINT fuse.pinnerfs …`, with nosuid and nodev."""
+    """/proc/mounts has the line `debugfs MOUNTPOINT fuse.pinnerfs …` with nosuid and nodev."""
     device = mount()
     lines = [line for line in mount_table() if f" {device.path} " in line]
     assert len(lines) == 1
@@ -61,20 +61,20 @@ def test_the_mount_table(mount: Mounts) -> None:
     assert "default_permissions" in lines[0]
 
 
-def test_mount_says_nothing_and_answers_at_once(mount: Mounts) -> None:
-    """`pinnerfs mount` returns silently when the mount answers, leaving a daemon of its own session behind."""
+def test_mount_is_silent_and_returns_when_ready(mount: Mounts) -> None:
+    """`pinnerfs mount` prints nothing and returns when the mount answers. The daemon has its own session."""
     device = mount()
-    assert device.said == ""
+    assert device.stderr == ""
     assert device.threshold.read_text() == "300000\n"
     assert os.getsid(device.pid) == device.pid != os.getsid(0)
     assert os.readlink(f"/proc/{device.pid}/cwd") == "/"
     assert {os.readlink(f"/proc/{device.pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
 
 
-def test_mount_in_a_pipeline_ends(mount: Mounts) -> None:
-    """A detached daemon holds no pipe open: `$(pinnerfs mount ...)` comes back."""
+def test_mount_in_a_command_substitution(mount: Mounts) -> None:
+    """The daemon closes inherited pipes, so `$(pinnerfs mount ...)` returns."""
     device = mount.add("mnt")
-    script = f'out=$("$0" -m pinnerfs mount {scenario(mount.folder)} {device.path} 2>&1); echo "<$out>"'
+    script = f'out=$("$0" -m pinnerfs mount {scenario(mount.directory)} {device.path} 2>&1); echo "<$out>"'
     done = subprocess.run(
         ["bash", "-c", script, sys.executable],
         capture_output=True,
@@ -87,8 +87,8 @@ def test_mount_in_a_pipeline_ends(mount: Mounts) -> None:
     assert done.stdout == "<>\n"
 
 
-def test_umount_waits_until_the_daemon_is_gone(mount: Mounts) -> None:
-    """After `pinnerfs umount` neither the mount nor its daemon is there."""
+def test_umount_waits_for_the_daemon(mount: Mounts) -> None:
+    """When `pinnerfs umount` returns, the mount and its daemon are gone."""
     device = mount()
     done = pinnerfs("umount", device.path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -98,40 +98,40 @@ def test_umount_waits_until_the_daemon_is_gone(mount: Mounts) -> None:
 
 
 def test_umount_by_another_name(mount: Mounts) -> None:
-    """A relative path, a trailing slash and a symbolic link name the same mount, for mount and umount alike."""
-    folder = mount.folder / "mnt"
-    folder.mkdir()
-    (mount.folder / "link").symlink_to("mnt")
-    for name in ("link/", "../" + mount.folder.name + "/mnt", "mnt/."):
+    """mount, ctl and umount accept a relative path, a trailing slash and a symbolic link."""
+    directory = mount.directory / "mnt"
+    directory.mkdir()
+    (mount.directory / "link").symlink_to("mnt")
+    for name in ("link/", "../" + mount.directory.name + "/mnt", "mnt/."):
         device = mount.add("mnt")
-        done = pinnerfs("mount", scenario(mount.folder), name, "--clock", "manual", cwd=mount.folder)
+        done = pinnerfs("mount", scenario(mount.directory), name, "--clock", "manual", cwd=mount.directory)
         assert (done.returncode, done.stderr) == (0, ""), name
         mount.watch(device)
-        assert pinnerfs("ctl", name, "clock", cwd=mount.folder).stdout == "0\n"
-        done = pinnerfs("umount", name, cwd=mount.folder)
+        assert pinnerfs("ctl", name, "clock", cwd=mount.directory).stdout == "0\n"
+        done = pinnerfs("umount", name, cwd=mount.directory)
         assert (done.returncode, done.stderr) == (0, ""), name
         assert device.gone(0)
 
 
 @pytest.mark.parametrize("name", ["with blank", "back\\slash", "new\nline", "tab\there", "ünïcode", "-f", "a#b,c=d:e"])
 def test_mount_points_of_any_name(mount: Mounts, name: str) -> None:
-    """The name of a mount point may hold what a name may hold."""
+    """Any name of a mount point works."""
     device = mount.add(name)
-    done = pinnerfs("mount", "--clock", "manual", "--", scenario(mount.folder), name, cwd=mount.folder)
+    done = pinnerfs("mount", "--clock", "manual", "--", scenario(mount.directory), name, cwd=mount.directory)
     assert (done.returncode, done.stderr) == (0, "")
     mount.watch(device)
     assert device.threshold.read_text() == "300000\n"
-    again = pinnerfs("mount", "--", scenario(mount.folder), name, cwd=mount.folder)
+    again = pinnerfs("mount", "--", scenario(mount.directory), name, cwd=mount.directory)
     assert again.returncode == 1 and "already a mount point" in again.stderr
-    done = pinnerfs("umount", "--", name, cwd=mount.folder)
+    done = pinnerfs("umount", "--", name, cwd=mount.directory)
     assert (done.returncode, done.stderr) == (0, "")
     assert device.gone(0)
 
 
-def test_a_name_of_undecodable_bytes(mount: Mounts) -> None:
-    """A mount point whose name is no UTF-8 works like any other."""
+def test_an_undecodable_name(mount: Mounts) -> None:
+    """A mount point whose name is not UTF-8 works."""
     device = mount.add(os.fsdecode(b"caf\xe9"))
-    done = pinnerfs("mount", scenario(mount.folder), device.path, "--clock", "manual")
+    done = pinnerfs("mount", scenario(mount.directory), device.path, "--clock", "manual")
     assert (done.returncode, done.stderr) == (0, "")
     mount.watch(device)
     done = pinnerfs("umount", device.path)
@@ -139,7 +139,7 @@ def test_a_name_of_undecodable_bytes(mount: Mounts) -> None:
 
 
 def test_a_busy_mount(mount: Mounts) -> None:
-    """umount of a mount in use is an error that says so, and the mount lives on."""
+    """umount of a mount in use fails with `busy`, and the mount keeps working."""
     device = mount()
     with device.opened(file="threshold") as file:
         done = pinnerfs("umount", device.path)
@@ -153,7 +153,7 @@ def test_a_busy_mount(mount: Mounts) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_a_foreground_mount(mount: Mounts, number: signal.Signals) -> None:
-    """SIGINT, SIGTERM and SIGHUP unmount and exit 0, with nothing said."""
+    """On SIGINT, SIGTERM and SIGHUP a foreground mount unmounts and exits with status 0, without output."""
     with _foreground(mount) as (device, child):
         child.send_signal(number)
         out, err = child.communicate(timeout=DEADLINE)
@@ -163,7 +163,7 @@ def test_signals_end_a_foreground_mount(mount: Mounts, number: signal.Signals) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_a_detached_daemon(mount: Mounts, number: signal.Signals) -> None:
-    """The same signals unmount a detached daemon."""
+    """On the same signals a detached daemon unmounts and ends."""
     device = mount()
     os.kill(device.pid, number)
     assert device.gone()
@@ -171,7 +171,7 @@ def test_signals_end_a_detached_daemon(mount: Mounts, number: signal.Signals) ->
 
 
 def test_a_signal_while_a_file_is_open(mount: Mounts) -> None:
-    """A daemon that is told to end does so though a file is open; its reader then has no connection."""
+    """SIGTERM ends the daemon while a file is open. The next read of that file fails."""
     device = mount()
     with device.opened() as file:
         os.kill(device.pid, signal.SIGTERM)
@@ -182,7 +182,7 @@ def test_a_signal_while_a_file_is_open(mount: Mounts) -> None:
 
 
 def test_umount_ends_a_foreground_mount(mount: Mounts) -> None:
-    """`pinnerfs umount` lets a mount with -f exit 0."""
+    """After `pinnerfs umount`, `mount -f` exits with status 0."""
     with _foreground(mount) as (device, child):
         assert pinnerfs("umount", device.path).returncode == 0
         assert child.communicate(timeout=DEADLINE) == ("", "")
@@ -190,7 +190,7 @@ def test_umount_ends_a_foreground_mount(mount: Mounts) -> None:
 
 
 def test_a_foreground_mount_logs_to_stderr(mount: Mounts) -> None:
-    """With -f the log goes to stderr, and a trace with it."""
+    """With -f, log and trace go to stderr."""
     with _foreground(mount, "--trace", "fuse") as (device, child):
         os.close(os.open(device.records, os.O_RDONLY))
         assert pinnerfs("umount", device.path).returncode == 0
@@ -200,14 +200,14 @@ def test_a_foreground_mount_logs_to_stderr(mount: Mounts) -> None:
 
 
 def test_log_file_of_a_foreground_mount(mount: Mounts) -> None:
-    """With -f and --log the log goes to the file, and stderr stays empty."""
-    with _foreground(mount, "--log", str(mount.folder / "foreground.log")) as (device, child):
+    """With -f and --log, the log goes to the file and stderr stays empty."""
+    with _foreground(mount, "--log", str(mount.directory / "foreground.log")) as (device, child):
         assert pinnerfs("umount", device.path).returncode == 0
         assert child.communicate(timeout=DEADLINE) == ("", "")
 
 
 def test_a_killed_daemon_is_replaced(mount: Mounts) -> None:
-    """SIGKILL leaves a dead mount; the next mount takes its place and says so on stderr."""
+    """After SIGKILL of the daemon, the next mount replaces the dead mount and says so on stderr."""
     first = mount()
     os.kill(first.pid, signal.SIGKILL)
     assert first.gone()
@@ -215,14 +215,14 @@ def test_a_killed_daemon_is_replaced(mount: Mounts) -> None:
     with pytest.raises(OSError, match="Transport endpoint is not connected"):
         os.statvfs(first.path)
     second = mount()
-    assert "replaced a dead mount that an earlier daemon left" in second.said
+    assert "replaced a dead mount that an earlier daemon left" in second.stderr
     assert second.threshold.read_text() == "300000\n"
     assert pinnerfs("umount", second.path).returncode == 0
     assert not is_mounted(second.path)
 
 
 def test_a_dead_mount_can_be_unmounted(mount: Mounts) -> None:
-    """`pinnerfs umount` takes down a dead mount, and `pinnerfs ctl` says that it is one."""
+    """`pinnerfs umount` unmounts a dead mount. `pinnerfs ctl` fails with the kernel's message."""
     device = mount()
     os.kill(device.pid, signal.SIGKILL)
     assert device.gone()
@@ -233,19 +233,19 @@ def test_a_dead_mount_can_be_unmounted(mount: Mounts) -> None:
     assert not is_mounted(device.path)
 
 
-def test_a_killed_daemon_whose_file_is_open(mount: Mounts) -> None:
-    """A dead mount is replaced though somebody still has a file of it open."""
+def test_a_dead_mount_with_an_open_file(mount: Mounts) -> None:
+    """A dead mount is replaced even if one of its files is open."""
     first = mount()
     with first.opened():
         os.kill(first.pid, signal.SIGKILL)
         assert first.gone()
         second = mount()
-        assert "replaced a dead mount" in second.said
+        assert "replaced a dead mount" in second.stderr
         assert second.threshold.read_text() == "300000\n"
 
 
-def test_a_mount_point_that_is_one_already(mount: Mounts) -> None:
-    """A second mount over the first is refused in words, and the first goes on."""
+def test_a_second_mount_on_a_mount_point(mount: Mounts) -> None:
+    """A second mount on the same mount point is refused, and the first keeps working."""
     device = mount()
     done = pinnerfs("mount", "camera-stall", device.path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -257,12 +257,12 @@ def test_a_mount_point_that_is_one_already(mount: Mounts) -> None:
 
 
 def test_refused_mount_points(mount: Mounts) -> None:
-    """A mount point that is missing, no folder, not empty, or somebody else's mount is refused in words."""
-    folder = mount.folder
-    (folder / "file").write_text("")
-    (folder / "full").mkdir()
-    (folder / "full" / "something").write_text("")
-    (folder / "loop").symlink_to("loop")
+    """A mount point must be an existing, empty directory without a mount; the error gives the reason."""
+    directory = mount.directory
+    (directory / "file").write_text("")
+    (directory / "full").mkdir()
+    (directory / "full" / "something").write_text("")
+    (directory / "loop").symlink_to("loop")
     for name, reason in {
         "missing": "No such file or directory",
         "file": "Not a directory",
@@ -272,44 +272,44 @@ def test_refused_mount_points(mount: Mounts) -> None:
         "/proc": "it is already a mount point (proc)",
         "": "the path is empty",
     }.items():
-        done = pinnerfs("mount", "camera-stall", name, cwd=folder)
+        done = pinnerfs("mount", "camera-stall", name, cwd=directory)
         assert (done.returncode, done.stdout) == (1, ""), name
         assert done.stderr.startswith("Error: cannot mount on ") and done.stderr.count("\n") == 1
         assert reason in done.stderr
 
 
-def test_umount_of_what_is_no_mount(mount: Mounts) -> None:
-    """umount of a plain folder, of nothing, and of another kind of mount is refused in words."""
-    (mount.folder / "plain").mkdir()
+def test_umount_without_a_mount(mount: Mounts) -> None:
+    """umount refuses a plain directory, a missing path and another file system's mount."""
+    (mount.directory / "plain").mkdir()
     for name, there in {
         "plain": "nothing is",
         "missing": "nothing is",
         "/proc": "proc is",
         "/": "is mounted there",
     }.items():
-        done = pinnerfs("umount", name, cwd=mount.folder)
+        done = pinnerfs("umount", name, cwd=mount.directory)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"cannot unmount {name}: wanted a fuse.pinnerfs mount, but " in done.stderr and there in done.stderr
 
 
-def test_a_log_file_that_cannot_be(mount: Mounts) -> None:
-    """A log file in a folder that is not there stops the mount, in words."""
+def test_a_log_file_that_cannot_be_created(mount: Mounts) -> None:
+    """If the log file cannot be created, mount fails and nothing is mounted."""
     device = mount.add("mnt")
-    done = pinnerfs("mount", "camera-stall", device.path, "--log", mount.folder / "no" / "log")
+    done = pinnerfs("mount", "camera-stall", device.path, "--log", mount.directory / "no" / "log")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: cannot open log file {mount.folder}/no/log: No such file or directory\n"
+    assert done.stderr == f"Error: cannot open log file {mount.directory}/no/log: No such file or directory\n"
     assert not is_mounted(device.path)
 
 
 @pytest.mark.parametrize(("value", "shown"), [("0x10", "16"), ("18446744073709551615", "-1"), ("0", "0"), ("9\n", "9")])
-def test_threshold_takes_what_the_file_takes(mount: Mounts, value: str, shown: str) -> None:
-    """--threshold is written as for the file, in every base."""
+def test_threshold_in_every_base(mount: Mounts, value: str, shown: str) -> None:
+    """--threshold accepts the same numbers as the file, in every base."""
     device = mount(None, "--threshold", value)
     assert device.threshold.read_text() == f"{shown}\n"
 
 
 def test_threshold_and_start_together(mount: Mounts) -> None:
-    """The threshold of --threshold is in force from time 0 on, --start included."""
+    """--threshold applies from time 0 on, also with --start."""
     device = mount(None, "--threshold", "400000", "--start", "10s")
     assert device.read_all() == []
     other = mount(None, "--threshold", "399999", "--start", "10s", name="other")
@@ -317,14 +317,14 @@ def test_threshold_and_start_together(mount: Mounts) -> None:
 
 
 def test_seeds_differ(mount: Mounts) -> None:
-    """--seed takes the place of the scenario's own seed."""
+    """--seed replaces the scenario's seed."""
     one, two = mount("camera-stall", "--start", "30s", name="one"), mount("camera-stall", "--start", "30s", name="two")
     three = mount("camera-stall", "--start", "30s", "--seed", "99", name="three")
     assert one.read_all() == two.read_all() != three.read_all()
 
 
 def test_another_kernel(mount: Mounts) -> None:
-    """--kernel android12-5.10-early has two more files, prints count 0, and tracks FOLL_GET."""
+    """--kernel android12-5.10-early has two more files and prints count 0."""
     device = mount(None, "--kernel", "android12-5.10-early", "--start", "2s")
     assert device.shell("ls").stdout.split() == [
         "alloc_contig_failed",
@@ -342,22 +342,22 @@ def test_another_kernel(mount: Mounts) -> None:
 
 
 def test_a_user_without_the_device(public_mount: Mounts) -> None:
-    """Where /dev/fuse is root's alone an ordinary user is refused in words."""
+    """An ordinary user without access to /dev/fuse gets an error with the remedy."""
     from pinnerfs.mounts.claim import claim
 
-    folder = public_mount.folder / "users"
-    folder.mkdir()
-    folder.chmod(0o777)
+    directory = public_mount.directory / "users"
+    directory.mkdir()
+    directory.chmod(0o777)
 
     def work() -> str:
         try:
-            claim(str(folder))
+            claim(str(directory))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return "accepted"
 
     def closed() -> str:
-        own = public_mount.folder / "own"
+        own = public_mount.directory / "own"
         own.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "none", own], check=True, timeout=DEADLINE)
         os.mknod(own / "fuse", 0o600 | stat.S_IFCHR, os.makedev(10, 229))
@@ -370,8 +370,8 @@ def test_a_user_without_the_device(public_mount: Mounts) -> None:
     )
 
 
-def test_many_mounts_at_once(mount: Mounts) -> None:
-    """Several devices live beside each other, each with its own clock and threshold."""
+def test_several_mounts(mount: Mounts) -> None:
+    """Several mounts work at the same time, each with its own clock and threshold."""
     devices = [mount(name=f"mnt{number}") for number in range(3)]
     for number, device in enumerate(devices):
         device.advance(f"{number + 1}s")
@@ -381,14 +381,14 @@ def test_many_mounts_at_once(mount: Mounts) -> None:
     assert [device.threshold.read_text() for device in devices] == ["0\n", "1\n", "2\n"]
 
 
-def test_a_mount_namespace_gives_the_real_path(mount: Mounts) -> None:
-    """In a private mount namespace the device lies at /sys/kernel/debug, seen by that namespace alone."""
+def test_a_mount_at_the_real_path(mount: Mounts) -> None:
+    """In a private mount namespace, /sys/kernel/debug can be the mount point. Other namespaces do not see it."""
     if os.geteuid() != 0 or not Path("/sys/kernel/debug").is_dir():
         pytest.skip("needs root and a /sys/kernel/debug")
     before = sum(" /sys/kernel/debug " in line for line in mount_table())
     script = (
         "umount -l /sys/kernel/debug 2>/dev/null; set -e; "
-        f'"$0" -m pinnerfs mount {scenario(mount.folder)} /sys/kernel/debug --clock manual --start 2s; '
+        f'"$0" -m pinnerfs mount {scenario(mount.directory)} /sys/kernel/debug --clock manual --start 2s; '
         "cat /sys/kernel/debug/page_pinner/longterm_pinner; "
         '"$0" -m pinnerfs umount /sys/kernel/debug'
     )
@@ -405,10 +405,10 @@ def test_a_mount_namespace_gives_the_real_path(mount: Mounts) -> None:
 
 
 @pytest.mark.parametrize("closed", [">&- 2>&-", "<&- >&- 2>&-"])
-def test_standard_files_that_are_closed(mount: Mounts, closed: str) -> None:
-    """A mount started with stdin, stdout or stderr closed, as some daemons start theirs, returns and answers."""
+def test_closed_standard_files(mount: Mounts, closed: str) -> None:
+    """`pinnerfs mount` works with stdin, stdout or stderr closed."""
     device = mount.add("mnt")
-    command = f'exec "$0" -m pinnerfs mount {scenario(mount.folder)} {device.path} {closed}'
+    command = f'exec "$0" -m pinnerfs mount {scenario(mount.directory)} {device.path} {closed}'
     done = subprocess.run(["sh", "-c", command, sys.executable], timeout=DEADLINE, env=environment(), check=False)
     assert done.returncode == 0
     mount.watch(device)

@@ -1,4 +1,4 @@
-"""Live scripting through a mount: a shell script causes the very pin that it then looks for."""
+"""Live pins through `.pinnerfs/do`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.mount.support import (
     scenario,
 )
 
-# As a kernel engineer would write it, with echo alone.
+# Uses only echo, as a script on a device does.
 SCRIPT = """
 set -eu
 cd ..
@@ -41,19 +41,19 @@ cat .pinnerfs/error
 
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 def test_a_script(mount: Mounts, shell: str) -> None:
-    """echo pins, advance lets time pass, awk finds the records; a typing error fails, and the reason can be read."""
-    device = mount(scenario(mount.folder, every="1000h", hold="1us"), "--start", "1s")
+    """A shell script pins pages, advances the clock and finds the records. A typing error fails with a reason."""
+    device = mount(scenario(mount.directory, every="1000h", hold="1us"), "--start", "1s")
     done = device.shell(SCRIPT, shell)
     assert (done.returncode, done.stdout) == (0, "line 1: task = 'drivr' must be one of 'driver'\n"), done.stderr
-    assert ("Invalid argument" if shell == "bash" else "I/O error") in done.stderr  # what dash says for any errno
+    assert ("Invalid argument" if shell == "bash" else "I/O error") in done.stderr  # dash prints this for any errno
     stats = device.stats()
     assert (stats["pins"], stats["releases"], stats["pinned_now"]) == (1 + 64 + 5, 1 + 64 + 3, 0)
 
 
 def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
-    """Two mounts that are told the same at the same times show the same."""
+    """Two mounts with the same actions at the same times have the same records."""
 
-    def told(name: str) -> list[bytes]:
+    def records_after_actions(name: str) -> list[bytes]:
         device = mount(name=name)
         for step, actions in (("1s", "pin task=driver pages=4 hold=600ms"), ("2500ms", "pin task=driver hold=400ms")):
             device.advance(step)
@@ -61,8 +61,8 @@ def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
         device.advance("10s")
         return device.read_all()
 
-    first = told("first")
-    assert first == told("second")
+    first = records_after_actions("first")
+    assert first == records_after_actions("second")
     assert sum(b"ts 600000 us" in record for record in first) == 4
 
 
@@ -78,7 +78,7 @@ def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
     ],
 )
 def test_refused_actions(mount: Mounts, written: bytes, reason: str) -> None:
-    """What cannot be carried out is EINVAL whole, with one line in .pinnerfs/error, until the next success."""
+    """A wrong action refuses the whole write with EINVAL. .pinnerfs/error has one line until the next success."""
     device = mount()
     before = device.stats()
     with open(device.path / ".pinnerfs" / "do", "wb", buffering=0) as file:
@@ -91,8 +91,8 @@ def test_refused_actions(mount: Mounts, written: bytes, reason: str) -> None:
     assert device.stats()["pins"] == before["pins"] + 1
 
 
-def test_do_is_for_writing(mount: Mounts) -> None:
-    """The file is write-only, for whoever mounted, and is as hidden as the others."""
+def test_do_is_write_only(mount: Mounts) -> None:
+    """do is write-only, and belongs to the user who mounted."""
     path = mount().path / ".pinnerfs" / "do"
     assert (path.stat().st_mode & 0o7777, path.stat().st_uid) == (0o200, os.geteuid())
     with open(path, "rb", buffering=0) as file:
@@ -100,8 +100,8 @@ def test_do_is_for_writing(mount: Mounts) -> None:
 
 
 def test_ctl_do(mount: Mounts) -> None:
-    """`pinnerfs ctl MOUNTPOINT do` carries out all of its actions, or says why none was."""
-    device = mount(scenario(mount.folder, every="1000h", hold="1us"), "--start", "1s")
+    """`pinnerfs ctl MOUNTPOINT do` carries out all actions, or none and prints the reason."""
+    device = mount(scenario(mount.directory, every="1000h", hold="1us"), "--start", "1s")
     done = pinnerfs("ctl", device.path, "do", "pin task=driver pages=64 hold=500ms", "pin task=driver")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert device.stats()["pinned_now"] == 65
@@ -119,9 +119,9 @@ def test_ctl_do(mount: Mounts) -> None:
     )
 
 
-def test_a_real_clock_wakes_for_a_release(mount: Mounts) -> None:
-    """On a real clock a hold ends by itself: nobody has asked, and yet the record is there with its own time."""
-    device = mount(scenario(mount.folder, every="1000h", hold="1us"), manual=False)
+def test_a_release_on_a_real_clock(mount: Mounts) -> None:
+    """With a real clock a live pin is released after its hold, and its record has exactly that time."""
+    device = mount(scenario(mount.directory, every="1000h", hold="1us"), manual=False)
     (device.path / ".pinnerfs" / "do").write_text("pin task=driver hold=310ms")
     began = time.monotonic()
     while not device.stats()["longterm_records"]:

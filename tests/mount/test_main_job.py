@@ -1,4 +1,4 @@
-"""The main job, as a person does it by hand in a shell."""
+"""The main use: read the threshold and the records in a shell, and write a new threshold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.mount.support import Mounts, newest_first, pinnerfs
 
 
 def test_read_advance_write_read(mount: Mounts) -> None:
-    """The threshold is 300000; after 60 s every ts is above it; a new one empties the file, and longer pins return."""
+    """Every record is above the threshold. A new threshold clears the records, and the next ones are above it."""
     device = mount("camera-stall")
     assert device.shell("cat threshold").stdout == "300000\n"
     assert device.shell("cat longterm_pinner | wc -c").stdout == "0\n"
@@ -40,7 +40,7 @@ def test_read_advance_write_read(mount: Mounts) -> None:
     ],
 )
 def test_a_refused_value_changes_nothing(mount: Mounts, value: str, reason: str) -> None:
-    """A refused write fails in the kernel's words, and threshold and records stay as they were."""
+    """A refused write fails with the kernel's error and keeps threshold and records."""
     device = mount()
     device.advance("3s")
     before = device.read_all()
@@ -51,8 +51,8 @@ def test_a_refused_value_changes_nothing(mount: Mounts, value: str, reason: str)
     assert device.read_all() == before == newest_first(3)
 
 
-def test_readers_that_a_device_refuses(mount: Mounts) -> None:
-    """dd bs=64 on a record cannot allocate memory, and bash's while read fails likewise."""
+def test_readers_with_small_buffers(mount: Mounts) -> None:
+    """Readers with small buffers, such as dd bs=64 and bash's read, fail with ENOMEM."""
     device = mount()
     device.advance("3s")
     small = device.shell("dd bs=64 if=longterm_pinner")
@@ -80,8 +80,8 @@ def test_readers_that_a_device_refuses(mount: Mounts) -> None:
         ("cat longterm_pinner | cat", None),
     ],
 )
-def test_tools_that_work(mount: Mounts, script: str, output: str | None) -> None:
-    """head, grep, awk, wc, tail, cat and Python's open().read() show the records."""
+def test_usual_tools(mount: Mounts, script: str, output: str | None) -> None:
+    """head, grep, awk, wc, tail, cat and Python's open().read() read the records."""
     device = mount()
     device.advance("3s")
     done = device.shell(script)
@@ -90,7 +90,7 @@ def test_tools_that_work(mount: Mounts, script: str, output: str | None) -> None
 
 
 def test_the_same_bytes_on_every_mount(mount: Mounts) -> None:
-    """Two mounts of one scenario and seed with the manual clock show the same bytes, however they were advanced."""
+    """With the same scenario, seed and clock, two mounts have the same bytes. The size of the steps does not matter."""
     one, other = mount("camera-stall", "--seed", "7", name="one"), mount("camera-stall", "--seed", "7", name="other")
     one.advance("60s")
     for _ in range(60):

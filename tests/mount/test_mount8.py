@@ -1,4 +1,4 @@
-"""mount(8), umount(8) and a line of fstab, for real: in a mount namespace where /sbin has the helper."""
+"""mount(8), umount(8) and fstab, in a mount namespace with the mount helper in /sbin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import DEADLINE, OWN_SBIN, ROOT, environment, newest_first, scenario
+from tests.mount.support import DEADLINE, PRIVATE_SBIN, ROOT, environment, newest_first, scenario
 
-# The helper as a wheel installs it: a program that imports one function and calls it.
+# The helper, as the wheel installs it.
 HELPER = f"""#!/bin/sh
 export PYTHONPATH={shlex.quote(str(ROOT))}
 exec {shlex.quote(sys.executable)} -c 'from pinnerfs.cli.mount_helper import main; main()' "$@"
@@ -22,21 +22,21 @@ INSIDE = f"""
 set -e
 cd "$1"
 mkdir -p layer
-{OWN_SBIN}
+{PRIVATE_SBIN}
 cp helper /sbin/mount.fuse.pinnerfs
 mount --bind fstab /etc/fstab
 set +e
-# A test that fails leaves no daemon behind either.
+# Also unmount after a failed test.
 trap 'umount -l mnt 2>/dev/null' EXIT
 . ./script
 """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a scenario, a mount point, and the lines of an fstab."""
+def directory(tmp_path: Path) -> Path:
+    """Create a directory with a scenario, a mount point, the helper and an fstab."""
     if os.geteuid() != 0:
-        pytest.skip("mount(8) is root's")
+        pytest.skip("only root can mount with mount(8)")
     (tmp_path / "mnt").mkdir()
     (tmp_path / "helper").write_text(HELPER)
     (tmp_path / "helper").chmod(0o755)
@@ -45,11 +45,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in the folder, where mount(8) finds the helper and the fstab; S is the scenario."""
-    (folder / "script").write_text(f"S={scenario(folder)}\n{script}\n")
+def _shell(directory: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in the directory, with the helper and the fstab in place. $S is the scenario."""
+    (directory / "script").write_text(f"S={scenario(directory)}\n{script}\n")
     return subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", INSIDE, "sh", folder],
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", INSIDE, "sh", directory],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -58,10 +58,10 @@ def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_mount_and_umount(folder: Path) -> None:
-    """`mount -t fuse.pinnerfs` mounts what `pinnerfs mount` would, with its options, and umount takes it down."""
+def test_mount_and_umount(directory: Path) -> None:
+    """`mount -t fuse.pinnerfs` accepts the options of `pinnerfs mount`, and umount unmounts."""
     done = _shell(
-        folder,
+        directory,
         "mount -t fuse.pinnerfs $S mnt -o clock=manual,start=2s,threshold=0x10,allow_other && "
         "stat -c %s mnt/page_pinner/threshold && cat mnt/page_pinner/threshold mnt/page_pinner/longterm_pinner && "
         'umount mnt && ls -A mnt && grep -c "$PWD/mnt " /proc/mounts',
@@ -70,10 +70,10 @@ def test_mount_and_umount(folder: Path) -> None:
     assert done.stdout == "0\n16\n" + b"".join(newest_first(2)).decode() + "0\n"
 
 
-def test_a_log_and_a_trace(folder: Path) -> None:
-    """The log's options work here, too; mount(8) takes commas for itself, so colons stand between the layers."""
+def test_a_log_and_a_trace(directory: Path) -> None:
+    """log, verbose and trace work as mount options. Colons separate trace layers, as mount(8) splits at commas."""
     done = _shell(
-        folder,
+        directory,
         "mount -t fuse.pinnerfs $S mnt -o clock=manual,log=$PWD/log,verbose,trace=fuse:engine && "
         "echo 5 > mnt/page_pinner/threshold && umount mnt && grep -o 'INFO threshold set to 5' log && "
         "grep -c 'fuse: file 1.write' log",
@@ -81,31 +81,31 @@ def test_a_log_and_a_trace(folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "INFO threshold set to 5\n1\n", "")
 
 
-def test_the_gallery_and_a_real_clock(folder: Path) -> None:
-    """The source may be a name of the gallery, and the clock real and fast."""
+def test_the_gallery_and_a_real_clock(directory: Path) -> None:
+    """The source can be a name from the gallery, and the clock a fast real one."""
     done = _shell(
-        folder,
+        directory,
         "mount -t fuse.pinnerfs camera-stall mnt -o speed=10,clock=real && cat mnt/page_pinner/threshold && "
         "until [ $(cat mnt/.pinnerfs/clock) -gt 1000000 ]; do :; done; umount mnt",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "300000\n", "")
 
 
-def test_a_line_of_fstab(folder: Path) -> None:
-    """`mount MOUNTPOINT` takes everything from fstab; what is for mount(8) alone is passed over."""
+def test_a_line_of_fstab(directory: Path) -> None:
+    """`mount MOUNTPOINT` uses the line of fstab. The helper ignores options that are for mount(8)."""
     done = _shell(
-        folder, "mount mnt && cat mnt/page_pinner/longterm_pinner && umount mnt && mount -f mnt && umount mnt"
+        directory, "mount mnt && cat mnt/page_pinner/longterm_pinner && umount mnt && mount -f mnt && umount mnt"
     )
     assert done.stdout == b"".join(newest_first(3)).decode()
-    # The second mount was a fake one.
+    # mount -f does not mount.
     assert done.returncode == 32 and "not mounted" in done.stderr
 
 
 @pytest.mark.parametrize("mount", ["mount mnt", "mount -t fuse.pinnerfs $S mnt"])
-def test_remount(folder: Path, mount: str) -> None:
-    """As on a debugfs a remount changes mode, uid and gid of the root, and whether one may write."""
+def test_remount(directory: Path, mount: str) -> None:
+    """A remount changes mode, uid and gid of the root and read-only, as on a debugfs."""
     done = _shell(
-        folder,
+        directory,
         f"{mount} && stat -c '%a %u %g' mnt && mount -o remount,mode=755 mnt && stat -c '%a %u %g' mnt && "
         "mount -o remount,mode=0711,uid=5,gid=6 mnt && stat -c '%a %u %g' mnt && mount -o remount,ro mnt && "
         "! echo 7 > mnt/page_pinner/threshold && mount -o remount,rw mnt && "
@@ -116,10 +116,10 @@ def test_remount(folder: Path, mount: str) -> None:
     assert "Read-only file system" in done.stderr
 
 
-def test_options_of_a_debugfs(folder: Path) -> None:
-    """mode, uid, gid and ro act at the mount, too."""
+def test_options_of_a_debugfs(directory: Path) -> None:
+    """A mount accepts mode, uid, gid and ro."""
     done = _shell(
-        folder,
+        directory,
         "mount -t fuse.pinnerfs $S mnt -o ro,mode=750,uid=5,gid=6,nosuid && stat -c '%a %u %g' mnt && "
         'grep -c "$PWD/mnt fuse.pinnerfs ro," /proc/mounts && umount mnt',
     )
@@ -127,11 +127,11 @@ def test_options_of_a_debugfs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["defaults", "suid,dev", "nosuid", "ro,suid,dev,mode=755"])
-def test_never_with_devices_or_setuid_programs(folder: Path, options: str) -> None:
-    """The mount is nosuid and nodev, whatever is asked for, and stays so when it is remounted."""
+def test_always_nosuid_and_nodev(directory: Path, options: str) -> None:
+    """The mount is always nosuid and nodev, also after a remount."""
     shown = 'grep -c "$PWD/mnt fuse.pinnerfs r[ow],nosuid,nodev," /proc/mounts'
     done = _shell(
-        folder,
+        directory,
         f"mount -t fuse.pinnerfs $S mnt -o {options} && {shown} && mount -o remount,ro,suid,dev mnt && {shown} && "
         f"mount -o remount,rw mnt && {shown} && umount mnt",
     )
@@ -143,30 +143,30 @@ def test_never_with_devices_or_setuid_programs(folder: Path, options: str) -> No
     [
         ("sped=10", 1, "unknown option 'sped'; wanted one of clock, speed, start, "),
         ("speed=0", 2, "Invalid value for '--speed': 0.0 is not in the range"),
-        ("mode=9", 1, "mode=9 for {folder}/mnt must be an octal number, such as 755"),
-        ("uid=me", 1, "uid=me for {folder}/mnt must be a number"),
+        ("mode=9", 1, "mode=9 for {directory}/mnt must be an octal number, such as 755"),
+        ("uid=me", 1, "uid=me for {directory}/mnt must be a number"),
         ("clock=manual,speed=2", 2, "--speed 2 goes with --clock real"),
     ],
 )
-def test_refused_options(folder: Path, options: str, status: int, error: str) -> None:
-    """A wrong option is an error that names it; nothing is mounted."""
-    # A newer mount(8) refuses some of them itself, so the helper is called as an older one would.
+def test_refused_options(directory: Path, options: str, status: int, error: str) -> None:
+    """The error names the wrong option, and nothing is mounted."""
+    # A newer mount(8) refuses some of these itself, so call the helper directly.
     done = _shell(
-        folder, f'mount.fuse.pinnerfs $S $PWD/mnt -o rw,{options}; s=$?; grep "$PWD/mnt " /proc/mounts; exit $s'
+        directory, f'mount.fuse.pinnerfs $S $PWD/mnt -o rw,{options}; s=$?; grep "$PWD/mnt " /proc/mounts; exit $s'
     )
     assert (done.returncode, done.stdout) == (status, "")
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: ") and error.format(folder=folder) in last
+    assert last.startswith("Error: ") and error.format(directory=directory) in last
 
 
-def test_a_refused_option_by_mount(folder: Path) -> None:
-    """mount(8) hands on what its helper says and exits with."""
-    done = _shell(folder, "mount -t fuse.pinnerfs $S mnt -o sped=10")
+def test_a_refused_option_with_mount(directory: Path) -> None:
+    """mount(8) passes on the helper's error and exit status."""
+    done = _shell(directory, "mount -t fuse.pinnerfs $S mnt -o sped=10")
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{folder}/mnt: unknown option 'sped'" in done.stderr
+    assert f"{directory}/mnt: unknown option 'sped'" in done.stderr
 
 
-def test_sloppy(folder: Path) -> None:
-    """With -s an option that nobody knows is passed over."""
-    done = _shell(folder, "mount -s -t fuse.pinnerfs $S mnt -o sped=10 && umount mnt")
+def test_sloppy(directory: Path) -> None:
+    """With -s, an unknown option is ignored."""
+    done = _shell(directory, "mount -s -t fuse.pinnerfs $S mnt -o sped=10 && umount mnt")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,4 +1,4 @@
-"""A mount whose place is no longer what it was: moved, covered, removed, or taken by another."""
+"""Mount points that are moved, covered, removed or replaced while the daemon runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.mount.support import DEADLINE, Mount, Mounts, in_namespace, is_mounted, outcome, pinnerfs, scenario
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount and unmount at will")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount and unmount other file systems")
 
 
 def _unmount_lazily(path: Path) -> None:
@@ -22,22 +22,22 @@ def _unmount_lazily(path: Path) -> None:
 
 
 @contextmanager
-def _below_a_folder(mounts: Mounts) -> Iterator[tuple[Mount, Path]]:
-    """A mount in a folder of its own, and where that folder is going to be."""
-    (mounts.folder / "old").mkdir()
+def _below_a_directory(mounts: Mounts) -> Iterator[tuple[Mount, Path]]:
+    """Mount in old/mnt. Yield the mount, and the path to which the test renames `old`."""
+    (mounts.directory / "old").mkdir()
     device = mounts(name="old/mnt")
     try:
-        yield device, mounts.folder / "new"
+        yield device, mounts.directory / "new"
     finally:
-        # The clean-up looks for the mount, and for its log, where they are.
-        if (mounts.folder / "new").exists():
-            device.path = mounts.folder / "new" / "mnt"
-            device.log = mounts.folder / "new" / "mnt.log"
+        # The clean-up needs the new paths.
+        if (mounts.directory / "new").exists():
+            device.path = mounts.directory / "new" / "mnt"
+            device.log = mounts.directory / "new" / "mnt.log"
 
 
 @needs_root
-def test_a_lazily_unmounted_one_leaves_its_successor_alone(mount: Mounts) -> None:
-    """A daemon that lives on for an open file, and is then told to end, takes nothing of the next mount with it."""
+def test_a_lazily_unmounted_daemon_keeps_the_next_mount(mount: Mounts) -> None:
+    """A lazily unmounted daemon with an open file does not unmount the next mount when it ends."""
     first = mount(None, "--threshold", "7", name="mnt")
     with first.opened(file="threshold") as file:
         _unmount_lazily(first.path)
@@ -52,17 +52,17 @@ def test_a_lazily_unmounted_one_leaves_its_successor_alone(mount: Mounts) -> Non
 
 
 @needs_root
-def test_a_lazily_unmounted_one_that_nobody_uses(mount: Mounts) -> None:
-    """Its daemon ends at once, and the place is free."""
+def test_a_lazy_unmount_without_open_files(mount: Mounts) -> None:
+    """After a lazy unmount without open files the daemon ends, and the mount point can be used again."""
     first = mount()
     _unmount_lazily(first.path)
     assert first.gone()
-    assert mount().said == ""
+    assert mount().stderr == ""
 
 
-def test_a_folder_above_is_renamed(mount: Mounts) -> None:
-    """The mount goes with the folder, can be unmounted there, and a signal takes it down there."""
-    with _below_a_folder(mount) as (device, new):
+def test_a_parent_directory_is_renamed(mount: Mounts) -> None:
+    """If a parent directory is renamed, the mount works at the new path, and SIGTERM unmounts it there."""
+    with _below_a_directory(mount) as (device, new):
         device.path.parent.rename(new)
         assert (new / "mnt" / "page_pinner" / "threshold").read_text() == "300000\n"
         os.kill(device.pid, signal.SIGTERM)
@@ -71,9 +71,9 @@ def test_a_folder_above_is_renamed(mount: Mounts) -> None:
         assert list((new / "mnt").iterdir()) == []
 
 
-def test_umount_where_it_has_gone(mount: Mounts) -> None:
-    """`pinnerfs umount` finds a mount whose folder was renamed by its new name, and nothing by the old one."""
-    with _below_a_folder(mount) as (device, new):
+def test_umount_after_a_rename(mount: Mounts) -> None:
+    """After a rename, `pinnerfs umount` works with the new path and not with the old one."""
+    with _below_a_directory(mount) as (device, new):
         device.path.parent.rename(new)
         refused = pinnerfs("umount", device.path)
         assert refused.returncode == 1 and "nothing is mounted there" in refused.stderr
@@ -82,9 +82,9 @@ def test_umount_where_it_has_gone(mount: Mounts) -> None:
         assert device.gone(0)
 
 
-def test_another_takes_the_old_place(mount: Mounts) -> None:
-    """Where the folder was renamed and another device mounted at the old name, each daemon takes down its own mount."""
-    with _below_a_folder(mount) as (first, new):
+def test_another_mount_at_the_old_path(mount: Mounts) -> None:
+    """After a rename and another mount at the old path, each daemon unmounts its own mount."""
+    with _below_a_directory(mount) as (first, new):
         old = first.path.parent
         old.rename(new)
         old.mkdir()
@@ -97,8 +97,8 @@ def test_another_takes_the_old_place(mount: Mounts) -> None:
 
 
 @needs_root
-def test_something_is_mounted_over_it(mount: Mounts) -> None:
-    """A daemon that is told to end while another mount lies over its own leaves that one; below it is dead."""
+def test_another_mount_on_top(mount: Mounts) -> None:
+    """A daemon that ends below another mount leaves that mount in place and its own dead."""
     device = mount()
     subprocess.run(["mount", "-t", "tmpfs", "none", device.path], check=True, timeout=DEADLINE)
     try:
@@ -108,12 +108,12 @@ def test_something_is_mounted_over_it(mount: Mounts) -> None:
         assert (device.path / "mine").exists()
     finally:
         _unmount_lazily(device.path)
-    assert "replaced a dead mount" in mount().said
+    assert "replaced a dead mount" in mount().stderr
 
 
 @needs_root
 def test_the_mount_point_is_removed(mount: Mounts) -> None:
-    """Removed in another namespace, the folder takes the mount with it; the daemon ends, and a new folder is free."""
+    """If another namespace removes the mount point, the daemon ends, and the path can be used again."""
     device = mount()
 
     def remove() -> None:
@@ -123,17 +123,17 @@ def test_the_mount_point_is_removed(mount: Mounts) -> None:
     assert in_namespace(remove) is None
     assert device.gone()
     assert not device.path.exists() and not is_mounted(device.path)
-    assert mount().said == ""
+    assert mount().stderr == ""
 
 
-def test_the_mount_point_is_a_link_that_is_turned(mount: Mounts) -> None:
-    """A link through which it was mounted may point elsewhere by the time of the end."""
+def test_a_link_with_a_new_target(mount: Mounts) -> None:
+    """A daemon unmounts its mount even if the link it was mounted through now has another target."""
     for name in ("one", "two"):
-        (mount.folder / name).mkdir()
-    link = mount.folder / "link"
+        (mount.directory / name).mkdir()
+    link = mount.directory / "link"
     link.symlink_to("one")
     device = mount.add("one")
-    done = pinnerfs("mount", scenario(mount.folder), link, "--clock", "manual")
+    done = pinnerfs("mount", scenario(mount.directory), link, "--clock", "manual")
     assert (done.returncode, done.stderr) == (0, "")
     mount.watch(device)
     link.unlink()

@@ -1,4 +1,4 @@
-"""Machines that cannot mount: one line that says what is missing and what to do, status 69, nothing on stdout."""
+"""Errors on machines that cannot mount: exit status 69, and one line with the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.claim import claim
-from tests.mount.support import AS_USER, OWN_ETC, as_user, pinnerfs, scenario, to_its_end
+from tests.mount.support import AS_USER, PRIVATE_ETC, as_user, pinnerfs, run_command, scenario
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take devices and programs away")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide devices and programs")
 
 COMMANDS = {"mount": ["mount", "every.toml", "mnt"], "run": ["run", "every.toml", "--mountpoint", "mnt", "--", "true"]}
 
-# How /dev/fuse is spoilt, in a mount namespace, on a file system `own` that takes device nodes; and what is said.
+# Commands that break /dev/fuse in a mount namespace, and the error. `own` is a tmpfs that allows device nodes.
 DEVICES = {
     "missing": (
         "mkdir own/dev && mknod own/dev/null c 1 3 && mount --bind own/dev /dev",
@@ -35,7 +35,7 @@ DEVICES = {
         "mknod own/fuse c 10 250 && mount --bind own/fuse /dev/fuse",
         "No such device; wanted a device to read and write (as root: modprobe fuse;",
     ),
-    # As in a container that was given the node, and not the right to use it.
+    # As in a container that has the device node but no permission to use it.
     "forbidden": (
         "mknod own/fuse c 10 229 && mount --bind own/fuse /dev/fuse && mount -o remount,bind,nodev /dev/fuse",
         "Permission denied; wanted a device to read and write (as root: chmod 666 /dev/fuse;",
@@ -44,53 +44,53 @@ DEVICES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a scenario, a mount point, and a place to mount something on."""
+def directory(tmp_path: Path) -> Path:
+    """Create a directory with a scenario, the mount point `mnt`, and `own` for a tmpfs."""
     scenario(tmp_path).rename(tmp_path / "every.toml")
     for name in ("mnt", "own"):
         (tmp_path / name).mkdir()
     return tmp_path
 
 
-def _spoilt(folder: Path, spoil: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of pinnerfs in a mount namespace in which a shell has done something before."""
-    script = f'mount -t tmpfs -o dev,mode=755 none own && {spoil} && exec "$@"'
-    return to_its_end(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *words], cwd=folder)
+def _run_after(directory: Path, setup: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a mount namespace, after a shell command that breaks something."""
+    script = f'mount -t tmpfs -o dev,mode=755 none own && {setup} && exec "$@"'
+    return run_command(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *command], cwd=directory)
 
 
 @needs_root
 @pytest.mark.parametrize(("device", "command"), [*product(DEVICES, ["mount"]), ("missing", "run")])
-def test_no_device(folder: Path, device: str, command: str) -> None:
-    """A /dev/fuse that is missing, no device, without its driver, or forbidden."""
-    spoil, words = DEVICES[device]
-    done = _spoilt(folder, spoil, sys.executable, "-m", "pinnerfs", *COMMANDS[command])
+def test_no_device(directory: Path, device: str, command: str) -> None:
+    """The error for /dev/fuse gives a remedy if it is missing, not a device, without a driver, or not permitted."""
+    setup, message = DEVICES[device]
+    done = _run_after(directory, setup, sys.executable, "-m", "pinnerfs", *COMMANDS[command])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
-    assert done.stderr == f"Error: cannot open /dev/fuse: {words} for a container: --device /dev/fuse)\n"
+    assert done.stderr == f"Error: cannot open /dev/fuse: {message} for a container: --device /dev/fuse)\n"
 
 
 @needs_root
-def test_no_power_to_mount(folder: Path) -> None:
-    """Root without CAP_SYS_ADMIN, as in a container, hears what to add to it."""
-    done = to_its_end(
-        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "pinnerfs", *COMMANDS["mount"]], cwd=folder
+def test_no_cap_sys_admin(directory: Path) -> None:
+    """For root without CAP_SYS_ADMIN, as in a container, the error names the container options."""
+    done = run_command(
+        ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-m", "pinnerfs", *COMMANDS["mount"]], cwd=directory
     )
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {folder}/mnt: libfuse failed: fusermount: mount failed: Operation not permitted "
+        f"Error: cannot mount on {directory}/mnt: libfuse failed: fusermount: mount failed: Operation not permitted "
         "(for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)\n"
     )
 
 
 @needs_root
 @pytest.mark.parametrize(("found", "command"), [("nothing", "mount"), ("libfuse 3 alone", "run")])
-def test_no_libfuse_2(folder: Path, found: str, command: str) -> None:
-    """Where ldconfig knows of no libfuse, or of libfuse 3 alone, one hears which package it takes."""
+def test_no_libfuse_2(directory: Path, found: str, command: str) -> None:
+    """Without libfuse 2, or with only libfuse 3, the error names the package."""
     line = r"printf '\tlibfuse3.so.3 (libc6,x86-64) => /lib/libfuse3.so.3\n'" if "3" in found else ":"
-    spoil = f'printf "%s\\n" "#!/bin/sh" "{line}" > own/ldconfig && chmod 755 own/ldconfig && '
-    spoil += 'mount --bind own/ldconfig "$(readlink -f /sbin/ldconfig)"'
-    # A PATH without a compiler, which would find the library otherwise.
+    setup = f'printf "%s\\n" "#!/bin/sh" "{line}" > own/ldconfig && chmod 755 own/ldconfig && '
+    setup += 'mount --bind own/ldconfig "$(readlink -f /sbin/ldconfig)"'
+    # Without a compiler in PATH: ctypes.util.find_library would find the library with it.
     quiet = ["env", "PATH=/nowhere", sys.executable, "-m", "pinnerfs"]
-    done = _spoilt(folder, spoil, *quiet, *COMMANDS[command])
+    done = _run_after(directory, setup, *quiet, *COMMANDS[command])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot load libfuse 2: Unable to find libfuse (Debian and Ubuntu: install libfuse2t64, or libfuse2 on "
@@ -98,14 +98,14 @@ def test_no_libfuse_2(folder: Path, found: str, command: str) -> None:
     )
 
 
-@pytest.mark.skipif(ctypes.util.find_library("fuse3") is None, reason="there is no libfuse 3 on this machine")
-def test_libfuse_3_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library of major version 3 under the name of 2 is refused, by its version."""
+@pytest.mark.skipif(ctypes.util.find_library("fuse3") is None, reason="this machine has no libfuse 3")
+def test_libfuse_3_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A libfuse 3 in place of libfuse 2 is refused with its version."""
     library = ctypes.util.find_library("fuse3")
     assert library is not None
     number = ctypes.CDLL(library).fuse_version()
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=folder)
+    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     version = f"3.{number % 100 if number >= 100 else number % 10}"
     assert done.stderr == (
@@ -114,77 +114,77 @@ def test_libfuse_3_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_another_library_in_its_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is no libfuse at all is refused like none."""
+def test_another_library_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that is not libfuse is refused."""
     library = ctypes.util.find_library("c")
     assert library is not None
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=folder)
+    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr.startswith("Error: cannot load libfuse 2: ") and done.stderr.count("\n") == 1
     assert "undefined symbol: fuse_" in done.stderr and "install libfuse2t64" in done.stderr
 
 
 @pytest.fixture
-def users_folder() -> Iterator[Path]:
-    """A folder that every user can write to."""
+def users_directory() -> Iterator[Path]:
+    """Create a directory that every user can write to."""
     with tempfile.TemporaryDirectory(prefix="pinnerfs-test-", dir="/tmp") as name:
         Path(name).chmod(0o777)
         yield Path(name)
 
 
 @needs_root
-def test_a_user_without_fusermount(users_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who needs fusermount to mount, and has none in PATH, hears which package it takes."""
+def test_a_user_without_fusermount(users_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a user without fusermount in PATH, the error names the package."""
     monkeypatch.setattr("pinnerfs.mounts.claim._check_device", lambda: None)
     monkeypatch.setenv("PATH", "/nowhere")
 
     def work() -> tuple[str, int]:
         try:
-            claim(str(users_folder))
+            claim(str(users_directory))
         except PinnerfsError as error:
             return str(error), error.exit_status
         return "accepted", 0
 
-    words = "cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)"
-    assert as_user(work) == (words, NO_FUSE)
+    message = "cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)"
+    assert as_user(work) == (message, NO_FUSE)
 
 
-def test_umount_without_fusermount(folder: Path) -> None:
-    """`umount` without it says the same, and the mount stays."""
-    assert pinnerfs(*COMMANDS["mount"], cwd=folder).returncode == 0
+def test_umount_without_fusermount(directory: Path) -> None:
+    """Without fusermount, umount gives the same error and the mount stays."""
+    assert pinnerfs(*COMMANDS["mount"], cwd=directory).returncode == 0
     try:
         script = 'PATH=/nowhere; "$0" -m pinnerfs umount mnt'
-        done = to_its_end(["/bin/sh", "-c", script, sys.executable], cwd=folder)
+        done = run_command(["/bin/sh", "-c", script, sys.executable], cwd=directory)
         assert (done.returncode, done.stdout) == (NO_FUSE, "")
         assert done.stderr == "Error: cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)\n"
-        assert (folder / "mnt/page_pinner/threshold").read_text() == "300000\n"
+        assert (directory / "mnt/page_pinner/threshold").read_text() == "300000\n"
     finally:
-        assert pinnerfs("umount", "mnt", cwd=folder).returncode == 0
+        assert pinnerfs("umount", "mnt", cwd=directory).returncode == 0
 
 
 @needs_root
-def test_a_fusermount_that_is_not_setuid(users_folder: Path) -> None:
-    """An ordinary user whose fusermount may not mount hears so."""
-    scenario(users_folder).rename(users_folder / "every.toml")
-    (users_folder / "mnt").mkdir()
-    (users_folder / "own").mkdir()
-    os.chown(users_folder / "mnt", 1000, 1000)
-    spoil = (
+def test_a_fusermount_that_is_not_setuid(users_directory: Path) -> None:
+    """For an ordinary user, the error says that fusermount must be setuid root."""
+    scenario(users_directory).rename(users_directory / "every.toml")
+    (users_directory / "mnt").mkdir()
+    (users_directory / "own").mkdir()
+    os.chown(users_directory / "mnt", 1000, 1000)
+    setup = (
         "mknod -m 666 own/fuse c 10 229 && mount --bind own/fuse /dev/fuse && "
         'program=$(readlink -f "$(command -v fusermount)") && cp "$program" own/ && chmod 755 own/fusermount* && '
-        f'mount --bind own/fusermount* "$program" && mkdir etc && {OWN_ETC.strip()}'
+        f'mount --bind own/fusermount* "$program" && mkdir etc && {PRIVATE_ETC.strip()}'
     )
-    done = _spoilt(users_folder, spoil, *AS_USER, "1000", *COMMANDS["mount"])
+    done = _run_after(users_directory, setup, *AS_USER, "1000", *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {users_folder}/mnt: libfuse failed: fusermount: mount failed: Operation not "
+        f"Error: cannot mount on {users_directory}/mnt: libfuse failed: fusermount: mount failed: Operation not "
         "permitted (wanted fusermount to be setuid root; Debian and Ubuntu: reinstall fuse3)\n"
     )
 
 
 @needs_root
-def test_an_empty_dev(folder: Path) -> None:
-    """Where not even /dev/null is there, that is what one hears."""
-    done = _spoilt(folder, "mkdir own/dev && mount --bind own/dev /dev", sys.executable, "-m", "pinnerfs", "list")
+def test_an_empty_dev(directory: Path) -> None:
+    """The error for a missing /dev/null names it."""
+    done = _run_after(directory, "mkdir own/dev && mount --bind own/dev /dev", sys.executable, "-m", "pinnerfs", "list")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: /dev/null: No such file or directory\n")

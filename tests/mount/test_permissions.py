@@ -1,4 +1,4 @@
-"""What an ordinary user can do with a device that root mounted: what the modes say, and no more."""
+"""Access of an ordinary user to a mount of root's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.mount.support import DEADLINE, ORDINARY, Mount, Mounts, as_user, envi
 
 
 def _as_user(device: Mount, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as an ordinary user, by setpriv, in a shell."""
+    """Run a shell script as an ordinary user."""
     user = ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"]
     return subprocess.run(
         [*user, "sh", "-c", script, "sh", device.path],
@@ -33,8 +33,8 @@ CLOSED = [
 ]
 
 
-def test_a_closed_root(public_mount: Mounts) -> None:
-    """The root is 0700, so that another user gets nowhere at all."""
+def test_the_root_is_closed(public_mount: Mounts) -> None:
+    """The root directory is 0700, so another user cannot reach any file."""
     device = public_mount()
     for script in CLOSED:
         done = _as_user(device, script)
@@ -44,8 +44,8 @@ def test_a_closed_root(public_mount: Mounts) -> None:
     assert device.control("clock") == "0\n"
 
 
-def test_an_opened_root(public_mount: Mounts) -> None:
-    """After chmod 755 of the root reading works, writing the threshold is refused, and .pinnerfs stays shut."""
+def test_after_chmod_of_the_root(public_mount: Mounts) -> None:
+    """After chmod 755 of the root directory, another user can read the files, but not write or use .pinnerfs."""
     device = public_mount()
     device.advance("3s")
     device.path.chmod(0o755)
@@ -66,8 +66,8 @@ def test_an_opened_root(public_mount: Mounts) -> None:
     assert device.read_all() == newest_first(3)
 
 
-def test_every_way_to_change_something(public_mount: Mounts) -> None:
-    """By system calls an ordinary user meets EACCES or EPERM, as recorded on a kernel, even past an open root."""
+def test_system_calls_that_change_something(public_mount: Mounts) -> None:
+    """Each system call that changes something is EACCES or EPERM for another user, as recorded on a kernel."""
     device = public_mount()
     device.path.chmod(0o755)
     file, other = device.threshold, device.path / "page_pinner" / "new"
@@ -88,13 +88,13 @@ def test_every_way_to_change_something(public_mount: Mounts) -> None:
         "chmod of the root": (lambda: os.chmod(device.path, 0o777), errno.EPERM),
     }
     answers = {name: as_user(call) for name, (call, _) in calls.items()}
-    # The kernel answers EOPNOTSUPP to an attribute where the file system has none, before FUSE's own permissions.
+    # Some kernels check for support of attributes (EOPNOTSUPP) before permissions.
     assert answers.pop("setxattr") in (-errno.EACCES, -errno.EOPNOTSUPP)
     assert answers == {name: -error for name, (_, error) in calls.items() if name != "setxattr"}
 
 
-def test_a_file_given_away(public_mount: Mounts) -> None:
-    """A user who was given the file by chown may write it, and may change its mode."""
+def test_a_file_with_another_owner(public_mount: Mounts) -> None:
+    """After a chown, the new owner can write the file and change its mode."""
     device = public_mount()
     device.path.chmod(0o711)
     os.chown(device.threshold, ORDINARY, -1)
@@ -108,27 +108,27 @@ def test_a_file_given_away(public_mount: Mounts) -> None:
     assert as_user(work) == b"5\n"
     assert device.threshold.stat().st_mode & 0o7777 == 0o600
     assert device.threshold.stat().st_uid == ORDINARY
-    # Everybody else stays out, root apart.
+    # Other users have no access, except root.
     assert as_user(lambda: device.threshold.read_bytes(), uid=ORDINARY - 1) == -errno.EACCES
     assert device.threshold.read_bytes() == b"5\n"
 
 
-def test_a_mode_taken_from_root(public_mount: Mounts) -> None:
-    """root reads and writes a file of mode 0 all the same."""
+def test_a_file_of_mode_0(public_mount: Mounts) -> None:
+    """root can read and write a file of mode 0."""
     device = public_mount()
     device.threshold.chmod(0)
     assert device.shell("cat threshold; echo 5 > threshold; cat threshold").stdout == "300000\n5\n"
 
 
-def test_a_descriptor_passed_on(public_mount: Mounts) -> None:
-    """Permissions count at the open: a user who got root's descriptor reads and writes through it."""
+def test_a_passed_descriptor(public_mount: Mounts) -> None:
+    """Permissions are checked at open: another user can read and write through root's descriptor."""
     device = public_mount()
     with device.opened(os.O_RDWR, "threshold") as file:
         assert as_user(lambda: (os.write(file, b"4242"), os.read(file, 100))) == (4, b"4242\n")
 
 
-def test_permissions_at_the_real_root_are_as_mounted(public_mount: Mounts) -> None:
-    """Modes and owners are those of a debugfs: 0700, 0755, 0644, 0444, all root's."""
+def test_initial_modes_and_owners(public_mount: Mounts) -> None:
+    """Modes and owners are those of a debugfs."""
     device = public_mount()
     pinner = device.path / "page_pinner"
     modes = {path.name: path.stat().st_mode & 0o7777 for path in (device.path, pinner, *pinner.iterdir())}

@@ -1,4 +1,4 @@
-"""What a daemon keeps of root's powers, and of what was open where it was started: what it takes to unmount."""
+"""The daemon keeps only the capabilities that it needs to unmount, and no inherited files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ TO_KILL = 1 << privileges.CAP_KILL
 
 
 def _states(pid: int) -> list[dict[str, str]]:
-    """What /proc tells of each thread of a process."""
-    files = [folder / "status" for folder in Path(f"/proc/{pid}/task").iterdir()]
+    """Return /proc/PID/status of each thread as a dictionary."""
+    files = [directory / "status" for directory in Path(f"/proc/{pid}/task").iterdir()]
     return [
         {name: value.strip() for name, _, value in (line.partition(":") for line in file.read_text().splitlines())}
         for file in files
     ]
 
 
-def test_root_keeps_what_it_takes_to_unmount(mount: Mounts) -> None:
-    """Of root's capabilities two are left in every thread, for good; the groups are gone."""
+def test_capabilities_of_the_daemon(mount: Mounts) -> None:
+    """Each thread has only two capabilities and no groups, and cannot gain privileges."""
     if os.geteuid() != 0:
-        pytest.skip("only root has any")
+        pytest.skip("only root has capabilities")
     device = mount.add("mnt")
-    command = [sys.executable, "-m", "pinnerfs", "mount", str(scenario(mount.folder)), str(device.path)]
+    command = [sys.executable, "-m", "pinnerfs", "mount", str(scenario(mount.directory)), str(device.path)]
     subprocess.run(
-        ["setpriv", "--groups", "4,20", *command], env=environment(), timeout=DEADLINE, check=True, cwd=mount.folder
+        ["setpriv", "--groups", "4,20", *command], env=environment(), timeout=DEADLINE, check=True, cwd=mount.directory
     )
     mount.watch(device)
     states = _states(device.pid)
@@ -47,11 +47,11 @@ def test_root_keeps_what_it_takes_to_unmount(mount: Mounts) -> None:
     assert os.readlink(f"/proc/{device.pid}/cwd") == "/"
 
 
-def test_it_unmounts_in_another_users_folder(mount: Mounts) -> None:
-    """Asked to end by a signal, root's daemon takes down its mount where only another user may look."""
+def test_it_unmounts_in_another_users_directory(mount: Mounts) -> None:
+    """On SIGTERM, root's daemon unmounts even in a directory that only another user can enter."""
     if os.geteuid() != 0:
-        pytest.skip("only root can")
-    home = mount.folder / "home"
+        pytest.skip("only root can change owners")
+    home = mount.directory / "home"
     home.mkdir()
     device = mount(name="home/mnt")
     os.chown(home, ORDINARY, ORDINARY)
@@ -62,7 +62,7 @@ def test_it_unmounts_in_another_users_folder(mount: Mounts) -> None:
 
 
 def test_the_daemon_of_run(tmp_path: Path) -> None:
-    """It may also kill the command, which may be another user's by then; and nothing else."""
+    """The daemon of `run` also keeps CAP_KILL, as its command may change its user. The command is not restricted."""
     if os.geteuid() != 0:
         pytest.skip("only root has capabilities")
     (tmp_path / "mnt").mkdir()
@@ -70,35 +70,35 @@ def test_the_daemon_of_run(tmp_path: Path) -> None:
         "cat /proc/$(cat mnt/.pinnerfs/pid)/task/*/status | grep -E 'Cap(Eff|Prm)|NoNew'; grep NoNew /proc/$$/status"
     )
     done = pinnerfs("run", scenario(tmp_path), "--mountpoint", tmp_path / "mnt", "--", "sh", "-c", script, cwd=tmp_path)
-    *lines, commands_own = done.stdout.splitlines()
+    *lines, of_command = done.stdout.splitlines()
     found = sorted({line.replace("\t", " ") for line in lines})
-    few, more = f"{TO_UNMOUNT:016x}", f"{TO_UNMOUNT | TO_KILL:016x}"
-    assert found == [*sorted(f"Cap{kind}: {mask}" for kind in ("Eff", "Prm") for mask in (few, more)), "NoNewPrivs: 1"]
-    assert len(lines) >= 3 * 3  # the loop, who keeps the books up, and who watches
-    assert commands_own == "NoNewPrivs:\t0"
+    two, three = f"{TO_UNMOUNT:016x}", f"{TO_UNMOUNT | TO_KILL:016x}"
+    assert found == [*sorted(f"Cap{kind}: {mask}" for kind in ("Eff", "Prm") for mask in (two, three)), "NoNewPrivs: 1"]
+    assert len(lines) >= 3 * 3  # at least three threads: FUSE requests, events, and the end of the command
+    assert of_command == "NoNewPrivs:\t0"
 
 
-def test_nothing_inherited_stays_open(mount: Mounts) -> None:
-    """A lock that the caller holds, and a pipe that it writes to, are not held on to by the daemon."""
+def test_inherited_descriptors_are_closed(mount: Mounts) -> None:
+    """The daemon closes inherited descriptors, such as a lock file and a pipe of the caller."""
     device = mount.add("mnt")
-    lock = os.open(mount.folder / "lock", os.O_RDWR | os.O_CREAT)
+    lock = os.open(mount.directory / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     reader, writer = os.pipe()
-    done = pinnerfs("mount", scenario(mount.folder), device.path, pass_fds=(lock, writer))
+    done = pinnerfs("mount", scenario(mount.directory), device.path, pass_fds=(lock, writer))
     assert (done.returncode, done.stderr) == (0, "")
     mount.watch(device)
     os.close(writer)
     os.close(lock)
     assert os.read(reader, 1) == b""
     os.close(reader)
-    with open(mount.folder / "lock") as again:
+    with open(mount.directory / "lock") as again:
         fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_privileges_that_cannot_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system refuses, it is said, and nothing is mounted."""
+def test_privileges_that_cannot_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If privileges cannot be dropped, that is an error."""
     if os.geteuid() != 0:
-        pytest.skip("only root has any")
+        pytest.skip("only root has capabilities")
 
     class Refusing:
         @staticmethod

@@ -1,4 +1,4 @@
-"""Reading `longterm_pinner` and `threshold` by system calls: buffers, ends and positions."""
+"""Reads of `longterm_pinner` and `threshold` by system calls: buffer sizes, end of file, positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEWEST = record(9)
 
 
 @pytest.mark.parametrize(
-    ("size", "answer"),
+    ("size", "result"),
     [
         (1, -errno.ENOMEM),
         (64, -errno.ENOMEM),
@@ -31,19 +31,19 @@ NEWEST = record(9)
         (1 << 20, NEWEST),
     ],
 )
-def test_a_record_is_shorter_than_the_buffer(mount: Mounts, size: int, answer: bytes | int) -> None:
-    """A read returns one whole record if it is strictly shorter than the buffer, else ENOMEM, and then the next one."""
+def test_a_record_is_shorter_than_the_buffer(mount: Mounts, size: int, result: bytes | int) -> None:
+    """A read returns one record if it is strictly shorter than the buffer; otherwise it is ENOMEM."""
     device = mount()
     device.advance("10s")
     with device.opened() as file:
-        assert outcome(lambda: os.read(file, size)) == answer
-        # A refused read leaves the position where it was.
-        assert os.read(file, 4096) == (NEWEST if isinstance(answer, int) else record(8))
+        assert outcome(lambda: os.read(file, size)) == result
+        # A failed read does not move the position.
+        assert os.read(file, 4096) == (NEWEST if isinstance(result, int) else record(8))
 
 
 def test_a_long_record_needs_a_larger_buffer(mount: Mounts) -> None:
-    """A reader of 1024 bytes cannot have a record of more, while one of 4096 can."""
-    device = mount(scenario(mount.folder, frames=LONG_FRAMES))
+    """A record of more than 1024 bytes needs a larger buffer; 4096 bytes are enough."""
+    device = mount(scenario(mount.directory, frames=LONG_FRAMES))
     device.advance("2s")
     assert 1024 < len(record(1, frames=LONG_FRAMES)) < 4096
     with device.opened() as file:
@@ -51,8 +51,8 @@ def test_a_long_record_needs_a_larger_buffer(mount: Mounts) -> None:
     assert device.read_all() == newest_first(2, frames=LONG_FRAMES)
 
 
-def test_the_end_moves_on(mount: Mounts) -> None:
-    """After two reads at the end of an empty file the next one returns the third-newest of the records that came."""
+def test_reads_at_the_end_move_the_position(mount: Mounts) -> None:
+    """Reads at the end move the position: after two of them, the next read returns the third-newest record."""
     device = mount()
     with device.opened() as file:
         assert [os.read(file, 4096), os.read(file, 4096)] == [b"", b""]
@@ -61,8 +61,8 @@ def test_the_end_moves_on(mount: Mounts) -> None:
         assert os.read(file, 4096) == record(1)
 
 
-def test_a_small_buffer_at_the_end_is_the_end(mount: Mounts) -> None:
-    """At the end there is no record that could not fit: a read of one byte is 0, and moves on."""
+def test_a_small_buffer_at_the_end(mount: Mounts) -> None:
+    """At the end, a read of one byte returns 0 and moves the position."""
     device = mount()
     with device.opened() as file:
         assert os.read(file, 1) == b""
@@ -71,10 +71,10 @@ def test_a_small_buffer_at_the_end_is_the_end(mount: Mounts) -> None:
 
 
 def test_at_most_4096_records(mount: Mounts) -> None:
-    """The ring holds the newest 4096 records; read 4097 and all that follow are the end, whatever comes meanwhile."""
-    device = mount(scenario(mount.folder, every="1ms"))
+    """The ring has the newest 4096 records. Read 4097 and later ones return the end, even after new records."""
+    device = mount(scenario(mount.directory, every="1ms"))
     device.advance("5s")
-    # Pin k comes at k ms and goes 400 ms later: 4601 of them by now.
+    # Pin k is taken at k ms and released 400 ms later, so 4601 records so far.
     expected = newest_first(4601)
     with device.opened() as file:
         assert [os.read(file, 4096) for _ in range(4096)] == expected
@@ -84,8 +84,8 @@ def test_at_most_4096_records(mount: Mounts) -> None:
     assert device.stats()["records_overwritten"] == 4601 + 1000 - 4096
 
 
-def test_records_that_come_shift_the_rest(mount: Mounts) -> None:
-    """There is no snapshot: a record can be seen twice when another one comes between two reads."""
+def test_new_records_shift_the_old_ones(mount: Mounts) -> None:
+    """A file has no snapshot: a record that arrives between two reads makes an older one appear twice."""
     device = mount()
     device.advance("3s")
     with device.opened() as file:
@@ -98,7 +98,7 @@ def test_records_that_come_shift_the_rest(mount: Mounts) -> None:
 
 
 def test_two_readers_have_their_own_positions(mount: Mounts) -> None:
-    """Each open file counts its own reads."""
+    """Each open file has its own position."""
     device = mount()
     device.advance("3s")
     with device.opened() as one, device.opened() as other:
@@ -110,14 +110,14 @@ def test_two_readers_have_their_own_positions(mount: Mounts) -> None:
 
 
 def test_dup_and_fork_share_a_position(mount: Mounts) -> None:
-    """A descriptor from dup or fork goes on where the other one stands."""
+    """Descriptors from dup and fork share their position."""
     device = mount()
     device.advance("4s")
     with device.opened() as file:
         assert os.read(file, 4096) == record(3)
-        twin = os.dup(file)
-        assert os.read(twin, 4096) == record(2)
-        os.close(twin)
+        copy = os.dup(file)
+        assert os.read(copy, 4096) == record(2)
+        os.close(copy)
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -130,25 +130,25 @@ def test_dup_and_fork_share_a_position(mount: Mounts) -> None:
         assert os.read(file, 4096) == record(0)
 
 
-def test_a_threshold_written_under_a_reader(mount: Mounts) -> None:
-    """The reader's next read is the end, until there are more new records than it has read."""
+def test_a_threshold_write_during_reads(mount: Mounts) -> None:
+    """After a threshold write a reader gets the end of file, until there are more new records than its position."""
     device = mount()
     device.advance("3s")
     with device.opened() as file:
         assert [os.read(file, 4096), os.read(file, 4096)] == [record(2), record(1)]
         device.threshold.write_text("300000\n")
-        assert os.read(file, 4096) == b""  # position 2: the end, and now 3
+        assert os.read(file, 4096) == b""  # position 2 of no records
         device.advance("3s")
-        assert os.read(file, 4096) == b""  # three new ones: the end again, and now 4
+        assert os.read(file, 4096) == b""  # position 3 of 3 records
         device.advance("3s")
-        assert os.read(file, 4096) == record(4)  # of 8, 7, 6, 5, 4, 3
+        assert os.read(file, 4096) == record(4)  # position 4 of 6 records
         assert os.read(file, 4096) == record(3)
         assert os.read(file, 4096) == b""
 
 
 @pytest.mark.parametrize("file", ["longterm_pinner", "threshold"])
 def test_no_seeking(mount: Mounts, file: str) -> None:
-    """lseek is ESPIPE, wherever to, and pread as well; neither moves the position."""
+    """lseek and pread are ESPIPE, and do not move the position."""
     device = mount()
     device.advance("2s")
     with device.opened(file=file) as descriptor:
@@ -160,7 +160,7 @@ def test_no_seeking(mount: Mounts, file: str) -> None:
 
 
 def test_threshold_is_formatted_at_the_first_read(mount: Mounts) -> None:
-    """The text is made at position 0 and read on from there, whatever is written meanwhile."""
+    """The first read formats the text for all reads of an open file. A later write does not change it."""
     device = mount()
     with device.opened(file="threshold") as file:
         assert os.read(file, 2) == b"30"
@@ -171,8 +171,8 @@ def test_threshold_is_formatted_at_the_first_read(mount: Mounts) -> None:
     assert device.threshold.read_bytes() == b"123456789\n"
 
 
-def test_threshold_by_single_bytes(mount: Mounts) -> None:
-    """Single bytes make up the whole text, as bash's read wants them."""
+def test_threshold_in_single_bytes(mount: Mounts) -> None:
+    """threshold can be read in single bytes, as bash's read does."""
     device = mount()
     with device.opened(file="threshold") as file:
         assert [os.read(file, 1) for _ in range(8)] == [b"3", b"0", b"0", b"0", b"0", b"0", b"\n", b""]
@@ -180,8 +180,8 @@ def test_threshold_by_single_bytes(mount: Mounts) -> None:
     assert (done.stdout, done.stderr) == ("<300000>\n", "")
 
 
-def test_threshold_on_a_handle_for_both(mount: Mounts) -> None:
-    """A write moves no reading position: the value just written is what the first read formats."""
+def test_threshold_opened_for_both(mount: Mounts) -> None:
+    """A write does not move the read position: the first read after it returns the new value."""
     device = mount()
     with device.opened(os.O_RDWR, "threshold") as file:
         assert os.write(file, b"77\n") == 3
@@ -192,8 +192,8 @@ def test_threshold_on_a_handle_for_both(mount: Mounts) -> None:
 
 
 def test_two_threads_share_the_records(mount: Mounts) -> None:
-    """Threads that read one descriptor at once get every record between them, none twice."""
-    device = mount(scenario(mount.folder, every="1ms"))
+    """Two threads that read one descriptor get each record once."""
+    device = mount(scenario(mount.directory, every="1ms"))
     device.advance("2s")
     seen: list[bytes] = []
     with device.opened() as file:
@@ -209,8 +209,8 @@ def test_two_threads_share_the_records(mount: Mounts) -> None:
     assert sorted(seen) == sorted(newest_first(1601))
 
 
-def test_longterm_pinner_opened_for_both_reads(mount: Mounts) -> None:
-    """root may open it for writing; a write there is EINVAL, and reads go on as ever."""
+def test_longterm_pinner_opened_for_both(mount: Mounts) -> None:
+    """root can open longterm_pinner for writing. A write is EINVAL and does not affect reads."""
     device = mount()
     device.advance("2s")
     with device.opened(os.O_RDWR) as file:
@@ -221,8 +221,8 @@ def test_longterm_pinner_opened_for_both_reads(mount: Mounts) -> None:
         assert outcome(lambda: os.write(file, b"1" * 200_000)) == -errno.EINVAL
 
 
-def test_readv_counts_its_buffers_together(mount: Mounts) -> None:
-    """One readv is one read of all its buffers here (a caveat: a kernel reads once a buffer); nothing is lost in it."""
+def test_readv_is_one_read(mount: Mounts) -> None:
+    """One readv is one read, without loss (a caveat: a real kernel reads once for each buffer)."""
     device = mount()
     device.advance("2s")
     with device.opened() as file:

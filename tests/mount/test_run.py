@@ -1,4 +1,4 @@
-"""`pinnerfs run`: a command that alone sees the fake, as if nothing stood between it and who started it."""
+"""`pinnerfs run`: only the command sees the mount, and its status, signals and files are passed through."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ from tests.mount.support import (
     is_mounted,
     newest_first,
     pinnerfs,
+    run_command,
     scenario,
-    to_its_end,
 )
 
 THRESHOLD_SCRIPT = Path(__file__).with_name("threshold.sh")
-USUAL = Path("/sys/kernel/debug")
+DEBUGFS = Path("/sys/kernel/debug")
 PINNERFS = [sys.executable, "-m", "pinnerfs"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a scenario, and `debug`, in which something lies."""
+def directory(tmp_path: Path) -> Path:
+    """Create a directory with a scenario and the mount point `debug`, which is not empty."""
     scenario(tmp_path)
     (tmp_path / "debug").mkdir()
     (tmp_path / "debug" / "something").write_text("that was there\n")
     return tmp_path
 
 
-def _arguments(folder: Path, *command: str, options: tuple[str, ...] = ("--clock", "manual")) -> list[str]:
-    source, mountpoint = str(scenario(folder)), str(folder / "debug")
+def _arguments(directory: Path, *command: str, options: tuple[str, ...] = ("--clock", "manual")) -> list[str]:
+    source, mountpoint = str(scenario(directory)), str(directory / "debug")
     return ["run", source, "--mountpoint", mountpoint, *options, "--", *command]
 
 
-def _run(folder: Path, *command: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in the folder, `debug` in it being the device."""
-    return pinnerfs(*_arguments(folder, *command), cwd=folder, **more)
+def _run(directory: Path, *command: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command in the directory with the mount on `debug`."""
+    return pinnerfs(*_arguments(directory, *command), cwd=directory, **more)
 
 
 @contextmanager
-def _started(folder: Path, script: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    """A shell script under `pinnerfs run` that has printed its first line, `ready`."""
+def _started(directory: Path, script: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a shell script under `pinnerfs run`, and yield once it has printed `ready`."""
     with subprocess.Popen(
-        [*PINNERFS, *_arguments(folder, "sh", "-c", script)],
+        [*PINNERFS, *_arguments(directory, "sh", "-c", script)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=folder,
+        cwd=directory,
         env=environment(),
         **more,
     ) as process:
@@ -76,46 +76,46 @@ def _started(folder: Path, script: str, **more: Any) -> Iterator[subprocess.Pope
             process.kill()
 
 
-@pytest.mark.skipif(not USUAL.is_dir(), reason="this kernel has no /sys/kernel/debug")
+@pytest.mark.skipif(not DEBUGFS.is_dir(), reason="this kernel has no /sys/kernel/debug")
 @pytest.mark.parametrize("shell", ["bash", "dash", "busybox sh"])
-def test_a_script_with_the_usual_paths(shell: str) -> None:
-    """A script for a device runs unchanged in each shell; busybox's own cat begins with sendfile."""
+def test_a_script_for_a_device(shell: str) -> None:
+    """A script for a device runs unchanged in each shell. busybox's cat starts with sendfile."""
     done = pinnerfs("run", "camera-stall", "--start", "60s", "--speed", "100", "--", *shell.split(), THRESHOLD_SCRIPT)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"\d+ vb2_create_framevec\n", done.stdout)
     assert int(done.stdout.split()[0]) > 0
 
 
-@pytest.mark.skipif(not USUAL.is_dir(), reason="this kernel has no /sys/kernel/debug")
+@pytest.mark.skipif(not DEBUGFS.is_dir(), reason="this kernel has no /sys/kernel/debug")
 @pytest.mark.parametrize("shell", ["bash", "dash", "busybox sh"])
 def test_a_script_that_fails(shell: str) -> None:
-    """The same script on a device that is not as it should be fails, with its own words and status."""
+    """On an unexpected device the same script fails with its own message and status."""
     done = pinnerfs("run", "camera-stall", "--threshold", "5", "--", *shell.split(), THRESHOLD_SCRIPT)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "FAIL: threshold is 5, not 300000\n")
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 127, 255])
-def test_the_exit_status_is_handed_on(folder: Path, status: int) -> None:
-    """`run` leaves as its command left, and says nothing."""
-    done = _run(folder, "sh", "-c", f"exit {status}")
+def test_the_exit_status(directory: Path, status: int) -> None:
+    """`run` exits with the status of its command, and prints nothing."""
+    done = _run(directory, "sh", "-c", f"exit {status}")
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_files(folder: Path, closed: str) -> None:
-    """With standard files closed from the start the command has its device, and its status is handed on."""
+def test_closed_standard_files(directory: Path, closed: str) -> None:
+    """With closed standard files the command sees the mount, and its status is passed on."""
     script = 'read t < debug/page_pinner/threshold; test "$t" = 300000 && exit 3'
-    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *PINNERFS, *_arguments(folder, "sh", "-c", script)]
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *PINNERFS, *_arguments(directory, "sh", "-c", script)]
     done = subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, env=environment(), check=False
+        words, cwd=directory, capture_output=True, text=True, timeout=DEADLINE, env=environment(), check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGSEGV, signal.SIGPIPE])
-def test_the_signal_is_handed_on(folder: Path, number: signal.Signals) -> None:
-    """`run` dies of the signal of which its command died, and says nothing."""
-    done = _run(folder, "sh", "-c", f"ulimit -c 0; kill -{number.value} $$")
+def test_a_signal_that_ends_the_command(directory: Path, number: signal.Signals) -> None:
+    """`run` dies of the same signal as its command, and prints nothing."""
+    done = _run(directory, "sh", "-c", f"ulimit -c 0; kill -{number.value} $$")
     assert (done.returncode, done.stdout, done.stderr) == (-number, "", "")
 
 
@@ -128,55 +128,55 @@ def test_the_signal_is_handed_on(folder: Path, number: signal.Signals) -> None:
         ("./", 126, "Permission denied"),
     ],
 )
-def test_a_command_that_cannot_be_run(folder: Path, command: str, status: int, reason: str) -> None:
-    """A command that is not found is 127, and one that cannot be executed 126, in one line."""
-    (folder / "debug-not").write_text("no program")
-    done = _run(folder, command)
+def test_a_command_that_cannot_be_run(directory: Path, command: str, status: int, reason: str) -> None:
+    """A command that is not found gives status 127, and one that cannot be executed 126, with one line."""
+    (directory / "debug-not").write_text("no program")
+    done = _run(directory, command)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr == f"Error: cannot run {command}: {reason}\n"
 
 
-def test_a_script_without_a_first_line(folder: Path) -> None:
-    """An executable script without #! is run by sh, as a shell would."""
-    (folder / "script").write_text('echo "$1" $(cat debug/page_pinner/threshold)\n')
-    (folder / "script").chmod(0o755)
-    done = _run(folder, "./script", "a b")
+def test_a_script_without_a_first_line(directory: Path) -> None:
+    """An executable script without #! is run by sh, as in a shell."""
+    (directory / "script").write_text('echo "$1" $(cat debug/page_pinner/threshold)\n')
+    (directory / "script").chmod(0o755)
+    done = _run(directory, "./script", "a b")
     assert (done.returncode, done.stdout, done.stderr) == (0, "a b 300000\n", "")
 
 
-def test_the_command_alone_sees_it(folder: Path) -> None:
-    """Not even `run` itself sees the mount, though mounts are shared; what lay there is back afterwards."""
+def test_only_the_command_sees_the_mount(directory: Path) -> None:
+    """Even with shared mounts, `run` itself does not see the mount. The directory is unchanged afterwards."""
     script = 'ls debug; cat debug/page_pinner/threshold; grep -c "$PWD/debug fuse.pinnerfs" /proc/$PPID/mounts'
     shared = ["unshare", "-m", "--propagation", "shared"] if os.geteuid() == 0 else []
-    done = to_its_end([*shared, *PINNERFS, *_arguments(folder, "sh", "-c", script)], cwd=folder)
+    done = run_command([*shared, *PINNERFS, *_arguments(directory, "sh", "-c", script)], cwd=directory)
     assert (done.returncode, done.stdout, done.stderr) == (1, "page_pinner\n300000\n0\n", "")
-    assert (folder / "debug" / "something").read_text() == "that was there\n"
+    assert (directory / "debug" / "something").read_text() == "that was there\n"
 
 
-def test_over_another_mount(mount: Mounts, folder: Path) -> None:
-    """What is mounted at the mount point is hidden meanwhile, and untouched."""
+def test_over_another_mount(mount: Mounts, directory: Path) -> None:
+    """A mount that was at the mount point before is hidden from the command and not changed."""
     device = mount(None, "--threshold", "7")
-    source = scenario(folder)
+    source = scenario(directory)
     done = pinnerfs("run", source, "--mountpoint", device.path, "--", "cat", device.threshold)
     assert (done.returncode, done.stdout, done.stderr) == (0, "300000\n", "")
     assert device.threshold.read_text() == "7\n"
 
 
-def test_a_working_folder_in_the_mount_point(folder: Path) -> None:
-    """The command keeps the working folder of `run`, and finds the fake from there."""
-    (folder / "debug" / "deep").mkdir()
+def test_a_working_directory_in_the_mount_point(directory: Path) -> None:
+    """The command has the working directory of `run`, and sees the mount from there."""
+    (directory / "debug" / "deep").mkdir()
     script = "pwd; cat ../../debug/page_pinner/threshold"
-    done = pinnerfs(*_arguments(folder, "sh", "-c", script), cwd=folder / "debug" / "deep")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{folder}/debug/deep\n300000\n", "")
+    done = pinnerfs(*_arguments(directory, "sh", "-c", script), cwd=directory / "debug" / "deep")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{directory}/debug/deep\n300000\n", "")
 
 
-def test_descriptors_are_the_commands_own(folder: Path) -> None:
-    """stdin, stdout, stderr and what else was open are there, and nothing more."""
+def test_inherited_descriptors(directory: Path) -> None:
+    """The command has the descriptors that `run` inherited, and no others."""
     reader, writer = os.pipe()
     os.write(writer, b"three\n")
     os.close(writer)
     script = "cat; cat <&3 >&2; ls /proc/self/fd"
-    command = [*PINNERFS, *_arguments(folder, "sh", "-c", script)]
+    command = [*PINNERFS, *_arguments(directory, "sh", "-c", script)]
     done = subprocess.run(
         ["bash", "-c", f'exec 3<&{reader} {reader}<&-; exec "$@"', "bash", *command],
         input="zero\n",
@@ -189,66 +189,68 @@ def test_descriptors_are_the_commands_own(folder: Path) -> None:
     )
     os.close(reader)
     assert (done.returncode, done.stderr) == (0, "three\n")
-    # 4 is the folder that ls itself reads.
+    # ls itself opened 4.
     assert done.stdout == "zero\n0\n1\n2\n3\n4\n"
 
 
-def test_the_command_moves_a_manual_clock(folder: Path) -> None:
-    """By echo, and by `pinnerfs ctl`."""
+def test_the_command_advances_a_manual_clock(directory: Path) -> None:
+    """The command can advance a manual clock, by echo and by `pinnerfs ctl`."""
     script = 'echo 2s > debug/.pinnerfs/advance; "$0" -m pinnerfs ctl debug advance 1s; cat debug/page_pinner/l*'
-    done = _run(folder, "sh", "-c", script, sys.executable)
+    done = _run(directory, "sh", "-c", script, sys.executable)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"".join(newest_first(3)).decode(), "")
 
 
 @pytest.mark.parametrize("options", [("--speed", "2", "--start", "3s"), ("--start", "3s", "--seed", "4")])
-def test_options_of_mount(folder: Path, options: tuple[str, ...]) -> None:
-    """Those of `mount` that make the device are there: with a start the records are, too."""
-    done = pinnerfs(*_arguments(folder, "cat", str(folder / "debug/page_pinner/longterm_pinner"), options=options))
+def test_options_of_mount(directory: Path, options: tuple[str, ...]) -> None:
+    """`run` accepts the options of `mount`, such as --start."""
+    done = pinnerfs(
+        *_arguments(directory, "cat", str(directory / "debug/page_pinner/longterm_pinner"), options=options)
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(b"".join(newest_first(3)).decode())
 
 
-def test_the_daemon_dies_under_the_command(folder: Path) -> None:
-    """The command gets an error and goes on to its own end; `run` says what happened."""
+def test_the_daemon_dies(directory: Path) -> None:
+    """If the daemon dies, the command gets errors and runs to its end. `run` reports the daemon's end."""
     script = 'kill -9 "$(cat debug/.pinnerfs/pid)"; while cat debug/page_pinner/*; do :; done >&2; exit 5'
-    done = _run(folder, "sh", "-c", script)
+    done = _run(directory, "sh", "-c", script)
     assert (done.returncode, done.stdout) == (5, "")
     assert "Transport endpoint is not connected" in done.stderr
     last = "the daemon was killed by signal 9 while the command ran: its files stopped answering"
     assert done.stderr.splitlines()[-1] == last
 
 
-def test_a_process_is_left_behind(folder: Path) -> None:
-    """`run` ends with its command; what that left in the background lives on, without daemon and mount."""
-    for name in ("began", "go", "said"):
-        os.mkfifo(folder / name)
-    behind = (
+def test_a_background_process(directory: Path) -> None:
+    """`run` ends with its command. A background process of the command stays, without daemon and mount."""
+    for name in ("began", "go", "output"):
+        os.mkfifo(directory / name)
+    background = (
         "exec 3< debug/page_pinner/threshold; echo > began; read go < go; "
-        '{ cat <&3; ls debug; grep -c "$PWD/debug fuse.pinnerfs" /proc/mounts; } > said 2>&1'
+        '{ cat <&3; ls debug; grep -c "$PWD/debug fuse.pinnerfs" /proc/mounts; } > output 2>&1'
     )
-    done = _run(folder, "sh", "-c", f"cat debug/.pinnerfs/pid; ({behind}) > log 2>&1 & read began < began")
+    done = _run(directory, "sh", "-c", f"cat debug/.pinnerfs/pid; ({background}) > log 2>&1 & read began < began")
     assert (done.returncode, done.stderr) == (0, "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)
-    (folder / "go").write_text("go\n")
-    said = subprocess.run(["cat", folder / "said"], capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert said.stdout.splitlines()[1:] == ["something", "0"]
-    assert said.stdout.startswith("cat: ")
+    (directory / "go").write_text("go\n")
+    output = subprocess.run(["cat", directory / "output"], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert output.stdout.splitlines()[1:] == ["something", "0"]
+    assert output.stdout.startswith("cat: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signals_are_forwarded(folder: Path, number: signal.Signals) -> None:
-    """SIGTERM and SIGHUP go to the command, which decides."""
+def test_signals_are_forwarded(directory: Path, number: signal.Signals) -> None:
+    """SIGTERM and SIGHUP are forwarded to the command."""
     name = number.name.removeprefix("SIG")
-    with _started(folder, f'trap "exit 4" {name}; echo ready; while :; do sleep 0.01; done') as process:
+    with _started(directory, f'trap "exit 4" {name}; echo ready; while :; do sleep 0.01; done') as process:
         process.send_signal(number)
         assert process.communicate(timeout=DEADLINE) == ("", "")
         assert process.returncode == 4
 
 
-def test_the_terminals_signals_are_for_the_command(folder: Path) -> None:
-    """SIGINT and SIGQUIT do nothing to `run`, and come to a command as deadly as ever."""
-    with _started(folder, "echo ready; read line; kill -INT $$") as process:
+def test_sigint_and_sigquit_are_ignored(directory: Path) -> None:
+    """`run` ignores SIGINT and SIGQUIT, and its command does not."""
+    with _started(directory, "echo ready; read line; kill -INT $$") as process:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGQUIT)
         assert process.communicate("on\n", timeout=DEADLINE) == ("", "")
@@ -256,8 +258,8 @@ def test_the_terminals_signals_are_for_the_command(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("ignored", [(), (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD)])
-def test_signals_are_inherited(folder: Path, ignored: tuple[signal.Signals, ...]) -> None:
-    """The command finds ignored and blocked signals as `run` found them."""
+def test_signals_are_inherited(directory: Path, ignored: tuple[signal.Signals, ...]) -> None:
+    """The command inherits the ignored and blocked signals of `run`."""
 
     def before() -> None:
         for number in ignored:
@@ -265,60 +267,60 @@ def test_signals_are_inherited(folder: Path, ignored: tuple[signal.Signals, ...]
         signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGUSR1, *ignored[:1]])
 
     command = ["grep", "-E", "^Sig(Blk|Ign|Pnd)", "/proc/self/status"]
-    # Python gives SIGPIPE and SIGXFSZ back to the children of subprocess, as `run` does to its command.
+    # subprocess restores SIGPIPE and SIGXFSZ in its children, as `run` does for its command.
     plain = subprocess.run(command, preexec_fn=before, capture_output=True, text=True, timeout=DEADLINE, check=True)
-    done = _run(folder, *command, preexec_fn=before)
+    done = _run(directory, *command, preexec_fn=before)
     assert (done.returncode, done.stdout, done.stderr) == (0, plain.stdout, "")
 
 
-def test_job_control(folder: Path) -> None:
-    """At a terminal Ctrl-Z stops the job, fg resumes it, and Ctrl-C reaches the command, whose end the shell sees."""
-    command = " ".join([*PINNERFS, *_arguments(folder, "sh", "job.sh")])
-    # It starts no program: one that is stopped before its exec would keep the shell from stopping (vfork).
-    os.mkfifo(folder / "pause")
-    (folder / "job.sh").write_text(
+def test_job_control(directory: Path) -> None:
+    """In a terminal, Ctrl-Z stops the job, fg resumes it, and Ctrl-C reaches the command."""
+    command = " ".join([*PINNERFS, *_arguments(directory, "sh", "job.sh")])
+    # The script starts no programs: a program that is stopped before its exec blocks the shell (vfork).
+    os.mkfifo(directory / "pause")
+    (directory / "job.sh").write_text(
         'trap "exit 9" INT; trap "echo resumed" CONT; exec 3<> pause; echo $$ > pid; echo be"gun"; '
         "while :; do read -r x <&3; done\n"
     )
     shell, terminal = pty.fork()
     if shell == 0:
-        os.chdir(folder)
-        # Printed by the shell's own arithmetic, so that an echo of what was typed is no prompt.
+        os.chdir(directory)
+        # The prompt has arithmetic, so an echo of the input cannot be taken for a prompt.
         os.execvpe(
             "bash", ["bash", "--norc", "--noprofile", "-i"], environment() | {"PS1": "prompt$((1))>", "TERM": "dumb"}
         )
     try:
-        _until(terminal, "prompt1>")
+        _read_until(terminal, "prompt1>")
         os.write(terminal, f"{command}\n".encode())
-        _until(terminal, "begun")
+        _read_until(terminal, "begun")
         os.write(terminal, b"\x1a")
-        assert "Stopped" in _until(terminal, "prompt1>")
-        # The command stands still, too; it may do so a moment after `run`, of which the shell has heard.
-        _until_stopped(folder)
-        os.write(terminal, b"fg; echo left with $?\n")
-        _until(terminal, "resumed")
+        assert "Stopped" in _read_until(terminal, "prompt1>")
+        # The shell waits only for `run`. The command may stop a moment later.
+        _wait_until_stopped(directory)
+        os.write(terminal, b"fg; echo status $?\n")
+        _read_until(terminal, "resumed")
         os.write(terminal, b"\x03")
-        assert "left with 9" in _until(terminal, "prompt1>")
+        assert "status 9" in _read_until(terminal, "prompt1>")
     finally:
         os.kill(shell, signal.SIGKILL)
         os.close(terminal)
         os.waitpid(shell, 0)
 
 
-def _until(terminal: int, text: str) -> str:
-    """Return what comes out of a terminal until a text has come."""
-    said = b""
+def _read_until(terminal: int, text: str) -> str:
+    """Read from a terminal up to this text, and return what was read."""
+    output = b""
     deadline = time.monotonic() + DEADLINE
-    while text.encode() not in said:
+    while text.encode() not in output:
         left = max(0, deadline - time.monotonic())
-        assert select.select([terminal], [], [], left)[0], f"no {text!r} in {said!r}"
-        said += os.read(terminal, 4096)
-    return said.decode()
+        assert select.select([terminal], [], [], left)[0], f"no {text!r} in {output!r}"
+        output += os.read(terminal, 4096)
+    return output.decode()
 
 
-def _until_stopped(folder: Path) -> None:
-    """Wait until the command that wrote its number to a file there stands still, too."""
-    stat = Path("/proc", (folder / "pid").read_text().strip(), "stat")
+def _wait_until_stopped(directory: Path) -> None:
+    """Wait until the process whose PID is in the file `pid` is stopped."""
+    stat = Path("/proc", (directory / "pid").read_text().strip(), "stat")
     deadline = time.monotonic() + DEADLINE
     while stat.read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < deadline, "the command was not stopped"
@@ -326,62 +328,62 @@ def _until_stopped(folder: Path) -> None:
 
 
 @pytest.fixture
-def users_folder() -> Iterator[Path]:
-    """A folder that every user can reach, with a scenario and a mount point."""
+def users_directory() -> Iterator[Path]:
+    """Create a directory that every user can enter, with a scenario and a mount point."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
     with tempfile.TemporaryDirectory(prefix="pinnerfs-test-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        scenario(folder)
-        (folder / "debug").mkdir()
-        (folder / "dev").mkdir()
-        yield folder
+        directory = Path(name)
+        directory.chmod(0o755)
+        scenario(directory)
+        (directory / "debug").mkdir()
+        (directory / "dev").mkdir()
+        yield directory
 
 
-def _as_user(folder: Path, mode: str, command: list[str], setup: str = ":") -> subprocess.CompletedProcess[str]:
-    """`run` as user 1000, where /dev/fuse is a device node of the test's own, with this mode."""
-    node = folder / "dev" / "fuse"
+def _as_user(directory: Path, mode: str, command: list[str], setup: str = ":") -> subprocess.CompletedProcess[str]:
+    """Run `pinnerfs run` as user 1000, with a /dev/fuse of this mode."""
+    node = directory / "dev" / "fuse"
     outside = (
-        f"mount -t tmpfs none {folder}/dev && mknod {node} c 10 229 && chmod {mode} {node} && "
+        f"mount -t tmpfs none {directory}/dev && mknod {node} c 10 229 && chmod {mode} {node} && "
         f'mount --bind {node} /dev/fuse && {setup} && exec "$@"'
     )
-    return to_its_end(
+    return run_command(
         [
             *("unshare", "-m", "--propagation", "private", "sh", "-c", outside, "sh"),
-            *(*AS_USER, "1000", *_arguments(folder, *command, options=("--start", "2s"))),
+            *(*AS_USER, "1000", *_arguments(directory, *command, options=("--start", "2s"))),
         ],
-        cwd=folder,
+        cwd=directory,
     )
 
 
-def test_an_ordinary_user(users_folder: Path) -> None:
-    """With an open /dev/fuse an ordinary user runs a command by a user namespace; it sees itself as uid 0."""
+def test_an_ordinary_user(users_directory: Path) -> None:
+    """An ordinary user with access to /dev/fuse gets a user namespace, in which the command has uid 0."""
     script = (
         "id -u; stat -c '%u %a' debug; echo 5 > debug/page_pinner/threshold; cat debug/page_pinner/threshold; "
         "touch mine; mount -t debugfs none debug 2>/dev/null; exit 6"
     )
-    done = _as_user(users_folder, "666", ["sh", "-c", f"cd {users_folder}; {script}"])
+    done = _as_user(users_directory, "666", ["sh", "-c", f"cd {users_directory}; {script}"])
     assert (done.returncode, done.stdout) == (6, "0\n0 700\n5\n")
     assert done.stderr == "touch: cannot touch 'mine': Permission denied\n"
 
 
 def test_a_mount_over_dev() -> None:
-    """The daemon needs nothing of what its own mount covers."""
+    """The mount can cover /dev, because the daemon does not need it any more."""
     done = pinnerfs("run", "camera-stall", "--mountpoint", "/dev", "--", "ls", "/dev")
     assert (done.returncode, done.stdout, done.stderr) == (0, "page_pinner\n", "")
 
 
-def test_a_mount_over_everything() -> None:
-    """Over / it would be seen by nobody, so it is refused."""
+def test_a_mount_over_the_root() -> None:
+    """A mount over / is refused, because no process would see it."""
     done = pinnerfs("run", "camera-stall", "--mountpoint", "/", "--", "ls")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: cannot mount over /: the mount would be hidden; wanted a directory below /\n"
 
 
-def test_a_user_without_the_device(users_folder: Path) -> None:
-    """With a closed /dev/fuse an ordinary user is told what is missing, in one line."""
-    done = _as_user(users_folder, "600", ["true"])
+def test_a_user_without_the_device(users_directory: Path) -> None:
+    """An ordinary user without access to /dev/fuse gets an error with the remedy."""
+    done = _as_user(users_directory, "600", ["true"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot open /dev/fuse: Permission denied; wanted a device to read and write (as root: "
@@ -389,14 +391,14 @@ def test_a_user_without_the_device(users_folder: Path) -> None:
     )
 
 
-def test_a_user_without_namespaces(folder: Path) -> None:
-    """Where neither root's powers nor user namespaces are to be had, the error names what opens them."""
+def test_a_user_without_namespaces(directory: Path) -> None:
+    """Without root and without user namespaces, the error names the setting that allows them."""
     if os.geteuid() != 0:
-        pytest.skip("only root can take its own powers away")
-    # Inside of a user namespace the limit is its own.
+        pytest.skip("only root can drop its capabilities")
+    # A user namespace has its own limit.
     closed = 'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all "$@"'
     done = subprocess.run(
-        ["unshare", "-r", "sh", "-c", closed, "sh", *PINNERFS, *_arguments(folder, "true")],
+        ["unshare", "-r", "sh", "-c", closed, "sh", *PINNERFS, *_arguments(directory, "true")],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -410,12 +412,12 @@ def test_a_user_without_namespaces(folder: Path) -> None:
     assert "user.max_user_namespaces above 0" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_log(folder: Path) -> None:
-    """--log takes what the daemon has to say."""
-    log = folder / "log"
-    done = pinnerfs(
-        *_arguments(folder, "cat", "debug/page_pinner/threshold", options=("--verbose", "--log", str(log))), cwd=folder
-    )
+def test_a_log(directory: Path) -> None:
+    """With --log the daemon logs to the file."""
+    log = directory / "log"
+    # The daemon handles the close before the next read.
+    script = "exec 3< debug/page_pinner/longterm_pinner; exec 3<&-; cat debug/page_pinner/threshold"
+    done = pinnerfs(*_arguments(directory, "sh", "-c", script, options=("--verbose", "--log", str(log))), cwd=directory)
     assert (done.returncode, done.stderr) == (0, "")
     assert "mounting on " in log.read_text()
-    assert not is_mounted(folder / "debug")
+    assert not is_mounted(directory / "debug")

@@ -1,4 +1,4 @@
-"""Clocks that jump: the boot clock by hours at once, as after a suspend, and the system's clock to and fro."""
+"""Jumps of the boot clock, as after a suspend, and of the time of day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.mount.support import DEADLINE, Mount, Mounts, environment, newest_fir
 
 HOUR = 3600 * 10**9  # ns
 
-# pinnerfs with the machine's clocks in the hands of a test: a file of two numbers, the boot time and the time of day.
+# Runs pinnerfs with clocks that the test sets, by a file with two numbers: boot time and time of day.
 PINNERFS = """
 import os, sys, time
 clocks = os.open(sys.argv.pop(1), os.O_RDONLY)
@@ -31,7 +31,7 @@ main()
 
 
 class Clocks:
-    """Both clocks, in ns, standing still until they are set."""
+    """The boot time and the time of day in ns. They change only when a test sets them."""
 
     boot = day = 0
 
@@ -40,10 +40,10 @@ class Clocks:
         self.set(boot=5 * HOUR, day=500_000 * HOUR)
 
     def set(self, boot: int | None = None, day: int | None = None) -> None:
-        """Set one, or both."""
+        """Set one or both of the clocks."""
         self.boot = self.boot if boot is None else boot
         self.day = self.day if day is None else day
-        # In one write of always the same length, so that a reader sees the old ones or the new ones.
+        # One write of constant length, so that a reader gets both old or both new numbers.
         descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT)
         os.write(descriptor, b"%030d %030d" % (self.boot, self.day))
         os.close(descriptor)
@@ -51,7 +51,7 @@ class Clocks:
 
 @pytest.fixture
 def clocks(tmp_path: Path) -> Clocks:
-    """Clocks for the daemons of this test."""
+    """Return the clocks for the daemons of this test."""
     return Clocks(tmp_path / "clocks")
 
 
@@ -71,18 +71,18 @@ def _mount(mounts: Mounts, clocks: Clocks, source: Path, *options: str) -> Mount
     return device
 
 
-def _most_memory(device: Mount) -> int:
-    """The most that the daemon has had of memory so far, in KiB."""
+def _peak_memory(device: Mount) -> int:
+    """Return the daemon's peak memory in KiB."""
     status = Path(f"/proc/{device.pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def test_hours_at_once(mount: Mounts, clocks: Clocks) -> None:
-    """After a jump of four hours, with 720000 pins due, the next read is right, in seconds and some MiB more."""
-    device = _mount(mount, clocks, scenario(mount.folder, every="20ms", hold="400ms"))
+def test_a_jump_of_hours(mount: Mounts, clocks: Clocks) -> None:
+    """After a jump of four hours with 720,000 pins, reads are correct, and the daemon needs less than 32 MiB more."""
+    device = _mount(mount, clocks, scenario(mount.directory, every="20ms", hold="400ms"))
     clocks.set(boot=clocks.boot + HOUR // 60)
     assert device.stats()["pins"] == 3001
-    before, began = _most_memory(device), time.monotonic()
+    before, began = _peak_memory(device), time.monotonic()
     clocks.set(boot=clocks.boot + 4 * HOUR - HOUR // 60)
     assert device.read_all() == newest_first(720_000 - 19, first=720_000 - 19 - 4096)
     assert time.monotonic() - began < DEADLINE
@@ -98,12 +98,12 @@ def test_hours_at_once(mount: Mounts, clocks: Clocks) -> None:
             "pinned_now_in_cma": 0,
         }.items()
     )
-    assert _most_memory(device) - before < 32 << 10
+    assert _peak_memory(device) - before < 32 << 10
 
 
-def test_a_boot_clock_that_falls(mount: Mounts, clocks: Clocks) -> None:
-    """Should it ever, then what is in the books stays, and they go on when it is later than it was."""
-    device = _mount(mount, clocks, scenario(mount.folder))
+def test_the_boot_clock_goes_back(mount: Mounts, clocks: Clocks) -> None:
+    """If the boot clock goes back, the records stay, and new ones come once it passes its old time."""
+    device = _mount(mount, clocks, scenario(mount.directory))
     start = clocks.boot
     clocks.set(boot=start + 10 * 10**9)
     assert device.read_all() == newest_first(10)
@@ -114,8 +114,8 @@ def test_a_boot_clock_that_falls(mount: Mounts, clocks: Clocks) -> None:
 
 
 def test_the_time_of_day_is_set_back(mount: Mounts, clocks: Clocks) -> None:
-    """Boot time and records take no notice; the time of a change of a file is what the clock then says."""
-    device = _mount(mount, clocks, scenario(mount.folder))
+    """The time of day does not affect clock and records, but it sets a file's change time."""
+    device = _mount(mount, clocks, scenario(mount.directory))
     clocks.set(boot=clocks.boot + 5 * 10**9)
     before = device.control("clock")
     first = device.threshold.stat().st_mtime_ns
@@ -129,14 +129,14 @@ def test_the_time_of_day_is_set_back(mount: Mounts, clocks: Clocks) -> None:
     assert device.read_all() == newest_first(6)
 
 
-def test_a_machine_of_another_uptime(mount: Mounts) -> None:
-    """In a time namespace whose boot clock is a year ahead the device's own clock begins at 0 all the same."""
+def test_a_long_uptime(mount: Mounts) -> None:
+    """The clock starts at 0 even if the machine's boot time is a year."""
     year = str(365 * 24 * 3600)
-    trial = subprocess.run(["unshare", "-T", "--boottime", year, "true"], capture_output=True, check=False)
-    if trial.returncode:
-        pytest.skip(f"no time namespace: {trial.stderr.decode().strip()}")
+    probe = subprocess.run(["unshare", "-T", "--boottime", year, "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no time namespace: {probe.stderr.decode().strip()}")
     device = mount.add("mnt")
-    script = f'"$0" -m pinnerfs mount {scenario(mount.folder)} {device.path} && cut -d. -f1 /proc/uptime'
+    script = f'"$0" -m pinnerfs mount {scenario(mount.directory)} {device.path} && cut -d. -f1 /proc/uptime'
     done = subprocess.run(
         ["unshare", "-T", "--boottime", year, "sh", "-c", script, sys.executable],
         capture_output=True,

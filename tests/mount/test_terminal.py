@@ -1,4 +1,4 @@
-"""Whoever started a mount is gone: a terminal that hangs up, a pipe that nobody reads, a start that is interrupted."""
+"""Mounts whose terminal hangs up, whose stderr has no reader, or whose start is interrupted."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PINNERFS = [sys.executable, "-m", "pinnerfs"]
 
 
 @contextmanager
-def _at_a_terminal(command: list[str]) -> Iterator[tuple[int, int]]:
-    """A command as the leader of a session at a terminal of its own: its process, and the terminal's other end."""
+def _in_a_terminal(command: list[str]) -> Iterator[tuple[int, int]]:
+    """Run a command as a session leader in a new terminal. Yield its PID and the terminal."""
     child, terminal = pty.fork()
     if child == 0:
         os.execve(sys.executable, command, environment())
@@ -31,7 +31,7 @@ def _at_a_terminal(command: list[str]) -> Iterator[tuple[int, int]]:
         os.waitpid(child, 0)
 
 
-def _until_mounted(mounts: Mounts, device: Mount) -> None:
+def _wait_until_mounted(mounts: Mounts, device: Mount) -> None:
     deadline = time.monotonic() + DEADLINE
     while not is_mounted(device.path):
         assert time.monotonic() < deadline
@@ -40,27 +40,27 @@ def _until_mounted(mounts: Mounts, device: Mount) -> None:
 
 
 def test_the_terminal_of_a_foreground_mount_hangs_up(mount: Mounts) -> None:
-    """It unmounts and ends, though its log has nowhere to go."""
+    """When its terminal hangs up, a foreground mount unmounts and ends, although it cannot log any more."""
     device = mount.add("mnt")
-    command = [*PINNERFS, "mount", "-f", str(scenario(mount.folder)), str(device.path)]
-    with _at_a_terminal(command) as (_, terminal):
-        _until_mounted(mount, device)
+    command = [*PINNERFS, "mount", "-f", str(scenario(mount.directory)), str(device.path)]
+    with _in_a_terminal(command) as (_, terminal):
+        _wait_until_mounted(mount, device)
         os.close(terminal)
         assert device.gone()
     assert not is_mounted(device.path)
 
 
 def test_the_terminal_of_a_detached_mount_hangs_up(mount: Mounts) -> None:
-    """The daemon of a session that is over lives on."""
+    """A detached daemon keeps running after the hang-up of the terminal that started it."""
     device = mount.add("mnt")
-    script = f'"$0" -m pinnerfs mount {scenario(mount.folder)} {device.path} --clock manual && exec sleep {DEADLINE}'
-    with _at_a_terminal(
+    script = f'"$0" -m pinnerfs mount {scenario(mount.directory)} {device.path} --clock manual && exec sleep {DEADLINE}'
+    with _in_a_terminal(
         [sys.executable, "-c", f"import os; os.execlp('sh', 'sh', '-c', {script!r}, {sys.executable!r})"]
     ) as (shell, terminal):
-        _until_mounted(mount, device)
+        _wait_until_mounted(mount, device)
         process = os.pidfd_open(shell)
         os.close(terminal)
-        # The shell, or the sleep that it has become, is ended by the hang-up: so that has come.
+        # The hang-up ends the shell, or the sleep that replaced it. Wait for that.
         assert os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT) is not None
         os.close(process)
         assert not device.gone(0)
@@ -68,12 +68,12 @@ def test_the_terminal_of_a_detached_mount_hangs_up(mount: Mounts) -> None:
 
 
 def test_nohup(mount: Mounts) -> None:
-    """A foreground mount under nohup lives through a hang-up, and ends on SIGTERM."""
+    """Under nohup a foreground mount ignores SIGHUP, and ends on SIGTERM."""
     device = mount.add("mnt")
-    command = [*PINNERFS, "mount", "-f", str(scenario(mount.folder)), str(device.path)]
+    command = [*PINNERFS, "mount", "-f", str(scenario(mount.directory)), str(device.path)]
     with subprocess.Popen(["nohup", *command], stderr=subprocess.DEVNULL, env=environment()) as process:
         try:
-            _until_mounted(mount, device)
+            _wait_until_mounted(mount, device)
             process.send_signal(signal.SIGHUP)
             assert device.threshold.read_text() == "300000\n"
             process.send_signal(signal.SIGTERM)
@@ -83,17 +83,17 @@ def test_nohup(mount: Mounts) -> None:
     assert not is_mounted(device.path)
 
 
-def test_stderr_is_a_pipe_that_nobody_reads(mount: Mounts) -> None:
-    """A foreground mount whose log goes to a reader that has ended lives on."""
+def test_stderr_is_a_pipe_without_a_reader(mount: Mounts) -> None:
+    """A foreground mount keeps working if its log goes to a pipe without a reader."""
     device = mount.add("mnt")
     reader, writer = os.pipe()
-    command = [*PINNERFS, "mount", "-f", str(scenario(mount.folder)), str(device.path)]
+    command = [*PINNERFS, "mount", "-f", str(scenario(mount.directory)), str(device.path)]
     with subprocess.Popen(command, stderr=writer, env=environment()) as process:
         try:
             os.close(writer)
-            _until_mounted(mount, device)
+            _wait_until_mounted(mount, device)
             os.close(reader)
-            os.close(os.open(device.records, os.O_RDONLY))  # of which it logs a line
+            os.close(os.open(device.records, os.O_RDONLY))  # the daemon logs this
             assert device.threshold.read_text() == "300000\n"
             assert pinnerfs("umount", device.path).returncode == 0
             assert process.wait(DEADLINE) == 0
@@ -102,14 +102,14 @@ def test_stderr_is_a_pipe_that_nobody_reads(mount: Mounts) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_start_that_is_interrupted(mount: Mounts, number: signal.Signals) -> None:
-    """A `pinnerfs mount` that ends before its daemon answers leaves no mount, nor a daemon that nobody knows of."""
+def test_an_interrupted_start(mount: Mounts, number: signal.Signals) -> None:
+    """If `pinnerfs mount` ends before its daemon answers, no mount and no daemon is left."""
     device = mount.add("mnt")
     code = (
         "import os, time, sys\n"
         "from pinnerfs.daemon import daemon\n"
         "run = daemon.Daemon.run\n"
-        # The daemon waits for the end of the process that started it, and mounts only then.
+        # The daemon mounts only after the end of the process that started it.
         "def late(self, ready):\n"
         "    os.write(1, b'%d' % os.getpid())\n"
         "    while os.getppid() == parent: time.sleep(0.01)\n"
@@ -119,7 +119,7 @@ def test_a_start_that_is_interrupted(mount: Mounts, number: signal.Signals) -> N
         "from pinnerfs.cli import main\n"
         "main()\n"
     )
-    command = [sys.executable, "-c", code, "mount", str(scenario(mount.folder)), str(device.path)]
+    command = [sys.executable, "-c", code, "mount", str(scenario(mount.directory)), str(device.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         try:
             assert process.stdout is not None

@@ -1,8 +1,8 @@
-"""Tools that people point at such files, on an empty, a short and a full one.
+"""Usual tools read an empty, a short and a full longterm_pinner.
 
-What must come out follows from the kernel's rule (one record a read, strictly shorter than the buffer, a read at the
-end is 0) and from how a tool reads. One that always has room for a record prints what it prints for a plain file of
-the same text. One with a small buffer fails at once. One that fills a buffer fails where the rest of it is too small.
+The kernel returns one record for each read, if it is strictly shorter than the buffer, and 0 bytes at the end. So a
+tool whose reads have room for a record prints what it prints for a plain file with the same text. A tool with a small
+buffer fails at once. A tool that fills a buffer by several reads fails when the rest of the buffer is too small.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.mount.support import DEADLINE, LONG_FRAMES, Mount, Mounts, newest_fir
 
 FILES = {"empty": 0, "short": 3, "full": 4096}
 
-# Each reads the file F with room for a record in every read.
+# Every read has room for a record. F is the file.
 ROOMY = [
     "cat F",
     "cat < F",
@@ -104,7 +104,7 @@ ROOMY = [
     "dash -c 'cat F | while read -r line; do echo \"$line\"; done'",
 ]
 
-# Each asks for fewer bytes than a record has: ENOMEM at the first one, and nothing of it is seen.
+# The first read is shorter than a record, so it is ENOMEM.
 SMALL = [
     "dd if=F bs=64 status=none",
     "dd if=F bs=1 status=none",
@@ -115,14 +115,14 @@ SMALL = [
     "toybox od -An -c F",
 ]
 
-# The same, without a word: what comes behind still runs.
+# The same, but the shell prints no error and continues.
 SILENT = [
     "dash -c 'while read -r line; do echo \"$line\"; done < F; echo over'",
     "busybox ash -c 'while read -r line; do echo \"$line\"; done < F; echo over'",
     'mapfile lines < F; printf %s "${lines[@]}"; echo over',
 ]
 
-# Each fills a buffer, and asks for the rest of it until that is too small for a record.
+# Several reads fill a buffer, until its rest is too small for a record.
 FILLING = [
     "dd if=F bs=4096 iflag=fullblock status=none",
     "PYTHON -c 'import sys; sys.stdout.write(open(\"F\").read())'",
@@ -134,32 +134,32 @@ FILLING = [
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Mount, bytes]]]:
-    """The three files, each with the text that it must have, in a plain file beside it, too."""
+    """Make a mount for each of FILES, and a plain file with the text that it must have."""
     mounts = Mounts(tmp_path_factory.mktemp("tools"))
     try:
-        source = scenario(mounts.folder, every="1ms")
+        source = scenario(mounts.directory, every="1ms")
         devices = {}
         for name, count in FILES.items():
-            # Pin k is over at k ms + 400 ms. The full ring has lost 604 older ones.
+            # Pin k is released at k ms + 400 ms. The full ring has overwritten 604 records.
             time, seen = {"empty": ("0s", 0), "short": ("402ms", 3), "full": ("5099ms", 4700)}[name]
             text = b"".join(newest_first(seen))
             assert text.count(b"PFN") == count
             devices[name] = mounts(source, "--start", time, name=name), text
-            (mounts.folder / f"{name}.txt").write_bytes(text)
+            (mounts.directory / f"{name}.txt").write_bytes(text)
         yield devices
     finally:
         mounts.close()
 
 
-def _run(script: str, file: Path, plain: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """Run a script of the tables in bash, on a file."""
-    folder.mkdir(exist_ok=True)
-    shutil.copy(plain, folder / "plain")
+def _run(script: str, file: Path, plain: Path, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a script from the lists in bash, with F as a link to the file."""
+    directory.mkdir(exist_ok=True)
+    shutil.copy(plain, directory / "plain")
     script = script.replace("PYTHON", sys.executable).replace("RECORD", str(len(newest_first(1)[0])))
-    # In its own folder, so that every tool prints the same name.
-    (folder / "F").unlink(missing_ok=True)
-    (folder / "F").symlink_to(file)
-    return shell(["bash", "-c", script], folder, {"TMPDIR": str(folder)})
+    # The same name for both files, because tools print it.
+    (directory / "F").unlink(missing_ok=True)
+    (directory / "F").symlink_to(file)
+    return shell(["bash", "-c", script], directory, {"TMPDIR": str(directory)})
 
 
 def _needs(script: str) -> None:
@@ -185,19 +185,19 @@ def _needs(script: str) -> None:
 
 @pytest.mark.parametrize("script", ROOMY)
 def test_a_tool_with_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
-    """A tool that has room for a record in every read does what it does to a plain file of the same text."""
+    """A tool whose reads have room for a record gives the same output as for a plain file."""
     _needs(script)
     for name, (device, _) in devices.items():
         plain = device.path.parent / f"{name}.txt"
-        faked = _run(script, device.records, plain, tmp_path / "work")
-        real = _run(script, plain, plain, tmp_path / "work")
-        assert (faked.returncode, faked.stdout, faked.stderr) == (real.returncode, real.stdout, real.stderr), name
-        assert faked.stderr == b""
+        got = _run(script, device.records, plain, tmp_path / "work")
+        want = _run(script, plain, plain, tmp_path / "work")
+        assert (got.returncode, got.stdout, got.stderr) == (want.returncode, want.stdout, want.stderr), name
+        assert got.stderr == b""
 
 
 @pytest.mark.parametrize("script", SMALL)
 def test_a_tool_without_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
-    """A tool with a small buffer sees nothing of a record and says why, and sees an empty file as it is."""
+    """A tool with a small buffer fails with ENOMEM and prints nothing, except for an empty file."""
     _needs(script)
     for name, (device, _) in devices.items():
         plain = device.path.parent / f"{name}.txt"
@@ -209,8 +209,8 @@ def test_a_tool_without_room(devices: dict[str, tuple[Mount, bytes]], tmp_path: 
 
 
 @pytest.mark.parametrize("script", SILENT)
-def test_a_shell_that_says_nothing(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
-    """A loop that reads byte by byte ends at once, in silence, as on a device."""
+def test_a_shell_without_an_error(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
+    """A loop in these shells ends at once without an error, as on a device."""
     _needs(script)
     for name, (device, _) in devices.items():
         plain = device.path.parent / f"{name}.txt"
@@ -220,22 +220,22 @@ def test_a_shell_that_says_nothing(devices: dict[str, tuple[Mount, bytes]], tmp_
 
 @pytest.mark.parametrize("script", FILLING)
 def test_a_tool_that_fills_a_buffer(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str) -> None:
-    """A tool that asks for what is left of a buffer works on a short file, and cannot allocate memory in a full one."""
+    """A tool that fills a buffer works on a short file, and fails with ENOMEM on a full one."""
     _needs(script)
     for name, (device, _) in devices.items():
         plain = device.path.parent / f"{name}.txt"
-        faked = _run(script, device.records, plain, tmp_path / "work")
+        got = _run(script, device.records, plain, tmp_path / "work")
         if name == "full":
-            # The block or buffer never gets whole, and so none of it is shown.
-            assert faked.stdout == b"" and faked.returncode > 0
-            assert b"Cannot allocate memory" in faked.stderr
+            # The buffer is never full, so the tool prints nothing.
+            assert got.stdout == b"" and got.returncode > 0
+            assert b"Cannot allocate memory" in got.stderr
         else:
-            real = _run(script, plain, plain, tmp_path / "work")
-            assert (faked.returncode, faked.stdout, faked.stderr) == (real.returncode, real.stdout, real.stderr)
+            want = _run(script, plain, plain, tmp_path / "work")
+            assert (got.returncode, got.stdout, got.stderr) == (want.returncode, want.stdout, want.stderr)
 
 
-def test_toyboxes_tail(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) -> None:
-    """Android's own tail fills a buffer of 4096 bytes, and where it cannot it says nothing at all."""
+def test_toybox_tail(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) -> None:
+    """toybox's tail, which Android has, fills a buffer of 4096 bytes, and prints nothing if it cannot."""
     _needs("toybox tail")
     for name, (device, text) in devices.items():
         plain = device.path.parent / f"{name}.txt"
@@ -243,8 +243,8 @@ def test_toyboxes_tail(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) 
         assert (done.returncode, done.stdout, done.stderr) == (0, b"" if name == "full" else text, b""), name
 
 
-def test_less_on_the_file_itself(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) -> None:
-    """less fills a buffer of 8192 bytes: it shows the records that leave room for another one, and no more."""
+def test_less(devices: dict[str, tuple[Mount, bytes]], tmp_path: Path) -> None:
+    """less fills a buffer of 8192 bytes, so it shows only the records that leave room for another one."""
     _needs("less F")
     for name, (device, text) in devices.items():
         plain = device.path.parent / f"{name}.txt"
@@ -256,16 +256,16 @@ def test_less_on_the_file_itself(devices: dict[str, tuple[Mount, bytes]], tmp_pa
 
 
 def test_readers_of_1024_bytes(mount: Mounts) -> None:
-    """A helper with 1024 bytes reads records that are shorter, and gets ENOMEM at a longer one."""
+    """With a buffer of 1024 bytes a program can read shorter records, and gets ENOMEM at a longer one."""
     loop = "import os; f = os.open('longterm_pinner', 0)\nwhile b := os.read(f, 1024): os.write(1, b)"
-    short = mount(scenario(mount.folder, every="1ms"), "--start", "1399ms", name="short")
+    short = mount(scenario(mount.directory, every="1ms"), "--start", "1399ms", name="short")
     done = short.shell(f'{sys.executable} -c "{loop}"')
     assert (done.returncode, done.stdout) == (0, b"".join(newest_first(1000)).decode())
-    long = mount(scenario(mount.folder, frames=LONG_FRAMES), "--start", "3s", name="long")
+    long = mount(scenario(mount.directory, frames=LONG_FRAMES), "--start", "3s", name="long")
     done = long.shell(f'{sys.executable} -c "{loop}"')
     assert (done.returncode, done.stdout) == (1, "")
     assert "Cannot allocate memory" in done.stderr
-    # 4096 bytes, as Android's own cat has, do.
+    # 4096 bytes, the buffer size of Android's cat, are enough.
     done = long.shell("dd if=longterm_pinner bs=4096 status=none")
     assert done.stdout == b"".join(newest_first(3, frames=LONG_FRAMES)).decode()
 
@@ -355,7 +355,7 @@ def test_sizes_and_sendfile_at_once(mount: Mounts) -> None:
 
 
 def test_threshold_with_every_tool(mount: Mounts) -> None:
-    """The threshold is a plain line of text to cat, read, $(<), python, busybox, toybox and dd."""
+    """cat, read, $(<), python, busybox, toybox and dd read the threshold as a line of text."""
     device = mount()
     for script in (
         "cat threshold",

@@ -1,4 +1,4 @@
-"""What the daemon tells: of what went wrong in it, of what it does not model, and as much more as one likes."""
+"""The daemon's log: exceptions, unsupported operations, --verbose and --trace."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ import pytest
 
 from tests.mount.support import DEADLINE, Mounts, environment, newest_first, outcome, pinnerfs, scenario
 
-# pinnerfs with a fault in six places, each of another kind.
+# Runs pinnerfs with six methods that raise different exceptions.
 BROKEN = """
 import sys
 from pinnerfs.cli import main
 from pinnerfs.debugfs import attributes, page_pinner, tree
 from pinnerfs.fuse import operations
 
-def breaks(error):
-    def broken(*arguments):
+def raises(error):
+    def raising(*arguments):
         raise error
-    return broken
+    return raising
 
-tree.Tree.listing = breaks(ValueError("injected into listing"))
-tree.Tree.chmod = breaks(OSError("injected into chmod, and without an errno"))
-tree.Tree.make = breaks(SystemExit("injected into make"))
-page_pinner.OpenRecords.read = breaks(MemoryError("injected into read"))
-attributes.OpenNumber.write = breaks(KeyboardInterrupt("injected into write"))
-operations._Handle.fsync = breaks(AssertionError("injected into fsync"))
+tree.Tree.listing = raises(ValueError("injected into listing"))
+tree.Tree.chmod = raises(OSError("injected into chmod, and without an errno"))
+tree.Tree.make = raises(SystemExit("injected into make"))
+page_pinner.OpenRecords.read = raises(MemoryError("injected into read"))
+attributes.OpenNumber.write = raises(KeyboardInterrupt("injected into write"))
+operations._Handle.fsync = raises(AssertionError("injected into fsync"))
 main()
 """
 
 
-def test_an_exception_is_logged_and_answered(mount: Mounts) -> None:
-    """A fault of our own in a handler is EIO, and a traceback in the log; the mount lives on."""
+def test_an_exception_is_logged(mount: Mounts) -> None:
+    """An unexpected exception in a handler is EIO, with a traceback in the log. The mount keeps working."""
     device = mount.add("mnt")
-    log = mount.folder / "broken.log"
-    command = [sys.executable, "-c", BROKEN, "mount", str(scenario(mount.folder)), str(device.path), "--log", str(log)]
-    subprocess.run([*command, "--clock", "manual"], env=environment(), timeout=DEADLINE, check=True)
+    log = mount.directory / "log"
+    source, options = str(scenario(mount.directory)), ["--log", str(log), "--clock", "manual"]
+    command = [sys.executable, "-c", BROKEN, "mount", source, str(device.path), *options]
+    subprocess.run(command, env=environment(), timeout=DEADLINE, check=True)
     mount.watch(device)
     with device.opened(os.O_RDWR, "threshold") as threshold, device.opened() as records:
         calls: dict[str, Callable[[], Any]] = {
@@ -58,15 +59,15 @@ def test_an_exception_is_logged_and_answered(mount: Mounts) -> None:
         for _ in range(2):
             assert {name: outcome(call) for name, call in calls.items()} == dict.fromkeys(calls, -errno.EIO)
             assert device.threshold.read_text() == "300000\n"
-    told = log.read_text()
+    logged = log.read_text()
     for name in calls:
-        assert told.count(f"injected into {name}") == 2
-    assert told.count("Traceback (most recent call last)") == told.count(" ERROR ") == 2 * len(calls)
+        assert logged.count(f"injected into {name}") == 2
+    assert logged.count("Traceback (most recent call last)") == logged.count(" ERROR ") == 2 * len(calls)
     assert not device.gone(0)
 
 
-def test_what_is_not_modelled_is_told_once(mount: Mounts) -> None:
-    """Each is answered as a debugfs does, and the log tells of it once; of isatty, locks and the like it does not."""
+def test_an_unsupported_operation_is_logged_once(mount: Mounts) -> None:
+    """An unsupported operation has a debugfs's result, and is logged once. isatty, locks and poll are not logged."""
     device = mount()
     for _ in range(2):
         with device.opened(os.O_RDWR, "threshold") as file:
@@ -90,8 +91,8 @@ def _lines(log: Path, layer: str) -> list[str]:
 
 
 def test_a_trace_of_fuse(mount: Mounts) -> None:
-    """Each operation is there with its arguments and its answer; files have numbers."""
-    log = mount.folder / "trace.log"
+    """A trace of fuse has each operation with its arguments and result. Open files have numbers."""
+    log = mount.directory / "trace.log"
     device = mount(None, "--trace", "fuse", "--log", str(log))
     device.shell("cat threshold; echo 5 > threshold; echo x > threshold; touch new")
     with device.opened() as file:
@@ -110,27 +111,27 @@ def test_a_trace_of_fuse(mount: Mounts) -> None:
     assert log.read_text().count("\n") == len(lines)
 
 
-def test_a_trace_of_the_rest(mount: Mounts) -> None:
-    """What the scenario brings is there, and what the engine makes of it; --verbose tells what is done."""
-    log = mount.folder / "trace.log"
+def test_a_trace_of_engine_and_scenario(mount: Mounts) -> None:
+    """A trace has the scenario's events and the engine's results. --verbose logs commands and refusals."""
+    log = mount.directory / "trace.log"
     device = mount(None, "--trace", "engine,scenario", "--verbose", "--log", str(log), "--start", "1s")
     device.advance("2s")
     device.threshold.write_text("7\n")
-    order = os.open(device.path / ".pinnerfs" / "advance", os.O_WRONLY)
+    descriptor = os.open(device.path / ".pinnerfs" / "advance", os.O_WRONLY)
     with pytest.raises(OSError, match="Invalid argument"):
-        os.write(order, b"soon")
-    os.close(order)
+        os.write(descriptor, b"soon")
+    os.close(descriptor)
     (device.path / ".pinnerfs" / "do").write_text("pin task=driver")
     assert device.read_all() == []
     assert pinnerfs("umount", device.path).returncode == 0
     scenarios, engine = _lines(log, "scenario"), _lines(log, "engine")
-    # Of a pin each second, held for 400 ms, from 0 on; and the live one.
+    # Pins at 0, 1, 2 and 3 s, each held for 400 ms, and a live pin.
     assert sum(int(count) for count in re.findall(r"(\d+) get_user_pages", "\n".join(scenarios))) == 5
     assert sum(int(count) for count in re.findall(r"(\d+) put_user_page", "\n".join(scenarios))) == 3
     assert sum(int(count) for count in re.findall(r"(\d+) longterm_records", "\n".join(engine))) == 3
     assert engine[-1].startswith("up to 3000000 us: 1 pins, 0 releases, 0 longterm_records, in ")
-    told = [line.partition(" INFO ")[2] for line in log.read_text().splitlines() if " INFO " in line]
-    assert told == [
+    logged = [line.partition(" INFO ")[2] for line in log.read_text().splitlines() if " INFO " in line]
+    assert logged == [
         f"mounting on {device.path} (pid {device.pid})",
         "clock advanced by 2s",
         "threshold set to 7 us: all records cleared",
@@ -140,9 +141,9 @@ def test_a_trace_of_the_rest(mount: Mounts) -> None:
     ]
 
 
-def test_a_trace_changes_no_answer(mount: Mounts) -> None:
-    """Everything is as it is without a trace."""
-    device = mount(None, "--trace", "fuse:engine,scenario", "--verbose", "--log", str(mount.folder / "trace.log"))
+def test_a_trace_changes_no_result(mount: Mounts) -> None:
+    """A trace does not change any result."""
+    device = mount(None, "--trace", "fuse:engine,scenario", "--verbose", "--log", str(mount.directory / "trace.log"))
     device.advance("3s")
     assert device.read_all() == newest_first(3)
     with device.opened() as file:
@@ -154,7 +155,7 @@ def test_a_trace_changes_no_answer(mount: Mounts) -> None:
 
 
 def test_a_trace_of_run(tmp_path: Path) -> None:
-    """`run` traces, too."""
+    """`run` accepts --trace."""
     (tmp_path / "mnt").mkdir()
     options = ("--mountpoint", tmp_path / "mnt", "--trace", "fuse", "--log", tmp_path / "log")
     done = pinnerfs("run", scenario(tmp_path), *options, "--", "cat", tmp_path / "mnt" / "page_pinner" / "threshold")

@@ -1,4 +1,4 @@
-"""The tree answers as a debugfs does: compared with recorded answers, and with a real debugfs where there is one."""
+"""System calls on the tree have the results of a debugfs, recorded and, if this machine has one, live."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import pytest
 
 from tests.mount.support import DEADLINE, Mount, Mounts, in_namespace, newest_first, outcome
 
-Answers = dict[str, Any]
+Results = dict[str, Any]
 MS_RDONLY, MS_REMOUNT = 0x1, 0x20
 
-# What a real kernel answered (the recorded cases rawfs.root, ro.*.sys, fs.stat); a negative number is an errno.
-RECORDED: Answers = {
+# Results of a real kernel (the recorded cases rawfs.root, ro.*.sys, fs.stat). A negative number is an errno.
+RECORDED: Results = {
     "mkdir": -errno.EPERM,
-    "mkdir of what is there": -errno.EEXIST,
+    "mkdir of an existing name": -errno.EEXIST,
     "rmdir": -errno.EPERM,
     "rmdir of a file": -errno.ENOTDIR,
     "unlink": -errno.EPERM,
-    "unlink of a folder": -errno.EISDIR,
-    "unlink of nothing": -errno.ENOENT,
+    "unlink of a directory": -errno.EISDIR,
+    "unlink of a missing file": -errno.ENOENT,
     "rename": -errno.EPERM,
     "rename over": -errno.EPERM,
     "rename to another file system": -errno.EXDEV,
@@ -39,9 +39,9 @@ RECORDED: Answers = {
     "mkfifo": -errno.EPERM,
     "open to create": -errno.EACCES,
     "open to create exclusively": -errno.EACCES,
-    "open to create what is there": -errno.EEXIST,
-    "open with O_CREAT what is there": "open",
-    "open of nothing": -errno.ENOENT,
+    "open to create an existing file": -errno.EEXIST,
+    "open with O_CREAT of an existing file": "open",
+    "open of a missing file": -errno.ENOENT,
     "open with O_TMPFILE": -errno.EOPNOTSUPP,
     "open with O_DIRECT": -errno.EINVAL,
     "open with O_DIRECTORY": -errno.ENOTDIR,
@@ -50,10 +50,10 @@ RECORDED: Answers = {
     "open with O_NONBLOCK": "open",
     "open with O_APPEND": "open",
     "open with O_SYNC": "open",
-    "open of the folder for writing": -errno.EISDIR,
-    "read of the folder": -errno.EISDIR,
-    "lseek of the folder": 0,
-    "fsync of the folder": None,
+    "open of the directory for writing": -errno.EISDIR,
+    "read of the directory": -errno.EISDIR,
+    "lseek of the directory": 0,
+    "fsync of the directory": None,
     "fsync": -errno.EINVAL,
     "fdatasync": -errno.EINVAL,
     "truncate": (0, 10, 0),
@@ -61,7 +61,7 @@ RECORDED: Answers = {
     "truncate to 2 GiB": -errno.EFBIG,
     "truncate to below 2 GiB": 0x7FFFFFFF,
     "truncate below 0": -errno.EINVAL,
-    "truncate of the folder": -errno.EISDIR,
+    "truncate of the directory": -errno.EISDIR,
     "utime": (1, 2),
     "chmod to 0": 0o100000,
     "chmod to 07777": 0o107777,
@@ -108,7 +108,7 @@ def _then(work: Callable[[], object], show: Callable[[os.stat_result], Any], pat
     return show(path.stat())
 
 
-def _truncates(file: Path) -> tuple[int, ...]:
+def _truncate(file: Path) -> tuple[int, ...]:
     os.truncate(file, 0)
     empty = file.stat().st_size
     os.truncate(file, 10)
@@ -117,7 +117,7 @@ def _truncates(file: Path) -> tuple[int, ...]:
     return empty, longer.st_size, longer.st_blocks
 
 
-def _short_of_2_gib(file: Path) -> int:
+def _truncate_to_below_2_gib(file: Path) -> int:
     os.truncate(file, 0x7FFFFFFF)
     size = file.stat().st_size
     os.truncate(file, 0)
@@ -139,13 +139,13 @@ def _fallocate(file: Path, flags: int) -> Any:
     return _with(file, flags, work)
 
 
-def _statvfs(folder: Path) -> tuple[int, ...]:
-    s = os.statvfs(folder)
+def _statvfs(directory: Path) -> tuple[int, ...]:
+    s = os.statvfs(directory)
     return s.f_bsize, s.f_frsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_namemax
 
 
 def _statx(file: Path) -> tuple[int, ...]:
-    """What statx tells beyond mode and times: basic mask, block size, attributes, links, owner, group, size, blocks."""
+    """Return mask, block size, attributes, links, owner, group, size and blocks from statx."""
     libc = ctypes.CDLL(None, use_errno=True)
     seen = ctypes.create_string_buffer(256)
     assert libc.statx(-100, os.fsencode(file), 0, 0x7FF, seen) == 0
@@ -153,20 +153,20 @@ def _statx(file: Path) -> tuple[int, ...]:
     return mask & 0x7FF, block, attributes, links, uid, gid, size, blocks
 
 
-def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
-    """Every call of the table, on one file system: `folder` and `file` lie in it, `elsewhere` does not."""
+def _results(root: Path, directory: Path, file: Path, elsewhere: Path) -> Results:
+    """Return the result of each call of RECORDED. `elsewhere` is on another file system than the other paths."""
     new, mode = file.parent / "new", stat.S_IMODE(file.stat().st_mode)
     acl = "system.posix_acl_access"
     calls: dict[str, Callable[[], Any]] = {
         "mkdir": lambda: os.mkdir(new),
-        "mkdir of what is there": lambda: os.mkdir(file),
-        "rmdir": lambda: os.rmdir(folder),
+        "mkdir of an existing name": lambda: os.mkdir(file),
+        "rmdir": lambda: os.rmdir(directory),
         "rmdir of a file": lambda: os.rmdir(file),
         "unlink": lambda: os.unlink(file),
-        "unlink of a folder": lambda: os.unlink(folder),
-        "unlink of nothing": lambda: os.unlink(new),
+        "unlink of a directory": lambda: os.unlink(directory),
+        "unlink of a missing file": lambda: os.unlink(new),
         "rename": lambda: os.rename(file, new),
-        "rename over": lambda: os.rename(file, file.parent / _another(file)),
+        "rename over": lambda: os.rename(file, file.parent / _sibling(file)),
         "rename to another file system": lambda: os.rename(file, elsewhere / "new"),
         "link": lambda: os.link(file, new),
         "link from another file system": lambda: os.link(elsewhere / "here", new),
@@ -175,10 +175,10 @@ def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
         "mkfifo": lambda: os.mkfifo(new),
         "open to create": lambda: _open(new, os.O_WRONLY | os.O_CREAT),
         "open to create exclusively": lambda: _open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
-        "open to create what is there": lambda: _open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
-        "open with O_CREAT what is there": lambda: _open(file, os.O_WRONLY | os.O_CREAT),
-        "open of nothing": lambda: _open(new, os.O_RDONLY),
-        "open with O_TMPFILE": lambda: _open(folder, os.O_RDWR | os.O_TMPFILE),
+        "open to create an existing file": lambda: _open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+        "open with O_CREAT of an existing file": lambda: _open(file, os.O_WRONLY | os.O_CREAT),
+        "open of a missing file": lambda: _open(new, os.O_RDONLY),
+        "open with O_TMPFILE": lambda: _open(directory, os.O_RDWR | os.O_TMPFILE),
         "open with O_DIRECT": lambda: _open(file, os.O_RDONLY | os.O_DIRECT),
         "open with O_DIRECTORY": lambda: _open(file, os.O_RDONLY | os.O_DIRECTORY),
         "open with O_PATH": lambda: _open(file, os.O_PATH),
@@ -186,18 +186,18 @@ def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
         "open with O_NONBLOCK": lambda: _open(file, os.O_WRONLY | os.O_NONBLOCK),
         "open with O_APPEND": lambda: _open(file, os.O_WRONLY | os.O_APPEND),
         "open with O_SYNC": lambda: _open(file, os.O_WRONLY | os.O_SYNC),
-        "open of the folder for writing": lambda: _open(folder, os.O_RDWR),
-        "read of the folder": lambda: _with(folder, os.O_RDONLY, lambda fd: os.read(fd, 100)),
-        "lseek of the folder": lambda: _with(folder, os.O_RDONLY, lambda fd: os.lseek(fd, 0, os.SEEK_SET)),
-        "fsync of the folder": lambda: _with(folder, os.O_RDONLY, os.fsync),
+        "open of the directory for writing": lambda: _open(directory, os.O_RDWR),
+        "read of the directory": lambda: _with(directory, os.O_RDONLY, lambda fd: os.read(fd, 100)),
+        "lseek of the directory": lambda: _with(directory, os.O_RDONLY, lambda fd: os.lseek(fd, 0, os.SEEK_SET)),
+        "fsync of the directory": lambda: _with(directory, os.O_RDONLY, os.fsync),
         "fsync": lambda: _with(file, os.O_WRONLY, os.fsync),
         "fdatasync": lambda: _with(file, os.O_WRONLY, os.fdatasync),
-        "truncate": lambda: _truncates(file),
+        "truncate": lambda: _truncate(file),
         "truncate far": lambda: os.truncate(file, 1 << 40),
         "truncate to 2 GiB": lambda: os.truncate(file, 1 << 31),
-        "truncate to below 2 GiB": lambda: _short_of_2_gib(file),
+        "truncate to below 2 GiB": lambda: _truncate_to_below_2_gib(file),
         "truncate below 0": lambda: _truncate_below_0(file),
-        "truncate of the folder": lambda: os.truncate(folder, 0),
+        "truncate of the directory": lambda: os.truncate(directory, 0),
         "utime": lambda: _then(lambda: os.utime(file, (1, 2)), lambda s: (s.st_atime, s.st_mtime), file),
         "chmod to 0": lambda: _then(lambda: file.chmod(0), lambda s: s.st_mode, file),
         "chmod to 07777": lambda: _then(lambda: file.chmod(0o7777), lambda s: s.st_mode, file),
@@ -230,14 +230,14 @@ def _answers(root: Path, folder: Path, file: Path, elsewhere: Path) -> Answers:
     return {name: outcome(call) for name, call in calls.items()}
 
 
-def _another(file: Path) -> str:
+def _sibling(file: Path) -> str:
     return next(path.name for path in file.parent.iterdir() if path.is_file() and path != file)
 
 
-def _live(permissions: int, mountpoint: Path, elsewhere: Path) -> Answers | str:
-    """The same from a real debugfs, mounted for this alone; a word instead where there is none."""
+def _live_results(permissions: int, mountpoint: Path, elsewhere: Path) -> Results | str:
+    """Mount a real debugfs and return its results, or a reason why that is not possible."""
 
-    def work() -> Answers | str:
+    def work() -> Results | str:
         done = subprocess.run(
             ["mount", "-t", "debugfs", "debugfs", mountpoint],
             capture_output=True,
@@ -249,50 +249,50 @@ def _live(permissions: int, mountpoint: Path, elsewhere: Path) -> Answers | str:
             return done.stderr
         files = [path for path in sorted(mountpoint.iterdir()) if path.is_file() and not path.is_symlink()]
         fitting = [path for path in files if stat.S_IMODE(path.stat().st_mode) == permissions]
-        folders = [path for path in sorted(mountpoint.iterdir()) if path.is_dir() and not os.path.ismount(path)]
-        if not fitting or not folders or len(files) < 2:
+        directories = [path for path in sorted(mountpoint.iterdir()) if path.is_dir() and not os.path.ismount(path)]
+        if not fitting or not directories or len(files) < 2:
             return f"no file of mode {permissions:o} at the root of the debugfs"
         file = fitting[0]
         before = file.stat()
         try:
-            return _answers(mountpoint, folders[0], file, elsewhere)
+            return _results(mountpoint, directories[0], file, elsewhere)
         finally:
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    answers = in_namespace(work)
-    return os.strerror(-answers) if isinstance(answers, int) else answers
+    results = in_namespace(work)
+    return os.strerror(-results) if isinstance(results, int) else results
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the answers are those that root gets")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the results were recorded as root")
 @pytest.mark.parametrize(("name", "permissions"), [("threshold", 0o644), ("longterm_pinner", 0o444)])
-def test_every_call_answers_as_recorded_and_as_live(
+def test_every_call_has_the_recorded_and_the_live_result(
     mount: Mounts, name: str, permissions: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Each call on the tree has the recorded answer, and that of a live debugfs, unless its lockdown says EPERM."""
+    """Each call has the recorded result, and that of a live debugfs unless its lockdown makes it EPERM."""
     device = mount()
-    here, live_mountpoint = mount.folder / "elsewhere", mount.folder / "debugfs"
+    here, live_mountpoint = mount.directory / "elsewhere", mount.directory / "debugfs"
     here.mkdir()
     (here / "here").write_text("")
     live_mountpoint.mkdir()
-    answers = _answers(device.path, device.path / "page_pinner", device.path / "page_pinner" / name, here)
-    assert answers == RECORDED
+    results = _results(device.path, device.path / "page_pinner", device.path / "page_pinner" / name, here)
+    assert results == RECORDED
     device.expected += [
         f"unsupported operation {call}: returning ENOSYS" for call in ("setxattr", "removexattr", "fallocate")
     ]
-    # Nothing of all this went into the books.
+    # None of these calls changed the threshold.
     assert device.threshold.read_bytes() == b"300000\n"
-    live = _live(permissions, live_mountpoint, here)
+    live = _live_results(permissions, live_mountpoint, here)
     if isinstance(live, str):
-        record_property("live", f"no real debugfs here: {live.strip()}")
+        record_property("live", f"this machine has no usable debugfs: {live.strip()}")
         return
     locked = [call for call in RECORDED if live[call] != RECORDED[call] and live[call] == -errno.EPERM]
     record_property("live", f"{len(live) - len(locked)} calls compared, {len(locked)} locked down: {', '.join(locked)}")
-    differing = {call: (answers[call], live[call]) for call in RECORDED if call not in locked}
+    differing = {call: (results[call], live[call]) for call in RECORDED if call not in locked}
     assert {call: pair for call, pair in differing.items() if pair[0] != pair[1]} == {}
 
 
 def test_the_order_of_a_listing(mount: Mounts) -> None:
-    """The newest file comes first, and the hidden folder never."""
+    """The newest file is listed first, and .pinnerfs is not listed."""
     device = mount(None, "--kernel", "android12-5.10-early")
     assert os.listdir(device.path) == ["page_pinner"]
     expected = ["failure_tracking", "alloc_contig_failed", "threshold", "longterm_pinner"]
@@ -305,8 +305,8 @@ def test_the_order_of_a_listing(mount: Mounts) -> None:
     assert device.shell("echo .*", "dash").stdout.split() in (["..", "."], [".", ".."], [".*"])
 
 
-def test_the_hidden_folder(mount: Mounts) -> None:
-    """.pinnerfs is reached by name, is 0700, is never listed, and refuses changes as the rest does."""
+def test_pinnerfs_is_hidden(mount: Mounts) -> None:
+    """.pinnerfs can be opened by name, is 0700, and refuses changes as other directories do."""
     device = mount()
     hidden = device.path / ".pinnerfs"
     assert stat.filemode(hidden.stat().st_mode) == "drwx------"
@@ -325,12 +325,12 @@ def test_the_hidden_folder(mount: Mounts) -> None:
     assert outcome(lambda: (hidden / "new").write_text("")) == -errno.EACCES
     assert outcome(lambda: (hidden / "clock").write_text("5")) == -errno.EINVAL
     assert outcome(lambda: (hidden / "advance").read_text()) == -errno.EINVAL
-    # Only at the root.
+    # Only the root directory has it.
     assert outcome(lambda: os.stat(device.path / "page_pinner" / ".pinnerfs")) == -errno.ENOENT
 
 
 def test_what_find_and_ls_show(mount: Mounts) -> None:
-    """ls, find, stat and du show a debugfs: sizes of 0, root's files, link counts, no blocks."""
+    """stat, find and du show sizes of 0, no blocks and the link counts of a debugfs."""
     device = mount()
     assert device.shell("stat -c '%A %h %U %G %s %b %n' .. . *").stdout.splitlines() == [
         "drwx------ 3 root root 0 0 ..",
@@ -345,8 +345,8 @@ def test_what_find_and_ls_show(mount: Mounts) -> None:
     assert device.shell("du -sk ..").stdout == "0\t..\n"
 
 
-def test_times_stand_still(mount: Mounts) -> None:
-    """Neither reads nor writes move a file's times, as recorded; an advance of the clock does not either."""
+def test_times_do_not_change(mount: Mounts) -> None:
+    """Reads, writes and clock advances do not change a file's times, as recorded."""
     device = mount()
 
     def times() -> list[tuple[int, int, int]]:
@@ -363,8 +363,8 @@ def test_times_stand_still(mount: Mounts) -> None:
     assert times() == before
 
 
-def test_size_kept_by_truncate_changes_no_reads(mount: Mounts) -> None:
-    """truncate sets what stat shows and nothing else: reads go on as before, shorter or longer than that."""
+def test_truncate_changes_no_reads(mount: Mounts) -> None:
+    """truncate changes only the size that stat shows; reads do not change."""
     device = mount()
     device.advance("2s")
     for size in (3, 1 << 20):
@@ -376,8 +376,8 @@ def test_size_kept_by_truncate_changes_no_reads(mount: Mounts) -> None:
         assert device.read_all() == newest_first(2)
 
 
-def test_locks_work(mount: Mounts) -> None:
-    """flock and fcntl locks are the kernel's own affair, and are taken."""
+def test_locks(mount: Mounts) -> None:
+    """flock and fcntl locks work; the kernel implements them."""
     device = mount()
     with device.opened(os.O_RDWR, "threshold") as one, device.opened(os.O_RDWR, "threshold") as other:
         fcntl.flock(one, fcntl.LOCK_EX)
@@ -388,12 +388,12 @@ def test_locks_work(mount: Mounts) -> None:
 
 
 def test_remounted_read_only(mount: Mounts) -> None:
-    """remount,ro refuses writes as on a real one, and remount,rw lets them again."""
+    """remount,ro refuses writes, and remount,rw allows them again."""
     device: Mount = mount()
-    # Not by mount(8): a newer one asks in a way that a FUSE of that kernel refuses.
+    # By mount(2): newer versions of mount(8) use calls that FUSE refuses on some kernels.
     libc = ctypes.CDLL(None, use_errno=True)
-    for flags, written, shown in ((MS_RDONLY, 1, "300000\n"), (0, 0, "5\n")):
+    for flags, status, shown in ((MS_RDONLY, 1, "300000\n"), (0, 0, "5\n")):
         done = libc.mount(None, os.fsencode(device.path), None, ctypes.c_ulong(MS_REMOUNT | flags), None)
         assert done == 0, os.strerror(ctypes.get_errno())
-        assert device.shell("echo 5 > threshold").returncode == written
+        assert device.shell("echo 5 > threshold").returncode == status
         assert device.threshold.read_text() == shown

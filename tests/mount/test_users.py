@@ -1,4 +1,4 @@
-"""Several users of one machine: what each may do with the others' mounts, and with folders that are not theirs."""
+"""Several users on one machine: access to each other's mounts and directories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import AS_USER, DEADLINE, OWN_ETC, environment, newest_first, scenario
+from tests.mount.support import AS_USER, DEADLINE, PRIVATE_ETC, environment, newest_first, scenario
 
-# As root, in mounts of one's own: /dev/fuse is open to everybody, and fuse.conf is as the test likes it.
+# Runs as root in a mount namespace, with a /dev/fuse for every user and with the test's fuse.conf.
 OUTSIDE = f"""
 set -e
 cd "$1"
@@ -22,7 +22,7 @@ mount -t tmpfs none dev
 mknod dev/fuse c 10 229
 chmod 666 dev/fuse
 mount --bind dev/fuse /dev/fuse
-{OWN_ETC}
+{PRIVATE_ETC}
 cp fuse.conf /etc/fuse.conf
 set +e
 trap 'umount -l mine roots theirs 2>/dev/null' EXIT
@@ -38,26 +38,26 @@ S=scenario.toml
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that everybody can reach, with mount points of users 1000 and 1001, and of root."""
+def directory() -> Iterator[Path]:
+    """Create a directory that every user can enter, with mount points of users 1000 and 1001 and of root."""
     if os.geteuid() != 0:
         pytest.skip("only root can act as several users")
     with tempfile.TemporaryDirectory(prefix="pinnerfs-test-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        scenario(folder).rename(folder / "scenario.toml")
+        directory = Path(name)
+        directory.chmod(0o755)
+        scenario(directory).rename(directory / "scenario.toml")
         for point, owner in ("dev", 0), ("etc", 0), ("mine", 1000), ("theirs", 1001), ("roots", 0):
-            (folder / point).mkdir()
-            os.chown(folder / point, owner, owner)
-        (folder / "fuse.conf").write_text("")
-        yield folder
+            (directory / point).mkdir()
+            os.chown(directory / point, owner, owner)
+        (directory / "fuse.conf").write_text("")
+        yield directory
 
 
-def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in the folder: `pinnerfs_as USER ...`, `as USER 'a script'`, and root's own commands; S is there."""
-    (folder / "script").write_text(script)
+def _shell(directory: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as root, with the commands `pinnerfs_as USER ...` and `as USER SCRIPT`. $S is the scenario."""
+    (directory / "script").write_text(script)
     return subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "bash", "-c", OUTSIDE, "bash", folder],
+        ["unshare", "-m", "--propagation", "private", "bash", "-c", OUTSIDE, "bash", directory],
         capture_output=True,
         text=True,
         timeout=2 * DEADLINE,
@@ -67,17 +67,17 @@ def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def _check(done: subprocess.CompletedProcess[str], out: str, *errors: str) -> None:
-    """stdout is `out`, and the lines of stderr begin with `errors`."""
+    """Check that stdout is `out` and that the lines of stderr begin with `errors`."""
     lines = done.stderr.splitlines()
     assert done.stdout == out, done.stderr
     assert [line[: len(error)] for line, error in zip(lines, errors, strict=False)] == [*errors]
     assert len(lines) == len(errors)
 
 
-def test_a_users_mount(folder: Path) -> None:
-    """It is its user's alone: neither another user nor root gets in, and no other user can take it down."""
+def test_a_users_mount(directory: Path) -> None:
+    """Only the user who mounted has access. Other users and root have none, and other users cannot unmount."""
     done = _shell(
-        folder,
+        directory,
         """
         pinnerfs_as 1000 mount $S mine --clock manual --start 2s
         grep -o "$PWD/mine fuse.pinnerfs [^ ]*" /proc/mounts
@@ -95,7 +95,7 @@ def test_a_users_mount(folder: Path) -> None:
     records = b"".join(newest_first(2)).decode()
     _check(
         done,
-        f"{folder}/mine fuse.pinnerfs {options}\n{records}300000\n2000000\n",
+        f"{directory}/mine fuse.pinnerfs {options}\n{records}300000\n2000000\n",
         "stat: cannot statx 'mine/': Permission denied",
         "cat: mine/page_pinner/threshold: Permission denied",
         "Error: cannot unmount mine: ",
@@ -103,11 +103,11 @@ def test_a_users_mount(folder: Path) -> None:
     )
 
 
-def test_allow_other(folder: Path) -> None:
-    """Others get in where the user and fuse.conf say so; the modes decide then, and .pinnerfs/ stays the user's."""
-    (folder / "fuse.conf").write_text("user_allow_other\n")
+def test_allow_other(directory: Path) -> None:
+    """With --allow-other and user_allow_other, the file modes decide. .pinnerfs/ stays closed."""
+    (directory / "fuse.conf").write_text("user_allow_other\n")
     done = _shell(
-        folder,
+        directory,
         """
         pinnerfs_as 1000 mount $S mine --clock manual --allow-other
         as 1001 'cat mine/page_pinner/threshold'
@@ -124,7 +124,7 @@ def test_allow_other(folder: Path) -> None:
     _check(
         done,
         "300000\n5\n0\n",
-        "cat: mine/page_pinner/threshold: Permission denied",  # the root is 0700
+        "cat: mine/page_pinner/threshold: Permission denied",  # the root directory is 0700
         "sh: 1: cannot create mine/page_pinner/threshold: Permission denied",
         "ls: cannot open directory 'mine/.pinnerfs': Permission denied",
         "cat: mine/.pinnerfs/clock: Permission denied",
@@ -133,21 +133,21 @@ def test_allow_other(folder: Path) -> None:
     )
 
 
-def test_without_user_allow_other(folder: Path) -> None:
-    """Where fuse.conf does not say so, nothing is mounted, and what is missing is named."""
-    done = _shell(folder, 'pinnerfs_as 1000 mount $S mine --allow-other; echo $?; grep -c "$PWD/mine " /proc/mounts')
+def test_without_user_allow_other(directory: Path) -> None:
+    """Without user_allow_other, --allow-other fails and the error names the setting."""
+    done = _shell(directory, 'pinnerfs_as 1000 mount $S mine --allow-other; echo $?; grep -c "$PWD/mine " /proc/mounts')
     _check(
         done,
         "69\n0\n",
-        f"Error: cannot mount on {folder}/mine: libfuse failed: fusermount: option allow_other only allowed if "
+        f"Error: cannot mount on {directory}/mine: libfuse failed: fusermount: option allow_other only allowed if "
         "'user_allow_other' is set in /etc/fuse.conf",
     )
 
 
-def test_what_is_not_ones_own(folder: Path) -> None:
-    """A user can neither mount on another's folder, nor take down or replace root's mount, alive or dead."""
+def test_another_users_directory_and_mount(directory: Path) -> None:
+    """A user cannot mount on another user's directory, and cannot unmount or replace root's mount, even a dead one."""
     done = _shell(
-        folder,
+        directory,
         f"""
         pinnerfs_as 1000 mount $S theirs; echo $?
         pinnerfs_as 1000 mount $S roots; echo $?
@@ -167,8 +167,8 @@ def test_what_is_not_ones_own(folder: Path) -> None:
     _check(
         done,
         "69\n69\n1\n1\n1\n0\n1\n1\n",
-        refused.format(folder / "theirs"),
-        refused.format(folder / "roots"),
+        refused.format(directory / "theirs"),
+        refused.format(directory / "roots"),
         "Error: cannot unmount roots: ",
         "Error: cannot advance the clock: Permission denied",
         "Error: cannot mount on roots: it is already a mount point (fuse.pinnerfs); wanted an empty directory",
@@ -177,11 +177,11 @@ def test_what_is_not_ones_own(folder: Path) -> None:
     )
 
 
-def test_a_link_as_mount_point(folder: Path) -> None:
-    """A link to a folder stands for the folder, to mount and to unmount."""
-    (folder / "link").symlink_to("mine")
+def test_a_link_as_mount_point(directory: Path) -> None:
+    """mount and umount accept a symbolic link to a directory."""
+    (directory / "link").symlink_to("mine")
     done = _shell(
-        folder,
+        directory,
         """
         pinnerfs_as 1000 mount $S link --clock manual
         grep -o "$PWD/[a-z]* fuse.pinnerfs" /proc/mounts
@@ -191,4 +191,4 @@ def test_a_link_as_mount_point(folder: Path) -> None:
         readlink link
         """,
     )
-    _check(done, f"{folder}/mine fuse.pinnerfs\n300000\n300000\nmine\n")
+    _check(done, f"{directory}/mine fuse.pinnerfs\n300000\n300000\nmine\n")

@@ -1,4 +1,4 @@
-"""Writing `threshold`: what counts as a number, what clears, and what one write is."""
+"""Writes to `threshold`: accepted numbers, cleared records, and long writes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REFUSED = [
 
 
 def test_accepted(mount: Mounts) -> None:
-    """A number in any base of the kernel's is taken, the whole length counts as written, and the records are gone."""
+    """A number in any base of the kernel's is accepted, write returns its full length, and the records are cleared."""
     device = mount()
     for data, shown in ACCEPTED:
         device.threshold.write_text("0")
@@ -69,7 +69,7 @@ def test_accepted(mount: Mounts) -> None:
 
 
 def test_refused(mount: Mounts) -> None:
-    """A refused write changes nothing and clears nothing."""
+    """A refused write keeps the threshold and the records."""
     device = mount()
     device.advance("3s")
     for data, error in REFUSED:
@@ -80,10 +80,10 @@ def test_refused(mount: Mounts) -> None:
 
 @pytest.mark.parametrize("length", [131072, 200_000, 1 << 20])
 @pytest.mark.parametrize("shift", [0, 48])
-def test_a_long_write_is_judged_once(mount: Mounts, length: int, shift: int) -> None:
-    """A write of any length, from an aligned buffer or not, is one value: its tail is never a second one."""
+def test_a_long_write_is_one_value(mount: Mounts, length: int, shift: int) -> None:
+    """A write of any length is one value, with an aligned buffer or not."""
     device = mount()
-    # After the first piece whatever FUSE cuts off would be a number, or refused, if it were taken for a write.
+    # FUSE splits the write. If a later part were parsed, it would be a number or refused.
     data = b"7\0" + b"8" * (length - 2)
     memory = ctypes.create_string_buffer(length + 2 * 4096)
     start = -ctypes.addressof(memory) % 4096 + shift
@@ -94,7 +94,7 @@ def test_a_long_write_is_judged_once(mount: Mounts, length: int, shift: int) -> 
 
 
 def test_a_long_write_and_then_another(mount: Mounts) -> None:
-    """The next write on the same handle after a long one is a value of its own."""
+    """After a long write, the next write on the same descriptor is a new value."""
     device = mount()
     with device.opened(os.O_WRONLY, "threshold") as file:
         assert os.write(file, b"7\0" + b"8" * 99_998) == 100_000
@@ -103,7 +103,7 @@ def test_a_long_write_and_then_another(mount: Mounts) -> None:
 
 
 def test_every_write_is_a_value(mount: Mounts) -> None:
-    """Two writes on one open file are two values, and the last one stays."""
+    """Each write on an open file is a value; the last accepted one stays."""
     device = mount()
     assert device.shell("(echo 5; echo 6) > threshold; cat threshold").stdout == "6\n"
     assert device.shell("(echo 7; echo x; echo 8) > threshold; cat threshold").stdout == "8\n"
@@ -111,7 +111,7 @@ def test_every_write_is_a_value(mount: Mounts) -> None:
 
 
 def test_appending_is_writing(mount: Mounts) -> None:
-    """`>>` writes a value like `>`, again and again, and so do tee, dd and printf."""
+    """`>>`, tee, dd and printf write a value as `>` does."""
     device = mount()
     assert device.shell("echo 5 >> threshold; echo 6 >> threshold; cat threshold").stdout == "6\n"
     assert device.shell("(echo 7; echo 8) >> threshold; cat threshold").stdout == "8\n"
@@ -123,8 +123,8 @@ def test_appending_is_writing(mount: Mounts) -> None:
 
 
 @pytest.mark.parametrize("script", [": > threshold", "truncate -s 0 threshold", ": >> threshold", "true < threshold"])
-def test_opening_alone_clears_nothing(mount: Mounts, script: str) -> None:
-    """O_TRUNC, truncate and an open without a write leave value and records alone."""
+def test_an_open_without_a_write_clears_nothing(mount: Mounts, script: str) -> None:
+    """O_TRUNC, truncate and an open without a write keep the threshold and the records."""
     device = mount()
     device.advance("3s")
     assert device.shell(script).returncode == 0
@@ -133,7 +133,7 @@ def test_opening_alone_clears_nothing(mount: Mounts, script: str) -> None:
 
 
 def test_the_same_value_clears_too(mount: Mounts) -> None:
-    """Writing the value that is there already clears the recorded data."""
+    """A write of the current value clears the records."""
     device = mount()
     device.advance("3s")
     assert _write(device, b"300000\n") == 7
@@ -141,7 +141,7 @@ def test_the_same_value_clears_too(mount: Mounts) -> None:
 
 
 def test_strictly_above_the_threshold(mount: Mounts) -> None:
-    """A pin of 400000 µs is recorded under a threshold of 399999, not under 400000."""
+    """A pin of 400000 µs is recorded with a threshold of 399999, but not with 400000."""
     device = mount()
     device.threshold.write_text("400000")
     device.advance("3s")
@@ -151,12 +151,12 @@ def test_strictly_above_the_threshold(mount: Mounts) -> None:
     assert device.read_all() == newest_first(6, first=3)
 
 
-def test_the_threshold_in_force_at_the_release(mount: Mounts) -> None:
-    """A value written between pin and release decides about that release."""
+def test_the_threshold_at_the_release_counts(mount: Mounts) -> None:
+    """A threshold that is written between pin and release applies to that release."""
     device = mount()
     device.advance("200ms")  # pin 0 is held from 0 to 400 ms
     device.threshold.write_text("500000")
-    device.advance("1s")  # 1.2 s: pin 0 went unrecorded, pin 1 is held
+    device.advance("1s")  # at 1.2 s: pin 0 was not recorded, pin 1 is held
     assert device.read_all() == []
     device.threshold.write_text("100000")
     device.advance("200ms")
@@ -164,7 +164,7 @@ def test_the_threshold_in_force_at_the_release(mount: Mounts) -> None:
 
 
 def test_two_writers(mount: Mounts) -> None:
-    """Two handles write in turn, and each write is taken at its own time."""
+    """Writes on two descriptors take effect in their order."""
     device = mount()
     with device.opened(os.O_WRONLY, "threshold") as one, device.opened(os.O_RDWR, "threshold") as other:
         os.write(one, b"5")
@@ -174,15 +174,15 @@ def test_two_writers(mount: Mounts) -> None:
     assert device.threshold.read_bytes() == b"7\n"
 
 
-def test_a_descriptor_handed_down_writes(mount: Mounts) -> None:
-    """A child writes through a descriptor that its parent opened, each write a value."""
+def test_an_inherited_descriptor(mount: Mounts) -> None:
+    """A child can write through an inherited descriptor."""
     device = mount()
     done = device.shell("exec 3> threshold; sh -c 'echo 41 >&3'; echo 42 >&3; exec 3>&-; cat threshold")
     assert (done.stdout, done.stderr) == ("42\n", "")
 
 
 def test_writev_is_one_write(mount: Mounts) -> None:
-    """The buffers of one writev arrive as one request (a caveat: a kernel writes once a buffer)."""
+    """One writev is one write (a caveat: a real kernel writes once for each buffer)."""
     device = mount()
     with device.opened(os.O_WRONLY, "threshold") as file:
         assert os.writev(file, [b"1", b"2"]) == 2

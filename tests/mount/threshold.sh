@@ -1,4 +1,4 @@
-# Exercises page_pinner's threshold on a device. Leaves with 0 if all went well, else with 1 and a reason.
+# Tests page_pinner's threshold on a device. Exits with status 0 on success, otherwise with 1 and the reason.
 pinner=/sys/kernel/debug/page_pinner
 
 fail() {
@@ -7,7 +7,7 @@ fail() {
 }
 set_to() { echo "$1" > $pinner/threshold; }
 is() { [ "$(cat $pinner/threshold)" = "$1" ] || fail "threshold is $(cat $pinner/threshold), not $1"; }
-records() { cat $pinner/longterm_pinner; } # a small reader, such as busybox's awk, has no room for a record
+records() { cat $pinner/longterm_pinner; } # cat: the buffer of other readers, such as busybox's awk, is too small
 shortest() { records | awk '/^Page pinned/ { print $4 }' | sort -n | head -n 1; }
 wait_for_records() {
     tries=0
@@ -19,7 +19,7 @@ wait_for_records() {
     [ "$(shortest)" -gt "$1" ] || fail "a record of $(shortest) us with a threshold of $1 us"
 }
 
-[ -d $pinner ] || fail "no page_pinner here"
+[ -d $pinner ] || fail "no directory $pinner"
 is 300000
 wait_for_records 300000
 set_to 1000000 && is 1000000 || fail "cannot raise the threshold"

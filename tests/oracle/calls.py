@@ -1,4 +1,4 @@
-"""Making the recorded system calls, from one process inside a world."""
+"""Make recorded system calls from a process in a sandbox."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.oracle.cases import DEBUGFS, Case, Op
-from tests.oracle.world import World
+from tests.oracle.sandbox import Sandbox
 
-__all__ = ["Calls", "Unknown", "error_name", "open_flags"]
+__all__ = ["Calls", "UnknownCall", "error_name", "open_flags"]
 
 FILES = {"th": "threshold", "lt": "longterm_pinner", "ft": "failure_tracking", "acf": "alloc_contig_failed"}
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.read.argtypes = _libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _libc.read.restype = _libc.write.restype = ctypes.c_ssize_t
 
-# A call as it is written, with the arguments in groups.
+# The method for a call, and how the case writes it. The groups are the arguments.
 PATTERNS: list[tuple[str, str]] = [
     ("open", r"open\((\S+),(\S+)\)"),
     ("read", r"read\((\d+)\)"),
@@ -34,18 +34,18 @@ PATTERNS: list[tuple[str, str]] = [
 ]
 
 
-class Unknown(Exception):
-    """A call that this harness cannot make by itself."""
+class UnknownCall(Exception):
+    """An unsupported call."""
 
 
 def error_name(error: OSError) -> str:
-    """The name of an error's number, as the recorder wrote it."""
+    """Return the name of the errno, as the recorder wrote it."""
     name = errno.errorcode.get(error.errno or 0, str(error.errno))
     return "ENOTSUP" if name == "EOPNOTSUPP" else name
 
 
 def open_flags(words: str) -> int:
-    """O_RDWR|O_TRUNC and the like as a number."""
+    """Return the number for flags such as O_RDWR|O_TRUNC."""
     flags = 0
     for word in words.split("|"):
         flags |= getattr(os, word)
@@ -53,41 +53,41 @@ def open_flags(words: str) -> int:
 
 
 class Calls:
-    """A process's open file, and the calls on it. An answer has the keys of the recorded one."""
+    """An open file and the calls on it. An answer has the keys of the recorded answer."""
 
-    def __init__(self, world: World, case: Case) -> None:
-        self.world = world
+    def __init__(self, sandbox: Sandbox, case: Case) -> None:
+        self.sandbox = sandbox
         self.case = case
         self._path = f"{DEBUGFS}/page_pinner/{FILES.get(case.family, '')}"
         self._flags = os.O_RDONLY
         self.fd = -1
 
     def perform(self, call: str) -> Op:
-        """Make a call. Raises Unknown where it is none of these."""
+        """Make a call and return its answer. Raise UnknownCall if the call is unsupported."""
         for name, pattern in PATTERNS:
             match = re.fullmatch(pattern, call, re.DOTALL)
             if match:
                 function: Callable[..., Op] = getattr(self, f"_{name}")
                 if name not in ("open", "close") and self.fd < 0:
                     if self._path.endswith("/"):
-                        raise Unknown(call)  # nothing says of which file
-                    # A list that begins with a read, or reads on after a close, has opened the file just before.
+                        raise UnknownCall(call)  # the case does not name the file
+                    # The recorder opened the file without listing the call.
                     self.fd = os.open(
                         self._path, self._flags if name in ("read", "pread", "lseek", "read_into") else os.O_WRONLY
                     )
                 return self.answer(lambda function=function, match=match: function(*match.groups()))  # type: ignore[misc]
-        raise Unknown(call)
+        raise UnknownCall(call)
 
     @staticmethod
     def answer(call: Callable[[], Op]) -> Op:
-        """What the call returns, or the name of its error."""
+        """Return the result of the call, or the name of its errno."""
         try:
             return call()
         except OSError as error:
             return {"ret": -1, "errno": error_name(error)}
         except (AttributeError, SyntaxError, ValueError) as error:
-            # A flag, a whence or a literal that means nothing here.
-            raise Unknown(str(error)) from None
+            # An unknown flag, seek constant or literal.
+            raise UnknownCall(str(error)) from None
 
     def _open(self, path: str, flags: str) -> Op:
         self._path = path

@@ -1,4 +1,4 @@
-"""The recorded cases: loading them, and what each would be on a kernel of another generation."""
+"""Load the recorded cases, and derive the answers that a kernel of another generation gives."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEBUGFS", "RECORDED", "RECORDED_BY", "Case", "Op", "for_generation", "load", "load_all"]
+__all__ = ["DEBUGFS", "RECORDED", "RECORDED_GENERATION", "Case", "Op", "for_generation", "load", "load_all"]
 
 RECORDED = Path(__file__).parent / "cases"
-RECORDED_BY = "android12-5.10-early"  # the generation that answered
+RECORDED_GENERATION = "android12-5.10-early"  # the generation of the recorded kernel
 DEBUGFS = "/sys/kernel/debug"
 
 Op = dict[str, Any]
 
-# The files that a generation lacks; a case that asks for one of them cannot be put to it.
-_LACKING = {"introduced": ("alloc_contig_failed", "failure_tracking")}
+# Files that a generation does not have. It skips the cases that use them.
+_MISSING_FILES = {"introduced": ("alloc_contig_failed", "failure_tracking")}
 
-
-# That count as toybox rev, xxd and hexdump show it.
-_IN_OTHER_WRITINGS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
+# The count, as printed by toybox rev, xxd and hexdump: recorded, and by other generations.
+_ENCODED_COUNTS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One recorded case. `shell` is None for a case of system calls; `problem` says why a line could not be read."""
+    """A recorded case. `shell` is None for system calls; `problem` says why a line could not be parsed."""
 
     name: str
     auto: bool
@@ -42,37 +41,39 @@ class Case:
     hold_ms: int
     note: str
     boot: str
-    further: bool = False  # of a file that is not in the repository
+    extra: bool = False  # from the file of the option --oracle
     problem: str | None = None
 
     @property
     def family(self) -> str:
-        """The first word of the name: `th`, `lt`, `ft` ..."""
+        """Return the first word of the name: `th`, `lt`, `ft` ..."""
         return self.name.split(".")[0]
 
 
-def _must(found: bool, reason: str) -> None:
+def _require(found: bool, reason: str) -> None:
     if not found:
         raise ValueError(reason)
 
 
 def _case(raw: Any) -> Case:
-    """A line's case. Raises ValueError where it does not say all that a replay needs."""
-    _must(isinstance(raw, dict) and isinstance(raw.get("case"), str), "no object with a `case`")
+    """Parse a case. Raise ValueError if a replay needs a value that is missing or has the wrong type."""
+    _require(isinstance(raw, dict) and isinstance(raw.get("case"), str), "expected an object with a string `case`")
     setup = raw.get("setup") or {}
     ops = raw.get("ops", [])
-    _must(isinstance(setup, dict), "`setup` is no object")
+    _require(isinstance(setup, dict), "`setup` is not an object")
     if raw.get("kind") == "shell":
         for key in ("shell", "script", "stdout", "stderr"):
-            _must(isinstance(raw.get(key), str), f"no text `{key}`")
-        _must(isinstance(raw.get("exit"), int | str), "no `exit`")
+            _require(isinstance(raw.get(key), str), f"`{key}` is missing or not a string")
+        _require(isinstance(raw.get("exit"), int | str), "`exit` is missing, or neither a number nor a string")
     else:
-        _must(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither shell nor sys")
+        _require(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither 'shell' nor 'sys'")
         fine = isinstance(ops, list) and all(isinstance(op, dict) and isinstance(op.get("call"), str) for op in ops)
-        _must(fine and any(len(op) > 1 for op in ops), "no `ops` with a `call` and its answer")
+        _require(fine and any(len(op) > 1 for op in ops), "`ops` has no `call` with an answer")
     if raw.get("auto"):
-        _must(isinstance(setup.get("threshold"), str | int), "no threshold in `setup`")
-        _must(isinstance(setup.get("long_pins", 0), int), "`long_pins` is no number")
+        _require(
+            isinstance(setup.get("threshold"), str | int), "`setup` has no `threshold` that is a number or a string"
+        )
+        _require(isinstance(setup.get("long_pins", 0), int), "`long_pins` is not a number")
     return Case(
         name=raw["case"],
         auto=bool(raw.get("auto")),
@@ -92,7 +93,10 @@ def _case(raw: Any) -> Case:
 
 
 def load(path: Path) -> Iterator[Case]:
-    """The cases of a file, or of every .jsonl file of a folder. A line that is none becomes one with a `problem`."""
+    """Yield the cases of a file or of all .jsonl files of a directory.
+
+    An invalid line gives a case with a `problem`.
+    """
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
@@ -104,26 +108,26 @@ def load(path: Path) -> Iterator[Case]:
 
 
 def _unreadable(name: str, reason: str) -> Case:
-    problem = f"not readable, {reason.replace(': ', ', ')}"
+    problem = f"invalid line, {reason.replace(': ', ', ')}"
     return Case(name, True, None, "", 0, 0, "", "", (), None, 0, 0, "", "", problem=problem)
 
 
-def load_all(further: Path | None) -> list[Case]:
-    """The cases of the repository, then those of a further file or folder that do not stand among them.
+def load_all(extra: Path | None) -> list[Case]:
+    """Return the recorded cases, then the other cases of the file or directory `extra`.
 
-    Raises OSError where there is no such file, and ValueError where there is no case in it.
+    Raise OSError if `extra` cannot be read, and ValueError if it has no case.
     """
     cases = list(load(RECORDED))
-    if further is not None:
-        more = list(load(further))
-        _must(bool(more), f"there is no case in {further}")
+    if extra is not None:
+        more = list(load(extra))
+        _require(bool(more), f"no case in {extra}; expected one JSON object per line in a .jsonl file")
         known = set(map(repr, cases))
-        cases += [replace(case, further=True) for case in more if repr(case) not in known]
+        cases += [replace(case, extra=True) for case in more if repr(case) not in known]
     return cases
 
 
-def _lines_without(text: str, words: tuple[str, ...]) -> str:
-    """A listing without the files of these names: their lines, and their blocks in what stat prints."""
+def _listing_without(text: str, words: tuple[str, ...]) -> str:
+    """Return a listing without the lines for these files, and without their blocks in the output of stat."""
     kept: list[str] = []
     dropping = False
     for line in text.splitlines(keepends=True):
@@ -136,36 +140,36 @@ def _lines_without(text: str, words: tuple[str, ...]) -> str:
     return "".join(kept)
 
 
-def _other_record(value: Any) -> Any:
-    """The count of a record is 1 where the generation that answered printed 0."""
+def _with_count_1(value: Any) -> Any:
+    """Return an answer with a count of 1 in its records instead of the recorded 0."""
     if isinstance(value, str):
         return value.replace(" us count 0", " us count 1")
     if isinstance(value, list):
-        return [_other_record(item) for item in value]
+        return [_with_count_1(item) for item in value]
     return value
 
 
 def for_generation(case: Case, generation: str) -> Case | None:
-    """The case as that generation must answer it; None where it has not got the file that the case asks for.
+    """Return the case with the answers of this generation, or None if it does not have the files of the case.
 
-    Two differences, by rule: a count of 1 where 0 was recorded, and no lines for files that are not there.
+    The generations differ in two ways: the count in a record (0 or 1), and the files that exist.
     """
-    if generation == RECORDED_BY:
+    if generation == RECORDED_GENERATION:
         return case
-    lacking = _LACKING[generation]
+    missing = _MISSING_FILES[generation]
     asked = case.script + " ".join(op["call"] for op in case.ops)
-    if any(name in asked for name in lacking) or case.family in ("ft", "acf"):
+    if any(name in asked for name in missing) or case.family in ("ft", "acf"):
         return None
-    ops = tuple({key: _without(_other_record(value), lacking) for key, value in op.items()} for op in case.ops)
-    # toybox rev shows records from right to left.
-    stdout = _other_record(_lines_without(case.stdout, lacking))
-    for recorded, other in _IN_OTHER_WRITINGS:
+    ops = tuple({key: _without(_with_count_1(value), missing) for key, value in op.items()} for op in case.ops)
+    # toybox rev prints records from right to left.
+    stdout = _with_count_1(_listing_without(case.stdout, missing))
+    for recorded, other in _ENCODED_COUNTS:
         stdout = stdout.replace(recorded, other)
-    return replace(case, stdout=stdout, stderr=_lines_without(case.stderr, lacking), ops=ops)
+    return replace(case, stdout=stdout, stderr=_listing_without(case.stderr, missing), ops=ops)
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:
-    """A list that names files, without these."""
+    """Return a list of file names without these names."""
     if isinstance(value, list):
         return [item for item in value if item not in names]
     return value

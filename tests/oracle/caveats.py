@@ -1,4 +1,4 @@
-"""The table of what a user-space file system cannot imitate: data beside the cases, and the page's copy of it."""
+"""Load caveats.toml, which lists what a FUSE file system cannot imitate, and print it for fuse/README.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pinnerfs
-from tests.oracle.forms import Answered
+from tests.oracle.comparison import Comparison
 
 __all__ = ["CAVEATS", "END", "START", "Caveat", "judge", "section", "table"]
 
@@ -19,7 +19,7 @@ PAGE = Path(pinnerfs.__file__).parent / "fuse" / "README.md"
 
 @dataclass(frozen=True)
 class Caveat:
-    """What differs, in words; and where: as caveats.toml has it."""
+    """A difference from a real kernel and the answers that show it; see caveats.toml for the fields."""
 
     what: str
     why: str
@@ -28,8 +28,8 @@ class Caveat:
     recorded: str = ""
     gives: str = ""
 
-    def covers(self, case: str, answer: Answered) -> bool:
-        """Whether an answer of a case is among those that it speaks of."""
+    def covers(self, case: str, answer: Comparison) -> bool:
+        """Return whether the caveat applies to an answer of a case."""
         return (
             re.fullmatch(self.case, case) is not None
             and re.fullmatch(self.answer, answer.name, re.DOTALL) is not None
@@ -49,11 +49,11 @@ def _load() -> list[Caveat]:
 CAVEATS = _load()
 
 
-def judge(case: str, answers: Iterable[Answered]) -> tuple[list[str], list[Caveat]]:
-    """What is wrong with a case, and the caveats that excuse it.
+def judge(case: str, answers: Iterable[Comparison]) -> tuple[list[str], list[Caveat]]:
+    """Return the failures of a case, and the caveats that apply to it.
 
-    An answer that differs must be covered by a caveat, which says what came instead. Of the answers that a caveat
-    covers in a case some must differ (a descriptor opened with O_PATH has every call answered alike).
+    A caveat must cover each answer that differs, and state the answer that replaces it. If a caveat covers answers of a
+    case, at least one of them must differ. Not all need to: calls on an O_PATH descriptor fail alike on both sides.
     """
     wrong: list[str] = []
     used: dict[Caveat, bool] = {}
@@ -66,13 +66,17 @@ def judge(case: str, answers: Iterable[Answered]) -> tuple[list[str], list[Cavea
         if caveat is None:
             wrong.append(f"{answer.name}: recorded {answer.recorded}, got {answer.got}")
         elif not re.search(caveat.gives, answer.got):
-            wrong.append(f"{answer.name}: {caveat.gives!r} is what the caveat {caveat.what!r} says, got {answer.got}")
-    wrong += [f"as recorded, so this is no longer true: {caveat}" for caveat, differed in used.items() if not differed]
+            wrong.append(f"{answer.name}: expected {caveat.gives!r} from the caveat {caveat.what!r}, got {answer.got}")
+    wrong += [
+        f"every answer is as recorded, so this caveat is no longer true: {caveat}"
+        for caveat, differed in used.items()
+        if not differed
+    ]
     return wrong, [caveat for caveat, differed in used.items() if differed]
 
 
 def table() -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     data = tomllib.loads((Path(__file__).parent / "caveats.toml").read_text())
     lines = ["| what differs | why |", "|---|---|"]
     lines += [f"| {caveat['what']} | {caveat['why']} |" for caveat in data["caveat"]]
@@ -80,7 +84,7 @@ def table() -> str:
 
 
 def section(text: str) -> str | None:
-    """What stands between the marks of the page, or None where there are none."""
+    """Return the text between the marks of the page, or None if it has no marks."""
     match = re.search(f"{re.escape(START)}\n(.*?)\n?{re.escape(END)}", text, re.DOTALL)
     return None if match is None else match[1].strip()
 

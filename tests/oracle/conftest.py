@@ -1,4 +1,4 @@
-"""The option --oracle, and the mounts that the cases share."""
+"""The option --oracle, the sandboxes that the cases share, and the table of results."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.oracle.cases import load_all
-from tests.oracle.replay import Worlds
+from tests.oracle.replay import SandboxPool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Further cases to replay."""
-    parser.addoption("--oracle", metavar="PATH", type=Path, help="replay the cases of this file or folder, too")
+    """Add the option --oracle."""
+    parser.addoption("--oracle", metavar="PATH", type=Path, help="also replay the cases of this file or directory")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say at once where there is nothing to replay."""
+    """Fail early if there are no cases to replay."""
     try:
         load_all(config.getoption("--oracle", default=None))
     except (OSError, ValueError) as error:
@@ -26,28 +26,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
-    """Mounts at /sys/kernel/debug, each in a namespace of its own, taken down at the end."""
-    worlds = Worlds(tmp_path_factory.mktemp("oracle"))
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxPool]:
+    """Return the sandboxes that cases share. They are closed at the end of the session."""
+    sandboxes = SandboxPool(tmp_path_factory.mktemp("oracle"))
     try:
-        yield worlds
+        yield sandboxes
     finally:
-        worlds.close()
+        sandboxes.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many cases of which kernel came to which state."""
-    states: dict[str, Counter[str]] = {}
+    """Print how many cases of each kernel have which result."""
+    results: dict[str, Counter[str]] = {}
     for category, reports in terminalreporter.stats.items():
         for report in reports:
             if getattr(report, "when", "") == "call" and (kernel := dict(report.user_properties).get("kernel")):
-                state = {"xfailed": "a caveat"}.get(category, category)
+                result = {"xfailed": "with a caveat"}.get(category, category)
                 if category == "skipped":
-                    # "Skipped: waiting for CMA: cma.ls.anon"
-                    state = str(report.longrepr[2]).split(": ")[1]
-                states.setdefault(str(kernel), Counter())[state] += 1
-    if states:
+                    # For example "Skipped: waiting for CMA: cma.ls.anon"
+                    result = str(report.longrepr[2]).split(": ")[1]
+                results.setdefault(str(kernel), Counter())[result] += 1
+    if results:
         terminalreporter.section("recorded cases")
-    for kernel, counted in sorted(states.items()):
-        words = ", ".join(f"{count} {state}" for state, count in counted.most_common())
+    for kernel, counted in sorted(results.items()):
+        words = ", ".join(f"{count} {result}" for result, count in counted.most_common())
         terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words}")

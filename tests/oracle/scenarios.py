@@ -1,4 +1,4 @@
-"""The scenario behind a case: the pins of its setup, with the holds, pages and stacks that were recorded."""
+"""Build the scenario of a case: the pins of its setup, with the recorded holds, pages and stacks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.oracle.cases import RECORDED, Case, load
-from tests.oracle.hints import hints
+from tests.oracle.partial_records import partial_records
 
 __all__ = ["SLOT", "Layout", "Pin", "pins_of", "pins_shown", "recorded_pins", "scenario"]
 
-SLOT = 100  # seconds from one pin to the next: longer than any hold that was recorded
+SLOT = 100  # seconds from one pin to the next; longer than any recorded hold
 
 RECORD = re.compile(
     r"Page pinned ts (\d+) us count \d+\n"
     r"PFN (\d+) Block \d+ type (\w+) Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)\n((?: .+\n)+)\n"
 )
-# What get_user_pages_fast leaves in the kernel that answered, called by its driver's ioctl.
+# The stack of get_user_pages_fast in the recorded kernel, called by the ioctl of its test driver.
 FRAMES = (
     "try_grab_folio+0x120/0x270",
     "internal_get_user_pages_fast+0x57f/0xae0",
@@ -31,16 +31,16 @@ FRAMES = (
     "entry_SYSCALL_64_after_hwframe+0x4b/0xb5",
 )
 FLAGS = ("referenced", "uptodate", "mappedtodisk", "swapbacked")
-# The first pageblock of frames whose numbers have so many digits, and their blocks' numbers three fewer.
+# Number of digits of a PFN -> the first pageblock with such PFNs. Its block numbers have three digits fewer.
 FIRST_BLOCK = {4: 4, 5: 60, 6: 300}
 BLOCKS = 400
 FRAMES_OF_BLOCK = 1024
-MADE_UP = 8  # pins that are made up, over and over
+INVENTED = 8  # invented pins, which repeat
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin of one page: how long in µs, on which page or one whose number has so many digits, its flags and stack."""
+    """A pin of one page for `hold` µs. Without a `pfn`, any page whose PFN has that many digits will do."""
 
     hold: int
     digits: int = 6
@@ -51,7 +51,7 @@ class Pin:
 
 def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
-        # toybox rev and tac turn text around.
+        # toybox rev prints lines from right to left.
         return [value, "\n".join(line[::-1] for line in value.split("\n"))]
     if isinstance(value, (list, tuple)):
         return [text for item in value for text in _texts(item)]
@@ -61,12 +61,12 @@ def _texts(value: Any) -> list[str]:
 
 
 def recorded_pins(case: Case) -> list[Pin]:
-    """The pins whose records the case shows in full, oldest first: each once, in the order of their appearance."""
+    """Return the pins whose complete records are in the answers of a case, oldest first, without duplicates."""
     return pins_shown(case.stdout, case.ops)
 
 
 def pins_shown(*values: Any) -> list[Pin]:
-    """The same of texts, or of what holds texts."""
+    """Return the pins whose complete records are in these texts, lists or dicts, oldest first."""
     seen: dict[str, Pin] = {}
     for text in _texts(values):
         for match in RECORD.finditer(text):
@@ -77,52 +77,52 @@ def pins_shown(*values: Any) -> list[Pin]:
     return list(reversed(seen.values()))
 
 
-def _deep() -> Case:
-    """The case that shows the record with the deep stack, which the cases `lt.deep.` read as well."""
+def _deep_stack_case() -> Case:
+    """Return the case whose answer has the record that the cases `lt.deep.` read."""
     return next(case for case in load(RECORDED) if case.name == "lt.deep-stack")
 
 
 def pins_of(case: Case) -> tuple[Pin, ...]:
-    """The pins of the setup, oldest first. Where not every record is shown the rest is made up, all alike."""
+    """Return the pins of the setup, oldest first. Invent similar pins for those that no answer shows."""
     if case.name.startswith("lt.deep."):
-        return tuple(recorded_pins(_deep()))
+        return tuple(recorded_pins(_deep_stack_case()))
     shown = recorded_pins(case)
     whole = shown and len(shown) >= case.long_pins
-    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= MADE_UP):
-        shown = list(reversed(_hinted(case)))
+    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= INVENTED):
+        shown = list(reversed(_partly_shown(case)))
     elif whole:
         return tuple(shown)
     left = case.long_pins - len(shown)
-    made_up = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(MADE_UP, left))]
-    if left > MADE_UP and len(shown) == 1:
-        # A full ring: a task for each of its pins would take long to read in. The one that is shown is the oldest.
-        assert case.long_pins % MADE_UP == 0
-        return (*shown, *made_up[: MADE_UP - 1])
-    return (*made_up[:left], *shown) if shown else tuple(made_up[:MADE_UP])
+    invented = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(INVENTED, left))]
+    if left > INVENTED and len(shown) == 1:
+        # The ring is full and the answer shows its oldest record. A task for each pin would take long to load.
+        assert case.long_pins % INVENTED == 0
+        return (*shown, *invented[: INVENTED - 1])
+    return (*invented[:left], *shown) if shown else tuple(invented[:INVENTED])
 
 
-def _hinted(case: Case) -> list[Pin]:
-    """The newest pins as far as the answer lets them be known, the newest first."""
-    known = hints(case)
+def _partly_shown(case: Case) -> list[Pin]:
+    """Return the newest pins that the answer shows in part, newest first. Invent the missing values."""
+    partial = partial_records(case)
     pins = []
-    for number in range(min(case.long_pins, MADE_UP, max(len(known.holds), len(known.pfns)))):
+    for number in range(min(case.long_pins, INVENTED, max(len(partial.holds), len(partial.pfns)))):
         pin = Pin(case.hold_ms * 1000 + 200 + 7 * number)
-        if number < len(known.holds):
-            pin = replace(pin, hold=known.holds[number])
-        if number < len(known.pfns):
-            pin = replace(pin, pfn=known.pfns[number], digits=len(str(known.pfns[number])))
-        if number < len(known.flags):
-            pin = replace(pin, flags=tuple(flag for flag in known.flags[number] if flag))
+        if number < len(partial.holds):
+            pin = replace(pin, hold=partial.holds[number])
+        if number < len(partial.pfns):
+            pin = replace(pin, pfn=partial.pfns[number], digits=len(str(partial.pfns[number])))
+        if number < len(partial.flags):
+            pin = replace(pin, flags=tuple(flag for flag in partial.flags[number] if flag))
         pins.append(pin)
     return pins
 
 
 class Layout:
-    """The memory and the stacks that pins need: a pageblock for each kind of page, a stack for each call chain."""
+    """The memory regions and stacks that pins need: a pageblock for each set of flags, a stack for each call chain."""
 
     def __init__(self, pins: Iterable[Pin]) -> None:
-        self._flags: dict[int, tuple[str, ...]] = {}  # by block
-        self._others: dict[tuple[int, tuple[str, ...]], int] = {}  # the block of such digits and flags
+        self._flags: dict[int, tuple[str, ...]] = {}  # flags of each block
+        self._shared_blocks: dict[tuple[int, tuple[str, ...]], int] = {}  # block for pins without a PFN
         self._stacks: list[tuple[str, ...]] = []
         for pin in pins:
             self._place(pin)
@@ -130,35 +130,35 @@ class Layout:
                 self._stacks.append(pin.frames)
 
     def _place(self, pin: Pin) -> None:
-        """See to a block for a pin: its own page's, unless pages of other flags have that one."""
+        """Add a block for a pin. Use the block of its PFN, unless pages with other flags use it."""
         if pin.pfn is not None and self._flags.setdefault(pin.pfn // FRAMES_OF_BLOCK, pin.flags) == pin.flags:
             return
-        if (pin.digits, pin.flags) not in self._others:
+        if (pin.digits, pin.flags) not in self._shared_blocks:
             block = FIRST_BLOCK[pin.digits]
             while block in self._flags:
                 block += 1
-            self._others[pin.digits, pin.flags] = block
+            self._shared_blocks[pin.digits, pin.flags] = block
             self._flags[block] = pin.flags
 
-    def _has_own(self, pin: Pin) -> bool:
+    def _has_own_block(self, pin: Pin) -> bool:
         return pin.pfn is not None and self._flags.get(pin.pfn // FRAMES_OF_BLOCK) == pin.flags
 
     def stack(self, pin: Pin) -> str:
-        """The key of a task that does this pin."""
+        """Return the `stack` key for a task with this pin."""
         return f'stack = "s{self._stacks.index(pin.frames)}"'
 
     def region(self, pin: Pin) -> str:
-        """The key that says where its pages lie."""
-        if self._has_own(pin):
+        """Return the `region` key for a task with this pin."""
+        if self._has_own_block(pin):
             return f'region = "r{(pin.pfn or 0) // FRAMES_OF_BLOCK}"'
-        return f'region = "r{self._others[pin.digits, pin.flags]}"'
+        return f'region = "r{self._shared_blocks[pin.digits, pin.flags]}"'
 
     def page(self, pin: Pin) -> str:
-        """The keys that say which page it is: its own, or any of a region."""
-        return f"{self.region(pin)}\npfn = {pin.pfn}" if self._has_own(pin) else self.region(pin)
+        """Return the `region` and `pfn` keys for a task with this pin."""
+        return f"{self.region(pin)}\npfn = {pin.pfn}" if self._has_own_block(pin) else self.region(pin)
 
     def tables(self) -> list[str]:
-        """What comes before the tasks."""
+        """Return the TOML tables before the tasks."""
         tables = [
             'format = 1\nname = "oracle"\ndescription = "the pins of a recorded case"',
             f'[memory]\nsize = "{BLOCKS * 4}MiB"',
@@ -173,7 +173,7 @@ class Layout:
 
 
 def scenario(pins: tuple[Pin, ...]) -> str:
-    """A scenario in which these pins happen one a `SLOT`, over and over: pin number n % len(pins) in slot n."""
+    """Return a scenario that repeats these pins, one per `SLOT`: pin n % len(pins) in slot n."""
     layout = Layout(pins)
     tasks = [
         f'[[task]]\nname = "pin{number}"\n{layout.stack(pin)}\n{layout.page(pin)}\n'

@@ -1,4 +1,4 @@
-"""The system calls of the cases `misc.*` and `rawfs.root`, each by the name that the recorder gave it."""
+"""The system calls of the cases `misc.*` and `rawfs.root`, by the names that the recorder gave them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 
 from tests.oracle.calls import Calls
 from tests.oracle.cases import Op
-from tests.oracle.prose import PP, Prose
+from tests.oracle.phrases import PP, PhraseCalls
 
-__all__ = ["System"]
+__all__ = ["SystemCalls"]
 
 THRESHOLD = f"{PP}/threshold"
 F_SETSIG = 10
 FIBMAP, FIGETBSZ, FIONREAD, FIOQSIZE, FIONBIO, FIOCLEX = 1, 2, 0x541B, 0x5460, 0x5421, 0x5451
 TCGETS, BLKGETSIZE64, FS_IOC_GETFLAGS, FICLONE = 0x5401, 0x80081272, 0x80086601, 0x40049409
 O_TMPFILE = 0o20200000
-# A list of access rights: read and write for the owner, read for the rest.
+# A POSIX ACL: read and write for the owner, read for others.
 ACL = bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000400ffffffff")
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_ssize_t
@@ -38,8 +38,8 @@ def _named(number: int) -> str | int:
     return ("ENOTSUP" if name == "EOPNOTSUPP" else name) or 0
 
 
-class System(Prose):
-    """A process that makes them on the file of the case, which it has open."""
+class SystemCalls(PhraseCalls):
+    """A process that has the file of the case open and makes these calls on it."""
 
     _inotify = -1
 
@@ -54,7 +54,7 @@ class System(Prose):
 
     @property
     def path(self) -> str:
-        """The file of the case."""
+        """Return the path of the file of the case."""
         return self._path
 
     def poll(self, events: int) -> list[list[str]]:
@@ -79,32 +79,32 @@ class System(Prose):
             return fcntl.ioctl(self.fd, FICLONE, other.fileno())
 
     def raw(self, function: Any, *arguments: int) -> list[object]:
-        """A call by ctypes: the errno that the one before had left, what it returned, and its own errno."""
-        left = ctypes.get_errno()
+        """Call a libc function. Return the errno of the previous call, the result and the errno of this call."""
+        previous = ctypes.get_errno()
         ctypes.set_errno(0)
         done = function(self.fd, *arguments)
         now = ctypes.get_errno()
-        ctypes.set_errno(now or left)
-        return [left, done, _named(now)]
+        ctypes.set_errno(now or previous)
+        return [previous, done, _named(now)]
 
-    def again(self, flags: int) -> int:
-        """The file, opened anew: the recorder had closed it."""
+    def reopen(self, flags: int) -> int:
+        """Open the file again, because the recorder had closed it."""
         return os.open(self.path, flags)
 
-    def out(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
-        """Move bytes from the file."""
+    def copy_out(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
+        """Copy bytes from the file to a pipe or a file on tmpfs."""
         target = os.pipe()[1] if pipe else os.open("/tmp/target", os.O_CREAT | os.O_RDWR)
-        return move(self.again(os.O_RDONLY), target)
+        return move(self.reopen(os.O_RDONLY), target)
 
-    def into(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
-        """Move bytes to the file, to which a number could be written."""
+    def copy_in(self, move: Callable[[int, int], object], *, pipe: bool) -> object:
+        """Copy the byte "1" to the file, from a pipe or a file on tmpfs."""
         if pipe:
             source, writer = os.pipe()
             os.write(writer, b"1")
         else:
             source = os.open("/tmp/source", os.O_CREAT | os.O_RDWR)
             os.pwrite(source, b"1", 0)
-        return move(source, self.again(os.O_WRONLY))
+        return move(source, self.reopen(os.O_WRONLY))
 
     def watch(self) -> list[int]:
         self._inotify = _libc.inotify_init1(os.O_NONBLOCK)
@@ -126,30 +126,30 @@ class System(Prose):
         return seen
 
     def read_twice(self) -> None:
-        fd = self.again(os.O_RDONLY)
+        fd = self.reopen(os.O_RDONLY)
         os.read(fd, 4096)
         os.read(fd, 4096)
         os.close(fd)
 
     def write_twice(self) -> None:
-        fd = self.again(os.O_WRONLY | os.O_TRUNC)
+        fd = self.reopen(os.O_WRONLY | os.O_TRUNC)
         os.write(fd, b"1")
         with contextlib.suppress(OSError):
             os.write(fd, b"x")
         os.close(fd)
 
     def new_record(self) -> None:
-        self.world.threshold("1000")
-        self.world.pin()
+        self.sandbox.threshold("1000")
+        self.sandbox.pin()
 
 
-def _fstat(self: System) -> dict[str, object]:
+def _fstat(self: SystemCalls) -> dict[str, object]:
     seen = os.fstat(self.fd)
     names = ("st_size", "st_blksize", "st_blocks", "st_nlink", "st_uid", "st_gid", "st_dev")
     return {"st_mode": oct(seen.st_mode), **{name: getattr(seen, name) for name in names}}
 
 
-def _set_flags(self: System, flags: int) -> int:
+def _set_flags(self: SystemCalls, flags: int) -> int:
     return fcntl.fcntl(self.fd, fcntl.F_SETFL, flags)
 
 
@@ -159,12 +159,12 @@ def _lists(*lists: list[int]) -> list[int]:
 
 READ, WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 ALL_EVENTS = select.POLLIN | select.POLLOUT | select.POLLPRI | select.POLLERR
-ON_FILE: dict[str, Callable[[System], object]] = {
+ON_FILE: dict[str, Callable[[SystemCalls], object]] = {
     "poll(POLLIN|POLLOUT|POLLPRI|POLLERR)": lambda self: self.poll(ALL_EVENTS),
     "poll(0)": lambda self: self.poll(0),
     "poll(POLLIN)": lambda self: self.poll(select.POLLIN),
     "select": lambda self: _lists(*select.select([self.fd], [self.fd], [self.fd], 0)),
-    "epoll_ctl ADD": System.epoll,
+    "epoll_ctl ADD": SystemCalls.epoll,
     "mmap PROT_READ,MAP_SHARED": lambda self: self.map(READ, mmap.MAP_SHARED),
     "mmap PROT_READ,MAP_PRIVATE": lambda self: self.map(READ, mmap.MAP_PRIVATE),
     "mmap PROT_READ|WRITE,MAP_SHARED": lambda self: self.map(READ | WRITE, mmap.MAP_SHARED),
@@ -178,7 +178,7 @@ ON_FILE: dict[str, Callable[[System], object]] = {
     "ioctl FIOQSIZE": lambda self: self.ioctl(FIOQSIZE),
     "ioctl 0xdead": lambda self: self.ioctl(0xDEAD),
     "ioctl FS_IOC_GETFLAGS": lambda self: self.ioctl(FS_IOC_GETFLAGS),
-    "ioctl FICLONE": System.clone,
+    "ioctl FICLONE": SystemCalls.clone,
     "fstat": _fstat,
     "fsync": lambda self: os.fsync(self.fd),
     "fdatasync": lambda self: os.fdatasync(self.fd),
@@ -207,14 +207,14 @@ ON_FILE: dict[str, Callable[[System], object]] = {
     "utime": lambda self: os.utime(self.fd),
     "fstatvfs": lambda self: str(os.fstatvfs(self.fd)),
     "isatty": lambda self: os.isatty(self.fd),
-    "sendfile file->pipe": lambda self: self.out(lambda a, b: os.sendfile(b, a, None, 4096), pipe=True),
-    "sendfile file->tmpfs file": lambda self: self.out(lambda a, b: os.sendfile(b, a, None, 4096), pipe=False),
-    "splice file->pipe": lambda self: self.out(lambda a, b: os.splice(a, b, 4096), pipe=True),
-    "copy_file_range file->tmpfs": lambda self: self.out(lambda a, b: os.copy_file_range(a, b, 4096), pipe=False),
-    "splice pipe->file": lambda self: self.into(lambda a, b: os.splice(a, b, 1), pipe=True),
-    "sendfile tmpfs->file": lambda self: self.into(lambda a, b: os.sendfile(b, a, 0, 1), pipe=False),
-    "copy_file_range tmpfs->file": lambda self: self.into(lambda a, b: os.copy_file_range(a, b, 1), pipe=False),
-    "inotify_add_watch file,dir": System.watch,
+    "sendfile file->pipe": lambda self: self.copy_out(lambda a, b: os.sendfile(b, a, None, 4096), pipe=True),
+    "sendfile file->tmpfs file": lambda self: self.copy_out(lambda a, b: os.sendfile(b, a, None, 4096), pipe=False),
+    "splice file->pipe": lambda self: self.copy_out(lambda a, b: os.splice(a, b, 4096), pipe=True),
+    "copy_file_range file->tmpfs": lambda self: self.copy_out(lambda a, b: os.copy_file_range(a, b, 4096), pipe=False),
+    "splice pipe->file": lambda self: self.copy_in(lambda a, b: os.splice(a, b, 1), pipe=True),
+    "sendfile tmpfs->file": lambda self: self.copy_in(lambda a, b: os.sendfile(b, a, 0, 1), pipe=False),
+    "copy_file_range tmpfs->file": lambda self: self.copy_in(lambda a, b: os.copy_file_range(a, b, 1), pipe=False),
+    "inotify_add_watch file,dir": SystemCalls.watch,
     "inotify after open,read,read,close": lambda self: self.events(self.read_twice),
     "inotify after open(O_TRUNC),write ok,write fail,close": lambda self: self.events(self.write_twice),
     "inotify after 1 new record": lambda self: self.events(self.new_record),

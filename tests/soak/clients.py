@@ -33,8 +33,8 @@ class Shared:
     """The state that the threads share."""
 
     def __init__(self, wanted: dict[str, Any]) -> None:
-        folder = Path(wanted["path"], "page_pinner")
-        self.records, self.threshold = folder / "longterm_pinner", folder / "threshold"
+        directory = Path(wanted["path"], "page_pinner")
+        self.records, self.threshold = directory / "longterm_pinner", directory / "threshold"
         self.log = CallLog(Path(wanted["log"]))
         rule: dict[str, int] = wanted["rule"]
         self.rule: ReadRule = (

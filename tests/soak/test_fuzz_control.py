@@ -133,7 +133,7 @@ def write(device: Mount, name: str, data: bytes) -> int:
 
 def test_random_writes(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Each write is done as a whole, or refused as a whole with EINVAL and one line, and soon."""
-    path = mount.folder / "live.toml"
+    path = mount.directory / "live.toml"
     path.write_text(SCENARIO)
     device, twin = mount(path), Simulation(load(path))
     rng = random.Random(8)
@@ -201,7 +201,7 @@ def test_reads_and_writes_in_the_wrong_direction(
 
 def test_an_interrupted_advance(mount: Mounts, tell: Callable[[str], None]) -> None:
     """While ctl advances through a year of a storm, others get answers. SIGINT ends it, and the mount still answers."""
-    path = mount.folder / "storm.toml"
+    path = mount.directory / "storm.toml"
     path.write_text(source(task("storm", 'for = "8000h", rate = "1/us", hold = "2us"')))
     device = mount(path)
     with subprocess.Popen(

@@ -120,7 +120,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_hostile_files(name: str, tmp_path: Path) -> None:
-    """What is no scenario is refused by its name, unread where it has no end, in little memory, whatever it is."""
+    """A file that is not a scenario is refused with its path, in little memory. An endless file is not read."""
     make, words = FILES[name]
     path = tmp_path / "file.toml"
     make(path)
@@ -132,7 +132,7 @@ def test_hostile_files(name: str, tmp_path: Path) -> None:
     "argument", ["./\udcff.toml", "./a\x1b[2J.toml", "./" + "x" * 100_000, "a\nb", "\udcff", "x" * 100_000]
 )
 def test_hostile_paths(argument: str, tmp_path: Path) -> None:
-    """A path that nobody has is refused in one line that fits a terminal."""
+    """A missing path is refused with one short, printable line."""
     done = in_bounds(["check", argument], 200 * MiB, 20, tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

@@ -28,7 +28,7 @@ import os, sys, threading
 
 def read(name):
     while True:
-        file = os.open(folder + name, os.O_RDONLY)
+        file = os.open(directory + name, os.O_RDONLY)
         try:
             while data := os.read(file, 4096):
                 assert data.endswith(b"\\n"), data
@@ -37,7 +37,7 @@ def read(name):
 
 def write():
     while True:
-        file = os.open(folder + "/threshold", os.O_WRONLY | os.O_TRUNC)
+        file = os.open(directory + "/threshold", os.O_WRONLY | os.O_TRUNC)
         try:
             os.write(file, b"100000")
         finally:
@@ -51,7 +51,7 @@ def until_it_fails(work, *arguments):
     except AssertionError as error:
         said.append(repr(error))
 
-folder, said = sys.argv[1], []
+directory, said = sys.argv[1], []
 work = [(read, "/longterm_pinner")] * 3 + [(read, "/threshold"), (write,)]
 threads = [threading.Thread(target=until_it_fails, args=one) for one in work]
 print("begun", flush=True)
@@ -63,8 +63,8 @@ print(*said)
 """
 
 
-def _users_of(folder: str) -> list[str]:
-    return [sys.executable, "-E", "-S", "-c", USERS, folder]
+def _users_of(directory: str) -> list[str]:
+    return [sys.executable, "-E", "-S", "-c", USERS, directory]
 
 
 def _kill_while_used(device: Mount, number: signal.Signals, moment: float) -> list[int]:
@@ -85,7 +85,7 @@ def _kill_while_used(device: Mount, number: signal.Signals, moment: float) -> li
 def test_killed_while_used(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Each of five users gets ENOTCONN or ECONNABORTED, none hangs, and the next mount at that place works."""
     dice = random.Random(SEED)
-    source = scenario(mount.folder, every="1ms", hold="400ms")
+    source = scenario(mount.directory, every="1ms", hold="400ms")
     killed, errors = Counter[str](), Counter[str]()
     rounds = amount(5, 250)
     device = mount(source, "--speed", "10", manual=False)
@@ -144,7 +144,7 @@ def test_killed_under_a_command(tmp_path: Path, amount: Callable[[int, int], int
 def test_killed_while_mounting(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """If a process dies while mounting, the mount answers or is gone, and no daemon is left without a mount."""
     dice = random.Random(SEED)
-    source = scenario(mount.folder)
+    source = scenario(mount.directory)
     device = mount.add("mnt")
     rounds, outcomes = amount(4, 100), Counter[str]()
     for number in range(rounds):

@@ -139,13 +139,13 @@ def test_many_readers_and_writers(
 ) -> None:
     """Each read follows the rule, each errno is right, no thread hangs, and the daemon does not grow."""
     seconds = amount(*times)
-    source = mount.folder / "load.toml"
+    source = mount.directory / "load.toml"
     source.write_text(SCENARIO.replace("EVERY", str(every)) + busy)
     watched = WatchedMount(mount, source, "--start", "60s")
     device = watched.mount
     before = watched.usage()
     earliest, latest = beginning(device)
-    log = mount.folder / "log"
+    log = mount.directory / "log"
     CallLog(log)
     rule = {"every": every * 1000, "hold": HOLD * 1000, "earliest": earliest, "latest": latest}
     clients = ClientProcesses(device, log, rule, seconds)
@@ -179,9 +179,9 @@ def test_many_readers_and_writers(
 def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """With known clock steps and threshold writes, each read returns the state after one of them."""
     seconds = amount(1, 40)
-    watched = WatchedMount(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "3s")
+    watched = WatchedMount(mount, scenario(mount.directory, every="1ms"), "--clock", "manual", "--start", "3s")
     device = watched.mount
-    log = CallLog(mount.folder / "log")
+    log = CallLog(mount.directory / "log")
     time_us = 3_000_000
     oldest = 0
 
@@ -190,7 +190,7 @@ def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], t
 
     log.step_begins(newest(), oldest)
     log.step_ended()
-    clients = ClientProcesses(device, mount.folder / "log", {}, seconds)
+    clients = ClientProcesses(device, mount.directory / "log", {}, seconds)
     draw = random.Random(6)
     steps = 0
     with clients.at_work([]):
@@ -218,7 +218,7 @@ def test_readers_of_a_script(mount: Mounts, amount: Callable[[int, int], int], t
 
 def test_one_descriptor_for_all(mount: Mounts, tell: Callable[[str], None]) -> None:
     """Threads that read one descriptor at once get each record exactly once."""
-    device = mount(scenario(mount.folder, every="1ms"), "--start", "10s")
+    device = mount(scenario(mount.directory, every="1ms"), "--start", "10s")
     expected = device.read_all()
     seen: list[bytes] = []
 

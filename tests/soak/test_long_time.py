@@ -24,9 +24,9 @@ YEARS = 292  # of 366 days, the longest step; one more step is beyond the end
 YEAR = 366 * DAY
 
 
-def one_task(folder: Path, *phases: str) -> Path:
+def one_task(directory: Path, *phases: str) -> Path:
     """Write a scenario whose only task has these phases."""
-    path = folder / "one.toml"
+    path = directory / "one.toml"
     tables = ", ".join(f"{{ {phase} }}" for phase in phases)
     task = f'[[task]]\nname = "driver"\nstack = "driver"\nregion = "all"\nphase = [{tables}]\n'
     path.write_text(HEADER.format(name="one", frames=", ".join(f'"{frame}"' for frame in FRAMES)) + task)
@@ -38,7 +38,7 @@ def test_a_month_on_the_manual_clock(
 ) -> None:
     """With steps of any size the clock is their sum, and one pin a second is recorded without drift."""
     hours = amount(6, 31 * 24)
-    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual")
     device = watched.mount
     draw = random.Random(31)
     curve: list[Usage] = []
@@ -137,7 +137,7 @@ def test_a_month_in_one_step_or_in_many(
 
 def test_the_end_of_boot_time(mount: Mounts, tell: Callable[[str], None]) -> None:
     """A manual clock reaches the end of a kernel's: a pin of 292 years is exact, and one more step is an error."""
-    source = one_task(mount.folder, 'repeat = 1, every = "1s", hold = "400ms"')
+    source = one_task(mount.directory, 'repeat = 1, every = "1s", hold = "400ms"')
     source.write_text(source.read_text().replace("[memory]", 'duration = "1us"\n[memory]', 1))
     device = mount(source)
     (device.path / ".pinnerfs" / "do").write_text("pin task=driver")

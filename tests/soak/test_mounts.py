@@ -59,9 +59,9 @@ def read_all(started: list[subprocess.Popen[str]]) -> set[str]:
     return {said(process) for process in started}
 
 
-def processes_of(folder: Path) -> list[str]:
+def processes_of(directory: Path) -> list[str]:
     """Return all processes whose TMPDIR is this directory."""
-    mark = f"TMPDIR={folder}".encode()
+    mark = f"TMPDIR={directory}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -76,11 +76,11 @@ def test_mounts_one_after_the_other(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]
 ) -> None:
     """After many mounts and unmounts no process, file, mount or descriptor is left."""
-    home = mount.folder / "home"
+    home = mount.directory / "home"
     home.mkdir()
     more = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")}
     device = mount.add("mnt")
-    there = sorted(mount.folder.iterdir())
+    there = sorted(mount.directory.iterdir())
     scenarios = sorted(gallery())
     descriptors = len(os.listdir("/proc/self/fd"))
     rounds = amount(3, 500)
@@ -108,7 +108,7 @@ def test_mounts_one_after_the_other(
         device.clean_up()
     assert processes_of(home) == []
     assert list(home.iterdir()) == []
-    assert sorted(mount.folder.iterdir()) == there
+    assert sorted(mount.directory.iterdir()) == there
     assert len(os.listdir("/proc/self/fd")) == descriptors
     tell(f"{rounds} mounts of {len(scenarios)} scenarios: 0 processes, 0 files, 0 mounts, 0 descriptors left")
 
@@ -116,7 +116,7 @@ def test_mounts_one_after_the_other(
 def test_ten_thousand_open_files(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """10,000 open files each keep their position. Closed or killed, none stays in the daemon."""
     rounds = amount(1, 10)
-    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "10s")
+    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual", "--start", "10s")
     device = watched.mount
     before = watched.usage()
     curve: list[Usage] = []
@@ -148,7 +148,7 @@ def test_a_reader_that_never_closes(
 ) -> None:
     """A reader that never closes costs nothing and keeps the mount busy; killed, it leaves nothing."""
     rounds = amount(3, 100)
-    watched = WatchedMount(mount, scenario(mount.folder, every="1ms"), "--clock", "manual", "--start", "100s")
+    watched = WatchedMount(mount, scenario(mount.directory, every="1ms"), "--clock", "manual", "--start", "100s")
     device = watched.mount
     with holders(device.records, 1, 3) as started:
         curve: list[Usage] = []
@@ -162,7 +162,7 @@ def test_a_reader_that_never_closes(
         assert abs(after.objects - before.objects) < 200, (before, after)
         refused = pinnerfs("umount", device.path)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "it is busy: a file on it is open" in refused.stderr
+        assert "it is busy: a process has a file open" in refused.stderr
         assert is_mounted(device.path)
     watched.settled(0)
     done = pinnerfs("umount", device.path)

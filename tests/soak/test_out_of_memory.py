@@ -17,7 +17,7 @@ GONE = {errno.ENOTCONN, errno.ECONNABORTED}
 
 def test_out_of_memory(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Without memory calls fail; afterwards the records are right, or reads fail with EIO, or the daemon is gone."""
-    source = scenario(mount.folder, every="1ms", hold="400ms")
+    source = scenario(mount.directory, every="1ms", hold="400ms")
     rounds, outcomes, failures = amount(3, 42), Counter[str](), Counter[str]()
     for number in range(rounds):
         device = mount(source, "--threshold", "100")

@@ -42,7 +42,7 @@ def test_mounts_at_once(
     mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None], before: str
 ) -> None:
     """Exactly one of several mounts at once succeeds; then exactly one unmount."""
-    source = scenario(mount.folder)
+    source = scenario(mount.directory)
     device = mount.add("mnt")
     rounds, words = amount(1, 40), Counter[str]()
     for number in range(rounds):

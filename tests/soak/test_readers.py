@@ -60,7 +60,7 @@ def test_what_is_closed_is_soon_gone(
 ) -> None:
     """While many threads open and close, the daemon keeps no file that was closed long ago."""
     seconds = amount(1, 10)
-    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual")
+    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual")
     most = 0
     with processes(HOPPER, watched.mount.records, str(THREADS), str(seconds)) as hoppers:
         deadline = time.monotonic() + seconds + DEADLINE
@@ -77,7 +77,7 @@ def test_what_is_closed_is_soon_gone(
 def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Readers that are killed during a call leave no open file, and other readers do not wait for them."""
     rounds = amount(2, 40)
-    watched = WatchedMount(mount, scenario(mount.folder), "--clock", "manual", "--start", "100s")
+    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual", "--start", "100s")
     expected = watched.mount.read_all()
     before = watched.usage()
     for _ in range(rounds):
@@ -98,7 +98,7 @@ def test_signals_do_not_disturb_a_reader(
 ) -> None:
     """A read that meets a signal still returns its record, and no record is skipped."""
     rounds = amount(1, 10)
-    device = mount(scenario(mount.folder, every="1ms"), "--start", "10s")
+    device = mount(scenario(mount.directory, every="1ms"), "--start", "10s")
     expected = b"".join(device.read_all())
     for _ in range(rounds):
         with processes(SIGNALLED, device.records) as readers:

@@ -49,7 +49,7 @@ class WatchedMount:
 
     def __init__(self, mounts: Mounts, source: str | Path, *options: str, name: str = "mnt") -> None:
         self.mount = mounts.add(name)
-        self._report = mounts.folder / f"{name}.usage"
+        self._report = mounts.directory / f"{name}.usage"
         self._report.touch()
         self._asked = 0
         command = [sys.executable, "-m", __name__, "mount", source, self.mount.path, "--log", self.mount.log, *options]

@@ -1,4 +1,4 @@
-"""Calls that the cases tell in words rather than as a call: each phrase written out once."""
+"""Calls that the cases describe by a phrase, for example "(3 new pins)"."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from tests.oracle.calls import Calls, open_flags
 from tests.oracle.cases import DEBUGFS, Case, Op
-from tests.oracle.world import World
+from tests.oracle.sandbox import Sandbox
 
-__all__ = ["Prose"]
+__all__ = ["PhraseCalls"]
 
 PP = f"{DEBUGFS}/page_pinner"
 
 
-class Prose(Calls):
-    """A process that understands these phrases, too."""
+class PhraseCalls(Calls):
+    """A process that makes recorded calls and runs phrases."""
 
-    def __init__(self, world: World, case: Case) -> None:
-        super().__init__(world, case)
+    def __init__(self, sandbox: Sandbox, case: Case) -> None:
+        super().__init__(sandbox, case)
         self._flags = os.O_RDWR if case.family in ("th", "ft") else os.O_RDONLY
-        self._other = -1  # a second descriptor, for the next read alone
+        self._other = -1  # a second descriptor, for the next read only
         self._a = self._b = -1
         self._length = 0
 
@@ -44,7 +44,7 @@ class Prose(Calls):
             self._other = os.open(f"/proc/self/fd/{self.fd}", open_flags(flags))
             return {"ret": self._other}
         if self.case.name == "th.openflags":
-            self.world.threshold("777777")
+            self.sandbox.threshold("777777")
         return super()._open(path, flags)
 
     def _read(self, size: str) -> Op:
@@ -57,22 +57,22 @@ class Prose(Calls):
         return super()._close() if self.fd >= 0 else {"ret": None}
 
 
-def _write_other(self: Prose, value: str) -> Op:
-    self.world.threshold(value)
+def _write_other(self: PhraseCalls, value: str) -> Op:
+    self.sandbox.threshold(value)
     return {}
 
 
-def _clear(self: Prose) -> Op:
-    self.world.threshold("1000\n")
+def _clear(self: PhraseCalls) -> Op:
+    self.sandbox.threshold("1000\n")
     return {}
 
 
-def _pin(self: Prose, count: str) -> Op:
-    self.world.pin({"one": 1}.get(count) or int(count))
+def _pin(self: PhraseCalls, count: str) -> Op:
+    self.sandbox.pin({"one": 1}.get(count) or int(count))
     return {}
 
 
-def _clear_and_pin(self: Prose, count: str) -> Op:
+def _clear_and_pin(self: PhraseCalls, count: str) -> Op:
     _clear(self)
     return _pin(self, count)
 
@@ -85,24 +85,24 @@ def _texts(done: int, buffers: list[bytearray]) -> Op:
     return {"ret": [done, *parts]}
 
 
-def _readv(self: Prose, first: str, second: str, preset: str | None = None) -> Op:
+def _readv(self: PhraseCalls, first: str, second: str, preset: str | None = None) -> Op:
     if preset:
-        self.world.threshold(preset)
+        self.sandbox.threshold(preset)
     buffers = [bytearray(int(first)), bytearray(int(second))]
     return _texts(os.readv(self.fd, buffers), buffers)
 
 
-def _writev(self: Prose) -> Op:
+def _writev(self: PhraseCalls) -> Op:
     return {"ret": os.writev(self.fd, [b"4", b"2"])}
 
 
-def _stat(self: Prose) -> Op:
+def _stat(self: PhraseCalls) -> Op:
     stat = os.fstat(self.fd)
     names = ("st_size", "st_blksize", "st_blocks", "st_nlink", "st_uid", "st_gid")
     return {"ret": {"st_mode": oct(stat.st_mode), **{name: getattr(stat, name) for name in names}}}
 
 
-def _getfl(self: Prose) -> Op:
+def _getfl(self: PhraseCalls) -> Op:
     return {"ret": hex(fcntl.fcntl(self.fd, fcntl.F_GETFL))}
 
 
@@ -114,7 +114,7 @@ def _contents(path: str) -> str:
         os.close(fd)
 
 
-def _child(self: Prose, function: Callable[[], object]) -> int:
+def _child(self: PhraseCalls, function: Callable[[], object]) -> int:
     pid = os.fork()
     if not pid:
         try:
@@ -132,12 +132,12 @@ def _as_user(fd: int) -> None:
     os.write(fd, b"4242")
 
 
-def _fd_passing(self: Prose) -> Op:
+def _fd_passing(self: PhraseCalls) -> Op:
     fd = os.open(f"{PP}/threshold", os.O_WRONLY)
     return {"ret": _child(self, lambda: _as_user(fd))}
 
 
-def _times(self: Prose, path: str, act: Callable[[], object], *, size: bool = False) -> Op:
+def _times(self: PhraseCalls, path: str, act: Callable[[], object], *, size: bool = False) -> Op:
     before = os.stat(path)
     act()
     after = os.stat(path)
@@ -148,27 +148,27 @@ def _times(self: Prose, path: str, act: Callable[[], object], *, size: bool = Fa
     return {"ret": changed | ({"size": after.st_size} if size else {})}
 
 
-def _times_of_write(self: Prose) -> Op:
-    return _times(self, f"{PP}/threshold", lambda: self.world.threshold("300000"), size=True)
+def _times_of_write(self: PhraseCalls) -> Op:
+    return _times(self, f"{PP}/threshold", lambda: self.sandbox.threshold("300000"), size=True)
 
 
-def _times_of_truncation(self: Prose) -> Op:
+def _times_of_truncation(self: PhraseCalls) -> Op:
     done = _times(self, f"{PP}/threshold", lambda: os.close(os.open(f"{PP}/threshold", os.O_WRONLY | os.O_TRUNC)))
     del done["ret"]["atime_changed"]
     return done
 
 
-def _record_length(self: Prose) -> Op:
+def _record_length(self: PhraseCalls) -> Op:
     self._length = len(_contents(f"{PP}/longterm_pinner"))
     return {"ret": self._length}
 
 
-def _read_about_length(self: Prose, more: str) -> Op:
+def _read_about_length(self: PhraseCalls, more: str) -> Op:
     self.fd = os.open(f"{PP}/longterm_pinner", os.O_RDONLY)
     return self._read(str(self._length + int(more)))
 
 
-def _write_threshold(self: Prose, data: str) -> Op:
+def _write_threshold(self: PhraseCalls, data: str) -> Op:
     self.fd = os.open(f"{PP}/threshold", os.O_WRONLY)
     try:
         return self._write(data)
@@ -177,26 +177,26 @@ def _write_threshold(self: Prose, data: str) -> Op:
         self.fd = -1
 
 
-def _truncate_open(self: Prose) -> Op:
+def _truncate_open(self: PhraseCalls) -> Op:
     os.close(os.open(f"{PP}/threshold", os.O_WRONLY | os.O_TRUNC))
     return {}
 
 
-def _reads_at_end(self: Prose, count: str) -> Op:
+def _reads_at_end(self: PhraseCalls, count: str) -> Op:
     return {"ret": sum(len(os.read(self.fd, 4096)) for _ in range(int(count)))}
 
 
-def _reads_then_records(self: Prose, reads: str, pins: str) -> Op:
+def _reads_then_records(self: PhraseCalls, reads: str, pins: str) -> Op:
     _clear(self)
     _reads_at_end(self, reads)
     return _pin(self, pins)
 
 
-def _read_head(self: Prose) -> Op:
+def _read_head(self: PhraseCalls) -> Op:
     return {"ret": os.read(self.fd, 4096).decode()[:40]}
 
 
-def _read_named(self: Prose, which: str) -> Op:
+def _read_named(self: PhraseCalls, which: str) -> Op:
     if self._a < 0:
         self._a, self._b = (os.open(f"{PP}/longterm_pinner", os.O_RDONLY) for _ in range(2))
     fds = {"a": lambda: self._a, "b": lambda: self._b, "dup(a)": lambda: os.dup(self._a)}
@@ -207,16 +207,16 @@ def _two_lines(text: bytes) -> Op:
     return {"ret": text.decode().split("\n")[:2]}
 
 
-def _read_reopened(self: Prose) -> Op:
+def _read_reopened(self: PhraseCalls) -> Op:
     return _two_lines(os.read(os.open(f"/proc/self/fd/{self._a}", os.O_RDONLY), 4096))
 
 
-def _child_reads_a(self: Prose) -> Op:
+def _child_reads_a(self: PhraseCalls) -> Op:
     _child(self, lambda: os.read(self._a, 4096))
     return {}
 
 
-def _records(self: Prose) -> Op:
+def _records(self: PhraseCalls) -> Op:
     records = []
     with open(f"{PP}/longterm_pinner", "rb", buffering=0) as file:
         while text := file.read(4096):
@@ -224,22 +224,22 @@ def _records(self: Prose) -> Op:
     return {"n": len(records), "ret": records}
 
 
-def _set_tracking(self: Prose, value: str) -> Op:
-    self.world.write("page_pinner/failure_tracking", value)
+def _set_tracking(self: PhraseCalls, value: str) -> Op:
+    self.sandbox.write("page_pinner/failure_tracking", value)
     return {}
 
 
-def _forked_read(self: Prose, size: str) -> Op:
+def _forked_read(self: PhraseCalls, size: str) -> Op:
     _child(self, lambda: os.read(self.fd, int(size)))
     return {}
 
 
-def _preadv2(self: Prose, flag: str, path: str) -> Op:
+def _preadv2(self: PhraseCalls, flag: str, path: str) -> Op:
     fd = os.open(path, os.O_RDONLY)
     return {"ret": os.preadv(fd, [bytearray(4096)], 0, getattr(os, flag))}
 
 
-def _path_call(self: Prose, what: str, path: str) -> Op:
+def _path_call(self: PhraseCalls, what: str, path: str) -> Op:
     acts: dict[str, Callable[[], object]] = {
         "truncate": lambda: os.truncate(path, 0),
         "chmod": lambda: os.chmod(path, 0o777),

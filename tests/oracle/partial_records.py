@@ -1,4 +1,4 @@
-"""What an answer gives away of the newest records without showing them whole: in parts, alone, or in dumps of bytes."""
+"""Find the pins of a shell case whose answer shows the newest records only in part, or as a dump of bytes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from tests.oracle.cases import Case
 
-__all__ = ["Hints", "hints"]
+__all__ = ["PartialRecords", "partial_records"]
 
-# A line of xxd, of `hexdump -C` or `od -t x1`, and of `od -c`: the offset, the bytes.
+# HEX_DUMP matches a line of xxd, `hexdump -C` or `od -t x1`; CHARACTER_DUMP a line of `od -c`.
 HEX_DUMP = re.compile(r"[0-9a-f]{7,8}:? +((?:[0-9a-f]{2}(?:[0-9a-f]{2})? +)+) ?.*")
 CHARACTER_DUMP = re.compile(r"[0-7]{7} ((?: +\S+)+)")
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 
 @dataclass(frozen=True)
-class Hints:
-    """Durations in µs, PFNs and flags, each in the order in which they stand in the answer: mostly the newest first."""
+class PartialRecords:
+    """Durations in µs, PFNs and flags in the order of the answer, which is mostly newest first."""
 
     holds: list[int]
     pfns: list[int]
@@ -25,7 +25,7 @@ class Hints:
 
 
 def _undumped(text: str) -> str:
-    """The text behind dumps of bytes."""
+    """Return the text that the dump lines encode."""
     parts = []
     for line in text.split("\n"):
         if match := HEX_DUMP.fullmatch(line):
@@ -36,26 +36,26 @@ def _undumped(text: str) -> str:
 
 
 def _characters(columns: str) -> str:
-    """The characters of a line of `od -c`: columns four wide, a blank for a blank."""
+    """Return the characters of a line of `od -c`. Each column is four wide; an empty column is a space."""
     cells = [columns[at : at + 4].strip() for at in range(0, len(columns), 4)]
     return "".join(ESCAPES.get(cell, cell or " ") for cell in cells)
 
 
-def hints(case: Case) -> Hints:
-    """What the answer of a shell case tells of its pins."""
+def partial_records(case: Case) -> PartialRecords:
+    """Return the pin data in the stdout of a shell case."""
     backwards = "\n".join(line[::-1] for line in case.stdout.split("\n"))
     for text in (_undumped(case.stdout), case.stdout, backwards):
-        # As they are printed; a line may end in the middle of a record.
+        # Match fields, not whole records: a line may end in the middle of a record.
         holds = [int(number) for number in re.findall(r"pinned ts (\d+)", text)]
         pfns = [int(number) for number in re.findall(r"PFN (\d+) Block", text)]
         flags = [tuple(names.split("|")) for names in re.findall(r"Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)", text)]
         if holds or pfns:
-            return Hints(holds, pfns, flags)
+            return PartialRecords(holds, pfns, flags)
     written = set(re.findall(r"\d+", case.script))
     lone = [number for number in re.findall(r"(?<![\w.])\d+(?![\w.])", case.stdout) if number not in written]
     low = case.hold_ms * 1000
     pairs = re.findall(r"(?<![\w.])(\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
-    return Hints(
+    return PartialRecords(
         [int(number) for number in lone if low <= int(number) < low + max(2000, low // 2)],
         [int(pfn) for pfn, block in pairs if int(pfn) >> 10 == int(block)],
         [],

@@ -1,6 +1,6 @@
-"""A mount of pinnerfs at /sys/kernel/debug, in a mount namespace of its own, and running something in there.
+"""Mount pinnerfs at /sys/kernel/debug in a private mount namespace, and call functions in that namespace.
 
-Nothing outside sees it: the daemon holds the namespace, and what runs inside gets a copy of it with an empty /tmp.
+The mount is visible only in the namespace of the daemon. A call runs in a copy of that namespace with an empty /tmp.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tests.mount import support
 from tests.oracle.cases import DEBUGFS
 from tests.oracle.scenarios import SLOT
 
-__all__ = ["World", "WorldError", "why_no_mount"]
+__all__ = ["Sandbox", "SandboxError", "why_no_mount"]
 
-DEADLINE = 90  # seconds for a case, unless it says otherwise; far more than it takes, however busy the machine is
-USER = 1000  # the ordinary user of the recorded cases is called `user`
+DEADLINE = 90  # default seconds for a case; large, because the machine may be busy
+USER = 1000  # the recorded cases call this user `user`
 
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
@@ -35,39 +35,39 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 1 << 18, 0x1000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class WorldError(Exception):
-    """The mount or the call inside failed, for the reason that this says."""
+class SandboxError(Exception):
+    """The mount failed, or the call in the sandbox did."""
 
 
-def why_no_mount(folder: Path) -> str | None:
-    """Return why this machine cannot replay cases, or None where it can."""
+def why_no_mount(directory: Path) -> str | None:
+    """Return why this machine cannot replay cases, or None if it can."""
     if os.geteuid() != 0:
-        return "only root can make a mount namespace"
-    if (reason := support.why_no_mount(folder)) is not None:
+        return "only root can create a mount namespace"
+    if (reason := support.why_no_mount(directory)) is not None:
         return reason
     done = subprocess.run(["unshare", "-m", "--propagation", "private", "true"], capture_output=True, text=True)
     return f"unshare -m: {done.stderr.strip()}" if done.returncode else None
 
 
-def _must(result: int, what: str) -> None:
+def _check(result: int, what: str) -> None:
     if result:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
 def _mount(source: str, target: str, kind: str, flags: int) -> None:
-    _must(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
 
 
-def _enter(pid: int) -> None:
-    """Go into a copy of that process's mount namespace, with an empty /tmp and a user 1000 called `user`."""
+def _enter_namespace(pid: int) -> None:
+    """Enter a copy of the mount namespace of a process. Mount an empty /tmp and name user 1000 `user`."""
     names = {}
     for name, entry in (("passwd", f"user:x:{USER}:{USER}::/:/bin/sh\n"), ("group", f"user:x:{USER}:\n")):
         lines = Path(f"/etc/{name}").read_text().splitlines(keepends=True)
         names[name] = "".join(line for line in lines if f":{USER}:" not in line) + entry
     namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
-    _must(_libc.setns(namespace, CLONE_NEWNS), "setns")
+    _check(_libc.setns(namespace, CLONE_NEWNS), "setns")
     os.close(namespace)
-    _must(_libc.unshare(CLONE_NEWNS), "unshare")
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     _mount("none", "/tmp", "tmpfs", 0)
     for name, text in names.items():
@@ -78,10 +78,10 @@ def _enter(pid: int) -> None:
 
 
 class _Daemon:
-    """A `pinnerfs mount -f` in a mount namespace of its own, where it covers the machine's own debugfs.
+    """A `pinnerfs mount -f` in a private mount namespace, where it covers the debugfs of the machine.
 
-    It is forked from this process, which has imported all of it: an interpreter of its own takes longer to start than
-    most cases take.
+    It is a fork of this process, which has already imported pinnerfs. A new interpreter would take longer to start than
+    most cases take to run.
     """
 
     def __init__(self, arguments: list[str], log: Path) -> None:
@@ -101,27 +101,32 @@ class _Daemon:
                 os.dup2(descriptor, target)
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            _must(_libc.unshare(CLONE_NEWNS), "unshare")
+            _check(_libc.unshare(CLONE_NEWNS), "unshare")
             _mount("none", "/", "", MS_REC | MS_PRIVATE)
+            # A copy of another test's mount would keep its daemon alive.
+            for line in support.mount_table():
+                fields = line.split(" ")
+                if fields[2:3] == ["fuse.pinnerfs"]:
+                    _libc.umount2(os.fsencode(fields[1]).decode("unicode_escape").encode("latin-1"), MNT_DETACH)
             _libc.umount2(DEBUGFS.encode(), MNT_DETACH)
             if not os.path.isdir(DEBUGFS):
                 _mount("none", "/sys/kernel", "tmpfs", 0)
                 os.mkdir(DEBUGFS)
             sys.argv = ["pinnerfs", *arguments]
             main()
-        except SystemExit as left:
-            os._exit(left.code if isinstance(left.code, int) else 1)
+        except SystemExit as error:
+            os._exit(error.code if isinstance(error.code, int) else 1)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(1)
 
     def ended(self, seconds: float = 0) -> bool:
-        """Return whether it has ended, or does so in time."""
+        """Return whether the daemon ends within this time."""
         return bool(select.select([self._pidfd], [], [], seconds)[0])
 
     def end(self) -> None:
-        """End it; its namespace goes with it."""
+        """End the daemon, which also removes its mount namespace."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.ended():
                 os.kill(self.pid, number)
@@ -131,14 +136,14 @@ class _Daemon:
         os.close(self._pidfd)
 
 
-class World:
-    """A running mount, its clock at the beginning of a slot of its scenario."""
+class Sandbox:
+    """A running mount. Its clock is always at the start of a slot of the scenario."""
 
-    def __init__(self, folder: Path, kernel: str, scenario: str) -> None:
-        number = len(list(folder.iterdir()))
-        file = folder / f"{number}.toml"
+    def __init__(self, directory: Path, kernel: str, scenario: str) -> None:
+        number = len(list(directory.iterdir()))
+        file = directory / f"{number}.toml"
         file.write_text(scenario)
-        self._log = folder / f"{number}.log"
+        self._log = directory / f"{number}.log"
         arguments = [
             "mount",
             str(file),
@@ -156,18 +161,18 @@ class World:
         deadline = time.monotonic() + DEADLINE
         while not (self.path / ".pinnerfs" / "pid").exists():
             if self._daemon.ended() or time.monotonic() > deadline:
-                said = self.log()
+                log = self.log()
                 self.close()
-                raise WorldError(f"the mount never answered: {said}")
+                raise SandboxError(f"the mount did not appear: {log}")
             time.sleep(0.002)
-        self._fresh = self._tree()
+        self._initial_tree = self._tree()
 
     def close(self) -> None:
-        """End the daemon; its namespace goes with it."""
+        """End the daemon, which also removes its mount namespace."""
         self._daemon.end()
 
     def log(self) -> str:
-        """What the daemon has logged."""
+        """Return the log of the daemon."""
         return self._log.read_text()
 
     def _tree(self) -> list[tuple[str, int, int, int, int]]:
@@ -176,15 +181,15 @@ class World:
         return [(name, stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size) for name, stat in stats]
 
     def usable(self) -> bool:
-        """Whether the tree is as it was at the beginning, all modes, owners and sizes."""
+        """Return whether all modes, owners and sizes of the tree are unchanged since the mount."""
         tracking = self.path / "page_pinner" / "failure_tracking"
         try:
-            return self._tree() == self._fresh and (not tracking.exists() or tracking.read_text() == "1\n")
+            return self._tree() == self._initial_tree and (not tracking.exists() or tracking.read_text() == "1\n")
         except OSError:
             return False
 
     def write(self, name: str, value: str) -> None:
-        """Write to a file as one write, without truncating it."""
+        """Write to a file by one write, without truncating it."""
         file = os.open(self.path / name, os.O_WRONLY)
         try:
             os.write(file, value.encode())
@@ -196,24 +201,24 @@ class World:
         self.write("page_pinner/threshold", value)
 
     def pin(self, count: int = 1) -> None:
-        """Let the next pins of the scenario happen, from grab to release."""
+        """Advance the clock over the next `count` pins of the scenario, including their releases."""
         if count:
             self.write(".pinnerfs/advance", f"{count * SLOT}s")
 
     def rewind(self, pins: int) -> None:
-        """Go on to where the scenario's first pin comes next."""
+        """Advance the clock to the next slot of the first of the `pins` pins."""
         slots = int((self.path / ".pinnerfs" / "clock").read_text()) // (SLOT * 1_000_000)
         self.pin(-slots % pins)
 
-    def inside(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, deadline: float = DEADLINE) -> Any:
-        """What `function` returns when it is called in a process of its own, inside, as that user."""
+    def call(self, function: Callable[..., Any], *arguments: Any, uid: int = 0, deadline: float = DEADLINE) -> Any:
+        """Call `function` as user `uid` in a new process in the sandbox, and return its result."""
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
             os.close(reader)
             try:
                 os.setsid()
-                _enter(self._daemon.pid)
+                _enter_namespace(self._daemon.pid)
                 if uid:
                     os.setgroups([])
                     os.setresgid(uid, uid, uid)
@@ -241,8 +246,8 @@ class World:
             os.close(pidfd)
             os.waitpid(child, 0)
         if not answered:
-            raise WorldError(f"no answer within {deadline} s")
-        fine, value = pickle.loads(answered)
-        if not fine:
-            raise WorldError(value)
+            raise SandboxError(f"no answer within {deadline} s")
+        succeeded, value = pickle.loads(answered)
+        if not succeeded:
+            raise SandboxError(value)
         return value

@@ -1,0 +1,199 @@
+"""Setup steps for the cases that describe their setup in words, and reasons why cases cannot be replayed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from tests.oracle.calls import Calls
+from tests.oracle.cases import RECORDED_GENERATION, Case
+from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
+from tests.oracle.phrases import PhraseCalls
+from tests.oracle.sandbox import Sandbox
+from tests.oracle.scenarios import recorded_pins
+from tests.oracle.shells import SHELLS
+from tests.oracle.system import SystemCalls
+
+__all__ = [
+    "calls_class",
+    "has_custom_scenario",
+    "only_for_another_kernel",
+    "prepare",
+    "why_not_replayable",
+    "with_implied_pins",
+]
+
+# Names of cases that need a CMA allocation. Scenarios do not support CMA.
+NEEDS_CMA = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
+
+PP = "page_pinner"
+Step = Callable[[Sandbox], object]
+
+
+def _threshold(value: str, pins: int = 0) -> Step:
+    def step(sandbox: Sandbox) -> None:
+        sandbox.threshold(value)
+        sandbox.pin(pins)
+
+    return step
+
+
+def _mode(mode: int, threshold: str = "777", **owner: int) -> Step:
+    """Set the mode of the root directory, the threshold, and optionally the owner of the file `threshold`."""
+
+    def step(sandbox: Sandbox) -> None:
+        sandbox.path.chmod(mode)
+        sandbox.threshold(threshold)
+        if owner:
+            os.chown(sandbox.path / PP / "threshold", owner["uid"], owner["uid"])
+            (sandbox.path / PP / "threshold").chmod(0o600)
+
+    return step
+
+
+def _open_to_all(sandbox: Sandbox) -> None:
+    sandbox.path.chmod(0o755)
+    (sandbox.path / PP / "threshold").chmod(0o666)
+
+
+def _tracking_off(sandbox: Sandbox) -> None:
+    sandbox.threshold("1000")
+    sandbox.pin(1)
+    sandbox.write("page_pinner/failure_tracking", "0")
+
+
+def _tracking_on(sandbox: Sandbox) -> None:
+    sandbox.write("page_pinner/failure_tracking", "1")
+
+
+def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
+    """Give the file `threshold` the size, mode and owner that earlier cases left."""
+
+    def step(sandbox: Sandbox) -> None:
+        sandbox.threshold("777777")
+        file = sandbox.path / PP / "threshold"
+        os.truncate(file, size)
+        file.chmod(mode)
+        os.chown(file, uid, -1)
+
+    return step
+
+
+def _nothing(sandbox: Sandbox) -> None:
+    pass
+
+
+# Regular expression for the name of a case -> the step to take after `setup`.
+STEPS: dict[str, Step] = {
+    r"fs\.(ls-la-debug|mounts|filesystems|file)|(mksh|dash)\.th\.16": _nothing,
+    r"fs\.times": _size(10),
+    r"th\.(partial|seek|openflags|dup|badptr)": _nothing,
+    r"lt\.tool\.(15|47|57|71)": _nothing,
+    r"lt\.(empty-sys|th-max)": _threshold("1000"),
+    r"lt\.(exact|readv)": _nothing,
+    r"lt\.(order|add-while-reading|clear-while-reading)": _threshold("1000", 3),
+    r"lt\.clear-on-failed-write": _threshold("1000", 1),
+    r"lt\.small-read-does-not-advance": _threshold("1000", 2),
+    r"lt\.th0": _threshold("0", 3),
+    r"lt\.eof-advances": _threshold("1000"),
+    r"lt\.two-fds": _threshold("1000", 3),
+    r"lt\.full-pread": _threshold("1000", 4096),
+    r"lt\.deep\..*": _threshold("1000", 1),
+    r"lt\.deep-stack": _threshold("1000", 1),
+    r"lt\.full\..*": _nothing,
+    r"ro\.longterm_pinner\.sys": _threshold("1000", 1),
+    r"ro\.alloc_contig_failed\.sys|ro\..*\.(bash|ash)": _nothing,
+    r"perm\.uid1000\.0700": _mode(0o700),
+    r"perm\.uid1000\.0755(\.ash)?": _mode(0o755),
+    r"perm\.uid1000\.0711": _mode(0o711, "4242"),
+    r"perm\.uid1000\.owner": _mode(0o755, uid=1000),
+    r"perm\.uid1000\.0666": _open_to_all,
+    r"perm\.root-nocap": _mode(0o711, "4242"),
+    r"perm\.fd-passing": _nothing,
+    r"ft\.write\..*": _nothing,
+    r"ft\.off(-sys|\.ash|\.longterm)?": _tracking_off,
+    r"acf\.(empty|tools)\..*": _nothing,
+    r"rawfs\.root": _threshold("1000"),
+    r"rawfs\.uid1000\.700": _nothing,
+    r"rawfs\.uid1000\.755": _mode(0o755),
+    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking)": _threshold("1000", 2),
+    r"misc\.preadv2": _nothing,
+    r"tb\.th\.(17|18|19|20)": _size(10),
+    r"tb\.th\.(21)": _size(10),
+    r"tb\.th\.22": _size(10, 0o666),
+}
+
+
+# Pins that a case describes in words: regular expression for its name -> number of pins, hold in ms.
+PINS: dict[str, tuple[int, int]] = {r"lt\.full\..*": (4096, 12), r"ft\.off\.longterm": (1, 6)}
+# Cases whose answer shows all pins -> the threshold at that time.
+ALL_PINS_SHOWN = {"perm.uid1000.0666": "5"}
+
+
+def with_implied_pins(case: Case) -> Case:
+    """Return the case with the pins that it describes only in words."""
+    if case.name in ALL_PINS_SHOWN:
+        return replace(case, long_pins=len(recorded_pins(case)), threshold=ALL_PINS_SHOWN[case.name])
+    for pattern, (count, hold_ms) in PINS.items():
+        if re.fullmatch(pattern, case.name):
+            return replace(case, long_pins=count, hold_ms=hold_ms, threshold=case.threshold or "1000")
+    return case
+
+
+def _step(case: Case) -> Step | None:
+    name = case.name
+    return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
+
+
+def why_not_replayable(case: Case) -> str | None:
+    """Return why a case cannot be replayed, or None if it can."""
+    if case.problem is not None:
+        return case.problem
+    if re.fullmatch(NEEDS_CMA, case.name):
+        return "waiting for CMA"
+    if case.shell is not None and case.shell not in SHELLS:
+        return f"unsupported shell {case.shell!r}"
+    if case.auto:
+        return None
+    return None if _step(case) is not None or has_custom_scenario(case) else "no setup step in tests/oracle/setups.py"
+
+
+def only_for_another_kernel(case: Case, kernel: str) -> bool:
+    """Return whether a case applies only to another kernel, because this one differs in tracking FOLL_PIN.
+
+    The kernel of the recordings tracks FOLL_PIN only if booted with `pp_hook_pin`. Other kernels always track it.
+    """
+    if case.family == "lt" and "pp_hook_pin" in case.boot:
+        return kernel == RECORDED_GENERATION
+    return case.name == "lt.foll-pin" and kernel != RECORDED_GENERATION
+
+
+def has_custom_scenario(case: Case) -> bool:
+    """Return whether the case has a scenario of its own in custom_scenarios."""
+    return case.name in CUSTOM_SCENARIOS
+
+
+def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
+    """Run the setup step of a case, and return the files that earlier cases left in /tmp, by path."""
+    if case.auto:
+        return {}
+    step = _step(case)
+    if step is not None:
+        step(sandbox)
+    if case.name == "lt.tool.71":
+        # Rebuild the output of `cat` in the previous case, which this case compares with.
+        lines = [line[2:] for line in case.stdout.splitlines() if line.startswith("> ")]
+        own = (sandbox.path / PP / "longterm_pinner").read_bytes().decode().splitlines()
+        for number, at in enumerate((0, 12, 24)):
+            own[at : at + 2] = lines[2 * number : 2 * number + 2]
+        return {"/tmp/ltcat": "\n".join(own) + "\n"}
+    return {}
+
+
+def calls_class(case: Case) -> type[Calls]:
+    """Return the class that makes the calls of a case."""
+    if case.auto:
+        return Calls
+    return SystemCalls if re.match(r"misc\.|rawfs\.root", case.name) else PhraseCalls
