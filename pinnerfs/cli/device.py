@@ -53,7 +53,6 @@ class DeviceOptions:
     threshold: int | None
     kernel: str
     limits: Limits
-    sendfile: bool
     log_file: str | None
     verbose: bool
     trace: tuple[str, ...]
@@ -102,7 +101,6 @@ class DeviceOptions:
             mountpoint,
             allow_other=allow_other,
             cover=cover,
-            sendfile=self.sendfile,
             log_file=self.log_file,
         )
         with memory_for(simulation.scenario):
@@ -130,11 +128,6 @@ _OPTIONS = (
     threshold,
     kernel,
     limit,
-    click.option(
-        "--sendfile",
-        is_flag=True,
-        help="Show file sizes of 1, for readers that start with sendfile (the cat of a static busybox).",
-    ),
     click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
     click.option("--verbose", is_flag=True, help="Also log what users do to the device."),
     click.option(

@@ -16,7 +16,7 @@ __all__ = ["helper"]
 
 # The options of `pinnerfs mount`, without the dashes.
 VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace")
-FLAGS = ("sendfile", "allow_other", "verbose")
+FLAGS = ("allow_other", "verbose")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
 # Ignored: they are for mount(8) itself, or have no effect on a file system without devices and programs.

@@ -44,7 +44,6 @@ class Daemon:
         *,
         allow_other: bool = False,
         cover: bool = False,
-        sendfile: bool = False,
         log_file: str | None = None,
     ) -> None:
         check_binding()
@@ -53,7 +52,6 @@ class Daemon:
         self._mountpoint = mountpoint
         self._allow_other = allow_other
         self._cover = cover
-        self._sendfile = sendfile
         open_log(log_file)
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -89,7 +87,7 @@ class Daemon:
         try:
             log.info("mounting on %s (pid %d)", shown, os.getpid())
             with terminator.on_signal():
-                serve(tree, self._mountpoint, on_mount, allow_other, self._cover, self._sendfile)
+                serve(tree, self._mountpoint, on_mount, allow_other, self._cover)
             log.info("unmounted from %s", shown)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None

@@ -1,7 +1,9 @@
-"""The binding to libfuse 2 through fusepy. No other module imports `fuse`, and importing this one loads libfuse.
+"""The binding to libfuse 2, through its low-level interface.
 
-A C program serves a record read in about 10 µs, most of it spent in the kernel. So frequent requests skip fusepy and
-go from libfuse straight to the open file.
+The low-level interface is what makes sizes of 0 work. A debugfs shows them, and refuses sendfile with EINVAL, so that
+the reader falls back to read. FUSE answers sendfile from the page cache up to its own size of the inode, and with 0
+the reader sees an empty file. So the kernel learns a large size from each lookup, where no program sees it, and stat
+gets the true size from an answer that the kernel must not keep: see `_getattr`.
 """
 
 from __future__ import annotations
@@ -10,46 +12,39 @@ import ctypes
 import errno
 import logging
 import os
+import stat
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-import fuse
-
 from pinnerfs.debugfs.tree import Node
-from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.fuse import libfuse
 from pinnerfs.fuse.protocols import OpenHandle, Operations
 
-__all__ = ["Binding", "check_version"]
+__all__ = ["Binding"]
 
 # Names need not be UTF-8: this encoding maps each byte to one character and back.
 ENCODING = "latin-1"
 
-# fusepy's prototypes create an object for each pointer. Here a pointer is a number, and `_AtAddress` keeps the objects:
-# a single-threaded loop reuses the same few addresses of its stack and heap.
-_address, _size, _offset = ctypes.c_void_p, ctypes.c_size_t, fuse.c_off_t
-_PROTOTYPES = {
-    "open": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, _address),
-    "read": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _size, _offset, _address),
-    "write": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _size, _offset, _address),
-    "release": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address),
-    "ftruncate": ctypes.CFUNCTYPE(ctypes.c_int, _address, _offset, _address),
-    "fgetattr": ctypes.CFUNCTYPE(ctypes.c_int, _address, _address, _address),
-}
+# `struct fuse_attr`, `struct fuse_attr_out` and `struct fuse_entry_out` of <linux/fuse.h>. libfuse would translate them
+# from a `struct stat`, whose size depends on the machine: fusepy's lacks the end of it.
+_ATTR = "QQQqqqIIIIIIIIII"
+_pack_attr = struct.Struct("=QII" + _ATTR).pack
+_pack_entry = struct.Struct("=QQQQII" + _ATTR).pack
 
+ROOT = 1  # FUSE's number of the root inode
 
-class _Table(fuse.fuse_operations):  # type: ignore[misc]
-    """libfuse's `struct fuse_operations`, with the members after those that fusepy declares."""
+# The size of a file that the kernel keeps. A sendfile becomes a request if it starts below. It starts where the reads
+# before it ended, and 4096 records have less than 16 MiB. FIONREAD shows this size, so it is not much larger.
+KEPT_SIZE = 1 << 25
 
-    _fields_ = [  # noqa: RUF012
-        ("poll", _address),
-        ("write_buf", _address),
-        ("read_buf", _address),
-        ("flock", _address),
-        ("fallocate", ctypes.CFUNCTYPE(ctypes.c_int, _address, ctypes.c_int, _offset, _offset, _address)),
-    ]
+# What a setattr changes.
+SET_MODE, SET_UID, SET_GID, SET_SIZE, SET_ATIME, SET_MTIME = (1 << bit for bit in range(6))
 
+# Every change of an attribute is a request to this process, so what the kernel has cached stays true.
+CACHE_TIMEOUT = 3600  # seconds
 
 # Operations that debugfs lacks as well, and that are logged: the kernel translates ENOSYS into the answer of a file
 # system without them. Not logged: those that the kernel sends unasked (flush, access, getxattr), poll, and locks.
@@ -63,20 +58,6 @@ BUFFER = 1 << 20
 SECOND = 10**9  # ns
 
 log = logging.getLogger(__name__)
-
-
-def check_version() -> None:
-    """Check that the library that fusepy loaded is libfuse 2. PinnerfsError names the package to install."""
-    version = fuse._libfuse.fuse_version()
-    # 29 is 2.9, and 310 is 3.10.
-    major, minor = divmod(version, 10 if version < 100 else 100)
-    if major != 2:
-        raise PinnerfsError(
-            f"found libfuse {major}.{minor}, wanted version 2 "
-            "(Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases)",
-            NO_FUSE,
-        )
-
 
 _Found = TypeVar("_Found")
 
@@ -98,157 +79,266 @@ def _bytes_at(address: int) -> memoryview:
     return memoryview((ctypes.c_ubyte * BUFFER).from_address(address)).cast("B")
 
 
-def _status_at(address: int) -> tuple[Any, Any, Any, Any]:
-    """Return a `struct stat` and its three times."""
-    status = fuse.c_stat.from_address(address)
-    return status, status.st_atimespec, status.st_mtimespec, status.st_ctimespec
-
-
-class Binding(fuse.FUSE):  # type: ignore[misc]
+class Binding:
     """A mount that answers with `operations`: creating it returns after the unmount.
 
     RuntimeError if libfuse cannot mount.
     """
 
-    use_ns = True
-    raw_fi = False
-    encoding = ENCODING
-
     def __init__(self, operations: Operations, mountpoint: str, **options: bool | int | str) -> None:
-        # Does not call fusepy's __init__, whose table of prototypes cannot be changed.
         self.operations = operations
+        self._paths = {ROOT: "/"}  # by inode number, of those that the kernel has looked up
         self._handles: dict[int, OpenHandle] = {}
         self._last_number = 0
         self._warned: set[str] = set()
-        self._informations: _AtAddress[Any] = _AtAddress(fuse.fuse_file_info.from_address)
+        self._informations: _AtAddress[Any] = _AtAddress(libfuse.FileInformation.from_address)
         self._buffers = _AtAddress(_bytes_at)
-        self._statuses = _AtAddress(_status_at)
-        argv = [b"pinnerfs", b"-f", b"-s", b"-o", ",".join(self._normalize_fuse_options(**options)).encode(ENCODING)]
-        argv.append(os.fsencode(mountpoint))
+        given = ",".join(libfuse.options_text(**options)).encode(ENCODING)
+        argv = (b"pinnerfs", b"-o", given)
+        arguments = libfuse.Arguments(len(argv), (ctypes.c_char_p * (len(argv) + 1))(*argv), 0)
+        place = os.fsencode(os.path.realpath(mountpoint))
+        self._channel = libfuse.mount(place, ctypes.byref(arguments))
+        if not self._channel:
+            raise RuntimeError("fuse_mount() failed")
         table = self._table()
-        status = fuse._libfuse.fuse_main_real(
-            len(argv), (ctypes.c_char_p * len(argv))(*argv), ctypes.byref(table), ctypes.sizeof(table), None
-        )
+        try:
+            session = libfuse.new_session(ctypes.byref(arguments), ctypes.byref(table), ctypes.sizeof(table), None)
+            if not session:
+                raise RuntimeError("fuse_lowlevel_new() failed")
+            if libfuse.set_signal_handlers(session):
+                raise RuntimeError("fuse_set_signal_handlers() failed")
+            libfuse.add_channel(session, self._channel)
+            status = libfuse.serve_session(session)
+            libfuse.remove_signal_handlers(session)
+            libfuse.remove_channel(self._channel)
+        finally:
+            libfuse.unmount(place, self._channel)
+            libfuse.free_arguments(ctypes.byref(arguments))
+        libfuse.destroy_session(session)
         if status:
-            raise RuntimeError(status)
+            raise RuntimeError(f"fuse_session_loop() returned {status}")
 
-    def _table(self) -> _Table:
-        table = _Table()
-        # Handles are found by number: libfuse need not compute the path for requests on an open file.
-        table.flag_nullpath_ok = table.flag_nopath = 1
-        # Keep references to the callbacks: a Structure subclass does not.
-        self._callbacks = []
-        for name, prototype, *_ in (*fuse.fuse_operations._fields_, *_Table._fields_):
-            if name in _PROTOTYPES:
-                callback = _PROTOTYPES[name](getattr(self, name))
-            elif name == "fsync" or (hasattr(prototype, "argtypes") and hasattr(self.operations, name)):
-                callback = prototype(partial(self._run, getattr(self, name)))
+    def _table(self) -> libfuse.Table:
+        callbacks: dict[str, Any] = {}
+        for name, prototype in libfuse.PROTOTYPES.items():
+            if name in ("open", "read", "write", "release"):
+                callbacks[name] = prototype(getattr(self, f"_{name}"))
+            elif name == "init":
+                callbacks[name] = prototype(self._init)
+            elif name in ("lookup", "setattr", "fsync") or hasattr(self.operations, name):
+                callbacks[name] = prototype(partial(self._run, getattr(self, f"_{name}")))
             elif name in UNSUPPORTED:
-                callback = prototype(partial(self._unsupported, name))
-            else:
-                continue
-            self._callbacks.append(callback)
-            setattr(table, name, ctypes.cast(callback, prototype))
-        return table
+                callbacks[name] = prototype(partial(self._unsupported, name))
+        return libfuse.Table(**callbacks)
 
-    def _unsupported(self, name: str, *arguments: Any) -> int:
+    def _unsupported(self, name: str, request: int, *arguments: Any) -> None:
         """Answer ENOSYS, as libfuse does for a missing operation, and log that once."""
-        shown = name
-        if name == "ioctl":
-            shown = f"ioctl {arguments[1]:#x}"
-            if arguments[1] == TCGETS:
-                return -errno.ENOSYS
-        if name not in self._warned:
+        shown = f"ioctl {arguments[1]:#x}" if name == "ioctl" else name
+        if name not in self._warned and not (name == "ioctl" and arguments[1] == TCGETS):
             self._warned.add(name)
             log.warning("unsupported operation %s: returning ENOSYS", shown)
-        return -errno.ENOSYS
+        libfuse.reply_err(request, errno.ENOSYS)
 
-    @classmethod
-    def _run(cls, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a method of fusepy, and return 0 or a negative errno."""
+    def _run(self, operation: Callable[..., None], request: int, *arguments: Any) -> None:
+        """Run an operation that answers the request itself; answer for it if it raises."""
         try:
-            return operation(*arguments) or 0
+            operation(request, *arguments)
         except BaseException as error:
-            return cls._failed(operation.__name__, error)
+            self._failed(request, operation.__name__, error)
 
     @staticmethod
-    def _failed(operation: str, error: BaseException) -> int:
-        """Return the answer to libfuse: the negative errno, or -EIO for any other exception, which is a bug to log."""
+    def _failed(request: int, operation: str, error: BaseException) -> None:
+        """Answer with the errno, or EIO for any other exception, which is a bug to log."""
         if isinstance(error, OSError) and error.errno:
-            return -error.errno
+            libfuse.reply_err(request, error.errno)
+            return
+        libfuse.reply_err(request, errno.EIO)
         with suppress(MemoryError):
-            log.error("FUSE operation %s failed: returning EIO", operation, exc_info=error)
-        return -errno.EIO
+            log.error("FUSE operation %s failed: returning EIO", operation.removeprefix("_"), exc_info=error)
 
-    def open(self, path: bytes, information: int) -> int:
+    @staticmethod
+    def _reply(request: int, data: bytes) -> None:
+        libfuse.reply_buf(request, data, len(data))
+
+    def _path(self, parent: int, name: bytes) -> str:
+        return f"{self._paths[parent].rstrip('/')}/{name.decode(ENCODING)}"
+
+    # Open files: the frequent requests.
+
+    def _open(self, request: int, ino: int, information: int) -> None:
         try:
             opened = self._informations[information]
-            handle = self.operations.open(path.decode(ENCODING), opened.flags)
-            self._last_number = opened.fh = self._last_number + 1
-            self._handles[self._last_number] = handle
-            # Without direct_io the kernel sends no read for a file of size 0. With nonseekable lseek is ESPIPE.
+            handle = self.operations.open(self._paths[ino], opened.flags)
+            number = self._last_number = opened.fh = self._last_number + 1
+            self._handles[number] = handle
+            # Without direct_io the kernel would cache what it reads. With nonseekable lseek is ESPIPE.
             opened.direct_io = 1
             opened.nonseekable = 1
-            return 0
+            if libfuse.reply_open(request, information):
+                # The caller was interrupted, and no release will come.
+                self._handles.pop(number).release()
         except BaseException as error:
-            return self._failed("open", error)
+            self._failed(request, "open", error)
 
-    def read(self, path: None, buffer: int, size: int, offset: int, information: int) -> int:
+    def _read(self, request: int, ino: int, size: int, offset: int, information: int) -> None:
         try:
             opened = self._informations[information]
             handle = self._handles[opened.fh]
             # A read for the page cache (sendfile, splice) has no lock owner.
             data = handle.read(size) if opened.lock_owner else handle.sendfile(size)
-            length = len(data)
-            assert length <= size
-            self._buffers[buffer][:length] = data
-            return length
+            assert len(data) <= size
+            libfuse.reply_buf(request, data, len(data))
         except BaseException as error:
-            return self._failed("read", error)
+            self._failed(request, "read", error)
 
-    def write(self, path: None, buffer: int, size: int, offset: int, information: int) -> int:
+    def _write(self, request: int, ino: int, buffer: int, size: int, offset: int, information: int) -> None:
         try:
             self._handles[self._informations[information].fh].write(bytes(self._buffers[buffer][:size]), offset)
-            return size
+            libfuse.reply_write(request, size)
         except BaseException as error:
-            return self._failed("write", error)
+            self._failed(request, "write", error)
 
-    def release(self, path: None, information: int) -> int:
+    def _release(self, request: int, ino: int, information: int) -> None:
         try:
             self._handles.pop(self._informations[information].fh).release()
-            return 0
+            libfuse.reply_err(request, 0)
         except BaseException as error:
-            return self._failed("release", error)
+            self._failed(request, "release", error)
 
-    def ftruncate(self, path: None, size: int, information: int) -> int:
+    def _fsync(self, request: int, ino: int, datasync: int, information: int) -> None:
+        self._handles[self._informations[information].fh].fsync()
+        libfuse.reply_err(request, 0)
+
+    # Attributes and directories.
+
+    def _init(self, user_data: None, connection: int) -> None:
         try:
-            self._handles[self._informations[information].fh].truncate(size)
-            return 0
-        except BaseException as error:
-            return self._failed("ftruncate", error)
+            self.operations("init", "/")
+        except BaseException:
+            log.exception("FUSE operation init failed")
 
-    def fgetattr(self, path: None, status: int, information: int) -> int:
-        try:
-            self._fill(status, self._handles[self._informations[information].fh].node)
-            return 0
-        except BaseException as error:
-            return self._failed("fgetattr", error)
+    def _lookup(self, request: int, parent: int, name: bytes) -> None:
+        path = self._path(parent, name)
+        node = self.operations.getattr(path)
+        self._paths[node.ino] = path
+        timeout, attributes = _kept(node)
+        self._reply(request, _pack_entry(node.ino, 0, CACHE_TIMEOUT, timeout, 0, 0, *attributes))
 
-    def getattr(self, path: bytes, status: Any) -> None:
-        self._fill(ctypes.addressof(status.contents), self.operations.getattr(path.decode(ENCODING)))
+    def _getattr(self, request: int, ino: int, information: int) -> None:
+        """Answer stat with the true size, and let the kernel keep KEPT_SIZE.
 
-    def fsync(self, path: None, datasync: int, information: Any) -> None:
-        self._handles[information.contents.fh].fsync()
+        An answer to getattr that is older than an invalidation of the inode goes to the caller of stat, but not into
+        the inode: fuse_change_attributes() of Linux 5.8 and later (commit 5ddd9ced9aef). So each answer is made to be
+        older. Earlier kernels keep the size of 0.
+        """
+        node = self.operations.getattr(self._paths[ino])
+        timeout = CACHE_TIMEOUT
+        if stat.S_ISREG(node.mode):
+            libfuse.invalidate_inode(self._channel, ino, -1, 0)
+            timeout = 0
+        self._reply(request, _pack_attr(timeout, 0, 0, *_attributes(node, node.size)))
 
-    def _fill(self, address: int, node: Node) -> None:
-        """Fill in a `struct stat`, which libfuse has zeroed."""
-        status, atime, mtime, ctime = self._statuses[address]
-        status.st_ino = node.ino
-        status.st_mode = node.mode
-        status.st_nlink = node.nlink
-        status.st_uid = node.uid
-        status.st_gid = node.gid
-        status.st_size = self.operations.size(node)
-        atime.tv_sec, atime.tv_nsec = divmod(node.atime, SECOND)
-        mtime.tv_sec, mtime.tv_nsec = divmod(node.mtime, SECOND)
-        ctime.tv_sec, ctime.tv_nsec = divmod(node.ctime, SECOND)
+    def _setattr(self, request: int, ino: int, wanted: int, which: int, information: int) -> None:
+        path = self._paths[ino]
+        status = libfuse.Stat.from_address(wanted)
+        if which & SET_MODE:
+            self.operations("chmod", path, status.st_mode)
+        if which & (SET_UID | SET_GID):
+            owner = status.st_uid if which & SET_UID else -1
+            self.operations("chown", path, owner, status.st_gid if which & SET_GID else -1)
+        if which & SET_SIZE and information:
+            self._handles[self._informations[information].fh].truncate(status.st_size)
+        elif which & SET_SIZE:
+            self.operations("truncate", path, status.st_size)
+        if which & (SET_ATIME | SET_MTIME):
+            node = self.operations.getattr(path)
+            atime = _nanoseconds(status.st_atimespec) if which & SET_ATIME else node.atime
+            mtime = _nanoseconds(status.st_mtimespec) if which & SET_MTIME else node.mtime
+            self.operations("utimens", path, (atime, mtime))
+        timeout, attributes = _kept(self.operations.getattr(path))
+        self._reply(request, _pack_attr(timeout, 0, 0, *attributes))
+
+    def _opendir(self, request: int, ino: int, information: int) -> None:
+        self._informations[information].fh = self.operations("opendir", self._paths[ino])
+        libfuse.reply_open(request, information)
+
+    def _readdir(self, request: int, ino: int, size: int, offset: int, information: int) -> None:
+        buffer = ctypes.create_string_buffer(size)
+        used = 0
+        entries: Any = self.operations("readdir", None, self._informations[information].fh)
+        for position, entry in enumerate(entries[offset:], offset + 1):
+            name, known = (entry, {}) if isinstance(entry, str) else entry[:2]
+            status = libfuse.Stat(**known) if known else libfuse.Stat(st_ino=ino, st_mode=stat.S_IFDIR)
+            place = ctypes.addressof(buffer) + used
+            needed = libfuse.add_direntry(
+                request, place, size - used, name.encode(ENCODING), ctypes.byref(status), position
+            )
+            if needed > size - used:
+                break
+            used += needed
+        self._reply(request, buffer.raw[:used])
+
+    def _fsyncdir(self, request: int, ino: int, datasync: int, information: int) -> None:
+        self.operations("fsyncdir", None, datasync, self._informations[information].fh)
+        libfuse.reply_err(request, 0)
+
+    def _statfs(self, request: int, ino: int) -> None:
+        shown: Any = self.operations("statfs", self._paths[ino])
+        libfuse.reply_statfs(request, ctypes.byref(libfuse.StatVfs(**shown)))
+
+    def _listxattr(self, request: int, ino: int, size: int) -> None:
+        assert not self.operations("listxattr", self._paths[ino])
+        if size:
+            self._reply(request, b"")
+        else:
+            libfuse.reply_xattr(request, 0)
+
+    # Operations on names, which debugfs refuses.
+
+    def _mknod(self, request: int, parent: int, name: bytes, mode: int, device: int) -> None:
+        self._refused("mknod", self._path(parent, name), mode, device)
+
+    def _create(self, request: int, parent: int, name: bytes, mode: int, information: int) -> None:
+        self._refused("create", self._path(parent, name), mode)
+
+    def _mkdir(self, request: int, parent: int, name: bytes, mode: int) -> None:
+        self._refused("mkdir", self._path(parent, name), mode)
+
+    def _unlink(self, request: int, parent: int, name: bytes) -> None:
+        self._refused("unlink", self._path(parent, name))
+
+    def _rmdir(self, request: int, parent: int, name: bytes) -> None:
+        self._refused("rmdir", self._path(parent, name))
+
+    def _symlink(self, request: int, target: bytes, parent: int, name: bytes) -> None:
+        self._refused("symlink", self._path(parent, name), target.decode(ENCODING))
+
+    def _rename(self, request: int, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
+        self._refused("rename", self._path(parent, name), self._path(new_parent, new_name))
+
+    def _link(self, request: int, ino: int, parent: int, name: bytes) -> None:
+        self._refused("link", self._path(parent, name), self._paths[ino])
+
+    def _refused(self, operation: str, *arguments: object) -> None:
+        self.operations(operation, *arguments)
+        raise AssertionError(f"{operation} succeeded")
+
+
+def _nanoseconds(time: Any) -> int:
+    return int(time.tv_sec) * SECOND + int(time.tv_nsec)
+
+
+def _attributes(node: Node, size: int) -> tuple[int, ...]:
+    """Return the members of a `struct fuse_attr`."""
+    (atime, atime_ns), (mtime, mtime_ns), (ctime, ctime_ns) = (
+        divmod(time, SECOND) for time in (node.atime, node.mtime, node.ctime)
+    )
+    times = atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns
+    return node.ino, size, 0, *times, node.mode, node.nlink, node.uid, node.gid, 0, 0, 0
+
+
+def _kept(node: Node) -> tuple[int, tuple[int, ...]]:
+    """Return for how long stat may show what the kernel keeps, and the attributes that it keeps."""
+    if stat.S_ISREG(node.mode):
+        return 0, _attributes(node, KEPT_SIZE)
+    return CACHE_TIMEOUT, _attributes(node, node.size)

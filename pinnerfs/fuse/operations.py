@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections.abc import Callable
 
 from pinnerfs.debugfs.tree import Node, Tree
@@ -23,9 +22,6 @@ SUBTYPE = "pinnerfs"
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
 
-# Every change of an attribute is a request to this process, so what the kernel has cached stays true.
-CACHE_TIMEOUT = 3600  # seconds
-
 MAX_BACKGROUND = 0xFFFF  # the maximum of FUSE; the kernel lowers it for an ordinary user
 
 log = logging.getLogger(__name__)
@@ -34,7 +30,7 @@ log = logging.getLogger(__name__)
 def check_binding() -> None:
     """Check that fusepy has loaded libfuse 2. PinnerfsError names the package to install."""
     try:
-        from pinnerfs.fuse.binding import check_version
+        from pinnerfs.fuse.libfuse import check_version
     except (OSError, AttributeError) as error:  # no library, or a library that is not libfuse
         raise PinnerfsError(
             f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases; "
@@ -47,31 +43,22 @@ def check_binding() -> None:
 class _Handle:
     """An open file, with what FUSE needs beyond the file itself."""
 
-    _touched = False  # a read or write has arrived
     _write_end = -1
     _write_length = 0
 
     def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
         self._path = path
-        self._flags = flags
         self._file = operations.tree.open(path, flags)
 
-    @property
-    def node(self) -> Node:
-        return self._operations.tree.node(self._path)
-
     def read(self, size: int) -> bytes:
-        self._touched = True
         return self._file.read(size)
 
     def sendfile(self, size: int) -> bytes:
-        self._touched = True
         # debugfs files have no splice_read. The reader falls back to read.
         raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
     def write(self, data: bytes, offset: int) -> None:
-        self._touched = True
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end.
         if not (offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
@@ -84,22 +71,19 @@ class _Handle:
         self._operations.tree.fsync(self._path)
 
     def release(self) -> None:
-        if not self._touched and self._flags & os.O_ACCMODE == os.O_RDONLY:
-            self._operations.closed_unread(self._path)
+        """Debugfs files have nothing to release."""
 
 
 class TreeOperations:
-    """The operations on a tree: fusepy calls them by name. An OSError answers with its errno."""
+    """The operations on a tree: the binding calls them by name. An OSError answers with its errno."""
 
-    def __init__(self, tree: Tree, ready: Callable[[], None], sendfile: bool) -> None:
+    def __init__(self, tree: Tree, ready: Callable[[], None]) -> None:
         self.tree = tree
         self._ready = ready
-        self._sendfile = sendfile
         self._opened_directories: dict[int, str] = {}  # paths by inode number
-        self._warned = False
 
     def __call__(self, operation: str, *arguments: object) -> object:
-        """Run an operation by its name, as fusepy does."""
+        """Run an operation by its name."""
         answer: object = getattr(self, operation)(*arguments)
         return answer
 
@@ -110,10 +94,6 @@ class TreeOperations:
 
     def getattr(self, path: str) -> Node:
         return self.tree.node(path)
-
-    def size(self, node: Node) -> int:
-        """Return the size that stat shows: of files 1 with --sendfile, else the kernel answers sendfile by itself."""
-        return 1 if self._sendfile and not node.size and node.open is not None else node.size
 
     def opendir(self, path: str) -> int:
         number = self.tree.node(path).ino
@@ -137,16 +117,6 @@ class TreeOperations:
 
     def open(self, path: str, flags: int) -> _Handle:
         return _Handle(self, path, flags)
-
-    def closed_unread(self, path: str) -> None:
-        """Warn once that a reader may have read nothing."""
-        if not self._sendfile and not self._warned:
-            self._warned = True
-            log.warning(
-                "%s was opened for reading and closed unread: a reader that begins with sendfile (a static "
-                "busybox's cat into a pipe) reads nothing here; for such readers mount with --sendfile",
-                path,
-            )
 
     # Changes of attributes.
 
@@ -189,9 +159,7 @@ class TreeOperations:
         self.tree.rearrange(path)
 
 
-def serve(
-    tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool, sendfile: bool
-) -> None:
+def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool) -> None:
     """Mount the tree and answer requests until it is unmounted.
 
     With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
@@ -203,19 +171,13 @@ def serve(
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            traced(TreeOperations(tree, ready, sendfile)),
+            traced(TreeOperations(tree, ready)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,
             # The kernel enforces the modes, as it does on a debugfs.
             default_permissions=True,
             allow_other=allow_other,
-            use_ino=True,
-            readdir_ino=True,
-            # Else libfuse renames an open file that is unlinked, and asks about that.
-            hard_remove=True,
-            attr_timeout=CACHE_TIMEOUT,
-            entry_timeout=CACHE_TIMEOUT,
             # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
             # open and close at once would then leave ever more closed files open here.
             max_background=MAX_BACKGROUND,

@@ -12,10 +12,6 @@ __all__ = ["OpenHandle", "Operations"]
 class OpenHandle(Protocol):
     """An open file. Every method raises OSError with the errno that libfuse answers."""
 
-    @property
-    def node(self) -> Node:
-        """The node of the file, for fstat."""
-
     def read(self, size: int) -> bytes:
         """Answer read(2): at most `size` bytes; b"" at the end."""
 
@@ -38,8 +34,8 @@ class OpenHandle(Protocol):
 class Operations(Protocol):
     """The operations of a file system.
 
-    The binding calls the named methods directly. fusepy makes all other calls by name, and answers ENOSYS for a name
-    that is missing. A path is absolute, and each of its characters stands for one byte.
+    The binding calls the named methods directly, and the others by name. It answers ENOSYS for a name that is missing.
+    A path is absolute, and each of its characters stands for one byte.
     """
 
     def __call__(self, operation: str, *arguments: object) -> object:
@@ -47,9 +43,6 @@ class Operations(Protocol):
 
     def getattr(self, path: str) -> Node:
         """Return the node at a path."""
-
-    def size(self, node: Node) -> int:
-        """Return the size that stat shows."""
 
     def open(self, path: str, flags: int) -> OpenHandle:
         """Open a file."""

@@ -62,10 +62,6 @@ class _TracedHandle:
     def __repr__(self) -> str:
         return self._name
 
-    @property
-    def node(self) -> Node:
-        return _logged(f"{self._name}.getattr", lambda: self._handle.node)
-
     def read(self, size: int) -> bytes:
         return _logged(f"{self._name}.read", self._handle.read, size)
 
@@ -100,9 +96,6 @@ class _TracedOperations:
 
     def getattr(self, path: str) -> Node:
         return _logged("getattr", self._operations.getattr, path)
-
-    def size(self, node: Node) -> int:
-        return self._operations.size(node)
 
     def open(self, path: str, flags: int) -> OpenHandle:
         def numbered(path: str, flags: int) -> _TracedHandle:

@@ -7,15 +7,18 @@ buffer fails at once. A tool that fills a buffer by several reads fails when the
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.mount.support import LONG_FRAMES, Mount, Mounts, newest_first, scenario, shell
+from tests.mount.support import DEADLINE, LONG_FRAMES, Mount, Mounts, newest_first, scenario, shell
 
 FILES = {"empty": 0, "short": 3, "full": 4096}
 
@@ -160,7 +163,22 @@ def _run(script: str, file: Path, plain: Path, directory: Path) -> subprocess.Co
 
 
 def _needs(script: str) -> None:
-    for tool in ("busybox", "toybox", "mksh", "dash", "perl", "less", "nl", "gawk", "mawk"):
+    for tool in (
+        "busybox",
+        "toybox",
+        "mksh",
+        "dash",
+        "perl",
+        "less",
+        "nl",
+        "gawk",
+        "mawk",
+        "curl",
+        "node",
+        "zip",
+        "git",
+        "file",
+    ):
         if tool in script.split() and shutil.which(tool) is None:
             pytest.skip(f"no {tool} here")
 
@@ -253,38 +271,88 @@ def test_readers_of_1024_bytes(mount: Mounts) -> None:
     assert done.stdout == b"".join(newest_first(3, frames=LONG_FRAMES)).decode()
 
 
-@pytest.mark.parametrize("script", ["busybox cat longterm_pinner | cat", 'x=$(busybox cat longterm_pinner); echo "$x"'])
-def test_a_reader_that_uses_sendfile(mount: Mounts, script: str) -> None:
-    """busybox's cat works with --sendfile. Without it, it reads nothing, and the log names the option once."""
-    _needs(script)
-    text = b"".join(newest_first(3)).decode()
-    with_option = mount(None, "--start", "3s", "--sendfile", name="with_option")
-    expected = text if script.endswith("cat") else text.rstrip("\n") + "\n"
-    assert with_option.shell(script).stdout == expected
-    assert with_option.records.stat().st_size == with_option.threshold.stat().st_size == 1
-    assert with_option.shell("busybox cat threshold | cat").stdout == "300000\n"
-    plain = mount(None, "--start", "3s", name="plain")
-    out = plain.shell(script)
-    if out.stdout == expected:
-        pytest.skip("this busybox does not use sendfile")
-    assert (out.returncode, out.stdout.strip()) == (0, "")
-    plain.shell(script)
-    plain.expected.append("mount with --sendfile")
-    # Other readers are not affected.
-    assert plain.shell("cat longterm_pinner").stdout == text
-
-
 @pytest.mark.parametrize(
-    "script", ["cat F", "wc -l < F", "head -n 1000 F", "grep -c '' F", "tail -n 1000 F", "cp F copy; cat copy"]
+    "script",
+    [
+        "busybox cat F | cat",
+        'echo "$(busybox cat F)"',
+        "busybox ash -c 'cat F | cat'",
+        "busybox ash -c 'exec 3<F; cat <&3 | cat'",
+        "busybox ash -c 'exec 3<F; dd bs=4096 count=1 <&3 2>/dev/null; cat <&3 | cat'",
+        "cat F | cat; stat -Lc %s F >&2; busybox cat F | cat",
+    ],
 )
-def test_sendfile_changes_nothing_for_others(mount: Mounts, tmp_path: Path, script: str) -> None:
-    """With --sendfile, which makes sizes 1, other tools give the same output, except `wc -c`."""
-    device = mount(None, "--start", "3s", "--sendfile")
+def test_a_reader_that_begins_with_sendfile(
+    devices: dict[str, tuple[Mount, bytes]], tmp_path: Path, script: str
+) -> None:
+    """A reader that begins with sendfile gets EINVAL and falls back to read, before and after a stat."""
+    _needs(script)
+    for name, (device, _) in devices.items():
+        plain = device.path.parent / f"{name}.txt"
+        faked = _run(script, device.records, plain, tmp_path / "work")
+        # Not the plain file: dd reads 4096 bytes of it, and one record here.
+        real = _run(script.replace("bs=4096", f"bs={len(newest_first(1)[0])}"), plain, plain, tmp_path / "work")
+        assert (faked.returncode, faked.stdout) == (real.returncode, real.stdout), name
+        assert faked.stderr in (b"", b"0\n")
+
+
+# Each trusts the size that stat shows, or looks at it first. A debugfs shows 0.
+SIZED = {
+    "wc -c < F": None,
+    "toybox wc -c < F": None,
+    "gawk 1 F": None,
+    "curl -sS file://$PWD/F": None,
+    'node -e \'process.stdout.write(require("fs").readFileSync("F"))\'': None,
+    'PYTHON -c \'import shutil; shutil.copyfile("F", "copy")\' && cat copy': None,
+    "zip -q copy.zip F && PYTHON -m zipfile -e copy.zip out && cat out/F": None,
+    # These believe it, on a device too.
+    "stat -Lc %s F": b"0\n",
+    "tar -chf copy.tar F && tar -xOf copy.tar F": b"",
+    "git hash-object --stdin < F": b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\n",
+    "file -bL F": b"empty\n",
+}
+
+
+@pytest.mark.parametrize("script", SIZED)
+def test_a_tool_that_looks_at_the_size(mount: Mounts, tmp_path: Path, script: str) -> None:
+    """A tool reads the threshold as from a debugfs, where the size shows as 0, before and after others have read it."""
+    _needs(script)
+    device = mount()
     plain = tmp_path / "plain.txt"
-    plain.write_bytes(b"".join(newest_first(3)))
-    got = _run(script, device.records, plain, tmp_path / "work")
-    want = _run(script, plain, plain, tmp_path / "work")
-    assert (got.returncode, got.stdout, got.stderr) == (want.returncode, want.stdout, b"")
+    plain.write_bytes(b"300000\n")
+    expected = SIZED[script] if SIZED[script] is not None else _run(script, plain, plain, tmp_path / "work").stdout
+    for _ in range(2):
+        shutil.rmtree(tmp_path / "work", ignore_errors=True)
+        done = _run(script, device.threshold, plain, tmp_path / "work")
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, b"")
+        assert device.shell("busybox cat threshold | cat").stdout == "300000\n"
+
+
+def test_sizes_and_sendfile_at_once(mount: Mounts) -> None:
+    """Each stat shows 0 and each sendfile is EINVAL, while others stat, read, write and truncate the file."""
+    device = mount()
+
+    def look() -> None:
+        reading, writing = os.pipe()
+        for _ in range(300):
+            file = os.open(device.threshold, os.O_RDONLY)
+            with pytest.raises(OSError) as refused:
+                os.sendfile(writing, file, None, 4096)
+            assert refused.value.errno == errno.EINVAL
+            assert os.fstat(file).st_size == device.threshold.stat().st_size == 0
+            os.close(file)
+        os.close(reading)
+        os.close(writing)
+
+    def write() -> None:
+        for mode in ("wb", "ab") * 100:
+            with open(device.threshold, mode, 0) as file:
+                file.write(b"5\n")
+            os.utime(device.threshold)
+
+    with ThreadPoolExecutor(4) as threads:
+        for future in [*(threads.submit(look) for _ in range(3)), threads.submit(write)]:
+            future.result(DEADLINE)
 
 
 def test_threshold_with_every_tool(mount: Mounts) -> None:

@@ -38,7 +38,6 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxPool]
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many cases of each kernel have which result."""
     results: dict[str, Counter[str]] = {}
-    with_sendfile: Counter[str] = Counter()
     for category, reports in terminalreporter.stats.items():
         for report in reports:
             if getattr(report, "when", "") == "call" and (kernel := dict(report.user_properties).get("kernel")):
@@ -47,11 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     # For example "Skipped: waiting for CMA: cma.ls.anon"
                     result = str(report.longrepr[2]).split(": ")[1]
                 results.setdefault(str(kernel), Counter())[result] += 1
-                with_sendfile[str(kernel)] += "sendfile" in dict(report.user_properties)
     if results:
         terminalreporter.section("recorded cases")
     for kernel, counted in sorted(results.items()):
         words = ", ".join(f"{count} {result}" for result, count in counted.most_common())
-        terminalreporter.write_line(
-            f"{kernel}: {counted.total()} cases: {words} ({with_sendfile[kernel]} with --sendfile)"
-        )
+        terminalreporter.write_line(f"{kernel}: {counted.total()} cases: {words}")

@@ -38,17 +38,17 @@ class SandboxPool:
         import_module("pinnerfs.cli.mount")
         Simulation(load_scenario("camera-stall")).advance("1s")
         self._directory = directory
-        self._sandboxes: OrderedDict[tuple[str, str, bool], Sandbox] = OrderedDict()
+        self._sandboxes: OrderedDict[tuple[str, str], Sandbox] = OrderedDict()
 
-    def get(self, case: Case, kernel: str, *, sendfile: bool = False) -> Sandbox:
+    def get(self, case: Case, kernel: str) -> Sandbox:
         """Return a sandbox whose scenario has the pins of the case's setup."""
-        key = (kernel, scenario(pins_of(case)), sendfile)
+        key = (kernel, scenario(pins_of(case)))
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None and not sandbox.usable():
             sandbox.close()
             sandbox = None
         if sandbox is None:
-            sandbox = Sandbox(self._directory, kernel, key[1], sendfile=sendfile)
+            sandbox = Sandbox(self._directory, kernel, key[1])
         self._sandboxes[key] = sandbox
         if len(self._sandboxes) > MAX_MOUNTED:
             self._sandboxes.popitem(last=False)[1].close()

@@ -139,7 +139,7 @@ class _Daemon:
 class Sandbox:
     """A running mount. Its clock is always at the start of a slot of the scenario."""
 
-    def __init__(self, directory: Path, kernel: str, scenario: str, *, sendfile: bool = False) -> None:
+    def __init__(self, directory: Path, kernel: str, scenario: str) -> None:
         number = len(list(directory.iterdir()))
         file = directory / f"{number}.toml"
         file.write_text(scenario)
@@ -156,7 +156,7 @@ class Sandbox:
             "--log",
             str(self._log),
         ]
-        self._daemon = _Daemon([*arguments, *(["--sendfile"] if sendfile else [])], self._log)
+        self._daemon = _Daemon(arguments, self._log)
         self.path = Path(f"/proc/{self._daemon.pid}/root{DEBUGFS}")
         deadline = time.monotonic() + DEADLINE
         while not (self.path / ".pinnerfs" / "pid").exists():

@@ -10,13 +10,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from tests.oracle.cases import Case
 from tests.oracle.sandbox import Sandbox
 
-__all__ = ["SHELLS", "ShellAnswer", "begins_with_sendfile", "busybox_head_reports_errors", "missing_tools", "run_shell"]
+__all__ = ["SHELLS", "ShellAnswer", "busybox_head_reports_errors", "missing_tools", "run_shell"]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
@@ -55,12 +54,6 @@ def missing_tools(case: Case) -> list[str]:
     return [tool for tool in dict.fromkeys(wanted) if shutil.which(tool, path=PATH) is None]
 
 
-def begins_with_sendfile(case: Case) -> bool:
-    """Return whether busybox may read in this case: it tries sendfile first."""
-    return case.shell == "ash" or "busybox" in case.script or (case.shell is not None and " sh -c" in case.script)
-
-
-@cache
 def busybox_head_reports_errors() -> bool:
     """Return whether `busybox head` exits with an error if it cannot write its output. Try it with /dev/full."""
     with open("/dev/full", "wb") as full:

@@ -23,7 +23,7 @@ from tests.oracle.setups import (
     why_not_replayable,
     with_implied_pins,
 )
-from tests.oracle.shells import begins_with_sendfile, missing_tools
+from tests.oracle.shells import missing_tools
 
 pytestmark = pytest.mark.mount
 
@@ -90,12 +90,7 @@ def test_a_case_is_answered_as_recorded(
     if has_custom_scenario(case):
         _judge(case, compare_calls(case, play(case, kernel, sandboxes.alone)))
         return
-    answers = _replay(sandboxes.get(case, kernel), case)
-    if begins_with_sendfile(case) and judge(case.name, answers)[0]:
-        # `--sendfile` exists for such readers: with it the answer must be as recorded.
-        record_property("sendfile", True)
-        answers = _replay(sandboxes.get(case, kernel, sendfile=True), case)
-    _judge(case, answers)
+    _judge(case, _replay(sandboxes.get(case, kernel), case))
 
 
 def _replay(sandbox: Sandbox, case: Case) -> list[Comparison]:

@@ -77,8 +77,7 @@ def test_what_is_closed_is_soon_gone(
 def test_readers_that_are_killed(mount: Mounts, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """Readers that are killed during a call leave no open file, and other readers do not wait for them."""
     rounds = amount(2, 40)
-    # With --sendfile the log does not mention files that are closed unread.
-    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual", "--start", "100s", "--sendfile")
+    watched = WatchedMount(mount, scenario(mount.directory), "--clock", "manual", "--start", "100s")
     expected = watched.mount.read_all()
     before = watched.usage()
     for _ in range(rounds):
