@@ -98,6 +98,14 @@ def test_show_pages_and_releases(run: Run, tmp_path: Path) -> None:
     assert "releases them by put_user_page (9 in 10) or put_page (1 in 10)" in line
 
 
+def test_show_faults(run: Run, tmp_path: Path) -> None:
+    """show tells from when on a fault is in force, and its rule."""
+    path = tmp_path / "story.toml"
+    fault = '[[fault]]\nat = "5s"\nop = "read"\nerrno = "EIO"\n'
+    path.write_text(source(task("a", 'for = "1s", every = "10ms", hold = "1ms"')) + fault)
+    assert run("show", path).out.splitlines()[-1] == "fault from 5s: add,op=read,errno=EIO"
+
+
 def test_dump_twice(run: Run) -> None:
     """Two dumps with the same seed are equal, byte for byte; one with another seed differs."""
     digests = [

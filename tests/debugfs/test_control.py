@@ -108,7 +108,7 @@ def test_an_advance_that_times_out(
 def test_an_error_fits_a_terminal(files: _Files) -> None:
     """The reason for any refused write is one short, printable line."""
     for data in (b"9" * 100_000, b"\x1b[31m\n" * 1000):
-        for name in ("advance", "do"):
+        for name in ("advance", "do", "inject"):
             assert outcome(lambda name=name, data=data: files.write(name, data)) == -errno.EINVAL  # type: ignore[misc]
             reason = files.read("error")
             assert reason.endswith("\n") and reason[:-1].isprintable() and 10 < len(reason) < 5000
@@ -118,6 +118,27 @@ def test_too_many_actions(files: _Files) -> None:
     """Too many actions for one write are refused, with the size and the limit."""
     assert outcome(lambda: files.write("do", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
     assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
+
+
+def test_too_many_rules(files: _Files) -> None:
+    """Rules that are too long for one write are refused; so are more rules than requests can be compared with."""
+    assert outcome(lambda: files.write("inject", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
+    assert files.read("error") == "65537 bytes of rules in one write: wanted at most 65536\n"
+    assert outcome(lambda: files.write("inject", b"add,cut\n" * 257)) == -errno.EINVAL
+    assert files.read("error") == "more than 256 rules: wanted at most 256\n"
+    assert files.read("inject") == ""
+
+
+def test_inject(device: Device, files: _Files) -> None:
+    """inject adds rules and lists them. A refused write is EINVAL, adds nothing, and its reason is in `error`."""
+    files.write("inject", b"add,op=read,errno=EIO,times=3\nadd,file=threshold,cut\n")
+    rules = "add,op=read,errno=EIO,times=3 fired=0\nadd,file=threshold,cut fired=0\n"
+    assert files.read("inject") == rules
+    assert outcome(lambda: files.write("inject", b"add,cut\nadd,errno=EOI")) == -errno.EINVAL
+    assert files.read("error").startswith("line 2: errno = 'EOI' is unknown: it must be the name of an errno")
+    assert files.read("inject") == rules
+    files.write("inject", b"removeall\n")
+    assert (files.read("error"), files.read("inject"), device.faults.active) == ("", "", False)
 
 
 def test_advance_of_a_real_clock(tmp_path: Path) -> None:
@@ -142,6 +163,7 @@ def test_undecodable_writes(files: _Files) -> None:
     """Bytes that are no UTF-8 are refused in plain words that show them."""
     for name, data, reason in (
         ("do", b"pin task=\xff", r"'pin task=\xff': wanted UTF-8 text"),
+        ("inject", b"add,comm=\xff", r"'add,comm=\xff': wanted UTF-8 text"),
         ("advance", b"\xff", r"advance = '\xff' must be a number and a unit (us, ms, s, min, h), such as '300ms'"),
     ):
         assert outcome(lambda name=name, data=data: files.write(name, data)) == -errno.EINVAL  # type: ignore[misc]
