@@ -87,7 +87,7 @@ class Daemon:
         try:
             log.info("mounting on %s (pid %d)", shown, os.getpid())
             with terminator.on_signal():
-                serve(tree, self._mountpoint, on_mount, allow_other, self._cover)
+                serve(tree, self._device.faults, self._mountpoint, on_mount, allow_other, self._cover)
             log.info("unmounted from %s", shown)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None

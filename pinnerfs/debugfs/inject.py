@@ -125,23 +125,13 @@ class Faults:
         self._come_into_force()
         return "".join(f"{known.text} fired={known.fired}\n" for known in self._rules)
 
-    def hidden(self, caller: Caller) -> bool:
-        """Return whether the directory `page_pinner/` is missing for a caller."""
-        self._come_into_force()
-        return any(known.rule.missing and known.matches(caller) and known.fires() for known in self._rules)
-
     def fault(self, op: str, file: str, caller: Caller) -> Rule | None:
-        """Return the first rule that hits a request, or None. `op` is open, read or write."""
+        """Return the first rule that hits a request, or None.
+
+        `op` is the request: lookup, opendir, open, read or write. `file` is its file in `page_pinner/`, or "".
+        """
         self._come_into_force()
         for known in self._rules:
-            rule = known.rule
-            if (
-                rule.missing
-                or rule.op not in (None, op)
-                or rule.file not in (None, file)
-                or (rule.cut and op != "read")
-            ):
-                continue
-            if known.matches(caller) and known.fires():
-                return rule
+            if known.rule.concerns(op, file) and known.matches(caller) and known.fires():
+                return known.rule
         return None

@@ -14,14 +14,19 @@ import logging
 import os
 import stat
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+from pinnerfs.debugfs.page_pinner import PAGE_PINNER
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse import libfuse
+from pinnerfs.fuse.callers import Caller, Proc
+from pinnerfs.fuse.delays import Delays
 from pinnerfs.fuse.protocols import OpenHandle, Operations
+from pinnerfs.scenario.faults import Rule
 
 __all__ = ["Binding"]
 
@@ -87,6 +92,10 @@ class Binding:
 
     def __init__(self, operations: Operations, mountpoint: str, **options: bool | int | str) -> None:
         self.operations = operations
+        self._faults = operations.faults
+        self._proc = Proc()
+        self._delays = Delays(lambda request: libfuse.reply_err(request, errno.EINTR))
+        self._names_kept = False  # whether the kernel may find page_pinner without a lookup
         self._paths = {ROOT: "/"}  # by inode number, of those that the kernel has looked up
         self._handles: dict[int, OpenHandle] = {}
         self._last_number = 0
@@ -167,14 +176,24 @@ class Binding:
 
     def _open(self, request: int, ino: int, information: int) -> None:
         try:
-            opened = self._informations[information]
+            if self._faults.active and (rule := self._fault(request, "open", self._paths[ino])):
+                # libfuse's memory is only valid during the callback.
+                copy = libfuse.FileInformation.from_buffer_copy(self._informations[information])
+                self._meet(rule, request, lambda cut: self._open_now(request, ino, copy))
+            else:
+                self._open_now(request, ino, self._informations[information])
+        except BaseException as error:
+            self._failed(request, "open", error)
+
+    def _open_now(self, request: int, ino: int, opened: Any) -> None:
+        try:
             handle = self.operations.open(self._paths[ino], opened.flags)
             number = self._last_number = opened.fh = self._last_number + 1
             self._handles[number] = handle
             # Without direct_io the kernel would cache what it reads. With nonseekable lseek is ESPIPE.
             opened.direct_io = 1
             opened.nonseekable = 1
-            if libfuse.reply_open(request, information):
+            if libfuse.reply_open(request, ctypes.addressof(opened)):
                 # The caller was interrupted, and no release will come.
                 self._handles.pop(number).release()
         except BaseException as error:
@@ -185,18 +204,69 @@ class Binding:
             opened = self._informations[information]
             handle = self._handles[opened.fh]
             # A read for the page cache (sendfile, splice) has no lock owner.
-            data = handle.read(size) if opened.lock_owner else handle.sendfile(size)
+            if not opened.lock_owner:
+                data = handle.sendfile(size)
+            elif self._faults.active and (rule := self._fault(request, "read", self._paths[ino])):
+                self._meet(rule, request, lambda cut: self._read_now(request, handle, size, cut))
+                return
+            else:
+                data = handle.read(size)
             assert len(data) <= size
             libfuse.reply_buf(request, data, len(data))
         except BaseException as error:
             self._failed(request, "read", error)
 
+    def _read_now(self, request: int, handle: OpenHandle, size: int, cut: bool) -> None:
+        data = handle.read(size)
+        self._reply(request, data[: len(data) // 2] if cut else data)
+
     def _write(self, request: int, ino: int, buffer: int, size: int, offset: int, information: int) -> None:
         try:
-            self._handles[self._informations[information].fh].write(bytes(self._buffers[buffer][:size]), offset)
-            libfuse.reply_write(request, size)
+            handle = self._handles[self._informations[information].fh]
+            data = bytes(self._buffers[buffer][:size])
+            if self._faults.active and (rule := self._fault(request, "write", self._paths[ino])):
+                self._meet(rule, request, lambda cut: self._write_now(request, handle, data, offset))
+                return
+            self._write_now(request, handle, data, offset)
         except BaseException as error:
             self._failed(request, "write", error)
+
+    def _write_now(self, request: int, handle: OpenHandle, data: bytes, offset: int) -> None:
+        handle.write(data, offset)
+        if self._faults.may_hide and self._names_kept:
+            # In a thread: the kernel waits for lookups in progress, which this one must answer.
+            threading.Thread(target=self._forget_names, args=(request, len(data)), daemon=True).start()
+        else:
+            libfuse.reply_write(request, len(data))
+
+    # Faults.
+
+    def _fault(self, request: int, operation: str, path: str) -> Rule | None:
+        context = libfuse.request_context(request).contents
+        return self.operations.fault(operation, path, Caller(context.uid, context.pid, self._proc))
+
+    def _meet(self, rule: Rule, request: int, answer: Callable[[bool], None]) -> None:
+        """Let a rule hit a request: wait, and fail or call `answer` with whether to cut."""
+
+        def meet() -> None:
+            try:
+                if rule.number:
+                    raise OSError(rule.number, rule.text)
+                answer(rule.cut)
+            except BaseException as error:
+                self._failed(request, "read", error)
+
+        if rule.wait:
+            self._delays.add(request, rule.wait / 1e6, meet)
+        else:
+            meet()
+
+    def _forget_names(self, request: int, size: int) -> None:
+        """Make the kernel look up page_pinner again, and answer the write that hides it."""
+        self._names_kept = False
+        name = PAGE_PINNER.encode(ENCODING)
+        libfuse.invalidate_entry(self._channel, ROOT, name, len(name))
+        libfuse.reply_write(request, size)
 
     def _release(self, request: int, ino: int, information: int) -> None:
         try:
@@ -219,10 +289,14 @@ class Binding:
 
     def _lookup(self, request: int, parent: int, name: bytes) -> None:
         path = self._path(parent, name)
+        may_hide = self._faults.may_hide
+        if may_hide and (rule := self._fault(request, "lookup", path)):
+            raise OSError(rule.number, rule.text)
         node = self.operations.getattr(path)
         self._paths[node.ino] = path
         timeout, attributes = _kept(node)
-        self._reply(request, _pack_entry(node.ino, 0, CACHE_TIMEOUT, timeout, 0, 0, *attributes))
+        self._names_kept = self._names_kept or not may_hide
+        self._reply(request, _pack_entry(node.ino, 0, 0 if may_hide else CACHE_TIMEOUT, timeout, 0, 0, *attributes))
 
     def _getattr(self, request: int, ino: int, information: int) -> None:
         """Answer stat with the true size, and let the kernel keep KEPT_SIZE.
@@ -259,6 +333,8 @@ class Binding:
         self._reply(request, _pack_attr(timeout, 0, 0, *attributes))
 
     def _opendir(self, request: int, ino: int, information: int) -> None:
+        if self._faults.may_hide and (rule := self._fault(request, "opendir", self._paths[ino])):
+            raise OSError(rule.number, rule.text)
         self._informations[information].fh = self.operations("opendir", self._paths[ino])
         libfuse.reply_open(request, information)
 
@@ -268,6 +344,8 @@ class Binding:
         entries: Any = self.operations("readdir", None, self._informations[information].fh)
         for position, entry in enumerate(entries[offset:], offset + 1):
             name, known = (entry, {}) if isinstance(entry, str) else entry[:2]
+            if known and self._faults.may_hide and self._fault(request, "lookup", f"{self._paths[ino]}{name}"):
+                continue
             status = libfuse.Stat(**known) if known else libfuse.Stat(st_ino=ino, st_mode=stat.S_IFDIR)
             place = ctypes.addressof(buffer) + used
             needed = libfuse.add_direntry(

@@ -13,6 +13,7 @@ __all__ = [
     "PROTOTYPES",
     "Arguments",
     "FileInformation",
+    "InterruptFunction",
     "Stat",
     "StatVfs",
     "Table",
@@ -21,12 +22,15 @@ __all__ = [
     "check_version",
     "destroy_session",
     "free_arguments",
+    "invalidate_entry",
     "invalidate_inode",
     "mount",
     "new_session",
+    "on_interrupt",
     "options_text",
     "remove_channel",
     "remove_signal_handlers",
+    "request_context",
     "reply_buf",
     "reply_err",
     "reply_open",
@@ -105,6 +109,15 @@ class Arguments(ctypes.Structure):
     _fields_ = [("argc", _flag), ("argv", ctypes.POINTER(_text)), ("allocated", _flag)]
 
 
+class RequestContext(ctypes.Structure):
+    """A `struct fuse_ctx`."""
+
+    _fields_ = [("uid", ctypes.c_uint), ("gid", ctypes.c_uint), ("pid", _flag), ("umask", _mode)]
+
+
+InterruptFunction = ctypes.CFUNCTYPE(None, _address, _address)
+
+
 def check_version() -> None:
     """Check that the library that fusepy loaded is libfuse 2. PinnerfsError names the package to install."""
     version = _library.fuse_version()
@@ -133,6 +146,9 @@ reply_write = _declare("fuse_reply_write", _flag, _address, _size)
 reply_xattr = _declare("fuse_reply_xattr", _flag, _address, _size)
 add_direntry = _declare("fuse_add_direntry", _size, _address, _address, _size, _text, _address, _offset)
 invalidate_inode = _declare("fuse_lowlevel_notify_inval_inode", _flag, _address, _number, _offset, _offset)
+invalidate_entry = _declare("fuse_lowlevel_notify_inval_entry", _flag, _address, _number, _text, _size)
+request_context = _declare("fuse_req_ctx", ctypes.POINTER(RequestContext), _address)
+on_interrupt = _declare("fuse_req_interrupt_func", None, _address, InterruptFunction, _address)
 mount = _declare("fuse_mount", _address, _text, _address)
 unmount = _declare("fuse_unmount", None, _text, _address)
 new_session = _declare("fuse_lowlevel_new", _address, _address, _address, _size, _address)

@@ -10,9 +10,12 @@ import errno
 import logging
 from collections.abc import Callable
 
+from pinnerfs.debugfs.inject import Caller, Faults
+from pinnerfs.debugfs.page_pinner import PAGE_PINNER
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.fuse.tracing import traced
+from pinnerfs.scenario.faults import Rule
 
 __all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
 
@@ -77,8 +80,9 @@ class _Handle:
 class TreeOperations:
     """The operations on a tree: the binding calls them by name. An OSError answers with its errno."""
 
-    def __init__(self, tree: Tree, ready: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, faults: Faults, ready: Callable[[], None]) -> None:
         self.tree = tree
+        self.faults = faults
         self._ready = ready
         self._opened_directories: dict[int, str] = {}  # paths by inode number
 
@@ -89,6 +93,10 @@ class TreeOperations:
 
     def init(self, path: str) -> None:
         self._ready()
+
+    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
+        _, top, *file = path.split("/", 2)
+        return self.faults.fault(operation, file[0] if file else "", caller) if top == PAGE_PINNER else None
 
     # Attributes and directories.
 
@@ -159,7 +167,9 @@ class TreeOperations:
         self.tree.rearrange(path)
 
 
-def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool) -> None:
+def serve(
+    tree: Tree, faults: Faults, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool
+) -> None:
     """Mount the tree and answer requests until it is unmounted.
 
     With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
@@ -171,7 +181,7 @@ def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: b
     more = {"nonempty": True} if cover else {}
     try:
         Binding(
-            traced(TreeOperations(tree, ready)),
+            traced(TreeOperations(tree, faults, ready)),
             mountpoint,
             fsname=FSNAME,
             subtype=SUBTYPE,

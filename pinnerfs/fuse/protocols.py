@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pinnerfs.debugfs.inject import Caller, Faults
 from pinnerfs.debugfs.tree import Node
+from pinnerfs.scenario.faults import Rule
 
 __all__ = ["OpenHandle", "Operations"]
 
@@ -40,6 +42,13 @@ class Operations(Protocol):
 
     def __call__(self, operation: str, *arguments: object) -> object:
         """Run an operation by its name."""
+
+    @property
+    def faults(self) -> Faults:
+        """Return the rules of faults. The binding asks for the fault of a request only if they are active."""
+
+    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
+        """Return the rule that hits a lookup, opendir, open, read or write."""
 
     def getattr(self, path: str) -> Node:
         """Return the node at a path."""

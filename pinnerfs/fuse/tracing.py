@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from pinnerfs.debugfs.inject import Caller
 from pinnerfs.debugfs.tree import Node
+from pinnerfs.scenario.faults import Rule
 from pinnerfs.fuse.protocols import OpenHandle, Operations
 
 __all__ = ["traced"]
@@ -93,6 +95,12 @@ class _TracedOperations:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._operations, name)
+
+    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
+        rule = self._operations.fault(operation, path, caller)
+        if rule is not None:
+            _log.debug("fuse: %s(%r) of %r: hit by %s", operation, path, caller, rule.text)
+        return rule
 
     def getattr(self, path: str) -> Node:
         return _logged("getattr", self._operations.getattr, path)

@@ -15,6 +15,7 @@ from pinnerfs.scenario.tables import Measure, Table
 __all__ = ["FILES", "MAX_RULES", "Fault", "Rule", "parse_rules"]
 
 OPERATIONS = ("open", "read", "write")
+FINDING = ("lookup", "opendir", "open")  # the operations that find a file or a directory
 FILES = ("longterm_pinner", "threshold", "alloc_contig_failed", "failure_tracking")  # of all kernels
 
 MAX_RULES = 256  # each request is compared with all of them
@@ -103,10 +104,17 @@ class Rule(Table, frozen=True):
         pairs = ((key, getattr(self, key)) for key in self._keys())
         return ",".join(["add", *(key if value is True else f"{key}={value}" for key, value in pairs)])
 
+    def concerns(self, operation: str, file: str) -> bool:
+        """Return whether the rule is about an operation on a file of page_pinner/, or "" for the directory."""
+        if self.missing:
+            return operation in FINDING  # what is open already can be used
+        operations = (self.op,) if self.op is not None else ("read",) if self.cut else OPERATIONS
+        return operation in operations and self.file in (None, file)
+
     @property
     def number(self) -> int:
-        """Return the number of the errno; 0 without one."""
-        return 0 if self.errno is None else ERRNOS[self.errno]
+        """Return the number of the errno; 0 if a call does not fail."""
+        return ERRNOS["ENOENT"] if self.missing else 0 if self.errno is None else ERRNOS[self.errno]
 
     @property
     def wait(self) -> int:
