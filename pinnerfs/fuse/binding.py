@@ -23,10 +23,8 @@ from typing import Any, TypeVar
 from pinnerfs.debugfs.page_pinner import PAGE_PINNER
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse import libfuse
-from pinnerfs.fuse.callers import Caller, Proc
-from pinnerfs.fuse.delays import Delays
+from pinnerfs.fuse.faults import FaultInjection
 from pinnerfs.fuse.protocols import OpenHandle, Operations
-from pinnerfs.scenario.faults import Rule
 
 __all__ = ["Binding"]
 
@@ -93,8 +91,7 @@ class Binding:
     def __init__(self, operations: Operations, mountpoint: str, **options: bool | int | str) -> None:
         self.operations = operations
         self._faults = operations.faults
-        self._proc = Proc()
-        self._delays = Delays(lambda request: libfuse.reply_err(request, errno.EINTR))
+        self._injection = FaultInjection(operations, self._failed)
         self._names_kept = False  # whether the kernel may find page_pinner without a lookup
         self._paths = {ROOT: "/"}  # by inode number, of those that the kernel has looked up
         self._handles: dict[int, OpenHandle] = {}
@@ -176,10 +173,10 @@ class Binding:
 
     def _open(self, request: int, ino: int, information: int) -> None:
         try:
-            if self._faults.active and (rule := self._fault(request, "open", self._paths[ino])):
+            if self._faults.active and (rule := self._injection.hits(request, "open", self._paths[ino])):
                 # libfuse's memory is only valid during the callback.
                 copy = libfuse.FileInformation.from_buffer_copy(self._informations[information])
-                self._meet(rule, request, lambda cut: self._open_now(request, ino, copy))
+                self._injection.answer(rule, request, "open", lambda cut: self._open_now(request, ino, copy))
             else:
                 self._open_now(request, ino, self._informations[information])
         except BaseException as error:
@@ -206,8 +203,8 @@ class Binding:
             # A read for the page cache (sendfile, splice) has no lock owner.
             if not opened.lock_owner:
                 data = handle.sendfile(size)
-            elif self._faults.active and (rule := self._fault(request, "read", self._paths[ino])):
-                self._meet(rule, request, lambda cut: self._read_now(request, handle, size, cut))
+            elif self._faults.active and (rule := self._injection.hits(request, "read", self._paths[ino])):
+                self._injection.answer(rule, request, "read", lambda cut: self._read_now(request, handle, size, cut))
                 return
             else:
                 data = handle.read(size)
@@ -224,10 +221,12 @@ class Binding:
         try:
             handle = self._handles[self._informations[information].fh]
             data = bytes(self._buffers[buffer][:size])
-            if self._faults.active and (rule := self._fault(request, "write", self._paths[ino])):
-                self._meet(rule, request, lambda cut: self._write_now(request, handle, data, offset))
-                return
-            self._write_now(request, handle, data, offset)
+            if self._faults.active and (rule := self._injection.hits(request, "write", self._paths[ino])):
+                self._injection.answer(
+                    rule, request, "write", lambda cut: self._write_now(request, handle, data, offset)
+                )
+            else:
+                self._write_now(request, handle, data, offset)
         except BaseException as error:
             self._failed(request, "write", error)
 
@@ -240,26 +239,6 @@ class Binding:
             libfuse.reply_write(request, len(data))
 
     # Faults.
-
-    def _fault(self, request: int, operation: str, path: str) -> Rule | None:
-        context = libfuse.request_context(request).contents
-        return self.operations.fault(operation, path, Caller(context.uid, context.pid, self._proc))
-
-    def _meet(self, rule: Rule, request: int, answer: Callable[[bool], None]) -> None:
-        """Let a rule hit a request: wait, and fail or call `answer` with whether to cut."""
-
-        def meet() -> None:
-            try:
-                if rule.number:
-                    raise OSError(rule.number, rule.text)
-                answer(rule.cut)
-            except BaseException as error:
-                self._failed(request, "read", error)
-
-        if rule.wait:
-            self._delays.add(request, rule.wait / 1e6, meet)
-        else:
-            meet()
 
     def _forget_names(self, request: int, size: int) -> None:
         """Make the kernel look up page_pinner again, and answer the write that hides it."""
@@ -290,8 +269,8 @@ class Binding:
     def _lookup(self, request: int, parent: int, name: bytes) -> None:
         path = self._path(parent, name)
         may_hide = self._faults.may_hide
-        if may_hide and (rule := self._fault(request, "lookup", path)):
-            raise OSError(rule.number, rule.text)
+        if may_hide:
+            self._injection.check(request, "lookup", path)
         node = self.operations.getattr(path)
         self._paths[node.ino] = path
         timeout, attributes = _kept(node)
@@ -333,8 +312,8 @@ class Binding:
         self._reply(request, _pack_attr(timeout, 0, 0, *attributes))
 
     def _opendir(self, request: int, ino: int, information: int) -> None:
-        if self._faults.may_hide and (rule := self._fault(request, "opendir", self._paths[ino])):
-            raise OSError(rule.number, rule.text)
+        if self._faults.may_hide:
+            self._injection.check(request, "opendir", self._paths[ino])
         self._informations[information].fh = self.operations("opendir", self._paths[ino])
         libfuse.reply_open(request, information)
 
@@ -344,7 +323,7 @@ class Binding:
         entries: Any = self.operations("readdir", None, self._informations[information].fh)
         for position, entry in enumerate(entries[offset:], offset + 1):
             name, known = (entry, {}) if isinstance(entry, str) else entry[:2]
-            if known and self._faults.may_hide and self._fault(request, "lookup", f"{self._paths[ino]}{name}"):
+            if known and self._faults.may_hide and self._injection.hits(request, "lookup", f"{self._paths[ino]}{name}"):
                 continue
             status = libfuse.Stat(**known) if known else libfuse.Stat(st_ino=ino, st_mode=stat.S_IFDIR)
             place = ctypes.addressof(buffer) + used

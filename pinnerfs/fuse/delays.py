@@ -7,7 +7,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from pinnerfs.fuse import libfuse
 

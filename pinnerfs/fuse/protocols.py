@@ -43,9 +43,7 @@ class Operations(Protocol):
     def __call__(self, operation: str, *arguments: object) -> object:
         """Run an operation by its name."""
 
-    @property
-    def faults(self) -> Faults:
-        """Return the rules of faults. The binding asks for the fault of a request only if they are active."""
+    faults: Faults  # if they are active, the binding asks for the fault of each request
 
     def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
         """Return the rule that hits a lookup, opendir, open, read or write."""

@@ -9,8 +9,8 @@ from typing import ParamSpec, TypeVar
 
 from pinnerfs.debugfs.inject import Caller
 from pinnerfs.debugfs.tree import Node
-from pinnerfs.scenario.faults import Rule
 from pinnerfs.fuse.protocols import OpenHandle, Operations
+from pinnerfs.scenario.faults import Rule
 
 __all__ = ["traced"]
 
@@ -88,6 +88,7 @@ class _TracedOperations:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self.faults = operations.faults
         self._opened = 0
 
     def __call__(self, operation: str, *arguments: object) -> object:

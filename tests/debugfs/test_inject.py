@@ -47,6 +47,11 @@ def _ask(faults: Faults, op: str = "read", file: str = "longterm_pinner", caller
     return None if rule is None else rule.text
 
 
+def _hidden(faults: Faults, caller: _Caller | None = None) -> bool:
+    """Return whether a caller finds the directory missing."""
+    return faults.fault("lookup", "", caller or _Caller()) is not None
+
+
 def _fired(faults: Faults, count: int = 30) -> str:
     return "".join("x" if _ask(faults) else "." for _ in range(count))
 
@@ -95,14 +100,17 @@ def test_the_first_rule_that_fires_wins() -> None:
 
 
 def test_missing_is_about_the_directory() -> None:
-    """A rule `missing` hides the directory from callers that match, and hits no open, read or write."""
+    """A rule `missing` hides the directory and all in it from callers that match; open files can be used."""
     faults = _faults("add,missing,uid=5")
     assert faults.may_hide
-    assert faults.hidden(_Caller(uid=5)) and not faults.hidden(_Caller())
-    assert [_ask(faults, op, caller=_Caller(uid=5)) for op in ("open", "read", "write")] == [None] * 3
-    assert faults.text() == "add,missing,uid=5 fired=1\n"
+    for op, file in (("lookup", ""), ("lookup", "threshold"), ("opendir", ""), ("open", "threshold")):
+        rule = faults.fault(op, file, _Caller(uid=5))
+        assert rule is not None and rule.number == errno.ENOENT
+        assert faults.fault(op, file, _Caller()) is None
+    assert [_ask(faults, op, caller=_Caller(uid=5)) for op in ("read", "write")] == [None] * 2
+    assert faults.text() == "add,missing,uid=5 fired=4\n"
     other = _faults("add,errno=ENOENT")
-    assert not other.may_hide and not other.hidden(_Caller())
+    assert not other.may_hide and not _hidden(other)
 
 
 def test_removing_all_rules() -> None:
@@ -184,9 +192,9 @@ def test_planned_rules() -> None:
     assert faults.text() == "add,errno=EIO fired=1\nadd,cut fired=0\n"
     clock.advance(10_000_000)
     assert _ask(faults) is None and faults.active
-    assert not faults.hidden(_Caller())
+    assert not _hidden(faults)
     clock.advance(10_000_000)
-    assert faults.hidden(_Caller())
+    assert _hidden(faults)
     faults.write("removeall")
     assert not faults.active and not faults.may_hide
 
