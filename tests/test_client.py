@@ -75,6 +75,22 @@ def test_actions() -> None:
             device.read("nothing")
 
 
+def test_faults() -> None:
+    """Rules of faults hit calls of this process, too; a wrong one is an error with the daemon's reason."""
+    with mounted() as device:
+        device.inject("add,op=read,file=threshold,errno=EIO,times=1\nadd,op=open,file=longterm_pinner,errno=EPERM")
+        with pytest.raises(OSError, match="Input/output error"):
+            _ = device.threshold
+        assert device.threshold == 300_000
+        with pytest.raises(PermissionError):
+            device.text()
+        with pytest.raises(PinnerfsError, match=r"^cannot inject the faults: line 2: errno = 'EOI' is unknown: it must"):
+            device.inject("removeall\nadd,errno=EOI")
+        assert [line.rpartition(" ")[2] for line in device.read("inject").splitlines()] == ["fired=1", "fired=1"]
+        device.inject("removeall")
+        assert (device.read("inject"), device.text()) == ("", "")
+
+
 @pytest.mark.parametrize(
     ("value", "reads"), [("1s", 1_000_000), (5, 5), ("0x10", 16), (0, 0), ((1 << 64) - 1, -1), ("300ms", 300_000)]
 )
