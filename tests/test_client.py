@@ -84,7 +84,9 @@ def test_faults() -> None:
         assert device.threshold == 300_000
         with pytest.raises(PermissionError):
             device.text()
-        with pytest.raises(PinnerfsError, match=r"^cannot inject the faults: line 2: errno = 'EOI' is unknown: it must"):
+        with pytest.raises(
+            PinnerfsError, match=r"^cannot inject the faults: line 2: errno = 'EOI' is unknown: it must"
+        ):
             device.inject("removeall\nadd,errno=EOI")
         assert [line.rpartition(" ")[2] for line in device.read("inject").splitlines()] == ["fired=1", "fired=1"]
         device.inject("removeall")

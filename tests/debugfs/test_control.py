@@ -6,6 +6,8 @@ import errno
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pinnerfs import Simulation, load
 from pinnerfs.client import Client
@@ -127,6 +129,25 @@ def test_too_many_rules(files: _Files) -> None:
     assert outcome(lambda: files.write("inject", b"add,cut\n" * 257)) == -errno.EINVAL
     assert files.read("error") == "more than 256 rules: wanted at most 256\n"
     assert files.read("inject") == ""
+
+
+RULE_WORDS = ("add", "removeall", ",", ",", "\n", "errno=EIO", "op=read", "cut", "missing", "delay=1s", "comm=\x1b[31m")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(), st.lists(st.sampled_from(RULE_WORDS)).map(lambda words: "".join(words).encode())))
+def test_any_write_to_inject(files: _Files, data: bytes) -> None:
+    """Any write adds rules, or is EINVAL with a printable line as the reason and changes nothing."""
+    before = files.read("inject")
+    answer = outcome(lambda: files.write("inject", data))
+    error = files.read("error")
+    if answer is None:
+        assert error == ""
+    else:
+        assert answer == -errno.EINVAL
+        assert len(error) > 10 and error[:-1].isprintable() and error.endswith("\n")
+        assert files.read("inject") == before
+    assert files.read("inject").replace("\n", "").isprintable()
 
 
 def test_inject(device: Device, files: _Files) -> None:
