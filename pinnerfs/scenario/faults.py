@@ -16,7 +16,7 @@ __all__ = ["FILES", "MAX_RULES", "Fault", "Rule", "parse_rules"]
 
 OPERATIONS = ("open", "read", "write")
 FINDING = ("lookup", "opendir", "open")  # the operations that find a file or a directory
-FILES = ("longterm_pinner", "threshold", "alloc_contig_failed", "failure_tracking")  # of all kernels
+FILES = ("longterm_pinner", "threshold", "alloc_contig_failed", "failure_tracking", "buffer", "buffer_size")
 
 MAX_RULES = 256  # each request is compared with all of them
 MAX_DELAY = 3600 * 10**6  # µs

