@@ -22,8 +22,8 @@ CUT = b"".join(record[: len(record) // 2] for record in newest_first(3))
 READERS = {
     "coreutils": "cat longterm_pinner",
     "bash": 'x=$(<longterm_pinner) || exit; printf "%s\\n\\n" "$x"',
-    "python": "PYTHON -c 'import os, sys; sys.stdout.writelines(iter(lambda: os.read(0, 4096).decode(), \"\"))' "
-    "< longterm_pinner",
+    "python": 'PYTHON -c \'import os, sys; f = os.open("longterm_pinner", os.O_RDONLY); '
+    'sys.stdout.writelines(iter(lambda: os.read(f, 4096).decode(), ""))\'',
     "toybox": "toybox cat longterm_pinner",
     "busybox": "busybox cat longterm_pinner",
 }
