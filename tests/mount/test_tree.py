@@ -316,6 +316,7 @@ def test_pinnerfs_is_hidden(mount: Mounts) -> None:
         "clock": "-r--------",
         "do": "--w-------",
         "error": "-r--------",
+        "inject": "-rw-------",
         "pid": "-r--------",
         "stats": "-r--------",
     }
