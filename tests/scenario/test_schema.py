@@ -33,7 +33,7 @@ def test_defaults() -> None:
             "format = 1",
             "format = 1\nsede = 4",
             (
-                "unknown key 'sede': the keys are format, name, description, memory, stack, task, expect, seed, "
+                "unknown key 'sede': the keys are format, name, description, memory, stack, task, expect, fault, seed, "
                 "duration, threshold, race; did you mean 'seed'?"
             ),
         ),
