@@ -1,4 +1,4 @@
-"""The tree as a FUSE file system, with the operations of libfuse 2.
+"""The tree as a FUSE file system.
 
 An operation that is missing here answers ENOSYS, which the kernel remembers. So extended attributes answer EOPNOTSUPP
 without a request, and close sends no flush.
@@ -21,8 +21,6 @@ SUBTYPE = "pinnerfs"
 
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
-
-MAX_BACKGROUND = 0xFFFF  # the maximum of FUSE; the kernel lowers it for an ordinary user
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +57,9 @@ class _Handle:
         raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
     def write(self, data: bytes, offset: int) -> None:
-        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end.
-        if not (offset == self._write_end and self._write_length > PIECE):
+        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A write
+        # at offset 0 is never one of them.
+        if not (offset and offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
         self._write_end, self._write_length = offset + len(data), len(data)
 
@@ -165,23 +164,19 @@ def serve(tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: b
     With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
     the mount answers. PinnerfsError if mounting fails; libfuse has then written the reason to stderr.
     """
-    from pinnerfs.fuse.binding import Binding
+    from pinnerfs.fuse.connection import Connection
+    from pinnerfs.fuse.server import serve_requests
 
     # Without the options `dev` and `suid`: the mount holds no devices and no programs.
-    more = {"nonempty": True} if cover else {}
+    options: dict[str, bool | str] = {
+        "fsname": FSNAME,
+        "subtype": SUBTYPE,
+        "default_permissions": True,  # the kernel enforces the modes, as it does on a debugfs
+        "allow_other": allow_other,
+        "nonempty": cover,
+    }
     try:
-        Binding(
-            traced(TreeOperations(tree, ready)),
-            mountpoint,
-            fsname=FSNAME,
-            subtype=SUBTYPE,
-            # The kernel enforces the modes, as it does on a debugfs.
-            default_permissions=True,
-            allow_other=allow_other,
-            # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
-            # open and close at once would then leave ever more closed files open here.
-            max_background=MAX_BACKGROUND,
-            **more,
-        )
+        connection = Connection(mountpoint, options)
     except RuntimeError:
         raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse failed", NO_FUSE) from None
+    serve_requests(connection, traced(TreeOperations(tree, ready)))
