@@ -1,8 +1,7 @@
 """Unmount and exit on a signal.
 
-libfuse would unmount the path that it mounted on. If a directory above was renamed, or the mount was detached and
-another file system mounted there, libfuse would unmount that one and leave its own mount behind, dead. It also misses
-a signal that arrives just before it waits for a request, and crashes on one that arrives while it mounts.
+libfuse unmounts the path that it mounted on. If a directory above was renamed, or the mount was detached and another
+file system mounted there, it would unmount that one and leave its own mount behind, dead. So the unmount is done here.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.mounts.namespace import detach
@@ -41,11 +41,12 @@ class Terminator:
         self._handled = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reader, True)
-        # Python runs a handler only when the main thread returns from libfuse, which may be never. The wakeup pipe gets
-        # the signal's number at once, in any thread.
+        # Python runs a handler only in the main thread, which may be busy with a request. The wakeup pipe gets the
+        # signal's number at once, in any thread.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        # libfuse keeps a handler that is set.
-        before = {number: signal.signal(number, lambda *_: None) for number in self._handled}
+        before: dict[signal.Signals, Any] = {number: signal.signal(number, lambda *_: None) for number in self._handled}
+        # The reader of the log or the process that waits for the mount may be gone: that is an error, and no signal.
+        before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
         try:
             yield
@@ -71,7 +72,7 @@ class Terminator:
             logging.getLogger(__name__).info("unmounted from %s", in_a_line(os.fsdecode(self._mountpoint)))
             logging.shutdown()
         finally:
-            # Exit here: libfuse's loop would go on while a file is open.
+            # Exit here: requests go on while a file is open.
             os._exit(0)
 
     def _wait(self, numbers: int) -> None:

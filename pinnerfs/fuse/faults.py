@@ -1,53 +1,49 @@
-"""Let rules of faults hit FUSE requests."""
+"""Let rules of faults hit the operations on page_pinner/."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
-from pinnerfs.fuse import libfuse
-from pinnerfs.fuse.callers import Caller, Proc
-from pinnerfs.fuse.delays import Delays
-from pinnerfs.fuse.protocols import Operations
+from pinnerfs.debugfs.inject import Caller, Faults
+from pinnerfs.debugfs.page_pinner import PAGE_PINNER
+from pinnerfs.fuse.protocols import Later
 from pinnerfs.scenario.faults import Rule
 
-__all__ = ["FaultInjection"]
+__all__ = ["Injection"]
+
+_Answer = TypeVar("_Answer")
 
 
-class FaultInjection:
-    """The fault of each request. `active` says whether there can be any, `may_hide` whether names can be missing.
+class Injection:
+    """The faults of a mount. `caller` returns the caller of the request that is being handled."""
 
-    `fail` answers a request whose operation raised an exception. Create it before the mount.
-    """
+    def __init__(self, faults: Faults, caller: Callable[[], Caller]) -> None:
+        self.faults = faults
+        self._caller = caller
 
-    def __init__(self, operations: Operations, fail: Callable[[int, str, BaseException], None]) -> None:
-        self._operations = operations
-        self._fail = fail
-        self._proc = Proc()
-        self._delays = Delays(lambda request: libfuse.reply_err(request, errno.EINTR))
-
-    def hits(self, request: int, operation: str, path: str) -> Rule | None:
-        """Return the rule that hits a request, or None."""
-        context = libfuse.request_context(request).contents
-        return self._operations.fault(operation, path, Caller(context.uid, context.pid, self._proc))
-
-    def check(self, request: int, operation: str, path: str) -> None:
-        """Raise OSError if a rule hits a lookup or an opendir: ENOENT."""
-        if rule := self.hits(request, operation, path):
-            raise OSError(rule.number, rule.text)
-
-    def answer(self, rule: Rule, request: int, operation: str, answer: Callable[[bool], None]) -> None:
-        """Answer a request that a rule hits: wait, and then fail or call `answer` with whether to cut."""
-
-        def now() -> None:
-            try:
-                if rule.number:
-                    raise OSError(rule.number, rule.text)
-                answer(rule.cut)
-            except BaseException as error:
-                self._fail(request, operation, error)
-
+    def meet(self, operation: str, path: str, work: Callable[[], _Answer]) -> _Answer:
+        """Do the work of an operation, unless a rule hits it: then raise OSError, or Later, or cut the answer."""
+        rule = self._rule(operation, path)
+        if rule is None:
+            return work()
         if rule.wait:
-            self._delays.add(request, rule.wait / 1e6, now)
-        else:
-            now()
+            raise Later(rule.wait / 1e6, partial(_hit, rule, work))
+        answer: _Answer = _hit(rule, work)
+        return answer
+
+    def hides(self, path: str) -> bool:
+        """Return whether the caller does not find a path."""
+        return self._rule("lookup", path) is not None
+
+    def _rule(self, operation: str, path: str) -> Rule | None:
+        _, top, *file = path.split("/", 2)
+        return self.faults.fault(operation, file[0] if file else "", self._caller()) if top == PAGE_PINNER else None
+
+
+def _hit(rule: Rule, work: Callable[[], Any]) -> Any:
+    if rule.number:
+        raise OSError(rule.number, rule.text)
+    answer = work()
+    return answer[: len(answer) // 2] if rule.cut else answer

@@ -1,4 +1,4 @@
-"""The tree as a FUSE file system, with the operations of libfuse 2.
+"""The tree as a FUSE file system.
 
 An operation that is missing here answers ENOSYS, which the kernel remembers. So extended attributes answer EOPNOTSUPP
 without a request, and close sends no flush.
@@ -10,12 +10,11 @@ import errno
 import logging
 from collections.abc import Callable
 
-from pinnerfs.debugfs.inject import Caller, Faults
-from pinnerfs.debugfs.page_pinner import PAGE_PINNER
+from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.tracing import traced
-from pinnerfs.scenario.faults import Rule
 
 __all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
 
@@ -24,8 +23,6 @@ SUBTYPE = "pinnerfs"
 
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
-
-MAX_BACKGROUND = 0xFFFF  # the maximum of FUSE; the kernel lowers it for an ordinary user
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +48,13 @@ class _Handle:
 
     def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
+        self._faults = operations.faults
         self._path = path
         self._file = operations.tree.open(path, flags)
 
     def read(self, size: int) -> bytes:
+        if self._faults.active:
+            return self._operations.injection.meet("read", self._path, lambda: self._file.read(size))
         return self._file.read(size)
 
     def sendfile(self, size: int) -> bytes:
@@ -62,8 +62,15 @@ class _Handle:
         raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
     def write(self, data: bytes, offset: int) -> None:
-        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end.
-        if not (offset == self._write_end and self._write_length > PIECE):
+        if self._faults.active:
+            self._operations.injection.meet("write", self._path, lambda: self._write(data, offset))
+        else:
+            self._write(data, offset)
+
+    def _write(self, data: bytes, offset: int) -> None:
+        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A write
+        # at offset 0 is never one of them.
+        if not (offset and offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
         self._write_end, self._write_length = offset + len(data), len(data)
 
@@ -80,9 +87,10 @@ class _Handle:
 class TreeOperations:
     """The operations on a tree: the binding calls them by name. An OSError answers with its errno."""
 
-    def __init__(self, tree: Tree, faults: Faults, ready: Callable[[], None]) -> None:
+    def __init__(self, tree: Tree, injection: Injection, ready: Callable[[], None]) -> None:
         self.tree = tree
-        self.faults = faults
+        self.injection = injection
+        self.faults = injection.faults
         self._ready = ready
         self._opened_directories: dict[int, str] = {}  # paths by inode number
 
@@ -94,22 +102,31 @@ class TreeOperations:
     def init(self, path: str) -> None:
         self._ready()
 
-    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
-        _, top, *file = path.split("/", 2)
-        return self.faults.fault(operation, file[0] if file else "", caller) if top == PAGE_PINNER else None
-
     # Attributes and directories.
+
+    def lookup(self, path: str) -> Node:
+        if self.faults.may_hide:
+            return self.injection.meet("lookup", path, lambda: self.tree.node(path))
+        return self.tree.node(path)
 
     def getattr(self, path: str) -> Node:
         return self.tree.node(path)
 
     def opendir(self, path: str) -> int:
+        if self.faults.may_hide:
+            return self.injection.meet("opendir", path, lambda: self._opendir(path))
+        return self._opendir(path)
+
+    def _opendir(self, path: str) -> int:
         number = self.tree.node(path).ino
         self._opened_directories[number] = path
         return number
 
     def readdir(self, path: None, number: int) -> list[tuple[str, dict[str, int], int] | str]:
-        listing = self.tree.listing(self._opened_directories[number])
+        opened = self._opened_directories[number]
+        listing = self.tree.listing(opened)
+        if self.faults.may_hide and opened == "/":
+            listing = [(name, node) for name, node in listing if not self.injection.hides(f"/{name}")]
         return [".", "..", *((name, {"st_ino": node.ino, "st_mode": node.mode}, 0) for name, node in listing)]
 
     def fsyncdir(self, path: None, datasync: int, number: int) -> None:
@@ -124,6 +141,8 @@ class TreeOperations:
     # Open files.
 
     def open(self, path: str, flags: int) -> _Handle:
+        if self.faults.active:
+            return self.injection.meet("open", path, lambda: _Handle(self, path, flags))
         return _Handle(self, path, flags)
 
     # Changes of attributes.
@@ -175,23 +194,19 @@ def serve(
     With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
     the mount answers. PinnerfsError if mounting fails; libfuse has then written the reason to stderr.
     """
-    from pinnerfs.fuse.binding import Binding
+    from pinnerfs.fuse.connection import Connection
+    from pinnerfs.fuse.server import serve_requests
 
     # Without the options `dev` and `suid`: the mount holds no devices and no programs.
-    more = {"nonempty": True} if cover else {}
+    options: dict[str, bool | str] = {
+        "fsname": FSNAME,
+        "subtype": SUBTYPE,
+        "default_permissions": True,  # the kernel enforces the modes, as it does on a debugfs
+        "allow_other": allow_other,
+        "nonempty": cover,
+    }
     try:
-        Binding(
-            traced(TreeOperations(tree, faults, ready)),
-            mountpoint,
-            fsname=FSNAME,
-            subtype=SUBTYPE,
-            # The kernel enforces the modes, as it does on a debugfs.
-            default_permissions=True,
-            allow_other=allow_other,
-            # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
-            # open and close at once would then leave ever more closed files open here.
-            max_background=MAX_BACKGROUND,
-            **more,
-        )
+        connection = Connection(mountpoint, options)
     except RuntimeError:
         raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse failed", NO_FUSE) from None
+    serve_requests(connection, traced(TreeOperations(tree, Injection(faults, connection.caller), ready)))

@@ -1,18 +1,43 @@
-"""The interface between the binding to libfuse and the operations that it calls."""
+"""The interface between the server of requests and the operations that it calls."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from pinnerfs.debugfs.inject import Caller, Faults
+from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Node
-from pinnerfs.scenario.faults import Rule
 
-__all__ = ["OpenHandle", "Operations"]
+__all__ = ["Later", "OpenHandle", "Operations"]
+
+
+class Later(Exception):
+    """Raised by an operation that answers after a delay.
+
+    After `seconds` the server calls `then` for the answer, and serves other requests until then. If the caller gets a
+    signal earlier, its call fails with EINTR, and `then` is not called.
+    """
+
+    def __init__(self, seconds: float, then: Callable[[], Any]) -> None:
+        super().__init__(f"after {seconds:g} s")
+        self.seconds = seconds
+        self.then = then
+
+    def converted(self, convert: Callable[[Any], Any]) -> Later:
+        """Return the same delay with an answer that passes through `convert`."""
+
+        def then() -> Any:
+            try:
+                answer = self.then()
+            except Later as again:
+                raise again.converted(convert) from None
+            return convert(answer)
+
+        return Later(self.seconds, then)
 
 
 class OpenHandle(Protocol):
-    """An open file. Every method raises OSError with the errno that libfuse answers."""
+    """An open file. Every method raises OSError with the errno of the answer. `read` and `write` may raise Later."""
 
     def read(self, size: int) -> bytes:
         """Answer read(2): at most `size` bytes; b"" at the end."""
@@ -34,22 +59,22 @@ class OpenHandle(Protocol):
 
 
 class Operations(Protocol):
-    """The operations of a file system.
+    """The operations of a file system. `open` may raise Later.
 
-    The binding calls the named methods directly, and the others by name. It answers ENOSYS for a name that is missing.
+    The server calls the named methods directly, and the others by name. It answers ENOSYS for a name that is missing.
     A path is absolute, and each of its characters stands for one byte.
     """
 
     def __call__(self, operation: str, *arguments: object) -> object:
         """Run an operation by its name."""
 
-    faults: Faults  # if they are active, the binding asks for the fault of each request
+    faults: Faults  # what can make a name missing: see `Faults.may_hide`
 
-    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
-        """Return the rule that hits a lookup, opendir, open, read or write."""
+    def lookup(self, path: str) -> Node:
+        """Find a path, and return its node."""
 
     def getattr(self, path: str) -> Node:
-        """Return the node at a path."""
+        """Return the node at a path that was found."""
 
     def open(self, path: str, flags: int) -> OpenHandle:
         """Open a file."""

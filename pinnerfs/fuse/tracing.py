@@ -7,10 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from pinnerfs.debugfs.inject import Caller
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse.protocols import OpenHandle, Operations
-from pinnerfs.scenario.faults import Rule
 
 __all__ = ["traced"]
 
@@ -97,11 +95,8 @@ class _TracedOperations:
     def __getattr__(self, name: str) -> object:
         return getattr(self._operations, name)
 
-    def fault(self, operation: str, path: str, caller: Caller) -> Rule | None:
-        rule = self._operations.fault(operation, path, caller)
-        if rule is not None:
-            _log.debug("fuse: %s(%r) of %r: hit by %s", operation, path, caller, rule.text)
-        return rule
+    def lookup(self, path: str) -> Node:
+        return _logged("lookup", self._operations.lookup, path)
 
     def getattr(self, path: str) -> Node:
         return _logged("getattr", self._operations.getattr, path)

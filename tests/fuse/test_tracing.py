@@ -12,7 +12,8 @@ from pinnerfs.debugfs.attributes import command_file, text_file
 from pinnerfs.debugfs.declaration import Directory
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
-from pinnerfs.fuse.callers import Caller, Proc
+from pinnerfs.fuse.caller import Caller
+from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.operations import TreeOperations
 from pinnerfs.fuse.protocols import Operations
 from pinnerfs.fuse.tracing import traced
@@ -21,7 +22,8 @@ from tests.mount.support import outcome
 
 def _on(tree: Tree) -> Operations:
     """Return the operations on a tree, without rules of faults."""
-    return TreeOperations(tree, Faults((), 1, ("threshold",), lambda: 0), ready=lambda: None)
+    injection = Injection(Faults((), 1, ("threshold",), lambda: 0), lambda: Caller(5, 7, -1))
+    return TreeOperations(tree, injection, ready=lambda: None)
 
 
 @pytest.fixture
@@ -86,25 +88,6 @@ def test_a_bug_is_logged_by_its_exception(caplog: pytest.LogCaptureFixture) -> N
     with pytest.raises(ValueError, match="a bug"):
         file.write(b"x", 0)
     assert caplog.messages[-1] == "fuse: file 1.write(b'x', 0): ValueError('a bug')"
-
-
-def test_a_fault_is_logged_with_its_rule(operations: Operations, caplog: pytest.LogCaptureFixture) -> None:
-    """A request that a rule hits has a line with the caller and the rule; other requests have none."""
-    caplog.set_level(logging.DEBUG, "pinnerfs.trace.fuse")
-    wrapped = traced(operations)
-    wrapped.faults.write("add,op=read,errno=EIO")
-    for operation in ("open", "read"):
-        wrapped.fault(operation, "/page_pinner/threshold", Caller(5, 7, Proc()))
-    assert caplog.messages == ["fuse: read('/page_pinner/threshold') of uid 5 thread 7: hit by add,op=read,errno=EIO"]
-
-
-def test_rules_are_about_page_pinner(operations: Operations) -> None:
-    """No rule hits the root, `.pinnerfs/` or a file in it."""
-    operations.faults.write("add,errno=EIO\nadd,missing")
-    for operation in ("lookup", "opendir", "open", "read", "write"):
-        assert operations.fault(operation, "/page_pinner/threshold", Caller(0, 1, Proc())) is not None
-        for path in ("/", "/.pinnerfs", "/.pinnerfs/inject", "/page_pinner2", "/.pinnerfs/page_pinner"):
-            assert operations.fault(operation, path, Caller(0, 1, Proc())) is None
 
 
 def test_missing_operations_stay_missing(operations: Operations, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -329,29 +329,44 @@ def test_a_tool_that_looks_at_the_size(mount: Mounts, tmp_path: Path, script: st
 
 
 def test_sizes_and_sendfile_at_once(mount: Mounts) -> None:
-    """Each stat shows 0 and each sendfile is EINVAL, while others stat, read, write and truncate the file."""
+    """Each stat shows 0 and each sendfile is EINVAL, while others stat, read, and use sendfile."""
     device = mount()
+    _use_at_once(*[lambda: _look(device, stat=True)] * 4)
 
-    def look() -> None:
-        reading, writing = os.pipe()
-        for _ in range(300):
-            file = os.open(device.threshold, os.O_RDONLY)
-            with pytest.raises(OSError) as refused:
-                os.sendfile(writing, file, None, 4096)
-            assert refused.value.errno == errno.EINVAL
-            assert os.fstat(file).st_size == device.threshold.stat().st_size == 0
-            os.close(file)
-        os.close(reading)
-        os.close(writing)
+
+def test_writers_and_sendfile_at_once(mount: Mounts) -> None:
+    """Each sendfile is EINVAL, while others open, stat, write, append, truncate and touch the file."""
+    device = mount()
 
     def write() -> None:
         for mode in ("wb", "ab") * 100:
             with open(device.threshold, mode, 0) as file:
                 file.write(b"5\n")
+            device.threshold.stat()
             os.utime(device.threshold)
 
-    with ThreadPoolExecutor(4) as threads:
-        for future in [*(threads.submit(look) for _ in range(3)), threads.submit(write)]:
+    _use_at_once(*[lambda: _look(device, stat=False)] * 3, write)
+
+
+def _look(device: Mount, *, stat: bool) -> None:
+    reading, writing = os.pipe()
+    for _ in range(300):
+        file = os.open(device.threshold, os.O_RDONLY)
+        if stat:
+            assert os.fstat(file).st_size == 0
+        with pytest.raises(OSError) as refused:
+            os.sendfile(writing, file, None, 4096)
+        assert refused.value.errno == errno.EINVAL
+        if stat:
+            assert os.fstat(file).st_size == device.threshold.stat().st_size == 0
+        os.close(file)
+    os.close(reading)
+    os.close(writing)
+
+
+def _use_at_once(*uses: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(uses)) as threads:
+        for future in [threads.submit(use) for use in uses]:
             future.result(DEADLINE)
 
 

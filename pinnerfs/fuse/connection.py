@@ -1,0 +1,141 @@
+"""The connection to the kernel: requests come in, and answers go out, at once or after a delay."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import logging
+import math
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from pinnerfs.fuse.caller import Caller
+from pinnerfs.fuse.libfuse import Channel
+from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER
+from pinnerfs.fuse.protocols import Later
+
+__all__ = ["MAX_WRITE", "Connection"]
+
+MAX_WRITE = 1 << 17  # bytes of data in one request
+
+_pack_header, _HEADER = OUT_HEADER.pack, OUT_HEADER.size
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """A new mount, and the stream of its requests. RuntimeError if libfuse cannot mount.
+
+    One thread serves all requests, so handlers run one after the other. A request whose handler raises Later waits
+    here. The kernel reports the signals of its caller as an interrupt: the request then fails with EINTR.
+    """
+
+    def __init__(self, mountpoint: str, options: dict[str, bool | str]) -> None:
+        # Open it now: the mount may cover /proc, and this process cannot answer its own open.
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._channel = Channel(mountpoint, options)
+        self.descriptor = self._channel.descriptor
+        self._file = open(self.descriptor, "r+b", buffering=0, closefd=False)  # noqa: SIM115
+        self.buffer = bytearray(DATA + MAX_WRITE)
+        self._header: tuple[int, ...] = ()
+        self._due: list[tuple[float, int]] = []  # a heap of moments and requests, some of them interrupted since
+        self._postponed: dict[int, Callable[[int], bytes | None]] = {}  # by request
+        self._arrivals = select.poll()
+        self._arrivals.register(self.descriptor, select.POLLIN)
+
+    def caller(self) -> Caller:
+        """Return the caller of the request that is being handled."""
+        _, _, _, _, uid, _, thread, *_ = self._header
+        return Caller(uid, thread, self._proc)
+
+    def body(self, offset: int = 0) -> bytes:
+        """Return the request that is being handled, without its header and so many more bytes."""
+        return bytes(self.buffer[BODY + offset : self._header[0]])
+
+    def serve(self, handlers: Mapping[int, Callable[[int], bytes | None]]) -> None:
+        """Answer requests until the unmount. A handler gets the number of the inode; None is no answer."""
+        receive, buffer, unpack, answer = self._file.readinto, self.buffer, IN_HEADER.unpack_from, self._answer
+        try:
+            while True:
+                if self._due:
+                    self._answer_due()
+                try:
+                    if receive(buffer) is None:
+                        continue  # a request that had arrived was withdrawn
+                except OSError as error:
+                    if error.errno == errno.ENODEV:
+                        return
+                    if error.errno != errno.ENOENT:  # of a request that was withdrawn
+                        raise
+                    continue
+                header = self._header = unpack(buffer)
+                answer(header[2], handlers[header[1]], header[3])
+        finally:
+            self._channel.close()
+
+    def _answer(self, unique: int, work: Callable[[int], bytes | None], ino: int) -> None:
+        try:
+            data = work(ino)
+            if data is None:
+                return
+            message = _pack_header(_HEADER + len(data), 0, unique) + data
+        except Later as later:
+            self._postpone(unique, later)
+            return
+        except BaseException as error:
+            message = _pack_header(_HEADER, -_errno(work, error), unique)
+        self._send(message)
+
+    def _send(self, message: bytes) -> None:
+        try:
+            self._file.write(message)
+        except OSError as error:
+            # ENOENT: there is no such request or inode any more. ENODEV: nor a mount.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                log.error("cannot write to /dev/fuse: %s", error)
+
+    def notify(self, number: int, data: bytes) -> None:
+        """Send a message that answers no request."""
+        self._send(_pack_header(_HEADER + len(data), number, 0) + data)
+
+    # Answers after a delay.
+
+    def _postpone(self, unique: int, later: Later) -> None:
+        # Without blocking: a request may be withdrawn between its arrival and the read.
+        os.set_blocking(self.descriptor, False)
+        heapq.heappush(self._due, (time.monotonic() + later.seconds, unique))
+        self._postponed[unique] = lambda _: later.then()
+
+    def _answer_due(self) -> None:
+        """Answer the requests that are due, and wait for the next of the others, or for a new request."""
+        while self._due:
+            moment, unique = self._due[0]
+            if unique in self._postponed and (wait := moment - time.monotonic()) > 0:
+                if self._arrivals.poll(math.ceil(wait * 1000)):
+                    return
+                continue
+            heapq.heappop(self._due)
+            if work := self._postponed.pop(unique, None):
+                self._answer(unique, work, 0)
+                if self._arrivals.poll(0):
+                    return
+        os.set_blocking(self.descriptor, True)
+
+    def interrupt(self, ino: int) -> None:
+        """Handle INTERRUPT: the caller of another request got a signal. Only one that waits can still be ended."""
+        (unique,) = INTERRUPT_IN.unpack_from(self.buffer, BODY)
+        if self._postponed.pop(unique, None):
+            self._send(_pack_header(_HEADER, -errno.EINTR, unique))
+
+
+def _errno(work: Callable[..., object], error: BaseException) -> int:
+    """Return the errno of an error, or EIO for any other exception, which is a bug to log."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    with suppress(MemoryError):
+        name = getattr(work, "__name__", "of a delayed request").removeprefix("_")
+        log.error("FUSE operation %s failed: returning EIO", name, exc_info=error)
+    return errno.EIO

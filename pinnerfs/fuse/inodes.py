@@ -1,0 +1,141 @@
+"""What the kernel keeps of each inode: its attributes, and two different sizes.
+
+A debugfs shows sizes of 0 and refuses sendfile with EINVAL, so that the reader falls back to read. FUSE answers
+sendfile from the page cache up to the size in its inode, and with 0 the reader sees an empty file. So while a reader
+has a file open, the size in the inode must be large, and stat must still show 0.
+
+- The kernel learns the true size by the answer to a lookup. From then on it checks permissions without a request.
+- The first open for reading stores a byte at the end of KEPT_SIZE, which raises the size in the inode. A store beyond
+  all sizes stores nothing, but marks the size as invalid, so each stat becomes a request. The mode stays valid.
+- While readers are there, the answer to such a request is made too old for the inode, by such a store in front of it:
+  fuse_change_attributes() ignores it, and stat shows it (Linux 5.8, commit 5ddd9ced9aef).
+- The answer to a change of attributes always goes into the inode. So it has the large size, and it expires at once:
+  no stat shows it.
+
+The pages of a file are locked only for its readers, so the store waits for no page whose read waits for this process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable
+
+from pinnerfs.debugfs.tree import Node
+from pinnerfs.fuse.messages import (
+    ATTR_OUT,
+    ENTRY_OUT,
+    INVAL_INODE_OUT,
+    NOTIFY_INVAL_INODE,
+    NOTIFY_STORE,
+    ROOT_ID,
+    STORE_OUT,
+)
+from pinnerfs.fuse.protocols import Operations
+
+__all__ = ["ENCODING", "FOREVER", "Inodes"]
+
+# Names need not be UTF-8: this encoding maps each byte to one character and back.
+ENCODING = "latin-1"
+
+# Every change of an attribute is a request to this process, so what the kernel has cached stays true.
+FOREVER = 1 << 32  # seconds
+
+KEPT_SIZE = 1 << 17  # more than a page of any machine
+BEYOND = 1 << 40  # beyond any size: a store here changes no size
+
+# A store marks only the size and the times as invalid, since this version (Linux 5.16, commit fa5eee57e33e).
+MARKS_SIZE = (7, 35)
+
+SECOND = 10**9  # ns
+
+
+class Inodes:
+    """The inodes that the kernel knows, by number."""
+
+    def __init__(self, operations: Operations, notify: Callable[[int, bytes], None]) -> None:
+        self._operations = operations
+        self._notify = notify
+        self._paths = {ROOT_ID: "/"}
+        self._readers: Counter[int] = Counter()  # open handles that can read
+        self._cached: set[int] = set()  # files whose last answer does not expire
+        self._large: set[int] = set()  # files whose size in the kernel's inode is certainly large
+        self._store_marks_size = True
+
+    def negotiate(self, version: tuple[int, int]) -> None:
+        """Note the kernel's version of FUSE."""
+        self._store_marks_size = version >= MARKS_SIZE
+
+    def path(self, ino: int) -> str:
+        """Return the path of an inode."""
+        return self._paths[ino]
+
+    def below(self, parent: int, name: bytes) -> str:
+        """Return the path of a name in a directory."""
+        return f"{self._paths[parent].rstrip('/')}/{name.decode(ENCODING)}"
+
+    def lookup(self, parent: int, name: bytes, lifetime: int) -> bytes:
+        """Return the answer to LOOKUP. The kernel keeps the name for `lifetime` seconds."""
+        path = self.below(parent, name)
+        node = self._operations.lookup(path)
+        ino = node.ino
+        self._paths[ino] = path
+        if stat.S_ISREG(node.mode):  # the kernel refuses a store into a directory
+            self._outdate(ino)
+        if self._readers[ino]:
+            return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0, *_attributes(node, KEPT_SIZE))
+        self._large.discard(ino)
+        self._cached.add(ino)
+        return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0, *_attributes(node, node.size))
+
+    def getattr(self, ino: int) -> bytes:
+        """Return the answer to GETATTR, which shows the true size."""
+        node = self._operations.getattr(self._paths[ino])
+        if self._readers[ino] or (ino in self._large and ino in self._cached):
+            self._outdate(ino)
+        else:
+            self._large.discard(ino)
+            self._cached.add(ino)
+        return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+
+    def changed(self, ino: int) -> bytes:
+        """Return the answer to SETATTR."""
+        node = self._operations.getattr(self._paths[ino])
+        if not stat.S_ISREG(node.mode):
+            return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+        self._cached.discard(ino)
+        if not self._readers[ino]:
+            self._large.discard(ino)
+        return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+
+    def opened(self, ino: int, flags: int) -> None:
+        """Note an open. The first one for reading makes the size in the kernel's inode large."""
+        if flags & os.O_ACCMODE == os.O_WRONLY:
+            return
+        self._readers[ino] += 1
+        if ino not in self._large:
+            self._large.add(ino)
+            self._outdate(ino)  # an answer on its way may have a small size
+            self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, KEPT_SIZE - 1, 1, 0) + b"\0")
+
+    def released(self, ino: int, flags: int) -> None:
+        """Note the last close of what was opened with these flags."""
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            self._readers[ino] -= 1
+
+    def _outdate(self, ino: int) -> None:
+        """Make each answer with attributes that the kernel has not handled yet too old for the inode."""
+        if self._store_marks_size:
+            self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, BEYOND, 0, 0))
+        else:
+            self._notify(NOTIFY_INVAL_INODE, INVAL_INODE_OUT.pack(ino, -1, 0))
+
+
+def _attributes(node: Node, size: int) -> tuple[int, ...]:
+    """Return the members of a `struct fuse_attr`."""
+    atime, atime_ns = divmod(node.atime, SECOND)
+    mtime, mtime_ns = divmod(node.mtime, SECOND)
+    ctime, ctime_ns = divmod(node.ctime, SECOND)
+    times = atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns
+    return (node.ino, size, 0, *times, node.mode, node.nlink, node.uid, node.gid, 0, 0, 0)

@@ -1,0 +1,246 @@
+"""The handlers of requests: each takes a request apart, calls the operations, and packs their answer."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from stat import S_IFDIR
+from typing import Any, NoReturn
+
+from pinnerfs.fuse.connection import MAX_WRITE, Connection
+from pinnerfs.fuse.inodes import ENCODING, SECOND, Inodes
+from pinnerfs.fuse.messages import (
+    BODY,
+    DATA,
+    FATTR_ATIME,
+    FATTR_FH,
+    FATTR_GID,
+    FATTR_MODE,
+    FATTR_MTIME,
+    FATTR_SIZE,
+    FATTR_UID,
+    FOPEN_DIRECT_IO,
+    FOPEN_NONSEEKABLE,
+    FOPEN_STREAM,
+    FUSE_ASYNC_READ,
+    FUSE_BIG_WRITES,
+    FUSE_READ_LOCKOWNER,
+    INIT_IN,
+    INIT_OUT,
+    IOCTL_IN,
+    KSTATFS,
+    OPEN_IN,
+    OPEN_OUT,
+    READ_IN,
+    RELEASE_IN,
+    SETATTR_IN,
+    VERSION,
+    WRITE_IN,
+    WRITE_OUT,
+    XATTR_SIZE,
+    Opcode,
+    dirent,
+)
+from pinnerfs.fuse.names import NameHandlers
+from pinnerfs.fuse.protocols import Later, OpenHandle, Operations
+
+__all__ = ["serve_requests"]
+
+# Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that open and close
+# at once would then leave ever more closed files open here. The kernel lowers this maximum for an ordinary user.
+MAX_BACKGROUND = 0xFFFF
+
+# Without direct_io the kernel would cache what it reads. With nonseekable lseek is ESPIPE. Of a stream each write(2)
+# begins at offset 0, unless the file is open for appending.
+OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM
+
+# Operations that debugfs lacks as well, and that are logged: the kernel translates ENOSYS into the answer of a file
+# system without them. Not logged: those that the kernel sends unasked (flush, access, getxattr), poll, and locks.
+UNSUPPORTED = (Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.IOCTL, Opcode.FALLOCATE)
+NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.DESTROY)
+TCGETS = 0x5401  # the ioctl of isatty()
+
+_unpack_open, _unpack_read, _unpack_write = OPEN_IN.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
+_unpack_handle, _unpack_setattr = RELEASE_IN.unpack_from, SETATTR_IN.unpack_from
+_pack_open, _pack_write = OPEN_OUT.pack, WRITE_OUT.pack
+
+log = logging.getLogger(__name__)
+
+
+def serve_requests(connection: Connection, operations: Operations) -> None:
+    """Answer the requests of a connection with operations until the unmount."""
+    connection.serve(_Handlers(connection, operations).table())
+
+
+class _Handlers:
+    """The handlers of one mount. Each gets the number of an inode, and reads the rest from the connection's buffer."""
+
+    def __init__(self, connection: Connection, operations: Operations) -> None:
+        self._connection = connection
+        self._buffer = connection.buffer
+        self._operations = operations
+        self._faults = operations.faults
+        self._inodes = Inodes(operations, connection.notify)
+        self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
+        self._last_number = 0
+        self._names = NameHandlers(connection, operations, self._inodes)
+        self._warned: set[str] = set()
+
+    def table(self) -> dict[int, Callable[[int], bytes | None]]:
+        """Return the handlers by opcode."""
+        handlers: dict[int, Callable[[int], bytes | None]] = defaultdict(lambda: self._unsupported)
+        for opcode in Opcode:
+            name = opcode.name.lower()
+            if opcode is Opcode.INTERRUPT:
+                handlers[opcode] = self._connection.interrupt
+            elif opcode in UNSUPPORTED:
+                handlers[opcode] = partial(self._logged, name)
+            elif opcode is Opcode.GETATTR:
+                handlers[opcode] = self._inodes.getattr
+            elif opcode in NO_ANSWER:
+                handlers[opcode] = self._no_answer
+            else:
+                handlers[opcode] = getattr(self, f"_{name}", None) or getattr(self._names, name)
+        return handlers
+
+    def _init(self, ino: int) -> bytes:
+        major, minor, readahead, flags = INIT_IN.unpack_from(self._buffer, BODY)
+        self._inodes.negotiate((major, minor))
+        try:
+            self._operations("init", "/")
+        except BaseException:
+            log.exception("FUSE operation init failed")
+        return INIT_OUT.pack(
+            *VERSION,
+            readahead,
+            flags & (FUSE_ASYNC_READ | FUSE_BIG_WRITES),
+            MAX_BACKGROUND,
+            MAX_BACKGROUND * 3 // 4,
+            MAX_WRITE,
+            1,
+        )
+
+    def _no_answer(self, ino: int) -> None:
+        """Accept a message that has no answer."""
+
+    def _unsupported(self, ino: int) -> NoReturn:
+        raise OSError(errno.ENOSYS, "unsupported operation")
+
+    def _logged(self, name: str, ino: int) -> NoReturn:
+        """Answer ENOSYS, and log that once for each operation."""
+        _, _, command, *_ = IOCTL_IN.unpack_from(self._buffer, BODY)
+        if name not in self._warned and not (name == "ioctl" and command == TCGETS):
+            self._warned.add(name)
+            shown = f"ioctl {command:#x}" if name == "ioctl" else name
+            log.warning("unsupported operation %s: returning ENOSYS", shown)
+        self._unsupported(ino)
+
+    # Open files: the frequent requests.
+
+    def _open(self, ino: int) -> bytes:
+        flags, _ = _unpack_open(self._buffer, BODY)
+        try:
+            return self._opened(ino, flags, self._operations.open(self._inodes.path(ino), flags))
+        except Later as later:
+            raise later.converted(partial(self._opened, ino, flags)) from None
+
+    def _opened(self, ino: int, flags: int, handle: OpenHandle) -> bytes:
+        number = self._last_number = self._last_number + 1
+        self._handles[number] = handle, ino, flags
+        self._inodes.opened(ino, flags)
+        return _pack_open(number, OPEN_FLAGS, 0)
+
+    def _read(self, ino: int) -> bytes:
+        number, _, size, flags = _unpack_read(self._buffer, BODY)
+        handle = self._handles[number][0]
+        # A read for the page cache (sendfile, splice) has no lock owner.
+        return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
+
+    def _write(self, ino: int) -> bytes:
+        number, offset, size, _, _, _, _ = _unpack_write(self._buffer, BODY)
+        answer = _pack_write(size, 0)
+        try:
+            self._handles[number][0].write(bytes(self._buffer[DATA : DATA + size]), offset)
+            if self._faults.may_hide:
+                self._names.forget()
+        except Later as later:
+            raise later.converted(lambda _: answer) from None
+        return answer
+
+    def _release(self, ino: int) -> bytes:
+        handle, ino, flags = self._handles.pop(self._number())
+        self._inodes.released(ino, flags)
+        handle.release()
+        return b""
+
+    def _fsync(self, ino: int) -> bytes:
+        self._handles[self._number()][0].fsync()
+        return b""
+
+    def _number(self) -> int:
+        """Return the number of the open file of the request."""
+        number: int = _unpack_handle(self._buffer, BODY)[0]
+        return number
+
+    # Attributes and directories.
+
+    def _setattr(self, ino: int) -> bytes:
+        which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = _unpack_setattr(
+            self._buffer, BODY
+        )
+        path = self._inodes.path(ino)
+        if which & FATTR_MODE:
+            self._operations("chmod", path, mode)
+        if which & (FATTR_UID | FATTR_GID):
+            owner = uid if which & FATTR_UID else -1
+            self._operations("chown", path, owner, gid if which & FATTR_GID else -1)
+        if which & FATTR_SIZE and which & FATTR_FH:
+            self._handles[number][0].truncate(size)
+        elif which & FATTR_SIZE:
+            self._operations("truncate", path, size)
+        if which & (FATTR_ATIME | FATTR_MTIME):
+            node = self._operations.getattr(path)
+            self._operations(
+                "utimens",
+                path,
+                (
+                    atime * SECOND + atime_ns if which & FATTR_ATIME else node.atime,
+                    mtime * SECOND + mtime_ns if which & FATTR_MTIME else node.mtime,
+                ),
+            )
+        return self._inodes.changed(ino)
+
+    def _opendir(self, ino: int) -> bytes:
+        number: Any = self._operations("opendir", self._inodes.path(ino))
+        return OPEN_OUT.pack(number, 0, 0)
+
+    def _readdir(self, ino: int) -> bytes:
+        number, offset, size, _ = READ_IN.unpack_from(self._buffer, BODY)
+        entries: Any = self._operations("readdir", None, number)
+        answer = b""
+        for position, entry in enumerate(entries[offset:], offset + 1):
+            name, known = (entry, {"st_ino": ino, "st_mode": S_IFDIR}) if isinstance(entry, str) else entry[:2]
+            packed = dirent(known["st_ino"], position, known["st_mode"], name.encode(ENCODING))
+            if len(answer) + len(packed) > size:
+                break
+            answer += packed
+        return answer
+
+    def _releasedir(self, ino: int) -> bytes:
+        return b""
+
+    def _fsyncdir(self, ino: int) -> bytes:
+        self._operations("fsyncdir", None, 0, self._number())
+        return b""
+
+    def _statfs(self, ino: int) -> bytes:
+        shown: Any = self._operations("statfs", self._inodes.path(ino))
+        return KSTATFS.pack(0, 0, 0, 0, 0, shown["f_bsize"], shown["f_namemax"], shown["f_frsize"], 0)
+
+    def _listxattr(self, ino: int) -> bytes:
+        assert not self._operations("listxattr", self._inodes.path(ino))
+        size, _ = XATTR_SIZE.unpack_from(self._buffer, BODY)
+        return b"" if size else XATTR_SIZE.pack(0, 0)
