@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 
 import pytest
@@ -100,6 +101,20 @@ def test_a_long_write_and_then_another(mount: Mounts) -> None:
         assert os.write(file, b"7\0" + b"8" * 99_998) == 100_000
         assert os.write(file, b"9") == 1
     assert device.threshold.read_bytes() == b"9\n"
+
+
+@pytest.mark.parametrize("length", [126_976, 126_977, 130_000, 131_071, 131_072, 200_000])
+def test_an_aligned_long_write_and_then_another(mount: Mounts, length: int) -> None:
+    """A write that FUSE need not split, or whose first piece is as long, is no part of the next write."""
+    device = mount()
+    with device.opened(os.O_WRONLY, "threshold") as file, mmap.mmap(-1, 1 << 20) as aligned:
+        aligned[:length] = b"7\0" + b"8" * (length - 2)
+        for value in (b"9", b"10"):
+            with memoryview(aligned) as memory, memory[:length] as data:
+                assert os.write(file, data) == length
+            assert device.threshold.read_bytes() == b"7\n"
+            assert os.write(file, value) == len(value)
+            assert device.threshold.read_bytes() == value + b"\n"
 
 
 def test_every_write_is_a_value(mount: Mounts) -> None:
