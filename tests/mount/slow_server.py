@@ -15,6 +15,7 @@ from typing import Any
 
 from pinnerfs.debugfs.attributes import command_file, number_file, text_file
 from pinnerfs.debugfs.declaration import Directory, File, OpenFile
+from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.fuse.operations import serve
 from pinnerfs.fuse.protocols import Later
@@ -76,7 +77,8 @@ def main() -> None:
         command_file("go", lambda data: going.set()),
     ]
     tree = Tree(Directory("", 0o755, files), os.geteuid(), os.getegid())
-    serve(tree, sys.argv[1], lambda: print("ready", flush=True), allow_other=False, cover=False)
+    no_faults = Faults((), 0, (), lambda: 0)
+    serve(tree, no_faults, sys.argv[1], lambda: print("ready", flush=True), allow_other=False, cover=False)
 
 
 if __name__ == "__main__":
