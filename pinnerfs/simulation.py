@@ -82,8 +82,8 @@ class Simulation:
         own = parse_time("threshold", scenario.threshold)
         start_threshold = own if threshold is None else checked_threshold(threshold)
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
-        self.seed = scenario.seed if seed is None else checked_seed(seed)
-        self._timeline = Timeline(scenario, self.seed, self.memory, self.generation, self._depot)
+        self._seed = scenario.seed if seed is None else checked_seed(seed)
+        self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
         self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
         self._observer = observer
@@ -94,6 +94,11 @@ class Simulation:
     def now(self) -> int:
         """Return the boot time (µs) up to which all events are accounted for."""
         return self._now
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of all draws."""
+        return self._seed
 
     def advance(self, step: int | str) -> None:
         """Advance by a time in µs, or by one with its unit: "5s". Raise PinnerfsError for anything else."""
@@ -139,7 +144,7 @@ class Simulation:
 
         self.advance_to(self._now)
         if self._live is None:
-            self._live = Live(self.scenario, self.seed, self.memory, self.generation, self._depot, self._most_live)
+            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live)
         try:
             self._live.do(actions, self._now)
         except ValueError as error:

@@ -14,7 +14,9 @@ from typing import Protocol
 
 from pinnerfs.scenario.faults import MAX_RULES, Fault, Rule, parse_rules
 
-__all__ = ["Caller", "Faults"]
+__all__ = ["PAGE_PINNER", "Caller", "Faults"]
+
+PAGE_PINNER = "page_pinner"  # the directory that rules are about
 
 log = logging.getLogger(__name__)
 

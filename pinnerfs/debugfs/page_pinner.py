@@ -12,9 +12,7 @@ from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import to_signed
 from pinnerfs.kernel.page_pinner.generations import Generation
 
-__all__ = ["PAGE_PINNER", "FailureTracking", "OpenFailures", "OpenRecords", "page_pinner_directory"]
-
-PAGE_PINNER = "page_pinner"
+__all__ = ["FailureTracking", "OpenFailures", "OpenRecords", "page_pinner_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -93,4 +91,4 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
         number_file("failure_tracking", get_tracking, put_tracking),
     ]
     by_name = {file.name: file for file in files}
-    return Directory(PAGE_PINNER, 0o755, [by_name[name] for name in generation.files])
+    return Directory("page_pinner", 0o755, [by_name[name] for name in generation.files])

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from pinnerfs.debugfs.inject import Caller, Faults
-from pinnerfs.debugfs.page_pinner import PAGE_PINNER
+from pinnerfs.debugfs.inject import PAGE_PINNER, Caller, Faults
 from pinnerfs.fuse.protocols import Later
 from pinnerfs.scenario.faults import Rule
 

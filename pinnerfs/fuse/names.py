@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import NoReturn
 
-from pinnerfs.debugfs.page_pinner import PAGE_PINNER
+from pinnerfs.debugfs.inject import PAGE_PINNER
 from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.inodes import ENCODING, FOREVER, Inodes
 from pinnerfs.fuse.messages import (
