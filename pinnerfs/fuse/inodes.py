@@ -2,15 +2,16 @@
 
 A debugfs shows sizes of 0 and refuses sendfile with EINVAL, so that the reader falls back to read. FUSE answers
 sendfile from the page cache up to the size in its inode, and with 0 the reader sees an empty file. So while a reader
-has a file open, the size in the inode must be large, and stat must still show 0.
+has a file open, the size in the inode must not be 0, and stat must still show 0. An open file is a stream, whose
+sendfile begins at offset 0: any size will do.
 
 - The kernel learns the true size by the answer to a lookup. From then on it checks permissions without a request.
-- The first open for reading stores a byte at the end of KEPT_SIZE, which raises the size in the inode. A store beyond
-  all sizes stores nothing, but marks the size as invalid, so each stat becomes a request. The mode stays valid.
+- The first open for reading stores the last byte of KEPT_SIZE, which raises the size in the inode. A store beyond all
+  sizes stores nothing, but marks the size as invalid, so each stat becomes a request. The mode stays valid.
 - While readers are there, the answer to such a request is made too old for the inode, by such a store in front of it:
   fuse_change_attributes() ignores it, and stat shows it (Linux 5.8, commit 5ddd9ced9aef).
-- The answer to a change of attributes always goes into the inode. So it has the large size, and it expires at once:
-  no stat shows it.
+- The answer to a change of attributes always goes into the inode. So it has KEPT_SIZE, and it expires at once: no stat
+  shows it.
 
 The pages of a file are locked only for its readers, so the store waits for no page whose read waits for this process.
 """
@@ -32,9 +33,8 @@ from pinnerfs.fuse.messages import (
     ROOT_ID,
     STORE_OUT,
 )
-from pinnerfs.fuse.protocols import Operations
 
-__all__ = ["ENCODING", "FOREVER", "Inodes"]
+__all__ = ["ENCODING", "Inodes"]
 
 # Names need not be UTF-8: this encoding maps each byte to one character and back.
 ENCODING = "latin-1"
@@ -42,7 +42,7 @@ ENCODING = "latin-1"
 # Every change of an attribute is a request to this process, so what the kernel has cached stays true.
 FOREVER = 1 << 32  # seconds
 
-KEPT_SIZE = 1 << 17  # more than a page of any machine
+KEPT_SIZE = 2  # a page whose first byte is not stored stays invalid, so a sendfile asks for it
 BEYOND = 1 << 40  # beyond any size: a store here changes no size
 
 # A store marks only the size and the times as invalid, since this version (Linux 5.16, commit fa5eee57e33e).
@@ -54,13 +54,13 @@ SECOND = 10**9  # ns
 class Inodes:
     """The inodes that the kernel knows, by number."""
 
-    def __init__(self, operations: Operations, notify: Callable[[int, bytes], None]) -> None:
-        self._operations = operations
+    def __init__(self, getattr: Callable[[str], Node], notify: Callable[[int, bytes], None]) -> None:
+        self._getattr = getattr
         self._notify = notify
         self._paths = {ROOT_ID: "/"}
         self._readers: Counter[int] = Counter()  # open handles that can read
         self._cached: set[int] = set()  # files whose last answer does not expire
-        self._large: set[int] = set()  # files whose size in the kernel's inode is certainly large
+        self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
         self._store_marks_size = True
 
     def negotiate(self, version: tuple[int, int]) -> None:
@@ -75,48 +75,48 @@ class Inodes:
         """Return the path of a name in a directory."""
         return f"{self._paths[parent].rstrip('/')}/{name.decode(ENCODING)}"
 
-    def lookup(self, parent: int, name: bytes, lifetime: int) -> bytes:
+    def lookup(self, parent: int, name: bytes, lifetime: int = FOREVER) -> bytes:
         """Return the answer to LOOKUP. The kernel keeps the name for `lifetime` seconds."""
         path = self.below(parent, name)
-        node = self._operations.lookup(path)
+        node = self._getattr(path)
         ino = node.ino
+        if ino in self._raised:
+            self._outdate(ino)  # unless the kernel has forgotten the inode
         self._paths[ino] = path
-        if stat.S_ISREG(node.mode):  # the kernel refuses a store into a directory
-            self._outdate(ino)
         if self._readers[ino]:
             return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0, *_attributes(node, KEPT_SIZE))
-        self._large.discard(ino)
+        self._raised.discard(ino)
         self._cached.add(ino)
         return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0, *_attributes(node, node.size))
 
     def getattr(self, ino: int) -> bytes:
         """Return the answer to GETATTR, which shows the true size."""
-        node = self._operations.getattr(self._paths[ino])
-        if self._readers[ino] or (ino in self._large and ino in self._cached):
+        node = self._getattr(self._paths[ino])
+        if self._readers[ino] or (ino in self._raised and ino in self._cached):
             self._outdate(ino)
         else:
-            self._large.discard(ino)
+            self._raised.discard(ino)
             self._cached.add(ino)
         return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
 
     def changed(self, ino: int) -> bytes:
         """Return the answer to SETATTR."""
-        node = self._operations.getattr(self._paths[ino])
+        node = self._getattr(self._paths[ino])
         if not stat.S_ISREG(node.mode):
             return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
         self._cached.discard(ino)
         if not self._readers[ino]:
-            self._large.discard(ino)
+            self._raised.discard(ino)
         return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
 
     def opened(self, ino: int, flags: int) -> None:
-        """Note an open. The first one for reading makes the size in the kernel's inode large."""
+        """Note an open. The first one for reading raises the size in the kernel's inode."""
         if flags & os.O_ACCMODE == os.O_WRONLY:
             return
         self._readers[ino] += 1
-        if ino not in self._large:
-            self._large.add(ino)
-            self._outdate(ino)  # an answer on its way may have a small size
+        if ino not in self._raised:
+            self._raised.add(ino)
+            self._outdate(ino)  # an answer on its way may have the size 0
             self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, KEPT_SIZE - 1, 1, 0) + b"\0")
 
     def released(self, ino: int, flags: int) -> None:

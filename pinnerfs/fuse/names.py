@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from pinnerfs.debugfs.inject import PAGE_PINNER
 from pinnerfs.fuse.connection import Connection
-from pinnerfs.fuse.inodes import ENCODING, FOREVER, Inodes
+from pinnerfs.fuse.inodes import ENCODING, Inodes
 from pinnerfs.fuse.messages import (
     BODY,
     CREATE_IN,
@@ -40,9 +40,12 @@ class NameHandlers:
         self._kept = False  # whether the kernel keeps names
 
     def lookup(self, ino: int) -> bytes:
-        may_hide = self._operations.faults.may_hide
-        self._kept = self._kept or not may_hide
-        return self._inodes.lookup(ino, self._names()[0], 0 if may_hide else FOREVER)
+        name = self._names()[0]
+        if self._operations.faults.may_hide:
+            self._operations.find(self._path(ino, name))
+            return self._inodes.lookup(ino, name, lifetime=0)
+        self._kept = True
+        return self._inodes.lookup(ino, name)
 
     def forget(self) -> None:
         """Make the kernel look up page_pinner again, in case it keeps the name. Raise Later until it does."""

@@ -104,10 +104,8 @@ class TreeOperations:
 
     # Attributes and directories.
 
-    def lookup(self, path: str) -> Node:
-        if self.faults.may_hide:
-            return self.injection.meet("lookup", path, lambda: self.tree.node(path))
-        return self.tree.node(path)
+    def find(self, path: str) -> None:
+        self.injection.meet("lookup", path, lambda: None)
 
     def getattr(self, path: str) -> Node:
         return self.tree.node(path)

@@ -70,11 +70,11 @@ class Operations(Protocol):
 
     faults: Faults  # what can make a name missing: see `Faults.may_hide`
 
-    def lookup(self, path: str) -> Node:
-        """Find a path, and return its node."""
+    def find(self, path: str) -> None:
+        """Raise OSError if a path is missing for the caller."""
 
     def getattr(self, path: str) -> Node:
-        """Return the node at a path that was found."""
+        """Return the node at a path."""
 
     def open(self, path: str, flags: int) -> OpenHandle:
         """Open a file."""

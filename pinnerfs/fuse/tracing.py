@@ -95,8 +95,8 @@ class _TracedOperations:
     def __getattr__(self, name: str) -> object:
         return getattr(self._operations, name)
 
-    def lookup(self, path: str) -> Node:
-        return _logged("lookup", self._operations.lookup, path)
+    def find(self, path: str) -> None:
+        _logged("find", self._operations.find, path)
 
     def getattr(self, path: str) -> Node:
         return _logged("getattr", self._operations.getattr, path)

@@ -1,0 +1,153 @@
+"""The answers with attributes, and the notifications in front of them, without a mount."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from pinnerfs.debugfs.attributes import number_file
+from pinnerfs.debugfs.declaration import Directory
+from pinnerfs.debugfs.tree import Tree
+from pinnerfs.fuse.inodes import FOREVER, KEPT_SIZE, Inodes
+from pinnerfs.fuse.messages import ATTR_OUT, ENTRY_OUT, NOTIFY_INVAL_INODE, NOTIFY_STORE, ROOT_ID, STORE_OUT
+
+FILE = 2
+LOOKED_UP = (0, FOREVER)  # a size and its timeout
+EXPIRED = (KEPT_SIZE, 0)
+
+
+class Kernel:
+    """The inodes with a record of the notifications: each is the number of bytes stored, or "invalid"."""
+
+    def __init__(self, version: tuple[int, int] = (7, 44)) -> None:
+        self.notified: list[int | str] = []
+        tree = Tree(Directory("", 0o700, [number_file("number", int)]), 1, 2)
+        self.inodes = Inodes(tree.node, self._notify)
+        self.inodes.negotiate(version)
+
+    def _notify(self, number: int, data: bytes) -> None:
+        if number == NOTIFY_INVAL_INODE:
+            self.notified.append("invalid")
+            return
+        assert number == NOTIFY_STORE
+        ino, _, size, _ = STORE_OUT.unpack_from(data)
+        assert (ino, len(data)) == (FILE, STORE_OUT.size + size)
+        self.notified.append(size)
+
+    def lookup(self) -> tuple[int, int]:
+        """Return the size of a lookup's answer and its timeout."""
+        answer = ENTRY_OUT.unpack(self.inodes.lookup(ROOT_ID, b"number"))
+        assert answer[0] == FILE and answer[2] == FOREVER
+        return answer[7], answer[3]
+
+    def getattr(self) -> int:
+        """Return the size of a GETATTR's answer."""
+        answer = ATTR_OUT.unpack(self.inodes.getattr(FILE))
+        assert answer[0] == FOREVER
+        return int(answer[4])
+
+    def changed(self) -> tuple[int, int]:
+        """Return the size of a SETATTR's answer and its timeout."""
+        answer = ATTR_OUT.unpack(self.inodes.changed(FILE))
+        return answer[4], answer[0]
+
+    def new(self) -> list[int | str]:
+        """Return the notifications since the last call."""
+        notified, self.notified = self.notified, []
+        return notified
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    """Return a kernel that has looked up the file."""
+    kernel = Kernel()
+    assert kernel.lookup() == LOOKED_UP
+    kernel.new()
+    return kernel
+
+
+def test_the_first_reader_raises_the_size(kernel: Kernel) -> None:
+    """The size in the inode is raised once, and stays; later opens need nothing."""
+    for _ in range(2):
+        kernel.inodes.opened(FILE, os.O_RDONLY)
+        kernel.inodes.opened(FILE, os.O_RDWR)
+        kernel.inodes.released(FILE, os.O_RDWR)
+        kernel.inodes.released(FILE, os.O_RDONLY)
+    assert kernel.new() == [0, 1]
+
+
+def test_a_writer_raises_nothing(kernel: Kernel) -> None:
+    """A descriptor for writing alone cannot be the source of a sendfile."""
+    kernel.inodes.opened(FILE, os.O_WRONLY | os.O_TRUNC)
+    kernel.inodes.released(FILE, os.O_WRONLY)
+    assert kernel.new() == []
+
+
+def test_stat_shows_the_true_size(kernel: Kernel) -> None:
+    """The answer of 0 is made too old for an inode with a raised size, also after the last close."""
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    kernel.new()
+    for _ in range(2):
+        assert kernel.getattr() == 0
+        assert kernel.new() == [0]
+        kernel.inodes.released(FILE, os.O_RDONLY)
+        kernel.inodes.opened(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY)
+    assert (kernel.getattr(), kernel.new()) == (0, [0])
+
+
+def test_a_change_without_readers(kernel: Kernel) -> None:
+    """The answer to a change expires at once; the next answer sets the true size, and the next reader raises it."""
+    assert kernel.changed() == EXPIRED
+    assert (kernel.getattr(), kernel.new()) == (0, [])
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == [0, 1]
+    kernel.inodes.released(FILE, os.O_RDONLY)
+    assert kernel.changed() == EXPIRED
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == [0, 1]
+
+
+def test_a_change_with_a_reader(kernel: Kernel) -> None:
+    """While a reader is there, no answer takes its size away."""
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    kernel.new()
+    assert kernel.changed() == EXPIRED
+    assert (kernel.getattr(), kernel.new()) == (0, [0])
+    assert (kernel.lookup(), kernel.new()) == (EXPIRED, [0])
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == []
+    for _ in range(2):
+        kernel.inodes.released(FILE, os.O_RDONLY)
+    assert (kernel.getattr(), kernel.new()) == (0, [])
+
+
+def test_a_lookup_after_the_kernel_forgot_the_inode(kernel: Kernel) -> None:
+    """A new inode has the true size, and its first reader raises it again."""
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY)
+    kernel.new()
+    assert (kernel.lookup(), kernel.new()) == (LOOKED_UP, [0])
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == [0, 1]
+
+
+def test_an_older_kernel() -> None:
+    """Before Linux 5.16 a store marks nothing as invalid, so all attributes are."""
+    kernel = Kernel((7, 34))
+    assert kernel.lookup() == LOOKED_UP
+    kernel.new()
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == ["invalid", 1]
+    assert (kernel.getattr(), kernel.new()) == (0, ["invalid"])
+
+
+def test_a_directory() -> None:
+    """The attributes of a directory are kept."""
+    kernel = Kernel()
+    for answer in (kernel.inodes.getattr(ROOT_ID), kernel.inodes.changed(ROOT_ID)):
+        shown = ATTR_OUT.unpack(answer)
+        assert (shown[0], shown[4], stat.S_IFMT(shown[12])) == (FOREVER, 0, stat.S_IFDIR)
+    assert kernel.new() == []
