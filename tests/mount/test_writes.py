@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import shutil
 
 import pytest
 
@@ -123,6 +124,15 @@ def test_every_write_is_a_value(mount: Mounts) -> None:
     assert device.shell("(echo 5; echo 6) > threshold; cat threshold").stdout == "6\n"
     assert device.shell("(echo 7; echo x; echo 8) > threshold; cat threshold").stdout == "8\n"
     assert device.shell("(echo 9; echo x) > threshold; cat threshold").stdout == "9\n"
+
+
+def test_a_reader_beside_a_writer_that_has_not_written(mount: Mounts) -> None:
+    """A file that was truncated for writing can be read before the write, also by sendfile."""
+    device = mount()
+    script = "exec 3> threshold; cat threshold; busybox cat threshold | cat; echo 5 >&3; busybox cat threshold | cat"
+    script = script if shutil.which("busybox") else script.replace("busybox ", "")
+    assert device.shell(script).stdout == "300000\n300000\n5\n"
+    assert device.threshold.stat().st_size == 0
 
 
 def test_appending_is_writing(mount: Mounts) -> None:
