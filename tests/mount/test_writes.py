@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -133,6 +134,16 @@ def test_a_reader_beside_a_writer_that_has_not_written(mount: Mounts) -> None:
     script = script if shutil.which("busybox") else script.replace("busybox ", "")
     assert device.shell(script).stdout == "300000\n300000\n5\n"
     assert device.threshold.stat().st_size == 0
+
+
+def test_a_limit_on_file_sizes(mount: Mounts) -> None:
+    """A limit on file sizes stops no write, except a limit of 0, which ends the writer with SIGXFSZ."""
+    device = mount()
+    refused = device.shell("ulimit -f 0; echo 5 > threshold")
+    assert refused.returncode == -signal.SIGXFSZ
+    assert device.threshold.read_bytes() == b"300000\n"
+    assert device.shell("ulimit -f 1; echo 6 > threshold; cat threshold; echo 7 >> threshold").stdout == "6\n"
+    assert device.threshold.read_bytes() == b"7\n"
 
 
 def test_appending_is_writing(mount: Mounts) -> None:
