@@ -46,10 +46,14 @@ class Connection:
         self._arrivals = select.poll()
         self._arrivals.register(self.descriptor, select.POLLIN)
 
+    @property
+    def thread(self) -> int:
+        """The thread that made the request that is being handled."""
+        return self._header[6]
+
     def caller(self) -> Caller:
         """Return the caller of the request that is being handled."""
-        _, _, _, _, uid, _, thread, *_ = self._header
-        return Caller(uid, thread, self._proc)
+        return Caller(self._header[4], self.thread, self._proc)
 
     def body(self, offset: int = 0) -> bytes:
         """Return the request that is being handled, without its header and so many more bytes."""

@@ -11,7 +11,8 @@ sendfile begins at offset 0: any size will do.
 - While readers are there, the answer to such a request is made too old for the inode, by such a store in front of it:
   fuse_change_attributes() ignores it, and stat shows it (Linux 5.8, commit 5ddd9ced9aef).
 - The answer to a change of attributes always goes into the inode. So it has KEPT_SIZE, and it expires at once: no stat
-  shows it.
+  shows it. Only if a descriptor for writing is truncated while no reader is there, the answer has the true size. Then
+  a new reader waits until the kernel has handled that answer, as the writer's next request tells.
 
 The pages of a file are locked only for its readers, so the store waits for no page whose read waits for this process.
 """
@@ -22,6 +23,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse.messages import (
@@ -45,6 +47,8 @@ FOREVER = 1 << 32  # seconds
 KEPT_SIZE = 2  # a page whose first byte is not stored stays invalid, so a sendfile asks for it
 BEYOND = 1 << 40  # beyond any size: a store here changes no size
 
+SETTLE = 0.05  # seconds in which the kernel has handled an answer, even on a busy machine
+
 # A store marks only the size and the times as invalid, since this version (Linux 5.16, commit fa5eee57e33e).
 MARKS_SIZE = (7, 35)
 
@@ -61,6 +65,8 @@ class Inodes:
         self._readers: Counter[int] = Counter()  # open handles that can read
         self._cached: set[int] = set()  # files whose last answer does not expire
         self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
+        # For writing handles whose truncation may not have reached the inode yet: the inode, and until when.
+        self._truncated: dict[int, tuple[int, float]] = {}
         self._store_marks_size = True
 
     def negotiate(self, version: tuple[int, int]) -> None:
@@ -99,15 +105,33 @@ class Inodes:
             self._cached.add(ino)
         return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
 
-    def changed(self, ino: int) -> bytes:
-        """Return the answer to SETATTR."""
+    def changed(self, ino: int, handle: int | None = None) -> bytes:
+        """Return the answer to SETATTR, which may truncate an open file."""
         node = self._getattr(self._paths[ino])
         if not stat.S_ISREG(node.mode):
             return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
-        self._cached.discard(ino)
-        if not self._readers[ino]:
-            self._raised.discard(ino)
-        return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+        if self._readers[ino]:
+            self._cached.discard(ino)
+            return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+        self._raised.discard(ino)
+        if handle is None:
+            self._cached.discard(ino)
+            return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+        self._cached.add(ino)
+        self._truncated[handle] = ino, monotonic() + SETTLE
+        return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+
+    def settle(self, handle: int) -> None:
+        """Note a request of a handle: the kernel has handled the answer to the one before."""
+        if self._truncated:
+            self._truncated.pop(handle, None)
+
+    def settled(self, ino: int, flags: int) -> bool:
+        """Return whether a file can be opened now."""
+        if not self._truncated or flags & os.O_ACCMODE == os.O_WRONLY:
+            return True
+        now = monotonic()
+        return all(ino != truncated or end < now for truncated, end in self._truncated.values())
 
     def opened(self, ino: int, flags: int) -> None:
         """Note an open. The first one for reading raises the size in the kernel's inode."""

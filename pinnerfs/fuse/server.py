@@ -63,6 +63,8 @@ UNSUPPORTED = (Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.IOCTL, Opcode.FALLOCA
 NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.DESTROY)
 TCGETS = 0x5401  # the ioctl of isatty()
 
+POLL = 0.001  # seconds between attempts to open a file
+
 _unpack_open, _unpack_read, _unpack_write = OPEN_IN.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
 _unpack_handle, _unpack_setattr = RELEASE_IN.unpack_from, SETATTR_IN.unpack_from
 _pack_open, _pack_write = OPEN_OUT.pack, WRITE_OUT.pack
@@ -86,6 +88,7 @@ class _Handlers:
         self._inodes = Inodes(operations.getattr, connection.notify)
         self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
         self._last_number = 0
+        self._last_opener = (0, 0)  # inode and thread
         self._names = NameHandlers(connection, operations, self._inodes)
         self._warned: set[str] = set()
 
@@ -143,12 +146,18 @@ class _Handlers:
     def _open(self, ino: int) -> bytes:
         flags, _ = _unpack_open(self._buffer, BODY)
         try:
-            return self._opened(ino, flags, self._operations.open(self._inodes.path(ino), flags))
+            handle = self._operations.open(self._inodes.path(ino), flags)
         except Later as later:
             raise later.converted(partial(self._opened, ino, flags)) from None
+        answer = self._opened(ino, flags, handle)
+        self._last_opener = ino, self._connection.thread
+        return answer
 
     def _opened(self, ino: int, flags: int, handle: OpenHandle) -> bytes:
+        if not self._inodes.settled(ino, flags):
+            raise Later(POLL, partial(self._opened, ino, flags, handle))
         number = self._last_number = self._last_number + 1
+        self._last_opener = 0, 0  # unknown after a delay
         self._handles[number] = handle, ino, flags
         self._inodes.opened(ino, flags)
         return _pack_open(number, OPEN_FLAGS, 0)
@@ -161,6 +170,7 @@ class _Handlers:
 
     def _write(self, ino: int) -> bytes:
         number, offset, size, _, _, _, _ = _unpack_write(self._buffer, BODY)
+        self._inodes.settle(number)
         answer = _pack_write(size, 0)
         try:
             self._handles[number][0].write(bytes(self._buffer[DATA : DATA + size]), offset)
@@ -171,7 +181,9 @@ class _Handlers:
         return answer
 
     def _release(self, ino: int) -> bytes:
-        handle, ino, flags = self._handles.pop(self._number())
+        number = self._number()
+        handle, ino, flags = self._handles.pop(number)
+        self._inodes.settle(number)
         self._inodes.released(ino, flags)
         handle.release()
         return b""
@@ -201,6 +213,9 @@ class _Handlers:
             self._handles[number][0].truncate(size)
         elif which & FATTR_SIZE:
             self._operations("truncate", path, size)
+            # An open with O_TRUNC does not name its handle.
+            if (ino, self._connection.thread) == self._last_opener:
+                return self._inodes.changed(ino, self._last_number)
         if which & (FATTR_ATIME | FATTR_MTIME):
             node = self._operations.getattr(path)
             self._operations(

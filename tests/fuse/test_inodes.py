@@ -48,9 +48,9 @@ class Kernel:
         assert answer[0] == FOREVER
         return int(answer[4])
 
-    def changed(self) -> tuple[int, int]:
+    def changed(self, handle: int | None = None) -> tuple[int, int]:
         """Return the size of a SETATTR's answer and its timeout."""
-        answer = ATTR_OUT.unpack(self.inodes.changed(FILE))
+        answer = ATTR_OUT.unpack(self.inodes.changed(FILE, handle))
         return answer[4], answer[0]
 
     def new(self) -> list[int | str]:
@@ -122,6 +122,29 @@ def test_a_change_with_a_reader(kernel: Kernel) -> None:
     for _ in range(2):
         kernel.inodes.released(FILE, os.O_RDONLY)
     assert (kernel.getattr(), kernel.new()) == (0, [])
+
+
+def test_a_truncated_descriptor(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a truncation without readers has the true size. Until the writer's next request no reader opens."""
+    moments = iter([0.0, 0.01, 0.02, 0.0, 0.01, 10.0])
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: next(moments))
+    assert kernel.changed(5) == LOOKED_UP
+    assert kernel.inodes.settled(FILE, os.O_WRONLY)
+    assert not kernel.inodes.settled(FILE, os.O_RDONLY)
+    assert kernel.inodes.settled(3, os.O_RDONLY)
+    kernel.inodes.settle(6)
+    kernel.inodes.settle(5)
+    assert kernel.inodes.settled(FILE, os.O_RDONLY)
+    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == [0, 1]
+    # With a reader the answer expires.
+    assert kernel.changed(5) == EXPIRED
+    assert kernel.inodes.settled(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY)
+    # A writer that makes no request holds readers up for a moment only.
+    assert kernel.changed(5) == LOOKED_UP
+    assert not kernel.inodes.settled(FILE, os.O_RDWR)
+    assert kernel.inodes.settled(FILE, os.O_RDWR)
 
 
 def test_a_lookup_after_the_kernel_forgot_the_inode(kernel: Kernel) -> None:

@@ -6,6 +6,8 @@ import ctypes
 import errno
 import mmap
 import os
+import shutil
+import signal
 
 import pytest
 
@@ -123,6 +125,25 @@ def test_every_write_is_a_value(mount: Mounts) -> None:
     assert device.shell("(echo 5; echo 6) > threshold; cat threshold").stdout == "6\n"
     assert device.shell("(echo 7; echo x; echo 8) > threshold; cat threshold").stdout == "8\n"
     assert device.shell("(echo 9; echo x) > threshold; cat threshold").stdout == "9\n"
+
+
+def test_a_reader_beside_a_writer_that_has_not_written(mount: Mounts) -> None:
+    """A file that was truncated for writing can be read before the write, also by sendfile."""
+    device = mount()
+    script = "exec 3> threshold; cat threshold; busybox cat threshold | cat; echo 5 >&3; busybox cat threshold | cat"
+    script = script if shutil.which("busybox") else script.replace("busybox ", "")
+    assert device.shell(script).stdout == "300000\n300000\n5\n"
+    assert device.threshold.stat().st_size == 0
+
+
+def test_a_limit_on_file_sizes(mount: Mounts) -> None:
+    """A limit on file sizes stops no write, except a limit of 0, which ends the writer with SIGXFSZ."""
+    device = mount()
+    refused = device.shell("ulimit -f 0; echo 5 > threshold")
+    assert refused.returncode == -signal.SIGXFSZ
+    assert device.threshold.read_bytes() == b"300000\n"
+    assert device.shell("ulimit -f 1; echo 6 > threshold; cat threshold; echo 7 >> threshold").stdout == "6\n"
+    assert device.threshold.read_bytes() == b"7\n"
 
 
 def test_appending_is_writing(mount: Mounts) -> None:
