@@ -52,10 +52,11 @@ class Rule(Table, frozen=True):
     def __post_init__(self) -> None:
         _check_name("op", self.op, OPERATIONS)
         _check_name("file", self.file, FILES)
+        if self.errno == "ENOSYS":
+            raise ValueError("errno = 'ENOSYS' is not possible: FUSE takes it for an unsupported operation")
         if self.errno is not None and self.errno not in ERRNOS:
-            why = "is for unsupported operations" if self.errno == "ENOSYS" else "is unknown"
             hint = nearest(self.errno, ERRNOS)
-            raise ValueError(f"errno = {self.errno!r} {why}: it must be the name of an errno, such as 'EIO'{hint}")
+            raise ValueError(f"errno = {self.errno!r} is unknown: it must be a name such as 'EIO'{hint}")
         if self.delay is not None and not 1 <= parse_time("delay", self.delay) <= MAX_DELAY:
             raise ValueError(f"delay = {self.delay!r} must be from 1us to 1h")
         _check_range("chance", self.chance, 1, 100)
@@ -84,7 +85,7 @@ class Rule(Table, frozen=True):
         answers = [key for key in keys if key in ("errno", "missing", "cut")]
         if len(answers) > 1:
             raise ValueError(f"{answers[1]} does not go with {answers[0]}: a rule has one of errno, missing and cut")
-        # The kernel looks up a name as often as it likes, so nothing about missing can be counted.
+        # The kernel looks up a name several times for one call, so neither a chance nor a number of calls makes sense.
         if self.missing and (other := {*keys} - {"missing", "uid", "comm", "pid"}):
             first = next(key for key in keys if key in other)
             raise ValueError(f"{first} does not go with missing, which hides the directory page_pinner from all calls")

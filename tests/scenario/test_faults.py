@@ -74,9 +74,9 @@ def test_several_lines() -> None:
         ),
         (
             {"errno": "EI0"},
-            "errno = 'EI0' is unknown: it must be the name of an errno, such as 'EIO'; did you mean 'EIO'?",
+            "errno = 'EI0' is unknown: it must be a name such as 'EIO'; did you mean 'EIO'?",
         ),
-        ({"errno": "5"}, "errno = '5' is unknown: it must be the name of an errno, such as 'EIO'"),
+        ({"errno": "5"}, "errno = '5' is unknown: it must be a name such as 'EIO'"),
         ({"delay": "2"}, "delay = '2' must be a number and a unit (us, ms, s, min, h), such as '300ms'"),
         ({"delay": "0s"}, "delay = '0s' must be from 1us to 1h"),
         ({"delay": "61min"}, "delay = '61min' must be from 1us to 1h"),
@@ -124,7 +124,7 @@ def test_a_bad_rule(keys: dict[str, str | int | bool], reason: str) -> None:
         ("add,cut,times=" + "9" * 5000, "times = '9999"),
         ("add,cut,uid=root", "uid = 'root' must be a whole number"),
         ("add,cut,comm=\x1b[m", r"comm = '\x1b[m' must have printable characters and no comma"),
-        ("add,errno=ENOSYS", "errno = 'ENOSYS' is for unsupported operations: it must be the name of an errno"),
+        ("add,errno=ENOSYS", "errno = 'ENOSYS' is not possible: FUSE takes it for an unsupported operation"),
         ("add,cut\nadd,op=open", "line 2: the rule does nothing: it must have one of errno, delay, missing and cut"),
     ],
 )
