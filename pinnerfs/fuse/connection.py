@@ -21,6 +21,8 @@ __all__ = ["MAX_WRITE", "Connection"]
 
 MAX_WRITE = 1 << 17  # bytes of data in one request
 
+MANY = 1000  # interrupted requests among those that are due
+
 _pack_header, _HEADER = OUT_HEADER.pack, OUT_HEADER.size
 
 log = logging.getLogger(__name__)
@@ -108,10 +110,14 @@ class Connection:
     # Answers after a delay.
 
     def _postpone(self, unique: int, later: Later) -> None:
+        def delayed(ino: int) -> bytes | None:
+            answer: bytes | None = later.then()
+            return answer
+
         # Without blocking: a request may be withdrawn between its arrival and the read.
         os.set_blocking(self.descriptor, False)
         heapq.heappush(self._due, (time.monotonic() + later.seconds, unique))
-        self._postponed[unique] = lambda _: later.then()
+        self._postponed[unique] = delayed
 
     def _answer_due(self) -> None:
         """Answer the requests that are due, and wait for the next of the others, or for a new request."""
@@ -133,6 +139,9 @@ class Connection:
         (unique,) = INTERRUPT_IN.unpack_from(self.buffer, BODY)
         if self._postponed.pop(unique, None):
             self._send(_pack_header(_HEADER, -errno.EINTR, unique))
+            if len(self._due) > 2 * len(self._postponed) + MANY:
+                self._due = [entry for entry in self._due if entry[1] in self._postponed]
+                heapq.heapify(self._due)
 
 
 def _errno(work: Callable[..., object], error: BaseException) -> int:
@@ -140,6 +149,6 @@ def _errno(work: Callable[..., object], error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno:
         return error.errno
     with suppress(MemoryError):
-        name = getattr(work, "__name__", "of a delayed request").removeprefix("_")
+        name = getattr(work, "__name__", str(work)).removeprefix("_")
         log.error("FUSE operation %s failed: returning EIO", name, exc_info=error)
     return errno.EIO
