@@ -70,16 +70,26 @@ class Control:
     def do(self, data: bytes) -> None:
         """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
-            text = _decode(data, "actions")
+            text = self._decoded(data, "actions")
             self._device.do(text)
         log.info("actions done: %r", text)
 
     def inject(self, data: bytes) -> None:
         """Add and remove rules of faults; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
-            text = _decode(data, "rules")
+            text = self._decoded(data, "rules")
             self._device.faults.write(text)
         log.info("rules of faults: %r", text)
+
+    @staticmethod
+    def _decoded(data: bytes, what: str) -> str:
+        """Return the text of a write. Raise ValueError if it is too long or not UTF-8."""
+        if len(data) > MAX_WRITE:
+            raise ValueError(f"{len(data)} bytes of {what} in one write: wanted at most {MAX_WRITE}")
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"{data.decode(errors='surrogateescape')!r}: wanted UTF-8 text") from None
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -101,13 +111,3 @@ class Control:
     def _stats(self) -> str:
         with self._device.up_to_now() as simulation:
             return "".join(f"{name} {value}\n" for name, value in simulation.stats().items())
-
-
-def _decode(data: bytes, what: str) -> str:
-    """Return the text of a write. Raise ValueError if it is too long or not UTF-8."""
-    if len(data) > MAX_WRITE:
-        raise ValueError(f"{len(data)} bytes of {what} in one write: wanted at most {MAX_WRITE}")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"{data.decode(errors='surrogateescape')!r}: wanted UTF-8 text") from None

@@ -122,6 +122,24 @@ def test_too_many_actions(files: _Files) -> None:
     assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
 
 
+def test_advance_of_a_real_clock(tmp_path: Path) -> None:
+    """A real clock cannot be advanced: EPERM, and the reason names the option for a manual clock."""
+    files = _Files(Device(Simulation(load(scenario(tmp_path))), RealClock()))
+    assert outcome(lambda: files.write("advance", b"5s")) == -errno.EPERM
+    assert "--clock manual" in files.read("error")
+
+
+def test_live_actions(device: Device, files: _Files) -> None:
+    """do pins at the clock's time. A refused write is EINVAL, with the reason in `error`."""
+    files.write("do", b"pin task=driver hold=1s\n")
+    device.clock.advance(1_000_000)
+    assert OpenRecords(device).read(4096).startswith(b"Page pinned ts 1000000 us count 1\n")
+    assert outcome(lambda: files.write("do", b"pin task=unknown")) == -errno.EINVAL
+    assert files.read("error") == "line 1: task = 'unknown' must be one of 'driver'\n"
+    files.write("do", b"pin task=driver")
+    assert files.read("error") == ""
+
+
 def test_too_many_rules(files: _Files) -> None:
     """Rules that are too long for one write are refused; so are more rules than requests can be compared with."""
     assert outcome(lambda: files.write("inject", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
@@ -160,24 +178,6 @@ def test_inject(device: Device, files: _Files) -> None:
     assert files.read("inject") == rules
     files.write("inject", b"removeall\n")
     assert (files.read("error"), files.read("inject"), device.faults.active) == ("", "", False)
-
-
-def test_advance_of_a_real_clock(tmp_path: Path) -> None:
-    """A real clock cannot be advanced: EPERM, and the reason names the option for a manual clock."""
-    files = _Files(Device(Simulation(load(scenario(tmp_path))), RealClock()))
-    assert outcome(lambda: files.write("advance", b"5s")) == -errno.EPERM
-    assert "--clock manual" in files.read("error")
-
-
-def test_live_actions(device: Device, files: _Files) -> None:
-    """do pins at the clock's time. A refused write is EINVAL, with the reason in `error`."""
-    files.write("do", b"pin task=driver hold=1s\n")
-    device.clock.advance(1_000_000)
-    assert OpenRecords(device).read(4096).startswith(b"Page pinned ts 1000000 us count 1\n")
-    assert outcome(lambda: files.write("do", b"pin task=unknown")) == -errno.EINVAL
-    assert files.read("error") == "line 1: task = 'unknown' must be one of 'driver'\n"
-    files.write("do", b"pin task=driver")
-    assert files.read("error") == ""
 
 
 def test_undecodable_writes(files: _Files) -> None:
