@@ -17,7 +17,7 @@ from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["hold_times"]
+__all__ = ["Arrivals", "hold_times"]
 
 # The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
 FIRST_BLOCK = 16  # holds
@@ -27,12 +27,27 @@ TASK_ROWS = 1 << 20  # of all instances of a task together
 
 NO_LIMIT = 1 << 62  # holds of a phase without `repeat`
 
+# After this many phases without an arrival comes a block without holds.
+QUIET_PHASES = 16
 
-def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[tuple[Int64s, Int64s]]:
-    """Yield the begin and the end (µs) of an instance's holds, in order of their begin. None begins at `stop` or later.
+NONE = np.empty(0, dtype=np.int64)
 
-    A hold that is never released ends at FOREVER.
+
+class Arrivals(NamedTuple):
+    """The holds of a block, in order of their begin; perhaps none.
+
+    begin, end: boot time in µs; the end is FOREVER if the hold is never released. reached: no later block has a hold
+    that begins before this moment. phases: the number of phases that began since the block before.
     """
+
+    begin: Int64s
+    end: Int64s
+    reached: int
+    phases: int
+
+
+def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
+    """Yield an instance's holds, a block at a time. None begins at `stop` (µs) or later."""
     return _HoldTimes(task, rng, stop).blocks()
 
 
@@ -71,13 +86,20 @@ class _HoldTimes:
         self._begin_after = 0
         self._free_at: int | None = None
 
-    def blocks(self) -> Iterator[tuple[Int64s, Int64s]]:
+    def blocks(self) -> Iterator[Arrivals]:
         """Yield the holds of all phases, over and over, until the scenario's end."""
+        phases = 0
         while self._now < self._stop:
             for phase in self._phases:
-                yield from self._phase(phase)
+                phases += 1
+                for begin, end in self._phase(phase):
+                    yield Arrivals(begin, end, int(begin[-1]), phases)
+                    phases = 0
                 if self._now >= self._stop:
                     return
+                if phases >= QUIET_PHASES:
+                    yield Arrivals(NONE, NONE, self._now, phases)
+                    phases = 0
 
     def _phase(self, phase: _Phase) -> Iterator[tuple[Int64s, Int64s]]:
         end = self._stop

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.arrivals import hold_times
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
+from pinnerfs.workload.work import BLOCK, PHASE, Work
 
-__all__ = ["HoldPool", "Holds", "hold_blocks"]
+__all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
 
 
 @dataclass(frozen=True)
@@ -60,81 +61,97 @@ class Holds:
         return self.take(stable_order(self.instance))
 
 
-def hold_blocks(task: Task, instance: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[Holds]:
+class Block(NamedTuple):
+    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs)."""
+
+    holds: Holds
+    reached: int
+    work: int
+
+
+def hold_blocks(task: Task, instance: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[Block]:
     """Yield the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
     picker = None
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
     releases = ReleaseCalls(task, seed, instance)
-    for begin, end in hold_times(task, random_stream(seed, task.name, instance, Stream.times), stop):
+    for begin, end, reached, phases in hold_times(task, random_stream(seed, task.name, instance, Stream.times), stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        yield Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        yield Block(holds, reached, BLOCK + PHASE * phases + count + pfn.size)
 
 
 class HoldPool:
-    """A task's holds, generated as far ahead as needed and taken in windows of time."""
+    """A task's holds, generated as far ahead as needed and taken in windows of time.
 
-    def __init__(self, task: Task, seed: int, stop: int, memory: MemoryMap) -> None:
+    `rows` is the number of rows of events that a pin or release of a hold makes.
+    """
+
+    def __init__(self, task: Task, seed: int, stop: int, memory: MemoryMap, rows: int, work: Work) -> None:
         self._blocks = [hold_blocks(task, instance, seed, stop, memory) for instance in range(task.instances)]
-        # The begin of each instance's last generated hold, or FOREVER once all are generated.
+        # All holds of an instance that begin before this moment are generated; FOREVER if there are no more.
         self._horizon = np.zeros(task.instances, dtype=np.int64)
+        self._rows = rows
+        self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
-        self._runs = max(1, runs)
         empty = np.empty(0, dtype=np.int64)
-        self._ahead = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
-        self._new: list[Holds] = []
-        self._generate(range(task.instances), 0)
+        # Generated and not yet taken. The holds of one instance are in order of their begin.
+        self._ahead = [Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))]
+        self._generate(list(range(task.instances)))
 
-    def _generate(self, instances: range | list[int], until: int) -> int:
-        """Generate one more block of each instance. Return the number of events of the holds before `until`."""
-        events = 0
+    def _generate(self, instances: list[int]) -> None:
+        """Generate one more block of each of these instances, until the step's work is used up."""
+        blocks = []
         for instance in instances:
             block = next(self._blocks[instance], None)
             if block is None:
                 self._horizon[instance] = FOREVER
                 continue
-            self._horizon[instance] = block.begin[-1]
-            self._new.append(block)
-            events += 2 * self._runs * int(np.searchsorted(block.begin, until))
-        return events
-
-    def _gather(self) -> Holds:
-        """Return all generated holds that were not taken, sorted by begin."""
-        if self._new:
-            holds = Holds.concatenate([self._ahead, *self._new])
-            # The holds of a single instance are in order already.
-            alone = len(self._blocks) == 1
-            self._ahead = holds if alone else holds.take(stable_order(holds.begin - holds.begin.min()))
-            self._new = []
-        return self._ahead
+            self._horizon[instance] = block.reached
+            self._work.add(block.work)
+            if len(block.holds):
+                blocks.append(block.holds)
+            if self._work.used_up:
+                break
+        if blocks:
+            self._ahead.append(Holds.concatenate(blocks))
 
     @property
     def next_begin(self) -> int:
-        """Return the begin of the next hold, or FOREVER if no hold is left.
+        """Return the moment before which no hold begins, or FOREVER if no hold is left."""
+        begins = (int(holds.begin.min(initial=FOREVER)) for holds in self._ahead)
+        return min(int(self._horizon.min()), *begins)
 
-        At least one hold of each unfinished instance is generated, because a window ends before its horizon.
+    def look_ahead(self, after: int, until: int, room: int) -> Generator[None, None, tuple[int, int]]:
+        """Generate the holds that begin before `until`, or up to an earlier moment above `after` if `room` is used up.
+
+        Return the moment before which all holds are generated, and how much room they take: rows of their events, or
+        the work to generate them. Yield whenever the step's work is used up.
         """
-        return int(self._gather().begin[0]) if len(self._gather()) else FOREVER
-
-    def look_ahead(self, after: int, until: int, room: int) -> tuple[int, int]:
-        """Generate the holds that begin before `until`, or up to an earlier moment above `after` at `room` events.
-
-        Return the moment before which all holds are generated, and the number of their events.
-        """
-        events = 2 * self._runs * int(np.searchsorted(self._gather().begin, until))
+        worked = 0
         while (self._horizon < until).any():
-            if events >= room and (reached := int(self._horizon.min())) > after:
-                return reached, events
-            # Sorting pays off for many holds at once, so generate the next window's holds, too.
-            wanted = after + 1 if events >= room else 2 * until - after
-            events += self._generate(np.flatnonzero(self._horizon < wanted).tolist(), until)
-        return until, events
+            taken = max(self._rows_before(until), worked)
+            if taken >= room and (reached := int(self._horizon.min())) > after:
+                return reached, taken
+            # Blocks are cheaper by the dozen, so generate the next window's holds, too.
+            behind = np.flatnonzero(self._horizon < (after + 1 if taken >= room else 2 * until - after))
+            done = self._work.done
+            self._generate(behind[np.argsort(self._horizon[behind], kind="stable")].tolist())
+            worked += self._work.done - done
+            if self._work.used_up:
+                yield
+        return until, max(self._rows_before(until), worked)
+
+    def _rows_before(self, until: int) -> int:
+        """Return the number of rows for the pins and releases of all holds that begin before a moment."""
+        return 2 * self._rows * sum(int(np.count_nonzero(holds.begin < until)) for holds in self._ahead)
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        holds = self._gather()
-        stop = int(np.searchsorted(holds.begin, until))
-        self._ahead = holds[stop:]
-        return holds[:stop] if len(self._blocks) == 1 else holds[:stop].by_instance()
+        holds = Holds.concatenate(self._ahead)
+        due = holds.begin < until
+        self._ahead = [holds.take(np.flatnonzero(~due)) if due.any() else holds]
+        taken = holds.take(np.flatnonzero(due))
+        return taken if len(self._blocks) == 1 else taken.by_instance()

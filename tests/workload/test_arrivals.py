@@ -18,7 +18,7 @@ def holds(*phases: str, stop: int = FOREVER, most: int = 1000, seed: int = 0, **
     """Return the first holds of a task with these phases, as (begin, end)."""
     one = story(task("a", *phases, **keys)).task[0]
     found: list[tuple[int, int]] = []
-    for begin, end in hold_times(one, random_stream(seed, one.name, 0, Stream.times), stop):
+    for begin, end, *_ in hold_times(one, random_stream(seed, one.name, 0, Stream.times), stop):
         found += zip(begin.tolist(), end.tolist(), strict=True)
         if len(found) >= most:
             break
@@ -160,7 +160,7 @@ def test_a_block_is_bounded() -> None:
     for keys, rows in (({}, 8192), ({"pages": 64}, 8192), ({"instances": 4096}, 256), ({"pages": 8192}, 8192)):
         one = story(task("a", way, **keys)).task[0]
         blocks = hold_times(one, random_stream(0, "a", 0, Stream.times), FOREVER)
-        sizes = [len(begin) * (one.pages or 1) for begin, _ in islice(blocks, 20)]
+        sizes = [len(begin) * (one.pages or 1) for begin, *_ in islice(blocks, 20)]
         assert max(sizes) == rows
 
 
