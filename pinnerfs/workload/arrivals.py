@@ -82,6 +82,7 @@ class _HoldTimes:
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
         self._now = int(draw(task.start_distribution, rng, 1)[0])  # the begin of the current phase
+        self._fraction = 0.0  # part of a µs by which the last arrival of a `rate` came after its time
         # After a hold of a `gap` phase: the earliest begin of the next hold, and the end of this one.
         self._begin_after = 0
         self._free_at: int | None = None
@@ -114,7 +115,7 @@ class _HoldTimes:
         elif phase.mean_wait is not None:
             yield from self._poisson(phase, phase.mean_wait, end, left)
         if phase.lasts is not None:
-            self._now = end
+            self._now, self._fraction = end, 0.0
 
     def _sizes(self) -> Iterator[int]:
         """Yield the number of holds in each block of a phase."""
@@ -144,7 +145,6 @@ class _HoldTimes:
         begin_next = self._now
         if self._free_at is not None:
             begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
-        self._now = begin_next
         for size in self._sizes():
             if left <= 0 or begin_next >= end:
                 break
@@ -160,6 +160,8 @@ class _HoldTimes:
             self._begin_after = int(begin[-1]) + 1
             self._free_at = self._now = int(begin[-1] + hold[-1])
             yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
+        if left > 0:
+            self._now = end  # the end cut it off before its last hold
 
     def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         at = self._now
@@ -167,9 +169,10 @@ class _HoldTimes:
             if left <= 0 or at >= end:
                 break
             n = min(left, size)
-            waits = np.rint(self._rng.exponential(wait, n)).astype(np.int64)
-            begin = at + np.cumsum(waits)
-            at = int(begin[-1])
+            # Round the sums. If each wait were rounded by itself, short waits would be too short on average.
+            passed = self._fraction + np.cumsum(self._rng.exponential(wait, n))
+            begin = at + np.floor(passed).astype(np.int64)
+            at, self._fraction = int(begin[-1]), float(passed[-1] % 1)
             begin = begin[begin < end]
             left -= len(begin)
             if len(begin):
