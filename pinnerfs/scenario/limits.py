@@ -25,7 +25,6 @@ class Limits:
     instances: int = 1 << 14
     pins: int = 1 << 20  # pages pinned at once
     rate: int = 10_000_000  # pins per second; a phase counts as 100 pins
-    phases: int = 1 << 16  # from one arrival to the next, of all instances
 
     def raised(self, settings: Iterable[str]) -> Limits:
         """Return these limits with changes such as "memory=1TiB". Raise ValueError for a wrong one."""
@@ -58,7 +57,6 @@ _WORDS = {
     "instances": ("needs {}", "instance", "instances"),
     "pins": ("pins about {} at once in the long run", "page", "pages"),
     "rate": ("makes {} a second", "pin or phase", "pins and phases"),
-    "phases": ("goes through {} before each instance has an arrival", "phase", "phases"),
 }
 
 
@@ -75,7 +73,6 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
     demands = [estimate_demand(task, tasks[task.share] if task.share else task, stop) for task in scenario.task]
     _check("pins", scenario, [demand.pins for demand in demands], limits)
     _check("rate", scenario, [demand.rate for demand in demands], limits)
-    _check("phases", scenario, [demand.phases for demand in demands], limits)
 
 
 def _check(name: str, scenario: Scenario, demands: Sequence[float], limits: Limits) -> None:

@@ -47,8 +47,12 @@ class Arrivals(NamedTuple):
 
 
 def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
-    """Yield an instance's holds, a block at a time. None begins at `stop` (µs) or later."""
-    return _HoldTimes(task, rng, stop).blocks()
+    """Yield an instance's holds, a block at a time. None begins at `stop` (µs) or later.
+
+    If the instance ends, its last block has no holds and reaches FOREVER.
+    """
+    yield from _HoldTimes(task, rng, stop).blocks()
+    yield Arrivals(NONE, NONE, FOREVER, 0)
 
 
 class _Phase(NamedTuple):

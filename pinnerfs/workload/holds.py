@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,11 @@ from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
 from pinnerfs.workload.work import BLOCK, PHASE, Work
 
 __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
+
+# With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
+PASS_BLOCKS = 64
+# More tables are merged into one.
+MOST_TABLES = 64
 
 
 @dataclass(frozen=True)
@@ -97,61 +103,75 @@ class HoldPool:
         self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
         empty = np.empty(0, dtype=np.int64)
-        # Generated and not yet taken. The holds of one instance are in order of their begin.
-        self._ahead = [Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))]
-        self._generate(list(range(task.instances)))
+        self._none = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
+        # Generated and not yet taken, as tables sorted by begin. Holds of one instance are in the order of the tables.
+        self._ahead: list[Holds] = []
+        self._generate(1)
 
-    def _generate(self, instances: list[int]) -> None:
-        """Generate one more block of each of these instances, until the step's work is used up."""
-        blocks = []
-        for instance in instances:
-            block = next(self._blocks[instance], None)
-            if block is None:
-                self._horizon[instance] = FOREVER
-                continue
-            self._horizon[instance] = block.reached
-            self._work.add(block.work)
-            if len(block.holds):
-                blocks.append(block.holds)
+    def _generate(self, until: int) -> None:
+        """Generate blocks for instances that are not ready for `until`, until the step's work is used up."""
+        behind = np.flatnonzero(self._horizon < until)
+        # The one that is furthest behind decides where a window can end.
+        behind = behind[np.argsort(self._horizon[behind], kind="stable")]
+        blocks = list[Holds]()
+        for instance in behind.tolist():
+            for block in islice(self._blocks[instance], max(1, PASS_BLOCKS // len(behind))):
+                self._horizon[instance] = block.reached
+                self._work.add(block.work)
+                if len(block.holds):
+                    blocks.append(block.holds)
+                if block.reached >= until or self._work.used_up:
+                    break
             if self._work.used_up:
                 break
         if blocks:
-            self._ahead.append(Holds.concatenate(blocks))
+            self._add(Holds.concatenate(blocks))
+
+    def _add(self, holds: Holds) -> None:
+        if len(self._ahead) == MOST_TABLES:
+            holds = Holds.concatenate([*self._ahead, holds])
+            self._ahead = []
+        # The holds of a single instance are in order already.
+        alone = len(self._blocks) == 1
+        self._ahead.append(holds if alone else holds.take(stable_order(holds.begin - holds.begin.min())))
 
     @property
     def next_begin(self) -> int:
         """Return the moment before which no hold begins, or FOREVER if no hold is left."""
-        begins = (int(holds.begin.min(initial=FOREVER)) for holds in self._ahead)
-        return min(int(self._horizon.min()), *begins)
+        return min(int(self._horizon.min()), *(int(holds.begin[0]) for holds in self._ahead), FOREVER)
 
     def look_ahead(self, after: int, until: int, room: int) -> Generator[None, None, tuple[int, int]]:
-        """Generate the holds that begin before `until`, or up to an earlier moment above `after` if `room` is used up.
+        """Generate the holds that begin before `until`, or before an earlier moment above `after` if `room` is used up.
 
         Return the moment before which all holds are generated, and how much room they take: rows of their events, or
         the work to generate them. Yield whenever the step's work is used up.
         """
         worked = 0
-        while (self._horizon < until).any():
-            taken = max(self._rows_before(until), worked)
-            if taken >= room and (reached := int(self._horizon.min())) > after:
-                return reached, taken
-            # Blocks are cheaper by the dozen, so generate the next window's holds, too.
-            behind = np.flatnonzero(self._horizon < (after + 1 if taken >= room else 2 * until - after))
+        while True:
+            while (rows := self._rows_before(until)) > room and until > after + 1:
+                until = after + (until - after) // 2
+            reached = int(self._horizon.min())
+            if reached >= until:
+                return until, max(rows, worked)
+            if worked >= room and reached > after:
+                return reached, worked
             done = self._work.done
-            self._generate(behind[np.argsort(self._horizon[behind], kind="stable")].tolist())
+            self._generate(until)
             worked += self._work.done - done
             if self._work.used_up:
                 yield
-        return until, max(self._rows_before(until), worked)
 
     def _rows_before(self, until: int) -> int:
-        """Return the number of rows for the pins and releases of all holds that begin before a moment."""
-        return 2 * self._rows * sum(int(np.count_nonzero(holds.begin < until)) for holds in self._ahead)
+        """Return the number of rows for the pins and releases of the holds that begin before a moment."""
+        return 2 * self._rows * sum(int(np.searchsorted(holds.begin, until)) for holds in self._ahead)
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        holds = Holds.concatenate(self._ahead)
-        due = holds.begin < until
-        self._ahead = [holds.take(np.flatnonzero(~due)) if due.any() else holds]
-        taken = holds.take(np.flatnonzero(due))
-        return taken if len(self._blocks) == 1 else taken.by_instance()
+        stops = [int(np.searchsorted(holds.begin, until)) for holds in self._ahead]
+        taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
+        if not taken:
+            return self._none
+        left = [holds[stop:] for holds, stop in zip(self._ahead, stops, strict=True) if stop < len(holds)]
+        self._ahead = left
+        holds = Holds.concatenate(taken)
+        return holds if len(self._blocks) == 1 else holds.by_instance()

@@ -163,7 +163,7 @@ def test_arrivals_stop(way: str, length: str) -> None:
     assert all(end == begin + 5_000 for begin, end in found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(PHASES, min_size=1, max_size=4), st.integers(1, 20_000))
 def test_the_end_changes_nothing_before_it(phases: list[str], stop: int) -> None:
     """The holds that begin before the scenario's end are those of an endless scenario."""
