@@ -5,7 +5,7 @@ The size of a block depends on the scenario alone. So the draws are the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["Arrivals", "hold_times"]
+__all__ = ["Arrivals", "PhaseTimes", "hold_times"]
 
 # The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
 FIRST_BLOCK = 16  # holds
@@ -46,16 +46,7 @@ class Arrivals(NamedTuple):
     phases: int
 
 
-def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
-    """Yield an instance's holds, a block at a time. None begins at `stop` (µs) or later.
-
-    If the instance ends, its last block has no holds and reaches FOREVER.
-    """
-    yield from _HoldTimes(task, rng, stop).blocks()
-    yield Arrivals(NONE, NONE, FOREVER, 0)
-
-
-class _Phase(NamedTuple):
+class PhaseTimes(NamedTuple):
     """A phase with its values parsed."""
 
     lasts: TimeDistribution | None
@@ -66,7 +57,8 @@ class _Phase(NamedTuple):
     hold: TimeDistribution | None
 
     @classmethod
-    def of(cls, phase: Phase) -> _Phase:
+    def of(cls, phase: Phase) -> PhaseTimes:
+        """Parse the values of a phase. All instances of a task share the result."""
         return cls(
             lasts=phase.lasts_distribution,
             repeat=phase.repeat,
@@ -77,11 +69,20 @@ class _Phase(NamedTuple):
         )
 
 
+def hold_times(task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
+    """Yield the holds of an instance with these phases, a block at a time. None begins at `stop` (µs) or later.
+
+    If the instance ends, its last block has no holds and reaches FOREVER.
+    """
+    yield from _HoldTimes(task, phases, rng, stop).blocks()
+    yield Arrivals(NONE, NONE, FOREVER, 0)
+
+
 class _HoldTimes:
     """The state from which an instance draws its next holds."""
 
-    def __init__(self, task: Task, rng: np.random.Generator, stop: int) -> None:
-        self._phases = [_Phase.of(phase) for phase in task.phase]
+    def __init__(self, task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> None:
+        self._phases = phases
         self._rng = rng
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
@@ -106,7 +107,7 @@ class _HoldTimes:
                     yield Arrivals(NONE, NONE, self._now, phases)
                     phases = 0
 
-    def _phase(self, phase: _Phase) -> Iterator[tuple[Int64s, Int64s]]:
+    def _phase(self, phase: PhaseTimes) -> Iterator[tuple[Int64s, Int64s]]:
         end = self._stop
         if phase.lasts is not None:
             # At least 1 µs, or phases drawn as 0 would repeat for ever at one moment.
@@ -128,12 +129,12 @@ class _HoldTimes:
             yield min(size, self._block)
             size = min(2 * size, self._block)
 
-    def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
+    def _ends(self, phase: PhaseTimes, begin: Int64s) -> Int64s:
         if phase.hold is None:
             return np.full(len(begin), FOREVER, dtype=np.int64)
         return begin + draw(phase.hold, self._rng, len(begin))
 
-    def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _grid(self, phase: PhaseTimes, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         start = self._now
         total = min(left, -(-(end - start) // every))
         first = 0
@@ -145,7 +146,7 @@ class _HoldTimes:
             yield begin, self._ends(phase, begin)
         self._now = start + every * total
 
-    def _gaps(self, phase: _Phase, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _gaps(self, phase: PhaseTimes, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         begin_next = self._now
         if self._free_at is not None:
             begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
@@ -167,7 +168,7 @@ class _HoldTimes:
         if left > 0:
             self._now = end  # the end cut it off before its last hold
 
-    def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _poisson(self, phase: PhaseTimes, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         at = self._now
         for size in self._sizes():
             if left <= 0 or at >= end:

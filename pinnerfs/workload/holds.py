@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
-from pinnerfs.workload.arrivals import hold_times
+from pinnerfs.workload.arrivals import PhaseTimes, hold_times
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
 from pinnerfs.workload.work import BLOCK, PHASE, Work
@@ -75,18 +75,21 @@ class Block(NamedTuple):
     work: int
 
 
-def hold_blocks(task: Task, instance: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[Block]:
+def hold_blocks(
+    task: Task, phases: Sequence[PhaseTimes], instance: int, seed: int, stop: int, memory: MemoryMap
+) -> Iterator[Block]:
     """Yield the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
     picker = None
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
     releases = ReleaseCalls(task, seed, instance)
-    for begin, end, reached, phases in hold_times(task, random_stream(seed, task.name, instance, Stream.times), stop):
+    times = random_stream(seed, task.name, instance, Stream.times)
+    for begin, end, reached, passed in hold_times(task, phases, times, stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
         holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
-        yield Block(holds, reached, BLOCK + PHASE * phases + count + pfn.size)
+        yield Block(holds, reached, BLOCK + PHASE * passed + count + pfn.size)
 
 
 class HoldPool:
@@ -96,7 +99,8 @@ class HoldPool:
     """
 
     def __init__(self, task: Task, seed: int, stop: int, memory: MemoryMap, rows: int, work: Work) -> None:
-        self._blocks = [hold_blocks(task, instance, seed, stop, memory) for instance in range(task.instances)]
+        phases = [PhaseTimes.of(phase) for phase in task.phase]
+        self._blocks = [hold_blocks(task, phases, instance, seed, stop, memory) for instance in range(task.instances)]
         # All holds of an instance that begin before this moment are generated; FOREVER if there are no more.
         self._horizon = np.zeros(task.instances, dtype=np.int64)
         self._rows = rows

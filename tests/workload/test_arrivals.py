@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice, pairwise
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pinnerfs.workload.arrivals import BLOCK_ROWS, hold_times
+from pinnerfs.scenario.schema import Task
+from pinnerfs.workload.arrivals import BLOCK_ROWS, Arrivals, PhaseTimes, hold_times
 from pinnerfs.workload.tasks import FOREVER, Stream, random_stream
 from tests.workload.stories import story, task
 
@@ -21,17 +23,25 @@ PHASES = st.one_of(
     st.builds(
         "{}, {}, hold = {}".format,
         st.sampled_from(["repeat = 1", "repeat = 7", 'for = "900us"', 'for = { dist = "exponential", mean = "1ms" }']),
-        st.sampled_from(['every = "300us"', 'gap = "200us"', 'gap = { dist = "exponential", mean = "1ms" }', 'rate = "5/ms"']),
+        st.sampled_from(
+            ['every = "300us"', 'gap = "200us"', 'gap = { dist = "exponential", mean = "1ms" }', 'rate = "5/ms"']
+        ),
         st.sampled_from(['"5us"', '"1ms"', '{ dist = "uniform", min = "0us", max = "500us" }']),
     ),
 )
+
+
+def blocks(task: Task, stop: int = FOREVER, seed: int = 0) -> Iterator[Arrivals]:
+    """Return the blocks of holds of a task's first instance."""
+    phases = [PhaseTimes.of(phase) for phase in task.phase]
+    return hold_times(task, phases, random_stream(seed, task.name, 0, Stream.times), stop)
 
 
 def holds(*phases: str, stop: int = FOREVER, most: int = 1000, seed: int = 0, **keys: object) -> list[tuple[int, int]]:
     """Return the first holds of a task with these phases, as (begin, end)."""
     one = story(task("a", *phases, **keys)).task[0]
     found: list[tuple[int, int]] = []
-    for begin, end, *_ in hold_times(one, random_stream(seed, one.name, 0, Stream.times), stop):
+    for begin, end, *_ in blocks(one, stop, seed):
         found += zip(begin.tolist(), end.tolist(), strict=True)
         if len(found) >= most:
             break
@@ -197,8 +207,7 @@ def test_a_block_is_bounded() -> None:
     way = 'for = "8000h", every = "1us", hold = "1us"'
     for keys, rows in (({}, 8192), ({"pages": 64}, 8192), ({"instances": 4096}, 256), ({"pages": 8192}, 8192)):
         one = story(task("a", way, **keys)).task[0]
-        blocks = hold_times(one, random_stream(0, "a", 0, Stream.times), FOREVER)
-        sizes = [len(begin) * (one.pages or 1) for begin, *_ in islice(blocks, 20)]
+        sizes = [len(block.begin) * (one.pages or 1) for block in islice(blocks(one), 20)]
         assert max(sizes) == rows
 
 

@@ -29,7 +29,6 @@ from tests.workload.stories import (
     Row,
     batches,
     events,
-    rows,
     story,
     task,
     timeline,

@@ -23,7 +23,15 @@ FRAMES = 1 << 15
 MOST_CALLS = 100_000  # of functions of Python and of C; such steps have taken 31,000
 
 LENGTHS = ["repeat = 1", "repeat = 1000000", 'for = "100us"', 'for = "1s"', 'for = "8000h"']
-WAYS = ['every = "1us"', 'every = "1h"', 'gap = "0us"', 'gap = "1h"', 'rate = "1/us"', 'rate = "0.31/s"', 'rate = "1/h"']
+WAYS = [
+    'every = "1us"',
+    'every = "1h"',
+    'gap = "0us"',
+    'gap = "1h"',
+    'rate = "1/us"',
+    'rate = "0.31/s"',
+    'rate = "1/h"',
+]
 CHOICE = '{ dist = "choice", values = ["0us", "9us", "1h"], weights = [6, 3, 1] }'
 HOLDS = ['"0us"', '"5us"', '"10s"', '"8000h"', '{ dist = "exponential", mean = "1ms" }', CHOICE]
 
@@ -40,7 +48,7 @@ def tasks(draw: st.DrawFn) -> list[str]:
         if draw(st.booleans()):
             phases.append(draw(st.sampled_from(['for = "1us"', 'for = "1h"'])))
         keys: dict[str, object] = {"instances": draw(st.sampled_from([1, 1, 3, 500]))}
-        if made and draw(st.booleans()):
+        if draw(st.booleans()) and made:
             keys["share"] = "t0"
         else:
             keys["pages"] = draw(st.sampled_from([1, 4, 512]))
