@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.stacks import symbol
-from pinnerfs.scenario.expectations import Expectation
+from pinnerfs.scenario.expectations import Expectation, plays
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
@@ -41,18 +40,15 @@ def check_expectations(
     It is played once for the expectations under its own threshold, and once more for each other threshold. `advance`
     advances a simulation to a moment.
     """
-    plays: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
-    for number, expectation in enumerate(scenario.expect):
-        plays[expectation.written].append(number)
     results: dict[int, ExpectationResult] = {}
     played = 0
-    for written, numbers in plays.items():
+    for written, numbers in plays(scenario.expect).items():
         simulation = Simulation(scenario)
         if written is not None:
             since, threshold = written
             advance(simulation, since)
             simulation.threshold = threshold
-        for number in sorted(numbers, key=lambda number: scenario.expect[number].moment):
+        for number in numbers:
             advance(simulation, scenario.expect[number].moment)
             results[number] = _compare(scenario.expect[number], list(simulation.records()))
         played += simulation.now

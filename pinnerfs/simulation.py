@@ -113,7 +113,10 @@ class Simulation:
             pass
 
     def steps_to(self, moment: int) -> Iterator[int]:
-        """Do the same in steps of bounded work. After each step yield the time (µs) that it reached."""
+        """Do the same in steps of bounded work. After each step yield the time (µs) that it reached.
+
+        A step may reach no later time than the one before: to find the next event can take many steps.
+        """
         if checked_microseconds("moment", moment) > LAST_MOMENT:
             raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
         while self._now < moment or self.next_event() == moment:
@@ -121,7 +124,12 @@ class Simulation:
             if self._observer is not None:
                 self._observer.generated(batch, moment)
             self._pinner.apply(batch)
-            self._now = int(batch.time[-1]) if len(batch) else moment
+            if len(batch):
+                self._now = int(batch.time[-1])
+            else:
+                # The next event is not known yet, if it may be due.
+                due = self.next_event()
+                self._now = moment if due is None or due > moment else max(self._now, due - 1)
             if self._observer is not None:
                 self._observer.applied(self._now, self.stats())
             yield self._now
@@ -131,8 +139,10 @@ class Simulation:
         own = self._timeline.next_event()
         if self._live is None or (live := self._live.next_event()) is None or live > moment:
             return self._timeline.take(moment, STEP_FRAMES)
-        if own is not None and own <= live and len(batch := self._timeline.take(live, STEP_FRAMES)):
-            return batch
+        if own is not None and own <= live:
+            batch = self._timeline.take(live, STEP_FRAMES)
+            if len(batch) or ((own := self._timeline.next_event()) is not None and own <= live):
+                return batch
         return self._live.take(live, STEP_FRAMES)
 
     def do(self, actions: str) -> None:

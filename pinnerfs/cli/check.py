@@ -10,8 +10,9 @@ from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import limit
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.scenario.expectations import plays
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.words import count_of
 
@@ -42,6 +43,9 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
             scenario = load(name, limits)
             if expect and not scenario.expect:
                 raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]] table, but it has none")
+            if expect:
+                moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect).values()]
+                check_work(scenario, name, moments, limits)
         except PinnerfsError as error:
             invalid += 1
             say(f"Error: {error}")

@@ -10,7 +10,7 @@ from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.progress import advance
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.simulation import Simulation
 
 __all__ = ["dump"]
@@ -47,6 +47,7 @@ def dump(
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
     loaded = load(scenario, limits)
+    check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel)
         advance(simulation, moment)

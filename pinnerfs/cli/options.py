@@ -69,5 +69,5 @@ limit = click.option(
     multiple=True,
     callback=_limits,
     metavar="NAME=VALUE",
-    help="Raise a limit on the scenario: file, memory, instances, pins, rate or phases. Can be repeated.",
+    help="Raise a limit on the scenario: file, memory, instances, pins, rate or work. Can be repeated.",
 )

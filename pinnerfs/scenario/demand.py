@@ -1,8 +1,8 @@
-"""Estimate what a task takes of the machine: pages pinned at once, pins per second, phases without an arrival."""
+"""Estimate what a task takes of the machine: pages pinned at once, pins per second, work up to a moment."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pinnerfs.scenario.quantities import parse_rate, parse_time
@@ -11,6 +11,7 @@ from pinnerfs.scenario.schema import Phase, Task
 __all__ = ["Demand", "estimate_demand"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
+RUN = 16  # so many frames side by side take as much processor time as one page by itself
 
 
 @dataclass(frozen=True)
@@ -19,37 +20,41 @@ class Demand:
 
     pins: float
     rate: float
-    phases: float
+    work: float  # in pins of a single page
 
 
-def estimate_demand(task: Task, owner: Task, stop: float) -> Demand:
-    """Estimate the demand of a task from means and medians, rather too high than too low; `stop` in µs."""
+def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> Demand:
+    """Estimate the demand of a task from means, rather too high than too low. Its work is up to a moment (µs).
+
+    No hold begins at `stop` (µs) or later.
+    """
     pages = owner.pages or 1
     loads = [_Load.of(phase) for phase in task.phase]
     # Instances are in different phases at a time, so the pins of all phases count, not only those of the fullest.
     period = sum(load.lasts for load in loads)
     in_progress = sum(load.in_progress(period, stop) for load in loads)
     rate = pages * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
+    time = min(until, stop) - task.start_distribution.low
+    runs = pages if owner.pick == "scattered" else 1
+    cost = runs + (pages << (owner.order or 0)) / RUN
     return Demand(
         # Each instance keeps one hold ready before it begins.
         pins=task.instances * pages * max(1.0, in_progress),
         rate=task.instances * rate * 10**6,
-        phases=task.instances * len(loads) * _rounds(loads, stop),
+        work=task.instances * _work(loads, cost, time),
     )
 
 
-def _rounds(loads: list[_Load], stop: float) -> float:
-    """Estimate how often an instance goes through all of its phases before an arrival."""
-    if any(load.always for load in loads):
-        return 1.0
-    period = sum(load.usual for load in loads)
-    chance = sum(min(1.0, load.usual * load.rate) for load in loads if load.wait is None)
-    waits = [load.wait for load in loads if load.wait is not None]
-    rounds = 2 / chance if chance else math.inf
-    if waits:
-        # The first arrival of a `gap` phase waits for the hold before it, which can be of another phase.
-        rounds = min(rounds, max(waits) / period)
-    return max(1.0, min(rounds, stop / period))
+def _work(loads: Sequence[_Load], cost: float, time: float) -> float:
+    """Estimate the work for an instance's first `time` µs. A hold counts as `cost` pins, a phase as PHASE pins."""
+    rounds, rest = divmod(max(0.0, time), sum(load.lasts for load in loads))
+    work = rounds * sum(PHASE + cost * load.rate * load.lasts for load in loads)
+    for load in loads:
+        part = min(rest, load.lasts)
+        if part > 0:
+            work += PHASE + cost * load.rate * part
+        rest -= part
+    return work
 
 
 @dataclass(frozen=True)
@@ -57,37 +62,29 @@ class _Load:
     """The load of a phase. Times in µs, rate in arrivals per µs."""
 
     lasts: float  # on average
-    usual: float  # the median
     rate: float
     hold: float  # on average; 0 if pins are never released: no arrival waits for it
-    always: bool  # whether the phase always has an arrival
-    wait: float | None  # the longest time between arrivals of a `gap` phase, except for rare draws
+    waits: bool  # whether each arrival waits for the release of the one before
 
     @classmethod
     def of(cls, phase: Phase) -> _Load:
         """Estimate the load of a phase."""
         hold, gap = phase.hold_distribution, phase.gap_distribution
         held = 0.0 if hold is None else hold.mean
-        wait = None
         if phase.every is not None:
             rate = 1 / parse_time("every", phase.every)
         elif phase.rate is not None:
             rate = parse_rate("rate", phase.rate)
         elif gap is not None:
             rate = 1 / max(1.0, held + gap.mean)
-            wait = gap.longest + (0 if hold is None else hold.longest)
         else:
             rate = 0.0
-        if phase.lasts_distribution is not None:
-            lasts, usual = max(1.0, phase.lasts_distribution.mean), max(1.0, phase.lasts_distribution.median)
-        else:
-            lasts = usual = (phase.repeat or 1) / rate
-        always = not phase.pause and (phase.repeat is not None or phase.every is not None)
-        return cls(lasts, usual, rate, held, always, wait)
+        lasts = (phase.repeat or 1) / rate if phase.lasts_distribution is None else phase.lasts_distribution.mean
+        return cls(max(1.0, lasts), rate, held, gap is not None)
 
     def in_progress(self, period: float, stop: float) -> float:
         """Estimate how many holds are in progress at once, if the phase comes again every `period`."""
-        if self.wait is not None:
+        if self.waits:
             return 1.0
         hold = min(self.hold, stop)
         return min(self.rate * hold, max(1.0, self.rate * self.lasts) * (1 + hold / period))

@@ -1,4 +1,4 @@
-"""Distributions of times: what a file can write for them, their check, and their mean, median and longest draw.
+"""Distributions of times: what a file can write for them, their check, and their mean.
 
 The draws themselves are in pinnerfs.workload.draws: this module does not load numpy.
 """
@@ -155,40 +155,6 @@ class TimeDistribution:
             case Lognormal():
                 mean = self.middle * math.exp(self.shape.sigma**2 / 2) + self.low
         return min(mean, self.high)
-
-    @property
-    def median(self) -> float:
-        """Return a time in µs that half of the draws reach."""
-        match self.shape:
-            case Choice():
-                left = 0.5
-                for value, weight in sorted(zip(self.values, self.weights, strict=True), reverse=True):
-                    left -= weight
-                    if left <= 0:
-                        return value
-                return self.low
-            case int() | Uniform():
-                return (self.low + self.high) / 2
-            case Exponential():
-                return max(self.low, self.middle * math.log(2))
-            case Normal() | Lognormal():
-                return self.middle
-
-    @property
-    def longest(self) -> float:
-        """Return a time in µs that at most one draw in 10^9 exceeds."""
-        match self.shape:
-            case Exponential():
-                longest: float = self.middle * 21
-            case Normal():
-                longest = self.middle + 6 * self.sd
-            case Lognormal():
-                longest = self.middle * math.exp(6 * self.shape.sigma)
-            case Choice():
-                longest = max(value for value, weight in zip(self.values, self.weights, strict=True) if weight)
-            case int() | Uniform():
-                longest = self.high
-        return min(longest, self.high)
 
 
 def read_quantity(what: str, quantity: Quantity) -> TimeDistribution:

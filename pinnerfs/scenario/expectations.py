@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.scenario.distributions import Bounds
 from pinnerfs.scenario.messages import shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
 
-__all__ = ["Expectation", "RecordBounds"]
+__all__ = ["Expectation", "RecordBounds", "plays"]
 
 
 class RecordBounds(Table, frozen=True):
@@ -101,3 +104,14 @@ class Expectation(Table, frozen=True):
         elif self.ts is not None:
             words += f", each ts {self.ts}"
         return words
+
+
+def plays(expectations: Sequence[Expectation]) -> dict[tuple[int, int] | None, list[int]]:
+    """Return which expectations are checked by the same play, by the threshold that is written: see `written`.
+
+    The expectations are given by their numbers, in the order of their moments.
+    """
+    numbers: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
+    for number in sorted(range(len(expectations)), key=lambda number: expectations[number].moment):
+        numbers[expectations[number].written].append(number)
+    return dict(numbers)

@@ -6,14 +6,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import estimate_demand
+from pinnerfs.scenario.demand import Demand, estimate_demand
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size, parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
-__all__ = ["LIMITS", "Limits", "check_limits"]
+__all__ = ["LIMITS", "Limits", "check_limits", "check_work"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Limits:
     instances: int = 1 << 14
     pins: int = 1 << 20  # pages pinned at once
     rate: int = 10_000_000  # pins per second; a phase counts as 100 pins
-    phases: int = 1 << 16  # from one arrival to the next, of all instances
+    work: int = 1_000_000_000  # pins of a single page in all, for commands that play a scenario without a mount
 
     def raised(self, settings: Iterable[str]) -> Limits:
         """Return these limits with changes such as "memory=1TiB". Raise ValueError for a wrong one."""
@@ -44,6 +45,8 @@ class Limits:
 
 LIMITS = Limits()
 
+PINS_PER_SECOND = 3_000_000  # of a single page, on one processor of 2020
+
 
 def _value(name: str, text: str) -> int:
     if name in ("file", "memory"):
@@ -58,7 +61,6 @@ _WORDS = {
     "instances": ("needs {}", "instance", "instances"),
     "pins": ("pins about {} at once in the long run", "page", "pages"),
     "rate": ("makes {} a second", "pin or phase", "pins and phases"),
-    "phases": ("goes through {} before each instance has an arrival", "phase", "phases"),
 }
 
 
@@ -70,12 +72,36 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         raise TableError(f"size = {scenario.memory.size!r} is too large {remedy}", ("memory",), "size")
     # Before the estimates, which multiply by it.
     _check("instances", scenario, [task.instances for task in scenario.task], limits)
-    tasks = {task.name: task for task in scenario.task}
-    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    demands = [estimate_demand(task, tasks[task.share] if task.share else task, stop) for task in scenario.task]
+    demands = _demands(scenario, until=0)
     _check("pins", scenario, [demand.pins for demand in demands], limits)
     _check("rate", scenario, [demand.rate for demand in demands], limits)
-    _check("phases", scenario, [demand.phases for demand in demands], limits)
+
+
+def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: Limits) -> None:
+    """Raise PinnerfsError if it is too much work to play a scenario from its start up to each of these moments (µs).
+
+    The message begins with `where`.
+    """
+    demands = [demand for moment in moments for demand in _demands(scenario, moment)]
+    work = math.ceil(sum(demand.work for demand in demands))
+    if work > limits.work:
+        takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
+        remedy = f"limit {limits.work}; raise it with --limit work=N"
+        raise PinnerfsError(in_a_line(f"{where}: to play it {takes} ({remedy})"), BAD_INPUT)
+
+
+def _demands(scenario: Scenario, until: int) -> list[Demand]:
+    tasks = {task.name: task for task in scenario.task}
+    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
+    return [estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task]
+
+
+def _rounded(seconds: float) -> str:
+    """Return a time in words, such as "5 min"."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"
 
 
 def _check(name: str, scenario: Scenario, demands: Sequence[float], limits: Limits) -> None:

@@ -9,7 +9,7 @@ __all__ = ["TomlError", "parse_toml"]
 
 # The time and memory that tomllib takes grow with the square of a key's parts. The format's keys have at most three.
 _KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_LONG_KEY = re.compile(rf"(?:{_KEY_PART}){{32}}")
+_LONG_KEY = re.compile(rf"(?:{_KEY_PART}){{4}}")
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: \(at line (?P<line>[0-9]+), (?P<column>column [0-9]+)\))?", re.DOTALL)
 
@@ -27,7 +27,7 @@ def parse_toml(text: str) -> dict[str, object]:
     if text.startswith("\ufeff"):
         raise TomlError("the file begins with a byte order mark (BOM): save it as UTF-8 without one", 1)
     if key := _LONG_KEY.search(text):
-        raise TomlError("a key has 32 parts or more", _line_at(text, key.start()))
+        raise TomlError("a key has 5 parts or more", _line_at(text, key.start()))
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

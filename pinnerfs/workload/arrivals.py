@@ -5,7 +5,7 @@ The size of a block depends on the scenario alone. So the draws are the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from pinnerfs.scenario.schema import Phase, Task
 from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["hold_times"]
+__all__ = ["Arrivals", "PhaseTimes", "hold_times"]
 
 # The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
 FIRST_BLOCK = 16  # holds
@@ -27,16 +27,26 @@ TASK_ROWS = 1 << 20  # of all instances of a task together
 
 NO_LIMIT = 1 << 62  # holds of a phase without `repeat`
 
+# After this many phases without an arrival comes a block without holds.
+QUIET_PHASES = 16
 
-def hold_times(task: Task, rng: np.random.Generator, stop: int) -> Iterator[tuple[Int64s, Int64s]]:
-    """Yield the begin and the end (µs) of an instance's holds, in order of their begin. None begins at `stop` or later.
+NONE = np.empty(0, dtype=np.int64)
 
-    A hold that is never released ends at FOREVER.
+
+class Arrivals(NamedTuple):
+    """The holds of a block, in order of their begin; perhaps none.
+
+    begin, end: boot time in µs; the end is FOREVER if the hold is never released. reached: no later block has a hold
+    that begins before this moment. phases: the number of phases that began since the block before.
     """
-    return _HoldTimes(task, rng, stop).blocks()
+
+    begin: Int64s
+    end: Int64s
+    reached: int
+    phases: int
 
 
-class _Phase(NamedTuple):
+class PhaseTimes(NamedTuple):
     """A phase with its values parsed."""
 
     lasts: TimeDistribution | None
@@ -47,7 +57,8 @@ class _Phase(NamedTuple):
     hold: TimeDistribution | None
 
     @classmethod
-    def of(cls, phase: Phase) -> _Phase:
+    def of(cls, phase: Phase) -> PhaseTimes:
+        """Parse the values of a phase. All instances of a task share the result."""
         return cls(
             lasts=phase.lasts_distribution,
             repeat=phase.repeat,
@@ -58,28 +69,45 @@ class _Phase(NamedTuple):
         )
 
 
+def hold_times(task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
+    """Yield the holds of an instance with these phases, a block at a time. None begins at `stop` (µs) or later.
+
+    If the instance ends, its last block has no holds and reaches FOREVER.
+    """
+    yield from _HoldTimes(task, phases, rng, stop).blocks()
+    yield Arrivals(NONE, NONE, FOREVER, 0)
+
+
 class _HoldTimes:
     """The state from which an instance draws its next holds."""
 
-    def __init__(self, task: Task, rng: np.random.Generator, stop: int) -> None:
-        self._phases = [_Phase.of(phase) for phase in task.phase]
+    def __init__(self, task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> None:
+        self._phases = phases
         self._rng = rng
         self._stop = stop
         self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
         self._now = int(draw(task.start_distribution, rng, 1)[0])  # the begin of the current phase
+        self._fraction = 0.0  # part of a µs by which the last arrival of a `rate` came after its time
         # After a hold of a `gap` phase: the earliest begin of the next hold, and the end of this one.
         self._begin_after = 0
         self._free_at: int | None = None
 
-    def blocks(self) -> Iterator[tuple[Int64s, Int64s]]:
+    def blocks(self) -> Iterator[Arrivals]:
         """Yield the holds of all phases, over and over, until the scenario's end."""
+        phases = 0
         while self._now < self._stop:
             for phase in self._phases:
-                yield from self._phase(phase)
+                phases += 1
+                for begin, end in self._phase(phase):
+                    yield Arrivals(begin, end, int(begin[-1]), phases)
+                    phases = 0
                 if self._now >= self._stop:
                     return
+                if phases >= QUIET_PHASES:
+                    yield Arrivals(NONE, NONE, self._now, phases)
+                    phases = 0
 
-    def _phase(self, phase: _Phase) -> Iterator[tuple[Int64s, Int64s]]:
+    def _phase(self, phase: PhaseTimes) -> Iterator[tuple[Int64s, Int64s]]:
         end = self._stop
         if phase.lasts is not None:
             # At least 1 µs, or phases drawn as 0 would repeat for ever at one moment.
@@ -92,7 +120,7 @@ class _HoldTimes:
         elif phase.mean_wait is not None:
             yield from self._poisson(phase, phase.mean_wait, end, left)
         if phase.lasts is not None:
-            self._now = end
+            self._now, self._fraction = end, 0.0
 
     def _sizes(self) -> Iterator[int]:
         """Yield the number of holds in each block of a phase."""
@@ -101,12 +129,12 @@ class _HoldTimes:
             yield min(size, self._block)
             size = min(2 * size, self._block)
 
-    def _ends(self, phase: _Phase, begin: Int64s) -> Int64s:
+    def _ends(self, phase: PhaseTimes, begin: Int64s) -> Int64s:
         if phase.hold is None:
             return np.full(len(begin), FOREVER, dtype=np.int64)
         return begin + draw(phase.hold, self._rng, len(begin))
 
-    def _grid(self, phase: _Phase, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _grid(self, phase: PhaseTimes, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         start = self._now
         total = min(left, -(-(end - start) // every))
         first = 0
@@ -118,11 +146,10 @@ class _HoldTimes:
             yield begin, self._ends(phase, begin)
         self._now = start + every * total
 
-    def _gaps(self, phase: _Phase, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _gaps(self, phase: PhaseTimes, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         begin_next = self._now
         if self._free_at is not None:
             begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
-        self._now = begin_next
         for size in self._sizes():
             if left <= 0 or begin_next >= end:
                 break
@@ -138,16 +165,19 @@ class _HoldTimes:
             self._begin_after = int(begin[-1]) + 1
             self._free_at = self._now = int(begin[-1] + hold[-1])
             yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
+        if left > 0:
+            self._now = end  # the end cut it off before its last hold
 
-    def _poisson(self, phase: _Phase, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
+    def _poisson(self, phase: PhaseTimes, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
         at = self._now
         for size in self._sizes():
             if left <= 0 or at >= end:
                 break
             n = min(left, size)
-            waits = np.rint(self._rng.exponential(wait, n)).astype(np.int64)
-            begin = at + np.cumsum(waits)
-            at = int(begin[-1])
+            # Round the sums. If each wait were rounded by itself, short waits would be too short on average.
+            passed = self._fraction + np.cumsum(self._rng.exponential(wait, n))
+            begin = at + np.floor(passed).astype(np.int64)
+            at, self._fraction = int(begin[-1]), float(passed[-1] % 1)
             begin = begin[begin < end]
             left -= len(begin)
             if len(begin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ def draw(times: TimeDistribution, rng: np.random.Generator, n: int) -> Int64s:
         case int():
             return np.full(n, times.shape, dtype=np.int64)
         case Choice():
-            values, weights = _choice_arrays(times)
-            return values[rng.choice(len(values), size=n, p=weights)]
+            values, chances = _choice_table(times)
+            return values.take(chances.searchsorted(rng.random(n), side="right"))
         case Uniform():
             return rng.integers(times.low, times.high, size=n, endpoint=True)
         case Exponential():
@@ -34,7 +34,16 @@ def draw(times: TimeDistribution, rng: np.random.Generator, n: int) -> Int64s:
     return np.rint(np.minimum(np.maximum(draws, times.low), times.high)).astype(np.int64)
 
 
-@lru_cache(maxsize=64)
-def _choice_arrays(times: TimeDistribution) -> tuple[Int64s, npt.NDArray[np.float64]]:
-    # All instances of a task share one distribution, and a choice may have thousands of values.
-    return np.array(times.values, dtype=np.int64), np.array(times.weights)
+_choice_tables: WeakKeyDictionary[TimeDistribution, tuple[Int64s, npt.NDArray[np.float64]]] = WeakKeyDictionary()
+
+
+def _choice_table(times: TimeDistribution) -> tuple[Int64s, npt.NDArray[np.float64]]:
+    """Return the values of a choice, and the chance to draw this value or an earlier one.
+
+    `Generator.choice` draws the same, but adds up all weights in each call, and a choice may have 100,000 values.
+    """
+    table = _choice_tables.get(times)
+    if table is None:
+        chances = np.cumsum(times.weights)
+        table = _choice_tables[times] = np.array(times.values, dtype=np.int64), chances / chances[-1]
+    return table

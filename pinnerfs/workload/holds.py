@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,17 @@ import numpy.typing as npt
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
-from pinnerfs.workload.arrivals import hold_times
+from pinnerfs.workload.arrivals import PhaseTimes, hold_times
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
+from pinnerfs.workload.work import BLOCK, PHASE, Work
 
-__all__ = ["HoldPool", "Holds", "hold_blocks"]
+__all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
+
+# With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
+PASS_BLOCKS = 64
+# More tables are merged into one.
+MOST_TABLES = 64
 
 
 @dataclass(frozen=True)
@@ -60,81 +67,115 @@ class Holds:
         return self.take(stable_order(self.instance))
 
 
-def hold_blocks(task: Task, instance: int, seed: int, stop: int, memory: MemoryMap) -> Iterator[Holds]:
+class Block(NamedTuple):
+    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs)."""
+
+    holds: Holds
+    reached: int
+    work: int
+
+
+def hold_blocks(
+    task: Task, phases: Sequence[PhaseTimes], instance: int, seed: int, stop: int, memory: MemoryMap
+) -> Iterator[Block]:
     """Yield the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
     picker = None
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
     releases = ReleaseCalls(task, seed, instance)
-    for begin, end in hold_times(task, random_stream(seed, task.name, instance, Stream.times), stop):
+    times = random_stream(seed, task.name, instance, Stream.times)
+    for begin, end, reached, passed in hold_times(task, phases, times, stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        yield Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        yield Block(holds, reached, BLOCK + PHASE * passed + count + pfn.size)
 
 
 class HoldPool:
-    """A task's holds, generated as far ahead as needed and taken in windows of time."""
+    """A task's holds, generated as far ahead as needed and taken in windows of time.
 
-    def __init__(self, task: Task, seed: int, stop: int, memory: MemoryMap) -> None:
-        self._blocks = [hold_blocks(task, instance, seed, stop, memory) for instance in range(task.instances)]
-        # The begin of each instance's last generated hold, or FOREVER once all are generated.
+    `rows` is the number of rows of events that a pin or release of a hold makes.
+    """
+
+    def __init__(self, task: Task, seed: int, stop: int, memory: MemoryMap, rows: int, work: Work) -> None:
+        phases = [PhaseTimes.of(phase) for phase in task.phase]
+        self._blocks = [hold_blocks(task, phases, instance, seed, stop, memory) for instance in range(task.instances)]
+        # All holds of an instance that begin before this moment are generated; FOREVER if there are no more.
         self._horizon = np.zeros(task.instances, dtype=np.int64)
+        self._rows = rows
+        self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
-        self._runs = max(1, runs)
         empty = np.empty(0, dtype=np.int64)
-        self._ahead = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
-        self._new: list[Holds] = []
-        self._generate(range(task.instances), 0)
+        self._none = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
+        # Generated and not yet taken, as tables sorted by begin. Holds of one instance are in the order of the tables.
+        self._ahead: list[Holds] = []
+        self._generate(1)
 
-    def _generate(self, instances: range | list[int], until: int) -> int:
-        """Generate one more block of each instance. Return the number of events of the holds before `until`."""
-        events = 0
-        for instance in instances:
-            block = next(self._blocks[instance], None)
-            if block is None:
-                self._horizon[instance] = FOREVER
-                continue
-            self._horizon[instance] = block.begin[-1]
-            self._new.append(block)
-            events += 2 * self._runs * int(np.searchsorted(block.begin, until))
-        return events
+    def _generate(self, until: int) -> None:
+        """Generate blocks for instances that are not ready for `until`, until the step's work is used up."""
+        behind = np.flatnonzero(self._horizon < until)
+        # The one that is furthest behind decides where a window can end.
+        behind = behind[np.argsort(self._horizon[behind], kind="stable")]
+        blocks = list[Holds]()
+        for instance in behind.tolist():
+            for block in islice(self._blocks[instance], max(1, PASS_BLOCKS // len(behind))):
+                self._horizon[instance] = block.reached
+                self._work.add(block.work)
+                if len(block.holds):
+                    blocks.append(block.holds)
+                if block.reached >= until or self._work.used_up:
+                    break
+            if self._work.used_up:
+                break
+        if blocks:
+            self._add(Holds.concatenate(blocks))
 
-    def _gather(self) -> Holds:
-        """Return all generated holds that were not taken, sorted by begin."""
-        if self._new:
-            holds = Holds.concatenate([self._ahead, *self._new])
-            # The holds of a single instance are in order already.
-            alone = len(self._blocks) == 1
-            self._ahead = holds if alone else holds.take(stable_order(holds.begin - holds.begin.min()))
-            self._new = []
-        return self._ahead
+    def _add(self, holds: Holds) -> None:
+        if len(self._ahead) == MOST_TABLES:
+            holds = Holds.concatenate([*self._ahead, holds])
+            self._ahead = []
+        # The holds of a single instance are in order already.
+        alone = len(self._blocks) == 1
+        self._ahead.append(holds if alone else holds.take(stable_order(holds.begin - holds.begin.min())))
 
     @property
     def next_begin(self) -> int:
-        """Return the begin of the next hold, or FOREVER if no hold is left.
+        """Return the moment before which no hold begins, or FOREVER if no hold is left."""
+        return min(int(self._horizon.min()), *(int(holds.begin[0]) for holds in self._ahead), FOREVER)
 
-        At least one hold of each unfinished instance is generated, because a window ends before its horizon.
+    def look_ahead(self, after: int, until: int, room: int) -> Generator[None, None, tuple[int, int]]:
+        """Generate the holds that begin before `until`, or before an earlier moment above `after` if `room` is used up.
+
+        Return the moment before which all holds are generated, and how much room they take: rows of their events, or
+        the work to generate them. Yield whenever the step's work is used up.
         """
-        return int(self._gather().begin[0]) if len(self._gather()) else FOREVER
+        worked = 0
+        while True:
+            while (rows := self._rows_before(until)) > room and until > after + 1:
+                until = after + (until - after) // 2
+            reached = int(self._horizon.min())
+            if reached >= until:
+                return until, max(rows, worked)
+            if worked >= room and reached > after:
+                return reached, worked
+            done = self._work.done
+            self._generate(until)
+            worked += self._work.done - done
+            if self._work.used_up:
+                yield
 
-    def look_ahead(self, after: int, until: int, room: int) -> tuple[int, int]:
-        """Generate the holds that begin before `until`, or up to an earlier moment above `after` at `room` events.
-
-        Return the moment before which all holds are generated, and the number of their events.
-        """
-        events = 2 * self._runs * int(np.searchsorted(self._gather().begin, until))
-        while (self._horizon < until).any():
-            if events >= room and (reached := int(self._horizon.min())) > after:
-                return reached, events
-            # Sorting pays off for many holds at once, so generate the next window's holds, too.
-            wanted = after + 1 if events >= room else 2 * until - after
-            events += self._generate(np.flatnonzero(self._horizon < wanted).tolist(), until)
-        return until, events
+    def _rows_before(self, until: int) -> int:
+        """Return the number of rows for the pins and releases of the holds that begin before a moment."""
+        return 2 * self._rows * sum(int(np.searchsorted(holds.begin, until)) for holds in self._ahead)
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        holds = self._gather()
-        stop = int(np.searchsorted(holds.begin, until))
-        self._ahead = holds[stop:]
-        return holds[:stop] if len(self._blocks) == 1 else holds[:stop].by_instance()
+        stops = [int(np.searchsorted(holds.begin, until)) for holds in self._ahead]
+        taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
+        if not taken:
+            return self._none
+        left = [holds[stop:] for holds, stop in zip(self._ahead, stops, strict=True) if stop < len(holds)]
+        self._ahead = left
+        holds = Holds.concatenate(taken)
+        return holds if len(self._blocks) == 1 else holds.by_instance()

@@ -6,6 +6,8 @@ alone, so the events are the same for every way to advance.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
+
 import numpy as np
 
 from pinnerfs.kernel.events import EventBatch
@@ -13,7 +15,6 @@ from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.holds import Holds
@@ -21,6 +22,7 @@ from pinnerfs.workload.races import race
 from pinnerfs.workload.sharing import EmptyShares, OpenHolds
 from pinnerfs.workload.taskevents import TaskEvents
 from pinnerfs.workload.tasks import FOREVER
+from pinnerfs.workload.work import LOOK, TASK, Work
 
 __all__ = ["Timeline", "take_first"]
 
@@ -28,7 +30,8 @@ __all__ = ["Timeline", "take_first"]
 WINDOW_EVENTS = 1 << 15
 FIRST_WINDOW = 100_000  # µs
 LARGEST_WINDOW = 3600 * 10**6
-# A window ends early at about this many events, to bound the memory of a burst after a long pause.
+# A window ends early at about this many events, or this much work to generate them. So a reader does not wait for
+# what comes later, and a burst after a long pause takes no more memory.
 MOST_EVENTS = 4 * WINDOW_EVENTS
 
 
@@ -46,16 +49,13 @@ class Timeline:
         self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot
     ) -> None:
         self._chance, self._seed = scenario.race, seed
-        # Races are between pages, so a row of many pages becomes many rows.
-        widest = max((task.pages or 1 for task in scenario.task), default=1) if scenario.race else 1
-        self._most_rows = max(1, MOST_EVENTS // widest)
-        stop = FOREVER if scenario.duration is None else parse_time("duration", scenario.duration)
+        self.work = Work()
         tasks = {task.name: task for task in scenario.task}
         self._tasks: list[tuple[Task, TaskEvents]] = []
         for task in scenario.task:
             handle = depot.save(call_chain(scenario.stack[task.stack], generation), task.name)
             owner = tasks[task.share] if task.share else task
-            self._tasks.append((task, TaskEvents(task, owner, seed, stop, memory, handle)))
+            self._tasks.append((task, TaskEvents(task, owner, scenario, seed, memory, handle, self.work)))
         self._place = {task.name: place for place, task in enumerate(scenario.task)}
         self._empty: dict[str, EmptyShares] = {}  # of each `share` task
         for task in scenario.task:
@@ -66,15 +66,19 @@ class Timeline:
         self._end = 0  # every event before this moment was generated
         self._ready = EventBatch.of([])  # generated, not yet taken
         self._held = EventBatch.of([])  # generated, but may race with events of the next window
-        self._due = self._next_due()
+        self._due = min((events.next_event for _, events in self._tasks), default=FOREVER)
+        self._windows = self._generate()
 
     def next_event(self) -> int | None:
-        """Return the time (µs) at which the next event may happen, or None if no event is left."""
+        """Return a time (µs) before which no event is left to take, or None if there are no more at all.
+
+        Nothing may happen at that time: to find the next event can take many steps.
+        """
         if len(self._ready):
             return int(self._ready.time[0])
         if len(self._held):
             return int(self._held.time[0])
-        return self._due
+        return None if self._due >= FOREVER else self._due
 
     def shares_empty(self, moment: int) -> dict[str, int]:
         """Return for each `share` task the number of holds that found no pages, up to and at `moment`.
@@ -83,59 +87,77 @@ class Timeline:
         """
         return {name: empty.count(moment) for name, empty in self._empty.items()}
 
-    def _next_due(self) -> int | None:
-        due = min((events.next_event for _, events in self._tasks), default=FOREVER)
-        return None if due >= FOREVER else due
-
     def take(self, until: int, most: int) -> EventBatch:
-        """Return the next events up to and at `until`, on at most `most` frames or a single page. Empty: none left."""
-        self._fill(until)
+        """Return the next events up to and at `until`, on at most `most` frames or a single page.
+
+        If there are none, more may come as long as `next_event` is not after `until`: each call does a bounded amount
+        of work, and the next call continues it.
+        """
+        if not len(self._ready) and (due := self.next_event()) is not None and due <= until:
+            self.work.begin()
+            window = next(self._windows)
+            if window is not None:
+                self._ready = window
         taken, self._ready = take_first(self._ready, until, most)
         return taken
 
-    def _fill(self, until: int) -> None:
-        """Generate windows until one has events, or none are left up to `until`."""
-        while not len(self._ready):
-            due = self.next_event()
-            if due is None or due > until:
-                return
+    def _generate(self) -> Iterator[EventBatch | None]:
+        """Yield the events of one window after the other. Yield None whenever the work of a step is used up."""
+        while (due := self.next_event()) is not None:
             for empty in self._empty.values():
                 empty.forget(due)
             # Skip a stretch without events: it may be years long.
             self._end = max(self._end, due)
-            self._ready = self._window()
+            until = yield from self._look_ahead()
+            window = yield from self._window(until)
+            yield self._raced(window, until) if self._chance else window
 
-    def _window(self) -> EventBatch:
-        until, room = self._end + self._width, self._most_rows
+    def _look_ahead(self) -> Generator[None, None, int]:
+        """Generate the holds of the next window. Return its end."""
+        until, room = self._end + self._width, MOST_EVENTS
         for _, events in self._tasks:
-            until, made = events.pool.look_ahead(self._end, until, room)
-            room -= made
-        window = EventBatch.concatenate([batch for batch in self._batches(until) if len(batch)])
-        window = window[stable_order(window.time - self._end)]
-        self._end = until
-        self._due = self._next_due()
+            until, taken = yield from events.look_ahead(self._end, until, room)
+            room -= taken
+            yield from self._worked(LOOK)
+        return until
+
+    def _window(self, until: int) -> Generator[None, None, EventBatch]:
+        """Return the events before `until`, in order."""
+        holds = []
+        for _, events in self._tasks:
+            taken = events.pool.take(until)
+            if events.open is not None:
+                events.open.add(taken)
+            holds.append(taken)
+            yield from self._worked(TASK + taken.pfn.size if len(taken) else LOOK)
+        batches, due = list[EventBatch](), FOREVER
+        for place, ((task, events), taken) in enumerate(zip(self._tasks, holds, strict=True)):
+            if task.share is not None:
+                taken = self._share(task.name, taken, self._place[task.share], place)
+            batch = events.events(taken, until)
+            due = min(due, events.next_event)
+            if len(batch):
+                batches.append(batch)
+            yield from self._worked(TASK + len(batch) if len(batch) else LOOK)
+        for _, events in self._tasks:
+            if events.open is not None:
+                events.open.forget(until)
+        window = EventBatch.concatenate(batches)
         made = int(window.pages.sum()) if self._chance else len(window)
+        yield from self._worked(made)
+        window = window[stable_order(window.time - self._end)]
+        self._end, self._due = until, due
         if made < WINDOW_EVENTS:
             self._width = min(2 * self._width, LARGEST_WINDOW)
         elif made > 4 * WINDOW_EVENTS:
             self._width = max(self._width // 2, 1)
-        return self._raced(window, until) if self._chance else window
+        return window
 
-    def _batches(self, until: int) -> list[EventBatch]:
-        """Return the events of each task before `until`."""
-        holds = [events.pool.take(until) for _, events in self._tasks]
-        for (_, events), taken in zip(self._tasks, holds, strict=True):
-            if events.open is not None:
-                events.open.add(taken)
-        batches = []
-        for place, ((task, events), taken) in enumerate(zip(self._tasks, holds, strict=True)):
-            if task.share is not None:
-                taken = self._share(task.name, taken, self._place[task.share], place)
-            batches.append(events.events(taken, until))
-        for _, events in self._tasks:
-            if events.open is not None:
-                events.open.forget(until)
-        return batches
+    def _worked(self, amount: int) -> Generator[None, None, None]:
+        """Count some work. Yield if the step has done enough."""
+        self.work.add(amount)
+        if self.work.used_up:
+            yield
 
     def _share(self, name: str, holds: Holds, owner: int, place: int) -> Holds:
         """Return the holds with the pages that they find; `owner` and `place` are the tasks' places in the scenario."""

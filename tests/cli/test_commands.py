@@ -173,15 +173,38 @@ ENDLESS = source(
 )
 
 
-@pytest.mark.parametrize("command", [["dump", "endless.toml", "--at", "8000h"], ["check", "--expect", "endless.toml"]])
+WITHOUT_END = [["dump", "endless.toml", "--at", "8000h"], ["check", "--expect", "endless.toml"]]
+
+
+@pytest.mark.parametrize("command", WITHOUT_END)
+def test_what_would_take_hours_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """A command whose work is over the limit says what it would take and how to raise the limit, and plays nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "endless.toml").write_text(ENDLESS)
+    result = run(*command)
+    assert (result.status, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert re.fullmatch(
+        r"Error: endless\.toml: to play it takes as much work as \d{13} pins of a single page, about 12 days "
+        r"\(limit 1000000000; raise it with --limit work=N\)",
+        line,
+    )
+
+
+@pytest.mark.parametrize("command", WITHOUT_END)
 def test_ctrl_c_ends_what_takes_long(tmp_path: Path, command: list[str]) -> None:
     """Ctrl-C on a terminal ends a long command with status 130 and no message, and shows the cursor again."""
     (tmp_path / "endless.toml").write_text(ENDLESS)
+    raised = ["--limit", f"work={10**15}"]
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(tmp_path)
         os.dup2(os.open("out", os.O_CREAT | os.O_WRONLY), 1)
-        os.execve(sys.executable, [sys.executable, "-c", IMPATIENT, *command], os.environ | {"PYTHONPATH": str(ROOT)})
+        os.execve(
+            sys.executable, [sys.executable, "-c", IMPATIENT, *command, *raised], os.environ | {"PYTHONPATH": str(ROOT)}
+        )
     try:
         said = b""
         while b"running" not in said:

@@ -107,12 +107,17 @@ ERRORS = {
     "an unknown limit": (
         ["check", "good.toml", "--limit", "holds=4"],
         2,
-        "no limit 'holds=4': wanted one of file=..., memory=..., instances=..., pins=..., rate=..., phases=...",
+        "no limit 'holds=4': wanted one of file=..., memory=..., instances=..., pins=..., rate=..., work=...",
     ),
     "over a limit": (
         ["dump", "many.toml", "--at", "1s"],
         2,
         " needs 16385 instances (limit 16384; raise it with --limit instances=N)",
+    ),
+    "too much work": (
+        ["dump", "good.toml", "--at", "8000h", "--limit", "work=99"],
+        2,
+        "pins of a single page, about ",
     ),
     "mount over a limit": (["mount", "many.toml", "m", "--limit", "pins=5"], 2, "(limit 16384; "),
     "controls in a name": (["check", "controls.toml"], 2, r"unknown key '\x1b[31m\n'"),

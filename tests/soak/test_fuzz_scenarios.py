@@ -96,12 +96,12 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "brackets": (lambda path: path.write_text("a = " + "[" * MiB), "it is larger"),
     "less brackets": (lambda path: path.write_text("a = " + "[" * (MiB - 10)), "nested too deeply"),
     "braces": (lambda path: path.write_text("a = " + "{a=" * 300_000), "nested too deeply"),
-    "a key of many parts": (lambda path: path.write_text("a." * 500_000 + "a = 1"), "key has 32 parts or more"),
+    "a key of many parts": (lambda path: path.write_text("a." * 500_000 + "a = 1"), "key has 5 parts or more"),
     "quoted parts": (
         lambda path: path.write_text("\n" + "'a b' . " * 99_999),
-        "file.toml:2: not TOML: a key has 32 parts or more",
+        "file.toml:2: not TOML: a key has 5 parts or more",
     ),
-    "a header of many parts": (lambda path: path.write_text(f"[{'a.' * 500_000}a]"), "a key has 32 parts or more"),
+    "a header of many parts": (lambda path: path.write_text(f"[{'a.' * 500_000}a]"), "a key has 5 parts or more"),
     "a word": (lambda path: path.write_text("a" * (MiB - 1)), "not TOML: Expected '='"),
     "quotes": (lambda path: path.write_text('"' * (MiB - 1)), "not TOML: "),
     "a number": (
@@ -168,20 +168,6 @@ DEMANDS: dict[str, tuple[str, str]] = {
         "limit rate=N",
     ),
     "phases without end": (source(task("a", 'for = "1us", every = "1h", hold = "1us"')), "limit rate=N"),
-    "nothing for ages": (source(task("a", 'for = "100us", rate = "0.001/h", hold = "1us"')), "limit phases=N"),
-    "a hold of many phases": (source(task("a", 'for = "100us", gap = "1us", hold = "8000h"')), "limit phases=N"),
-    "a rare hold of many phases": (
-        source(
-            task(
-                "a", 'for = "99us", gap = "1us", hold = { dist = "choice", values = ["1us", "9h"], weights = [1e9, 1] }'
-            )
-        ),
-        "limit phases=N",
-    ),
-    "many instances of many phases": (
-        source(task("a", *['for = "1s", every = "1s", hold = "1us"'] * 10_000, instances=100)),
-        "limit phases=N",
-    ),
 }
 
 
@@ -209,7 +195,9 @@ JUST_BELOW: dict[str, str] = {
     ),
     "rate": source(task("a", 'for = "1h", rate = "1/us", hold = "1us"', instances=9)),
     "phases": source(task("a", 'for = "20us", rate = "2/s", hold = "1us"')),
-    "phases of instances": source(task("a", *['for = "1s", every = "1s", hold = "1ms"'] * 16, instances=4000)),
+    "nothing for ages": source(task("a", 'for = "100us", rate = "0.001/h", hold = "1us"')),
+    "a hold of many phases": source(task("a", 'for = "100us", gap = "1us", hold = "8000h"')),
+    "phases of instances": source(task("a", *['for = "1s", every = "1s", hold = "1ms"'] * 10_000, instances=4000)),
     "a choice of many": source(
         task("a", 'for = "1h", every = "1s", hold = { dist = "choice", values = [' + MANY_VALUES + "] }", instances=500)
     ),

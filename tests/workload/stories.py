@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
@@ -23,6 +23,7 @@ __all__ = [
     "PUT",
     "UNPIN",
     "Row",
+    "batches",
     "events",
     "rows",
     "source",
@@ -98,11 +99,19 @@ def rows(batch: EventBatch) -> list[Row]:
     ]
 
 
+def batches(line: Timeline, until: int, most: int = 1 << 16) -> Iterator[EventBatch]:
+    """Yield the events up to a moment, as `take` returns them."""
+    while (due := line.next_event()) is not None and due <= until:
+        batch = line.take(until, most)
+        if len(batch):
+            yield batch
+
+
 def events(line: Timeline, *moments: int, most: int = 1 << 16) -> list[Row]:
     """Return the events up to the last of these moments, taken up to each moment in turn."""
     found: list[Row] = []
     for moment in moments:
-        while len(batch := line.take(moment, most)):
+        for batch in batches(line, moment, most):
             found += rows(batch)
     return found
 

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from pinnerfs.workload.arrivals import BLOCK_ROWS, hold_times
+from pinnerfs.scenario.schema import Task
+from pinnerfs.workload.arrivals import BLOCK_ROWS, Arrivals, PhaseTimes, hold_times
 from pinnerfs.workload.tasks import FOREVER, Stream, random_stream
 from tests.workload.stories import story, task
 
 SECOND = 10**6
+
+PAUSE = 'for = "70us"'
+PHASES = st.one_of(
+    st.just(PAUSE),
+    st.builds(
+        "{}, {}, hold = {}".format,
+        st.sampled_from(["repeat = 1", "repeat = 7", 'for = "900us"', 'for = { dist = "exponential", mean = "1ms" }']),
+        st.sampled_from(
+            ['every = "300us"', 'gap = "200us"', 'gap = { dist = "exponential", mean = "1ms" }', 'rate = "5/ms"']
+        ),
+        st.sampled_from(['"5us"', '"1ms"', '{ dist = "uniform", min = "0us", max = "500us" }']),
+    ),
+)
+
+
+def blocks(task: Task, stop: int = FOREVER, seed: int = 0) -> Iterator[Arrivals]:
+    """Return the blocks of holds of a task's first instance."""
+    phases = [PhaseTimes.of(phase) for phase in task.phase]
+    return hold_times(task, phases, random_stream(seed, task.name, 0, Stream.times), stop)
 
 
 def holds(*phases: str, stop: int = FOREVER, most: int = 1000, seed: int = 0, **keys: object) -> list[tuple[int, int]]:
     """Return the first holds of a task with these phases, as (begin, end)."""
     one = story(task("a", *phases, **keys)).task[0]
     found: list[tuple[int, int]] = []
-    for begin, end in hold_times(one, random_stream(seed, one.name, 0, Stream.times), stop):
+    for begin, end, *_ in blocks(one, stop, seed):
         found += zip(begin.tolist(), end.tolist(), strict=True)
         if len(found) >= most:
             break
@@ -103,6 +126,15 @@ def test_rate_in_short_phases() -> None:
     assert len(found) == pytest.approx(10_000, rel=0.05)
 
 
+@pytest.mark.parametrize("rate", ["1/us", "0.5/us", "100/ms"])
+@pytest.mark.parametrize("length", ['for = "10h"', 'for = "20us"', "repeat = 1", "repeat = 3"])
+def test_a_fast_rate(length: str, rate: str) -> None:
+    """A rate near one in a µs is exact within five standard deviations, whatever the length of the phase."""
+    found = begins(f'{length}, rate = "{rate}", hold = "1us"', stop=SECOND // 10, most=SECOND)
+    wanted = {"1/us": 100_000, "0.5/us": 50_000, "100/ms": 10_000}[rate]
+    assert abs(len(found) - wanted) < 5 * wanted**0.5
+
+
 def test_a_pause() -> None:
     """A phase without arrivals is a pause. Its length can be drawn."""
     pause = 'for = { dist = "uniform", min = "1s", max = "2s" }'
@@ -141,6 +173,22 @@ def test_arrivals_stop(way: str, length: str) -> None:
     assert all(end == begin + 5_000 for begin, end in found)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PHASES, min_size=1, max_size=4), st.integers(1, 20_000))
+def test_the_end_changes_nothing_before_it(phases: list[str], stop: int) -> None:
+    """The holds that begin before the scenario's end are those of an endless scenario."""
+    assume(not all(phase == PAUSE for phase in phases))
+    found = holds(*phases, stop=stop, most=2_000)
+    endless = holds(*phases, most=2_000)
+    assert found == [hold for hold in endless if hold[0] < stop]
+
+
+def test_the_end_cuts_off_a_repeated_gap() -> None:
+    """A phase with `repeat` and `gap` that the scenario's end cuts off is not followed by the next phase."""
+    phases = ('repeat = 5, gap = "1s", hold = "4us"', 'repeat = 3, every = "100ms", hold = "1us"')
+    assert [begin for begin, _ in holds(*phases, stop=4 * SECOND)] == [0, 1_000_004, 2_000_008, 3_000_012]
+
+
 def test_a_start_behind_the_end() -> None:
     """A task that starts after the scenario's end has no holds."""
     assert holds('for = "1s", every = "1ms", hold = "1us"', start="2s", stop=SECOND) == []
@@ -159,8 +207,7 @@ def test_a_block_is_bounded() -> None:
     way = 'for = "8000h", every = "1us", hold = "1us"'
     for keys, rows in (({}, 8192), ({"pages": 64}, 8192), ({"instances": 4096}, 256), ({"pages": 8192}, 8192)):
         one = story(task("a", way, **keys)).task[0]
-        blocks = hold_times(one, random_stream(0, "a", 0, Stream.times), FOREVER)
-        sizes = [len(begin) * (one.pages or 1) for begin, _ in islice(blocks, 20)]
+        sizes = [len(block.begin) * (one.pages or 1) for block in islice(blocks(one), 20)]
         assert max(sizes) == rows
 
 

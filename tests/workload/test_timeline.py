@@ -27,8 +27,8 @@ from tests.workload.stories import (
     PUT,
     UNPIN,
     Row,
+    batches,
     events,
-    rows,
     story,
     task,
     timeline,
@@ -110,7 +110,7 @@ def test_take_is_bounded() -> None:
     """take() returns at most the given number of frames, or a single page."""
     line = timeline(story(task("a", ONCE, pages=4, order=5), task("b", ONCE, pages=4)))
     sizes = []
-    while len(batch := line.take(SECOND, 64)):
+    for batch in batches(line, SECOND, 64):
         sizes.append([1 << int(order) for order in batch.page_by_page().order])
     assert all(sum(size) <= 64 for size in sizes) and sum(map(len, sizes)) == 16
     line = timeline(story(task("a", ONCE, pages=4, order=5)))
@@ -340,7 +340,7 @@ def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
     tracemalloc.start()
     try:
         line = timeline(scenario)
-        while len(line.take(until, step)):
+        for _ in batches(line, until, step):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -387,7 +387,7 @@ def test_races_are_off_unless_asked_for(chance: float) -> None:
     phase = 'for = "1s", every = "10us", hold = "10us"'
     scenario = story(task("a", phase, region="cma", pages=4096), top=f"race = {chance}")
     line = timeline(scenario)
-    found = rows(line.take(100, 1 << 20))
+    found = events(line, 100)
     at_20 = [row[1] for row in found if row[0] == 20 and row[2] == BASE_PFN + 8192]
     assert at_20 == ([GET, PUT] if chance else [PUT, GET])
 
