@@ -7,10 +7,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pinnerfs.debugfs.attributes import command_file, text_file
-from pinnerfs.debugfs.declaration import Directory
+from pinnerfs.debugfs.attributes import OpenCommand, command_file, text_file
+from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.scenario.quantities import parse_time
 
@@ -26,9 +28,16 @@ log = logging.getLogger(__name__)
 # FUSE splits a write of about 128 KiB: its first part would run without the rest.
 MAX_ACTIONS = 1 << 16  # bytes
 
-# During an advance the daemon answers no other request. The limit is on processor time, so that a write does not fail
-# only because other processes are busy.
+# During an advance the daemon answers no other request.
 ADVANCE_TIMEOUT = 0.5  # seconds
+
+
+@dataclass
+class _Unfinished:
+    """What is left of an advance, for each open file."""
+
+    text: str = ""
+    left: int = 0  # µs
 
 
 class Control:
@@ -41,7 +50,7 @@ class Control:
     def directory(self) -> Directory:
         """Declare the directory; only its owner can open it."""
         files = [
-            command_file("advance", self.advance),
+            File("advance", 0o200, lambda: OpenCommand(partial(self.advance, _Unfinished()))),
             text_file("clock", lambda: f"{self._device.now()}\n", 0o400),
             command_file("do", self.do),
             text_file("error", lambda: self._error, 0o400),
@@ -50,18 +59,22 @@ class Control:
         ]
         return Directory(CONTROL_DIRECTORY, 0o700, files, listed=False)
 
-    def advance(self, data: bytes) -> None:
+    def advance(self, unfinished: _Unfinished, data: bytes) -> None:
         """Advance a manual clock by a time such as "5s".
 
         OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes longer than
-        ADVANCE_TIMEOUT is ETIMEDOUT: the clock then stands where the advance stopped.
+        ADVANCE_TIMEOUT ends with EINTR, and the clock stands where it ended. The same text written again to the same
+        open file continues it: many programs repeat a write that ends with EINTR, and some repeat each failed write.
         """
         with self._refusals():
             text = data.decode(errors="surrogateescape").strip()
-            step = parse_time("advance", text)
-            if left := self._device.advance(step, ADVANCE_TIMEOUT):
-                done = f"advanced {step - left}us; write the {left}us left, or use `pinnerfs ctl MOUNTPOINT advance`"
-                raise OSError(errno.ETIMEDOUT, f"advance = {text!r} timed out after {ADVANCE_TIMEOUT:g} s: {done}")
+            step = unfinished.left if unfinished.left and text == unfinished.text else parse_time("advance", text)
+            unfinished.text, unfinished.left = text, 0
+            unfinished.left = self._device.advance(step, ADVANCE_TIMEOUT)
+            if unfinished.left:
+                done = f"after {ADVANCE_TIMEOUT:g} s of work, with {unfinished.left}us left"
+                remedy = "use `pinnerfs ctl MOUNTPOINT advance`, which continues by itself"
+                raise OSError(errno.EINTR, f"advance = {text!r} was interrupted {done}; {remedy}")
         log.info("clock advanced by %s", text)
 
     def do(self, data: bytes) -> None:

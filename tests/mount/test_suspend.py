@@ -79,7 +79,7 @@ def _peak_memory(device: Mount) -> int:
 
 def test_a_jump_of_hours(mount: Mounts, clocks: Clocks) -> None:
     """After a jump of four hours with 720,000 pins, reads are correct, and the daemon needs less than 32 MiB more."""
-    device = _mount(mount, clocks, scenario(mount.directory, every="20ms", hold="400ms"))
+    device = _mount(mount, clocks, scenario(mount.directory, every="20ms", hold="400ms"), "--max-lag", "1h")
     clocks.set(boot=clocks.boot + HOUR // 60)
     assert device.stats()["pins"] == 3001
     before, began = _peak_memory(device), time.monotonic()
@@ -99,6 +99,23 @@ def test_a_jump_of_hours(mount: Mounts, clocks: Clocks) -> None:
         }.items()
     )
     assert _peak_memory(device) - before < 32 << 10
+
+
+def test_a_jump_of_more_than_can_be_applied(mount: Mounts, clocks: Clocks) -> None:
+    """After eight hours with 29 billion pins, the first reader gets an answer. The clock shows what was reached."""
+    device = _mount(mount, clocks, scenario(mount.directory, every="1us", hold="2us"))
+    device.expected.append("WARNING the clock slipped by ")
+    clocks.set(boot=clocks.boot + 8 * HOUR)
+    first = int(device.control("clock"))
+    assert 0 < first < 8 * 3600 * 10**6
+    # The clock stands still until boot time has passed.
+    assert int(device.control("clock")) == first
+    assert device.stats()["pins"] == first + 1
+    assert device.stats()["clock_slipped"] >= 8 * 3600 * 10**6 - first
+    # One microsecond more than it stands still.
+    clocks.set(boot=clocks.boot + device.stats()["clock_slipped"] * 1000 - (8 * HOUR - first * 1000) + 1000)
+    assert int(device.control("clock")) == first + 1
+    assert device.stats()["pins"] == first + 2
 
 
 def test_the_boot_clock_goes_back(mount: Mounts, clocks: Clocks) -> None:
