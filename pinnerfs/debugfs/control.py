@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 # FUSE splits a write of about 128 KiB: its first part would run without the rest.
 MAX_ACTIONS = 1 << 16  # bytes
 
-# During an advance the daemon answers no other request.
+# During an advance the daemon answers no other request. The first write may take longer than those that continue it,
+# because the echo of bash does not continue.
 ADVANCE_TIMEOUT = 0.5  # seconds
+CONTINUED_TIMEOUT = 0.05  # seconds
 
 
 @dataclass
@@ -62,17 +64,20 @@ class Control:
     def advance(self, unfinished: _Unfinished, data: bytes) -> None:
         """Advance a manual clock by a time such as "5s".
 
-        OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes longer than
-        ADVANCE_TIMEOUT ends with EINTR, and the clock stands where it ended. The same text written again to the same
-        open file continues it: many programs repeat a write that ends with EINTR, and some repeat each failed write.
+        OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes too long ends with EINTR,
+        and the clock stands where it ended. The same text written again to the same open file continues it: many
+        programs repeat a write that ends with EINTR, and some repeat each failed write.
         """
         with self._refusals():
             text = data.decode(errors="surrogateescape").strip()
-            step = unfinished.left if unfinished.left and text == unfinished.text else parse_time("advance", text)
+            if unfinished.left and text == unfinished.text:
+                step, timeout = unfinished.left, CONTINUED_TIMEOUT
+            else:
+                step, timeout = parse_time("advance", text), ADVANCE_TIMEOUT
             unfinished.text, unfinished.left = text, 0
-            unfinished.left = self._device.advance(step, ADVANCE_TIMEOUT)
+            unfinished.left = self._device.advance(step, timeout)
             if unfinished.left:
-                done = f"after {ADVANCE_TIMEOUT:g} s of work, with {unfinished.left}us left"
+                done = f"after {timeout:g} s, with {unfinished.left}us left"
                 remedy = "use `pinnerfs ctl MOUNTPOINT advance`, which continues by itself"
                 raise OSError(errno.EINTR, f"advance = {text!r} was interrupted {done}; {remedy}")
         log.info("clock advanced by %s", text)
@@ -98,13 +103,14 @@ class Control:
             self._refuse(str(error))
             raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
-            self._refuse(str(error.strerror))
+            self._refuse(str(error.strerror), logged=error.errno != errno.EINTR)
             raise
         self._error = ""
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, logged: bool = True) -> None:
         self._error = f"{in_a_line(reason)}\n"
-        log.info("refused: %s", in_a_line(reason))
+        if logged:
+            log.info("refused: %s", in_a_line(reason))
 
     def _stats(self) -> str:
         clock = self._device.clock

@@ -81,7 +81,7 @@ def test_stats_prints_every_counter(
 def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted advance stands at its last applied event. Writing it again continues it, up to the same state."""
     monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
-    monkeypatch.setattr("pinnerfs.debugfs.device.LEAST_WORK", 0.0)
+    monkeypatch.setattr("pinnerfs.debugfs.control.CONTINUED_TIMEOUT", 0.0)
     file = files.open("advance")
     twin = Simulation(load(scenario(tmp_path)))
     goal, moments = 10_000_000 + 20 * 3600 * 10**6, [10_000_000]
@@ -91,7 +91,7 @@ def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest
         assert moments[-1] > moments[-2]
         if came == -errno.EINTR:
             assert files.read("error") == (
-                f"advance = '20h' was interrupted after 0 s of work, with {goal - moments[-1]}us left; use `pinnerfs "
+                f"advance = '20h' was interrupted after 0 s, with {goal - moments[-1]}us left; use `pinnerfs "
                 "ctl MOUNTPOINT advance`, which continues by itself\n"
             )
         twin.advance_to(moments[-1])
@@ -106,7 +106,7 @@ def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest
 def test_an_interrupted_advance_is_of_one_open_file(files: _Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another text, or another open file, begins an advance of its own."""
     monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
-    monkeypatch.setattr("pinnerfs.debugfs.device.LEAST_WORK", 0.0)
+    monkeypatch.setattr("pinnerfs.debugfs.control.CONTINUED_TIMEOUT", 0.0)
     first, second = files.open("advance"), files.open("advance")
     assert outcome(lambda: first.write(b"8000h")) == -errno.EINTR
     moment = int(files.read("clock"))
@@ -137,6 +137,23 @@ def test_how_long_an_advance_works(
     monkeypatch.setattr(device._simulation, "steps_to", steps_to)
     device.advance(1, ADVANCE_TIMEOUT)
     assert len(done) == pytest.approx(steps, abs=1)  # floating point
+
+
+def test_a_continued_advance_is_short(device: Device, files: _Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write of an advance may take half a second, and those that continue it a twentieth."""
+    calls: list[tuple[int, float]] = []
+
+    def advance(step: int, timeout: float) -> int:
+        calls.append((step, timeout))
+        return max(0, step - 400_000)
+
+    monkeypatch.setattr(device, "advance", advance)
+    file = files.open("advance")
+    for _ in range(2):
+        assert outcome(lambda: file.write(b"1s\n")) == -errno.EINTR
+    file.write(b"1s")
+    assert outcome(lambda: file.write(b"1s")) == -errno.EINTR
+    assert calls == [(1_000_000, 0.5), (600_000, 0.05), (200_000, 0.05), (1_000_000, 0.5)]
 
 
 def test_an_error_fits_a_terminal(files: _Files) -> None:

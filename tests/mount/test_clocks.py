@@ -207,7 +207,9 @@ def test_a_clock_that_is_too_fast(mount: Mounts) -> None:
         assert seen <= moment
         seen = moment
     assert set(map(len, device.read_all())) <= {len(record(0, hold=2)), len(record(FRAMES_OF_MEMORY - 1, hold=2))}
-    with subprocess.Popen(["cat", device.records], stdout=subprocess.DEVNULL) as reader:
+    with subprocess.Popen(["cat", device.records], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.read(1)
         reader.kill()
         assert reader.wait(DEADLINE) in (0, -signal.SIGKILL)
     device.expected.append("WARNING the clock slipped by ")
