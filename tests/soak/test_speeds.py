@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.gallery import gallery, parse
-from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs, scenario
+from tests.mount.support import DEADLINE, Mount, Mounts, scenario
 from tests.soak.scenario_inputs import make
 
 READERS = 8
@@ -90,7 +90,7 @@ def test_readers_of_any_clock(mount: Mounts, amount: Callable[[int, int], int], 
             for name, longest in waits.longest.items():
                 worst[name] = max(worst.get(name, (0.0, "")), (longest, f"{source.name} at speed {speed}"))
         slips += device.stats()["clock_slipped"] > 0
-        assert pinnerfs("umount", device.path).returncode == 0
+        device.clean_up()
         lines = device.log.read_text().splitlines()
         assert all(" WARNING the clock slipped by " in line for line in lines), lines
         device.log.write_text("")
