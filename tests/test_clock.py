@@ -81,6 +81,43 @@ def test_a_wait_is_exact(boottime: Boottime, speed: float) -> None:
     assert clock.now() in (1_234_567, 1_234_568)
 
 
+@pytest.mark.parametrize("speed", [1.0, 10.0, 0.5])
+def test_a_slip(boottime: Boottime, speed: float) -> None:
+    """A real clock goes back, stands still for the rest, and goes on at its speed. A wait counts the rest."""
+    clock = RealClock(start=3_000_000, speed=speed)
+    boottime.nanoseconds += 100 * 10**9
+    clock.slip(5_000_000, rest=0.25)
+    assert clock.slipped == 3_000_000 + int(100.25 * speed * 10**6) - 5_000_000
+    for _ in range(5):
+        assert clock.now() == 5_000_000
+        boottime.nanoseconds += 50_000_000
+    assert clock.now() == 5_000_000
+    assert clock.wait_for(7_000_000) == pytest.approx(2 / speed)
+    boottime.nanoseconds += 10**9
+    assert clock.now() == 5_000_000 + int(speed * 10**6)
+    slipped = clock.slipped
+    clock.slip(clock.now(), rest=1)
+    assert clock.slipped == slipped + int(speed * 10**6)
+    assert clock.wait_for(clock.now()) == pytest.approx(1)
+
+
+def test_a_clock_that_goes_back_after_a_slip(boottime: Boottime) -> None:
+    """A real clock never shows less than the moment of its last slip."""
+    clock = RealClock()
+    boottime.nanoseconds += 100 * 10**9
+    clock.slip(40_000_000, rest=0)
+    boottime.nanoseconds -= 50 * 10**9
+    assert clock.now() == 40_000_000
+    boottime.nanoseconds += 51 * 10**9
+    assert clock.now() == 41_000_000
+
+
+@pytest.mark.parametrize(("max_lag", "budget"), [(None, 0.25), (4.0, 1.0), (1e6, 250_000.0)])
+def test_the_budget_of_a_real_clock(max_lag: float | None, budget: float) -> None:
+    """Requests may work for a quarter of the longest wait, which is a second by default."""
+    assert (RealClock() if max_lag is None else RealClock(max_lag=max_lag)).budget == budget
+
+
 def test_a_real_clock_cannot_be_advanced() -> None:
     """Advancing a real clock is EPERM. The message names the manual clock."""
     with pytest.raises(OSError, match="only a manual clock") as caught:
@@ -102,6 +139,14 @@ def test_a_manual_clock() -> None:
     assert (clock.now(), clock.now()) == (5, 5)
     assert clock.advance(10) == 15
     assert clock.now() == 15
+
+
+def test_a_manual_clock_goes_back() -> None:
+    """A manual clock goes back to where an advance ended. That is no slip."""
+    clock = ManualClock(start=5)
+    clock.advance(10)
+    clock.slip(7, rest=0)
+    assert (clock.now(), clock.slipped) == (7, 0)
 
 
 def test_no_wait_for_a_manual_clock() -> None:

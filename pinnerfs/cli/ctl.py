@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pinnerfs.cli.launch import say
 from pinnerfs.client import Client
 
 __all__ = ["ctl"]
@@ -66,6 +67,8 @@ def do(mountpoint: str, actions: tuple[str, ...]) -> None:
 def clock(mountpoint: str) -> None:
     """Print the boot time of the device in µs.
 
+    If a real clock has slipped, because this machine cannot keep up with it, a line on stderr says how far.
+
     \b
     Example:
       mkdir -p /tmp/d
@@ -73,7 +76,13 @@ def clock(mountpoint: str) -> None:
       pinnerfs ctl /tmp/d clock
       pinnerfs umount /tmp/d
     """
-    click.echo(Client(mountpoint).read("clock"), nl=False)
+    client = Client(mountpoint)
+    click.echo(client.clock())
+    if slipped := client.clock_slipped():
+        say(
+            f"Note: the clock has slipped by {slipped / 1e6:.6f} s, because this machine cannot keep up with it; "
+            "mount with a lower --speed, or a higher --max-lag"
+        )
 
 
 @ctl.command()

@@ -12,13 +12,15 @@ from typing import Any
 import click
 
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import TIME, limit, seed, threshold
-from pinnerfs.clock import Clock, ManualClock, RealClock
+from pinnerfs.clock import MAX_LAG, Clock, ManualClock, RealClock
 from pinnerfs.daemon.daemon import Daemon
 from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
+from pinnerfs.pace import reached_speed
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
 from pinnerfs.simulation import Simulation
@@ -48,6 +50,7 @@ class DeviceOptions:
 
     clock_name: str
     speed: float | None
+    max_lag: int | None
     start: int
     seed: int | None
     threshold: int | None
@@ -71,6 +74,10 @@ class DeviceOptions:
         if self.speed is not None and self.clock_name == "manual":
             wanted = "goes with --clock real: a manual clock does not run"
             raise PinnerfsError(f"--speed {self.speed:g} {wanted}", BAD_INPUT)
+        if self.max_lag is not None and self.clock_name == "manual":
+            raise PinnerfsError("--max-lag goes with --clock real: a manual clock does not slip", BAD_INPUT)
+        if self.max_lag == 0:
+            raise PinnerfsError("--max-lag must be more than 0us", BAD_INPUT)
         traced = {"engine", "scenario"} & {*self.trace}
         loaded = load(scenario, self.limits)
         with memory_for(loaded):
@@ -88,7 +95,9 @@ class DeviceOptions:
     ) -> Daemon:
         """Return the daemon that mounts the simulation, at the time of --start."""
         manual = self.clock_name == "manual"
-        clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
+        speed = self.speed or 1.0
+        max_lag = MAX_LAG if self.max_lag is None else self.max_lag / 1e6
+        clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, speed, max_lag)
         choose(self.verbose, self.trace)
         if self.log_file is not None:
             log_path = resolve(self.log_file, "log to")
@@ -105,6 +114,11 @@ class DeviceOptions:
         )
         with memory_for(simulation.scenario):
             simulation.advance_to(self.start)  # after Daemon has opened the log
+        if not manual and (reached := reached_speed(simulation.scenario, speed)) is not None:
+            say(
+                f"Warning: this machine plays {simulation.scenario.name} at speed {reached:.3g} or so, not {speed:g}: "
+                f"the clock will slip, as `pinnerfs ctl {mountpoint} clock` shows; wanted a lower --speed"
+            )
         return daemon
 
 
@@ -122,6 +136,12 @@ _OPTIONS = (
         type=click.FloatRange(0, 1000, min_open=True),
         metavar="X",
         help="Let a real clock run X times as fast.",
+    ),
+    click.option(
+        "--max-lag",
+        type=TIME,
+        metavar="TIME",
+        help="If due events would keep a reader waiting longer, a real clock slips instead.  [default: 1s]",
     ),
     click.option("--start", type=TIME, default=0, metavar="TIME", help="Play the scenario up to TIME before mounting."),
     seed,

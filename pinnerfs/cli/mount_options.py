@@ -15,7 +15,7 @@ from pinnerfs.scenario.messages import nearest
 __all__ = ["helper"]
 
 # The options of `pinnerfs mount`, without the dashes.
-VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace")
+VALUES = ("clock", "speed", "max_lag", "start", "seed", "threshold", "kernel", "log", "trace")
 FLAGS = ("allow_other", "verbose")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
@@ -58,7 +58,7 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     if fake:
         return
     if not remount:
-        words = [f"--{name}={options[name]}" for name in VALUES if name in options]
+        words = [f"--{name.replace('_', '-')}={options[name]}" for name in VALUES if name in options]
         words += [f"--{name.replace('_', '-')}" for name in FLAGS if name in options]
         mount.main(
             [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS

@@ -7,10 +7,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pinnerfs.debugfs.attributes import command_file, text_file
-from pinnerfs.debugfs.declaration import Directory
+from pinnerfs.debugfs.attributes import OpenCommand, command_file, text_file
+from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.scenario.quantities import parse_time
 
@@ -26,8 +28,18 @@ log = logging.getLogger(__name__)
 # Of live actions and rules. FUSE splits a write of about 128 KiB: its first part would run without the rest.
 MAX_WRITE = 1 << 16  # bytes
 
-# During an advance the daemon answers no other request, and no signal interrupts it.
-ADVANCE_TIMEOUT = 30.0  # seconds
+# During an advance the daemon answers no other request. The first write may take longer than those that continue it,
+# because the echo of bash does not continue.
+ADVANCE_TIMEOUT = 0.5  # seconds
+CONTINUED_TIMEOUT = 0.05  # seconds
+
+
+@dataclass
+class _Unfinished:
+    """What is left of an advance, for each open file."""
+
+    text: str = ""
+    left: int = 0  # µs
 
 
 class Control:
@@ -40,8 +52,8 @@ class Control:
     def directory(self) -> Directory:
         """Declare the directory; only its owner can open it."""
         files = [
-            command_file("advance", self.advance),
-            text_file("clock", lambda: f"{self._device.clock.now()}\n", 0o400),
+            File("advance", 0o200, lambda: OpenCommand(partial(self.advance, _Unfinished()))),
+            text_file("clock", lambda: f"{self._device.now()}\n", 0o400),
             command_file("do", self.do),
             text_file("error", lambda: self._error, 0o400),
             text_file("inject", self._device.faults.text, 0o600, self.inject),
@@ -50,21 +62,25 @@ class Control:
         ]
         return Directory(CONTROL_DIRECTORY, 0o700, files, listed=False)
 
-    def advance(self, data: bytes) -> None:
+    def advance(self, unfinished: _Unfinished, data: bytes) -> None:
         """Advance a manual clock by a time such as "5s".
 
-        OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes too long is ETIMEDOUT: the
-        clock then stands where the advance stopped. " within=500ms" after the time sets that limit; the default, and
-        the maximum, is ADVANCE_TIMEOUT.
+        OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes too long ends with EINTR,
+        and the clock stands where it ended. The same text written again to the same open file continues it: many
+        programs repeat a write that ends with EINTR, and some repeat each failed write.
         """
         with self._refusals():
-            text, given, within = data.decode(errors="surrogateescape").partition(" within=")
-            text = text.strip()
-            step = parse_time("advance", text)
-            timeout = min(ADVANCE_TIMEOUT, parse_time("within", within.strip()) / 10**6) if given else ADVANCE_TIMEOUT
-            if left := self._device.advance(step, timeout):
-                done = f"advanced {step - left}us, {left}us left"
-                raise OSError(errno.ETIMEDOUT, f"advance = {text!r} timed out after {timeout:g} s: {done}")
+            text = data.decode(errors="surrogateescape").strip()
+            if unfinished.left and text == unfinished.text:
+                step, timeout = unfinished.left, CONTINUED_TIMEOUT
+            else:
+                step, timeout = parse_time("advance", text), ADVANCE_TIMEOUT
+            unfinished.text, unfinished.left = text, 0
+            unfinished.left = self._device.advance(step, timeout)
+            if unfinished.left:
+                done = f"after {timeout:g} s, with {unfinished.left}us left"
+                remedy = "use `pinnerfs ctl MOUNTPOINT advance`, which continues by itself"
+                raise OSError(errno.EINTR, f"advance = {text!r} was interrupted {done}; {remedy}")
         log.info("clock advanced by %s", text)
 
     def do(self, data: bytes) -> None:
@@ -100,14 +116,17 @@ class Control:
             self._refuse(str(error))
             raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
-            self._refuse(str(error.strerror))
+            self._refuse(str(error.strerror), logged=error.errno != errno.EINTR)
             raise
         self._error = ""
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, logged: bool = True) -> None:
         self._error = f"{in_a_line(reason)}\n"
-        log.info("refused: %s", in_a_line(reason))
+        if logged:
+            log.info("refused: %s", in_a_line(reason))
 
     def _stats(self) -> str:
+        clock = self._device.clock
         with self._device.up_to_now() as simulation:
-            return "".join(f"{name} {value}\n" for name, value in simulation.stats().items())
+            slipped = {"clock_slipped": clock.slipped} if clock.speed else {}
+            return "".join(f"{name} {value}\n" for name, value in (simulation.stats() | slipped).items())

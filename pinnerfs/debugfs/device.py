@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic, thread_time
 
 from pinnerfs.clock import Clock
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.simulation import Simulation
+from pinnerfs.words import count_of
 
 __all__ = ["Device"]
 
@@ -20,40 +21,77 @@ SHORTEST_WAIT = 0.1  # seconds
 
 NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 
+# An advance gets this share of its timeout as processor time. So one that needs little work does not time out only
+# because other processes are busy.
+LEAST_WORK = 0.2
+
+SLIP_LOG_INTERVAL = 60.0  # seconds
+
 log = logging.getLogger(__name__)
 
 
 class Device:
-    """The fake device behind the files."""
+    """The fake device behind the files.
+
+    A request applies all due events before its answer. If that takes too long, the clock slips: it goes back to the
+    moment that the simulation has reached, and the request is answered as of that moment.
+
+    The clock's budget is for all requests together, because each of them also waits for those before it. The budget
+    recovers while no request works, and the clock stands still after a slip until it has. So readers get at least half
+    of the time.
+    """
 
     def __init__(self, simulation: Simulation, clock: Clock) -> None:
         self.clock = clock
-        self.faults = Faults(simulation.scenario.fault, simulation.seed, simulation.generation.files, clock.now)
+        self.faults = Faults(simulation.scenario.fault, simulation.seed, simulation.generation.files, self.now)
         self._simulation = simulation
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held by the next thread to get `_lock`
+        self._slipped_to = -1  # µs: the clock slipped to this moment
+        self._slips = 0
+        self._next_slip_log = 0.0
+        self._spent = 0.0  # seconds of the budget
+        self._worked_until = 0.0
         self._due = 0  # µs: the simulation has every event before this time
         self._failure = ""  # name of the exception of a step that failed half-way
         self._failure_logged = False
         self._stopped = False
         self._wake = threading.Event()
 
+    def _acquire(self) -> None:
+        """Acquire `_lock`. A waiting request gets it before `keep_up` gets it again."""
+        if not self._lock.acquire(blocking=False):
+            with self._turn:
+                self._lock.acquire()
+
     @contextmanager
     def up_to_now(self) -> Iterator[Simulation]:
         """Lock the simulation for the caller, with every event up to now applied."""
-        with self._lock:
+        self._acquire()
+        try:
             self._catch_up(self.clock.now())
             try:
                 yield self._simulation
             finally:
                 self._note_due()
+        finally:
+            self._lock.release()
+
+    def now(self) -> int:
+        """Return boot time in µs. It never falls, and every event up to then is applied."""
+        with self.up_to_now() as simulation:
+            return simulation.now
 
     def text(self, position: int) -> bytes:
         """Return the text of a record now, or b"": see `Simulation.text`. Each read of a record calls this."""
         # Lock even when nothing is due: `keep_up` could change the ring during the read.
-        with self._lock:
+        self._acquire()
+        try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
             return self._simulation.text(position)
+        finally:
+            self._lock.release()
 
     @property
     def threshold(self) -> int:
@@ -62,29 +100,58 @@ class Device:
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold, which clears all records up to now."""
-        with self._lock:
+        self._acquire()
+        try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
             self._simulation.threshold = threshold
+        finally:
+            self._lock.release()
 
     def advance(self, step: int, timeout: float) -> int:
         """Advance a manual clock and the simulation by `step` µs; stop after `timeout` seconds. Return the µs left."""
-        with self._lock:
-            self._catch_up(self.clock.now())
+        with self.up_to_now() as simulation:
             goal = self.clock.advance(step)
-            deadline = time.monotonic() + timeout
+            end, least = monotonic() + timeout, thread_time() + timeout * LEAST_WORK
             for _ in self._steps_to(goal):
-                if time.monotonic() > deadline:
+                if monotonic() >= end and thread_time() >= least:
                     break
-            left = goal - self._simulation.now
-            self.clock.advance(-left)  # under the lock: no reader has seen the later time
-            self._note_due()
-            return left
+            self.clock.slip(simulation.now, 0)  # under the lock: no reader has seen the later time
+            return goal - simulation.now
 
     def _catch_up(self, now: int) -> None:
+        if now == self._slipped_to and not self._failure:
+            return
+        began, start = monotonic(), self._simulation.now
+        spent = max(0.0, self._spent - (began - self._worked_until))
         for _ in self._steps_to(now):
-            pass
+            self._note_due()
+            self._worked_until = monotonic()
+            self._spent = spent + self._worked_until - began
+            if self._due <= now and self._spent >= self.clock.budget:
+                self._slip(self._simulation.now - start, self._worked_until - began)
+                break
         self._note_due()
+
+    def _slip(self, applied: int, worked: float) -> None:
+        """Set the clock back to the moment reached, by a request that applied `applied` µs in `worked` seconds."""
+        before = self.clock.slipped
+        self._slipped_to = self._simulation.now
+        self.clock.slip(self._slipped_to, rest=self._spent)
+        self._slips += 1
+        if self._worked_until < self._next_slip_log:
+            return
+        self._next_slip_log = self._worked_until + SLIP_LOG_INTERVAL
+        log.warning(
+            "the clock slipped by %.6f s (%.6f s in %s): applying the events of %.6f s took %.3f s, and the clock "
+            "runs at speed %g; lower --speed, or let readers wait longer with a higher --max-lag",
+            (self.clock.slipped - before) / 1e6,
+            self.clock.slipped / 1e6,
+            count_of(self._slips, "slip"),
+            applied / 1e6,
+            worked,
+            self.clock.speed,
+        )
 
     def _steps_to(self, now: int) -> Iterator[int]:
         """Run `Simulation.steps_to`. After a failed step (out of memory, say) the state is wrong: EIO from then on."""
@@ -119,11 +186,15 @@ class Device:
         Sleeps while nothing is due.
         """
         while not self._stopped:
-            with self._lock:
+            with self._turn:
+                self._lock.acquire()
+            try:
                 now = self.clock.now()
                 # One bounded step under the lock, so that a reader does not wait for all of them.
                 next(self._steps_to(now), None)
                 self._note_due()
+            finally:
+                self._lock.release()
             # Compare with the time before the step: under a high event rate something is always due after it.
             behind = self._due <= now
             wait = None if self._due == NOTHING_DUE else self.clock.wait_for(self._due)

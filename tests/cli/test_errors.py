@@ -71,7 +71,7 @@ ERRORS = {
     "a scenario with unknown mount options": (
         ["camera-stall", "m", "-o", "rw,sped=10"],
         2,
-        "cannot mount on m: unknown option 'sped'; wanted one of clock, speed, start, ",
+        "cannot mount on m: unknown option 'sped'; wanted one of clock, speed, max_lag, start, ",
     ),
     "nearly a mount option": (
         ["camera-stall", "m", "-o", "clok=manual"],
@@ -189,6 +189,13 @@ ERRORS = {
         2,
         "--speed 2 goes with --clock real",
     ),
+    "mount with a lag and a manual clock": (
+        ["mount", "camera-stall", "m", "--clock", "manual", "--max-lag", "2s"],
+        2,
+        "--max-lag goes with --clock real",
+    ),
+    "mount with no lag": (["mount", "camera-stall", "m", "--max-lag", "0s"], 2, "--max-lag must be more than 0us"),
+    "mount with a bad lag": (["mount", "camera-stall", "m", "--max-lag", "2"], 2, "--max-lag = '2' must be a number"),
     "mount from a bad start": (
         ["mount", "camera-stall", "m", "--start", "soon"],
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pinnerfs import Simulation, load
-from pinnerfs.client import Client
 from pinnerfs.clock import RealClock
-from pinnerfs.debugfs.control import MAX_WRITE, Control
-from pinnerfs.debugfs.declaration import File
+from pinnerfs.debugfs.control import ADVANCE_TIMEOUT, MAX_WRITE, Control
+from pinnerfs.debugfs.declaration import File, OpenFile
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.page_pinner import OpenRecords
 from tests.mount.support import outcome, scenario
@@ -25,6 +25,9 @@ class _Files:
     def __init__(self, device: Device) -> None:
         entries = Control(device).directory().entries
         self._files = {entry.name: entry for entry in entries if isinstance(entry, File)}
+
+    def open(self, name: str) -> OpenFile:
+        return self._files[name].open()
 
     def read(self, name: str) -> str:
         return self._files[name].open().read(1 << 20).decode()
@@ -78,33 +81,82 @@ def test_stats_prints_every_counter(
     assert files.read("stats") == "a_new_counter 3\nanother 0\n"
 
 
-def test_an_advance_that_times_out(
-    device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a timeout the clock is at the last applied event. A client that continues reaches the same state."""
+def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted advance stands at its last applied event. Writing it again continues it, up to the same state."""
     monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
-    assert outcome(lambda: files.write("advance", b"8000h")) == -errno.ETIMEDOUT
-    advanced = device.clock.now() - 10_000_000
-    left = 8000 * 3600 * 10**6 - advanced
-    assert min(advanced, left) > 0
-    assert files.read("error") == f"advance = '8000h' timed out after 0 s: advanced {advanced}us, {left}us left\n"
-    # A client, such as `pinnerfs ctl`, continues. With a timeout of 0 each write advances by one step.
-    writes: list[str] = []
-
-    def write(self: Client, name: str, text: str) -> None:
-        writes.append(text)
-        files.write(name, text.encode())
-
-    (tmp_path / ".pinnerfs").mkdir()
-    monkeypatch.setattr(Client, "_read", lambda self, name: files.read(name))
-    monkeypatch.setattr(Client, "_write", write)
-    Client(tmp_path).advance("20h")
-    assert device.clock.now() == 10_000_000 + advanced + 20 * 3600 * 10**6
-    assert len(writes) > 1
+    monkeypatch.setattr("pinnerfs.debugfs.control.CONTINUED_TIMEOUT", 0.0)
+    file = files.open("advance")
     twin = Simulation(load(scenario(tmp_path)))
-    twin.advance_to(device.clock.now())
-    with device.up_to_now() as simulation:
-        assert simulation.longterm_pinner() == twin.longterm_pinner() != ""
+    goal, moments = 10_000_000 + 20 * 3600 * 10**6, [10_000_000]
+    while moments[-1] < goal:
+        came = outcome(lambda: file.write(b"20h"))
+        moments.append(int(files.read("clock")))
+        assert moments[-1] > moments[-2]
+        if came == -errno.EINTR:
+            assert files.read("error") == (
+                f"advance = '20h' was interrupted after 0 s, with {goal - moments[-1]}us left; use `pinnerfs "
+                "ctl MOUNTPOINT advance`, which continues by itself\n"
+            )
+        twin.advance_to(moments[-1])
+        assert files.read("stats") == "".join(f"{name} {value}\n" for name, value in twin.stats().items())
+    assert (came, files.read("error"), len(moments) > 2, moments[-1]) == (None, "", True, goal)
+    # The next one is a new one.
+    file.write(b"0s")
+    assert outcome(lambda: file.write(b"20h")) == -errno.EINTR
+    assert goal < int(files.read("clock"))
+
+
+def test_an_interrupted_advance_is_of_one_open_file(files: _Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another text, or another open file, begins an advance of its own."""
+    monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
+    monkeypatch.setattr("pinnerfs.debugfs.control.CONTINUED_TIMEOUT", 0.0)
+    first, second = files.open("advance"), files.open("advance")
+    assert outcome(lambda: first.write(b"8000h")) == -errno.EINTR
+    moment = int(files.read("clock"))
+    second.write(b"1us")
+    first.write(b"1us")
+    assert int(files.read("clock")) == moment + 2
+    assert outcome(lambda: first.write(b"8000h")) == -errno.EINTR
+    reached = int(files.read("clock"))
+    assert f"with {moment + 2 + 8000 * 3600 * 10**6 - reached}us left" in files.read("error")
+
+
+@pytest.mark.parametrize(
+    ("passes", "works", "steps"), [(0.2, 0.2, 3), (0.2, 0.011, 10), (0.01, 0.01, 50)], ids=["idle", "busy", "fast"]
+)
+def test_how_long_an_advance_works(
+    device: Device, monkeypatch: pytest.MonkeyPatch, passes: float, works: float, steps: int
+) -> None:
+    """An advance ends after half a second, or on a busy machine once it had a tenth of a second of processor time."""
+    done: list[int] = []
+
+    def steps_to(moment: int) -> Iterator[int]:
+        while moment > 10_000_000 and len(done) < 1000:
+            done.append(moment)
+            yield moment
+
+    monkeypatch.setattr("pinnerfs.debugfs.device.monotonic", lambda: 100 + passes * len(done))
+    monkeypatch.setattr("pinnerfs.debugfs.device.thread_time", lambda: 100 + works * len(done))
+    monkeypatch.setattr(device._simulation, "steps_to", steps_to)
+    device.advance(1, ADVANCE_TIMEOUT)
+    assert len(done) == pytest.approx(steps, abs=1)  # floating point
+
+
+def test_a_continued_advance_is_short(device: Device, files: _Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write of an advance may take half a second, and those that continue it a twentieth."""
+    calls: list[tuple[int, float]] = []
+
+    def advance(step: int, timeout: float) -> int:
+        calls.append((step, timeout))
+        return max(0, step - 400_000)
+
+    monkeypatch.setattr(device, "advance", advance)
+    file = files.open("advance")
+    for _ in range(2):
+        assert outcome(lambda: file.write(b"1s\n")) == -errno.EINTR
+    file.write(b"1s")
+    assert outcome(lambda: file.write(b"1s")) == -errno.EINTR
+    assert calls == [(1_000_000, 0.5), (600_000, 0.05), (200_000, 0.05), (1_000_000, 0.5)]
 
 
 def test_an_error_fits_a_terminal(files: _Files) -> None:
@@ -120,6 +172,17 @@ def test_too_many_actions(files: _Files) -> None:
     """Too many actions for one write are refused, with the size and the limit."""
     assert outcome(lambda: files.write("do", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
     assert files.read("error") == "65537 bytes of actions in one write: wanted at most 65536\n"
+
+
+def test_stats_of_a_real_clock(tmp_path: Path) -> None:
+    """With a real clock, stats ends with the µs that the clock has slipped; with a manual clock it has no such line."""
+    clock = RealClock()
+    device = Device(Simulation(load(scenario(tmp_path))), clock)
+    files = _Files(device)
+    assert files.read("stats").endswith("\nshares_empty 0\nclock_slipped 0\n")
+    clock.slip(device.now(), rest=5)
+    assert files.read("stats").endswith(f"\nclock_slipped {clock.slipped}\n")
+    assert clock.slipped >= 5_000_000
 
 
 def test_advance_of_a_real_clock(tmp_path: Path) -> None:

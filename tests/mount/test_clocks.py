@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.mount.support import DEADLINE, Mount, Mounts, newest_first, outcome, pinnerfs, record, scenario
+from tests.mount.support import (
+    DEADLINE,
+    FRAMES_OF_MEMORY,
+    Mount,
+    Mounts,
+    newest_first,
+    outcome,
+    pinnerfs,
+    record,
+    scenario,
+)
 
 
 def _cpu_time(device: Mount) -> int:
@@ -39,6 +54,26 @@ def test_an_advance_applies_all_events(mount: Mounts) -> None:
     device.advance("1000h")
     assert device.stats()["pins"] == 3600 * 1000 + 1
     assert device.read_all() == newest_first(3600 * 1000 + 1, first=3600 * 1000 - 4095)
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        ("dash", "echo 1000h > $advance"),
+        ("bash", "echo 1000h | dd of=$advance status=none"),
+        ("bash", f'{sys.executable} -c \'open("../.pinnerfs/advance", "w").write("1000h")\''),
+    ],
+    ids=["echo of dash", "dd", "Python"],
+)
+def test_programs_repeat_an_interrupted_advance(mount: Mounts, shell: str, script: str) -> None:
+    """An advance ends with EINTR after half a second. Many programs repeat the write until all is done."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    device = mount()
+    done = device.shell(f"advance=../.pinnerfs/advance; {script}", shell)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert device.control("clock") == f"{1000 * 3600 * 10**6}\n"
+    assert device.stats()["pins"] == 3600 * 1000 + 1
 
 
 @pytest.mark.parametrize(
@@ -152,6 +187,44 @@ def _switches(device: Mount) -> int:
             if line.startswith("voluntary_ctxt_switches"):
                 total += int(line.split()[1])
     return total
+
+
+def test_a_clock_that_is_too_fast(mount: Mounts) -> None:
+    """No machine can follow this clock. Each reader gets its answer, the clock slips, and the mount says so."""
+    source = scenario(mount.directory, every="1us", hold="2us")
+    device = mount(source, "--speed", "1000", "--threshold", "0", manual=False)
+    assert re.fullmatch(
+        r"Warning: this machine plays every-1us-2us at speed [\d.e-]+ or so, not 1000: the clock will slip, as "
+        rf"`pinnerfs ctl {device.path} clock` shows; wanted a lower --speed\n",
+        device.stderr,
+    )
+    seen = 0
+    for _ in range(3):
+        done = device.shell("dd if=longterm_pinner bs=4096 count=1 status=none && echo 0 > threshold")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "" or done.stdout.startswith("Page pinned ts 2 us count 1\n")
+        moment = int(device.control("clock"))
+        assert seen <= moment
+        seen = moment
+    assert set(map(len, device.read_all())) <= {len(record(0, hold=2)), len(record(FRAMES_OF_MEMORY - 1, hold=2))}
+    with subprocess.Popen(["cat", device.records], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.read(1)
+        reader.kill()
+        assert reader.wait(DEADLINE) in (0, -signal.SIGKILL)
+    device.expected.append("WARNING the clock slipped by ")
+    asked = pinnerfs("ctl", device.path, "clock")
+    assert seen <= int(asked.stdout)
+    deadline = time.monotonic() + DEADLINE
+    while int(device.control("clock")) == seen:
+        assert time.monotonic() < deadline
+    assert re.fullmatch(
+        r"Note: the clock has slipped by \d+\.\d{6} s, because this machine cannot keep up with it; mount with a lower "
+        r"--speed, or a higher --max-lag\n",
+        asked.stderr,
+    )
+    assert device.stats()["clock_slipped"] > 0
+    assert pinnerfs("ctl", device.path, "stats").stderr == ""
 
 
 def test_start(mount: Mounts) -> None:

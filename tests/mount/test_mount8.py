@@ -141,11 +141,12 @@ def test_always_nosuid_and_nodev(directory: Path, options: str) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "error"),
     [
-        ("sped=10", 2, "unknown option 'sped'; wanted one of clock, speed, start, "),
+        ("sped=10", 2, "unknown option 'sped'; wanted one of clock, speed, max_lag, start, "),
         ("speed=0", 2, "Invalid value for '--speed': 0.0 is not in the range"),
         ("mode=9", 2, "mode=9 for {directory}/mnt must be an octal number, such as 755"),
         ("uid=me", 2, "uid=me for {directory}/mnt must be a number"),
         ("clock=manual,speed=2", 2, "--speed 2 goes with --clock real"),
+        ("clock=manual,max_lag=2s", 2, "--max-lag goes with --clock real"),
     ],
 )
 def test_refused_options(directory: Path, options: str, status: int, error: str) -> None:

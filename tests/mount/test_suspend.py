@@ -55,9 +55,9 @@ def clocks(tmp_path: Path) -> Clocks:
     return Clocks(tmp_path / "clocks")
 
 
-def _mount(mounts: Mounts, clocks: Clocks, source: Path, *options: str) -> Mount:
+def _mount(mounts: Mounts, clocks: Clocks, source: Path, max_lag: str = "1h") -> Mount:
     device = mounts.add("mnt")
-    words = [clocks.file, "mount", source, device.path, "--log", device.log, *options]
+    words = [clocks.file, "mount", source, device.path, "--log", device.log, "--max-lag", max_lag]
     done = subprocess.run(
         [sys.executable, "-c", PINNERFS, *map(str, words)],
         capture_output=True,
@@ -99,6 +99,23 @@ def test_a_jump_of_hours(mount: Mounts, clocks: Clocks) -> None:
         }.items()
     )
     assert _peak_memory(device) - before < 32 << 10
+
+
+def test_a_jump_of_more_than_can_be_applied(mount: Mounts, clocks: Clocks) -> None:
+    """After eight hours with 29 billion pins, the first reader gets an answer. The clock shows what was reached."""
+    device = _mount(mount, clocks, scenario(mount.directory, every="1us", hold="2us"), max_lag="1s")
+    device.expected.append("WARNING the clock slipped by ")
+    clocks.set(boot=clocks.boot + 8 * HOUR)
+    first = int(device.control("clock"))
+    assert 0 < first < 8 * 3600 * 10**6
+    # The clock stands still until boot time has passed.
+    assert int(device.control("clock")) == first
+    assert device.stats()["pins"] == first + 1
+    assert device.stats()["clock_slipped"] >= 8 * 3600 * 10**6 - first
+    # One microsecond more than it stands still.
+    clocks.set(boot=clocks.boot + device.stats()["clock_slipped"] * 1000 - (8 * HOUR - first * 1000) + 1000)
+    assert int(device.control("clock")) == first + 1
+    assert device.stats()["pins"] == first + 2
 
 
 def test_the_boot_clock_goes_back(mount: Mounts, clocks: Clocks) -> None:

@@ -141,7 +141,7 @@ def test_many_readers_and_writers(
     seconds = amount(*times)
     source = mount.directory / "load.toml"
     source.write_text(SCENARIO.replace("EVERY", str(every)) + busy)
-    watched = WatchedMount(mount, source, "--start", "60s")
+    watched = WatchedMount(mount, source, "--start", "60s", "--max-lag", "1h")
     device = watched.mount
     before = watched.usage()
     earliest, latest = beginning(device)

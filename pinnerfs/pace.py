@@ -1,0 +1,36 @@
+"""How fast this machine plays a scenario, to warn of a real clock that is too fast for it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import perf_counter
+
+from pinnerfs.scenario.demand import estimate_demands
+from pinnerfs.scenario.schema import Scenario
+from pinnerfs.simulation import Simulation
+
+__all__ = ["reached_speed"]
+
+# Pins per second, as the estimate counts them, that every machine can play: a fifth of what the slowest scenario of
+# the gallery reaches on a small virtual machine.
+SAFE_RATE = 200_000
+
+TRIAL = 0.2  # seconds
+
+
+def reached_speed(scenario: Scenario, speed: float) -> float | None:
+    """Return about how fast this machine plays a scenario from its start, or None if it reaches `speed`.
+
+    A scenario that needs little gets no trial, so that its mount starts fast. The trial is a simulation of its own: how
+    far it gets has no effect on a mount.
+    """
+    if speed * sum(demand.rate for demand in estimate_demands(scenario)) < SAFE_RATE:
+        return None
+    with suppress(MemoryError):  # the mount itself may have enough
+        simulation = Simulation(scenario)
+        goal = int(speed * TRIAL * 1e6)
+        began = perf_counter()
+        for now in simulation.steps_to(goal):
+            if now < goal and (took := perf_counter() - began) >= TRIAL:
+                return now / 1e6 / took
+    return None
