@@ -11,8 +11,8 @@ sendfile begins at offset 0: any size will do.
 - While readers are there, the answer to such a request is made too old for the inode, by such a store in front of it:
   fuse_change_attributes() ignores it, and stat shows it (Linux 5.8, commit 5ddd9ced9aef).
 - The answer to a change of attributes always goes into the inode. So it has KEPT_SIZE, and it expires at once: no stat
-  shows it. Only if a descriptor for writing is truncated while no reader is there, the answer has the true size. Then
-  a new reader waits until the kernel has handled that answer, as the writer's next request tells.
+  shows it. Only after an open with O_TRUNC without a reader, the answer has the true size. Then a new reader waits
+  until the kernel has handled that answer, as the next request of the same writer tells.
 
 The pages of a file are locked only for its readers, so the store waits for no page whose read waits for this process.
 """
@@ -65,8 +65,8 @@ class Inodes:
         self._readers: Counter[int] = Counter()  # open handles that can read
         self._cached: set[int] = set()  # files whose last answer does not expire
         self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
-        # For writing handles whose truncation may not have reached the inode yet: the inode, and until when.
-        self._truncated: dict[int, tuple[int, float]] = {}
+        # Handles whose truncation may not have reached the inode yet, each with its inode, its thread, and until when.
+        self._unsettled: dict[int, tuple[int, int, float]] = {}
         self._store_marks_size = True
 
     def negotiate(self, version: tuple[int, int]) -> None:
@@ -105,33 +105,42 @@ class Inodes:
             self._cached.add(ino)
         return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
 
-    def changed(self, ino: int, handle: int | None = None) -> bytes:
-        """Return the answer to SETATTR, which may truncate an open file."""
+    def changed(self, ino: int) -> bytes:
+        """Return the answer to SETATTR."""
         node = self._getattr(self._paths[ino])
         if not stat.S_ISREG(node.mode):
             return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+        self._cached.discard(ino)
+        if not self._readers[ino]:
+            self._raised.discard(ino)
+        return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+
+    def truncated(self, ino: int, handle: int, thread: int) -> bytes:
+        """Return the answer to a SETATTR of a thread that has opened a file with O_TRUNC."""
         if self._readers[ino]:
-            self._cached.discard(ino)
-            return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+            return self.changed(ino)
+        node = self._getattr(self._paths[ino])
         self._raised.discard(ino)
-        if handle is None:
-            self._cached.discard(ino)
-            return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
         self._cached.add(ino)
-        self._truncated[handle] = ino, monotonic() + SETTLE
+        self._unsettled[handle] = ino, thread, monotonic() + SETTLE
         return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
 
     def settle(self, handle: int) -> None:
-        """Note a request of a handle: the kernel has handled the answer to the one before."""
-        if self._truncated:
-            self._truncated.pop(handle, None)
+        """Note a request of a handle: the kernel has handled the answer to its truncation."""
+        if self._unsettled:
+            self._unsettled.pop(handle, None)
+
+    def settle_thread(self, thread: int) -> None:
+        """Note a request of a thread: the kernel has handled the answers to its truncations."""
+        if self._unsettled:
+            self._unsettled = {handle: entry for handle, entry in self._unsettled.items() if entry[1] != thread}
 
     def settled(self, ino: int, flags: int) -> bool:
         """Return whether a file can be opened now."""
-        if not self._truncated or flags & os.O_ACCMODE == os.O_WRONLY:
+        if not self._unsettled or flags & os.O_ACCMODE == os.O_WRONLY:
             return True
         now = monotonic()
-        return all(ino != truncated or end < now for truncated, end in self._truncated.values())
+        return all(ino != truncated or end < now for truncated, _, end in self._unsettled.values())
 
     def opened(self, ino: int, flags: int) -> None:
         """Note an open. The first one for reading raises the size in the kernel's inode."""

@@ -7,11 +7,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from stat import S_IFDIR
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pinnerfs.fuse.connection import MAX_WRITE, Connection
-from pinnerfs.fuse.inodes import ENCODING, SECOND, Inodes
+from pinnerfs.fuse.directories import DirectoryHandlers
+from pinnerfs.fuse.inodes import SECOND, Inodes
 from pinnerfs.fuse.messages import (
     BODY,
     DATA,
@@ -31,7 +31,6 @@ from pinnerfs.fuse.messages import (
     INIT_IN,
     INIT_OUT,
     IOCTL_IN,
-    KSTATFS,
     OPEN_IN,
     OPEN_OUT,
     READ_IN,
@@ -40,9 +39,7 @@ from pinnerfs.fuse.messages import (
     VERSION,
     WRITE_IN,
     WRITE_OUT,
-    XATTR_SIZE,
     Opcode,
-    dirent,
 )
 from pinnerfs.fuse.names import NameHandlers
 from pinnerfs.fuse.protocols import Later, OpenHandle, Operations
@@ -90,6 +87,7 @@ class _Handlers:
         self._last_number = 0
         self._last_opener = (0, 0)  # inode and thread
         self._names = NameHandlers(connection, operations, self._inodes)
+        self._directories = DirectoryHandlers(connection, operations, self._inodes)
         self._warned: set[str] = set()
 
     def table(self) -> dict[int, Callable[[int], bytes | None]]:
@@ -106,7 +104,8 @@ class _Handlers:
             elif opcode in NO_ANSWER:
                 handlers[opcode] = self._no_answer
             else:
-                handlers[opcode] = getattr(self, f"_{name}", None) or getattr(self._names, name)
+                others = self._names if hasattr(self._names, name) else self._directories
+                handlers[opcode] = getattr(self, f"_{name}", None) or getattr(others, name)
         return handlers
 
     def _init(self, ino: int) -> bytes:
@@ -149,8 +148,10 @@ class _Handlers:
             handle = self._operations.open(self._inodes.path(ino), flags)
         except Later as later:
             raise later.converted(partial(self._opened, ino, flags)) from None
+        thread = self._connection.thread
+        self._inodes.settle_thread(thread)
         answer = self._opened(ino, flags, handle)
-        self._last_opener = ino, self._connection.thread
+        self._last_opener = ino, thread
         return answer
 
     def _opened(self, ino: int, flags: int, handle: OpenHandle) -> bytes:
@@ -197,8 +198,6 @@ class _Handlers:
         number: int = _unpack_handle(self._buffer, BODY)[0]
         return number
 
-    # Attributes and directories.
-
     def _setattr(self, ino: int) -> bytes:
         which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = _unpack_setattr(
             self._buffer, BODY
@@ -214,8 +213,8 @@ class _Handlers:
         elif which & FATTR_SIZE:
             self._operations("truncate", path, size)
             # An open with O_TRUNC does not name its handle.
-            if (ino, self._connection.thread) == self._last_opener:
-                return self._inodes.changed(ino, self._last_number)
+            if (ino, thread := self._connection.thread) == self._last_opener:
+                return self._inodes.truncated(ino, self._last_number, thread)
         if which & (FATTR_ATIME | FATTR_MTIME):
             node = self._operations.getattr(path)
             self._operations(
@@ -227,35 +226,3 @@ class _Handlers:
                 ),
             )
         return self._inodes.changed(ino)
-
-    def _opendir(self, ino: int) -> bytes:
-        number: Any = self._operations("opendir", self._inodes.path(ino))
-        return OPEN_OUT.pack(number, 0, 0)
-
-    def _readdir(self, ino: int) -> bytes:
-        number, offset, size, _ = READ_IN.unpack_from(self._buffer, BODY)
-        entries: Any = self._operations("readdir", None, number)
-        answer = b""
-        for position, entry in enumerate(entries[offset:], offset + 1):
-            name, known = (entry, {"st_ino": ino, "st_mode": S_IFDIR}) if isinstance(entry, str) else entry[:2]
-            packed = dirent(known["st_ino"], position, known["st_mode"], name.encode(ENCODING))
-            if len(answer) + len(packed) > size:
-                break
-            answer += packed
-        return answer
-
-    def _releasedir(self, ino: int) -> bytes:
-        return b""
-
-    def _fsyncdir(self, ino: int) -> bytes:
-        self._operations("fsyncdir", None, 0, self._number())
-        return b""
-
-    def _statfs(self, ino: int) -> bytes:
-        shown: Any = self._operations("statfs", self._inodes.path(ino))
-        return KSTATFS.pack(0, 0, 0, 0, 0, shown["f_bsize"], shown["f_namemax"], shown["f_frsize"], 0)
-
-    def _listxattr(self, ino: int) -> bytes:
-        assert not self._operations("listxattr", self._inodes.path(ino))
-        size, _ = XATTR_SIZE.unpack_from(self._buffer, BODY)
-        return b"" if size else XATTR_SIZE.pack(0, 0)

@@ -48,9 +48,14 @@ class Kernel:
         assert answer[0] == FOREVER
         return int(answer[4])
 
-    def changed(self, handle: int | None = None) -> tuple[int, int]:
+    def changed(self) -> tuple[int, int]:
         """Return the size of a SETATTR's answer and its timeout."""
-        answer = ATTR_OUT.unpack(self.inodes.changed(FILE, handle))
+        answer = ATTR_OUT.unpack(self.inodes.changed(FILE))
+        return answer[4], answer[0]
+
+    def truncated(self) -> tuple[int, int]:
+        """Return the same after an open with O_TRUNC by thread 100, which has handle 5."""
+        answer = ATTR_OUT.unpack(self.inodes.truncated(FILE, 5, 100))
         return answer[4], answer[0]
 
     def new(self) -> list[int | str]:
@@ -124,25 +129,39 @@ def test_a_change_with_a_reader(kernel: Kernel) -> None:
     assert (kernel.getattr(), kernel.new()) == (0, [])
 
 
-def test_a_truncated_descriptor(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer to a truncation without readers has the true size. Until the writer's next request no reader opens."""
-    moments = iter([0.0, 0.01, 0.02, 0.0, 0.01, 10.0])
-    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: next(moments))
-    assert kernel.changed(5) == LOOKED_UP
+def test_an_open_with_truncation(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without readers the answer has the true size. No reader opens the file until a request of the same handle."""
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 0.0)
+    assert kernel.truncated() == LOOKED_UP
     assert kernel.inodes.settled(FILE, os.O_WRONLY)
     assert not kernel.inodes.settled(FILE, os.O_RDONLY)
     assert kernel.inodes.settled(3, os.O_RDONLY)
     kernel.inodes.settle(6)
+    assert not kernel.inodes.settled(FILE, os.O_RDONLY)
     kernel.inodes.settle(5)
     assert kernel.inodes.settled(FILE, os.O_RDONLY)
     kernel.inodes.opened(FILE, os.O_RDONLY)
     assert kernel.new() == [0, 1]
     # With a reader the answer expires.
-    assert kernel.changed(5) == EXPIRED
+    assert kernel.truncated() == EXPIRED
     assert kernel.inodes.settled(FILE, os.O_RDONLY)
-    kernel.inodes.released(FILE, os.O_RDONLY)
-    # A writer that makes no request holds readers up for a moment only.
-    assert kernel.changed(5) == LOOKED_UP
+
+
+def test_a_writer_that_opens_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of the same thread shows as well that it has the answer."""
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 0.0)
+    assert kernel.truncated() == LOOKED_UP
+    kernel.inodes.settle_thread(101)
+    assert not kernel.inodes.settled(FILE, os.O_RDWR)
+    kernel.inodes.settle_thread(100)
+    assert kernel.inodes.settled(FILE, os.O_RDWR)
+
+
+def test_a_writer_that_makes_no_request(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that does not write holds readers up for a moment only."""
+    moments = iter([0.0, 0.01, 10.0])
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: next(moments))
+    assert kernel.truncated() == LOOKED_UP
     assert not kernel.inodes.settled(FILE, os.O_RDWR)
     assert kernel.inodes.settled(FILE, os.O_RDWR)
 
