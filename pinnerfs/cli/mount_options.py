@@ -6,16 +6,18 @@ import os
 
 import click
 
+from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.cli.mount import mount
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.mounts.namespace import set_read_only
 from pinnerfs.scenario.messages import nearest
 
 __all__ = ["helper"]
 
 # The options of `pinnerfs mount`, without the dashes.
-VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace")
+VALUES = ("clock", "speed", "start", "seed", "threshold", "kernel", "log", "trace", "max_wait")
 FLAGS = ("sendfile", "allow_other", "verbose")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
@@ -58,11 +60,13 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     if fake:
         return
     if not remount:
-        words = [f"--{name}={options[name]}" for name in VALUES if name in options]
+        words = [f"--{name.replace('_', '-')}={options[name]}" for name in VALUES if name in options]
         words += [f"--{name.replace('_', '-')}" for name in FLAGS if name in options]
         mount.main(
             [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
         )
+    else:
+        wait_for_answer("remount", target, MAX_WAIT)
     _adjust_root(target, numbers, read_only="ro" in options)
 
 
