@@ -5,21 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pinnerfs.daemon.log import open_log
+from pinnerfs.daemon.log import open_log, write_in_background
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
 from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.root import root_directory
 from pinnerfs.debugfs.tree import Tree
-from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.fuse.operations import check_binding, serve
 from pinnerfs.kernel.page_pinner.generations import Generation
+from pinnerfs.threads import start_thread
 
 __all__ = ["Daemon"]
 
@@ -64,11 +63,8 @@ class Daemon:
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
         keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         terminator = Terminator(self._mountpoint)
-        background = threading.Thread(target=self._keep_up, daemon=True)
-        # The thread starts with all signals blocked, so that others receive them.
-        old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        background.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        write_in_background()
+        start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         tree = Tree(root_directory(self._device, self._generation), os.geteuid(), os.getegid())
         # Root's mounts are open to all users; the modes then decide, as on a debugfs.
@@ -83,19 +79,19 @@ class Daemon:
                 ready()
             except BrokenPipeError:
                 # The process that started this one is gone, and will not report the mount.
-                threading.Thread(target=terminator.terminate, daemon=True).start()
+                start_thread(terminator.terminate)
 
-        shown = in_a_line(self._mountpoint)
         try:
-            log.info("mounting on %s (pid %d)", shown, os.getpid())
+            log.info("mounting on %s (pid %d)", self._mountpoint, os.getpid())
             with terminator.on_signal():
                 serve(tree, self._mountpoint, on_mount, allow_other, self._cover, self._sendfile)
-            log.info("unmounted from %s", shown)
+            log.info("unmounted from %s", self._mountpoint)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None
         finally:
             stderr.restore()
             self._device.stop()
+            logging.shutdown()  # the lines that wait
 
     def _keep_up(self) -> None:
         try:
