@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from pinnerfs.daemon.log import open_log, write_in_background
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
+from pinnerfs.daemon.room import check_room
 from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.root import root_directory
@@ -46,6 +47,7 @@ class Daemon:
         sendfile: bool = False,
         log_file: str | None = None,
     ) -> None:
+        check_room()
         check_binding()
         self._device = device
         self._generation = generation
@@ -67,8 +69,10 @@ class Daemon:
         start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         tree = Tree(root_directory(self._device, self._generation), os.geteuid(), os.getegid())
-        # Root's mounts are open to all users; the modes then decide, as on a debugfs.
-        allow_other = self._allow_other or os.geteuid() == 0
+        with terminator.on_signal():
+            self._serve(tree, terminator, ready)
+
+    def _serve(self, tree: Tree, terminator: Terminator, ready: Callable[[], None]) -> None:
         stderr = _StderrCapture()
 
         def on_mount() -> None:
@@ -81,10 +85,11 @@ class Daemon:
                 # The process that started this one is gone, and will not report the mount.
                 start_thread(terminator.terminate)
 
+        # Root's mounts are open to all users; the modes then decide, as on a debugfs.
+        allow_other = self._allow_other or os.geteuid() == 0
         try:
             log.info("mounting on %s (pid %d)", self._mountpoint, os.getpid())
-            with terminator.on_signal():
-                serve(tree, self._mountpoint, on_mount, allow_other, self._cover, self._sendfile)
+            serve(tree, self._mountpoint, on_mount, allow_other, self._cover, self._sendfile)
             log.info("unmounted from %s", self._mountpoint)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None
