@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pinnerfs.errors import NO_ANSWER, PinnerfsError
 from pinnerfs.mounts.table import FSTYPE
@@ -23,10 +23,10 @@ def daemon_name(device: str) -> str:
     return f"pinnerfs-{device.rpartition(':')[2]}"[:LONGEST_NAME]
 
 
-@dataclass(frozen=True)
-class _Daemon:
+class _Daemon(NamedTuple):
     """A daemon that serves a mount; `state` is the letter in /proc/PID/stat."""
 
+    start: int
     pid: int
     state: str
 
@@ -50,14 +50,20 @@ def _find_daemon(mountpoint: str | os.PathLike[str]) -> _Daemon | None:
 
 
 def _named(name: str, owner: int) -> _Daemon | None:
-    """Return a process of this name and owner. The owner excludes processes that another user gave this name."""
+    """Return the newest process of this name and owner: a device number can be that of an earlier mount.
+
+    The owner excludes processes that another user gave this name.
+    """
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
                 text = (entry / "stat").read_text(errors="replace")
-                if f"({name})" in text and entry.stat().st_uid == owner:
-                    return _Daemon(int(entry.name), text.rpartition(")")[2].split()[0])
-    return None
+                # The name is in brackets, and may have brackets in it.
+                fields = text.rpartition(")")[2].split()
+                if f" ({name}) " in text and fields[0] not in "ZX" and entry.stat().st_uid == owner:
+                    found.append(_Daemon(int(fields[19]), int(entry.name), fields[0]))
+    return max(found, default=None)
 
 
 def no_answer(action: str, mountpoint: str | os.PathLike[str], max_wait: float) -> PinnerfsError:
