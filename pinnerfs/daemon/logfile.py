@@ -28,11 +28,8 @@ def open_log_file(path: str) -> int:
             directory = os.path.dirname(name) or "."
             if _is_magic(directory):
                 return os.open(name, FLAGS, 0o666)
-            try:
+            if not os.path.islink(name):
                 return os.open(name, FLAGS | os.O_NOFOLLOW, 0o666)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
             link, place = os.lstat(name), os.stat(directory)
             if place.st_mode & SHARED == SHARED and link.st_uid not in (os.geteuid(), place.st_uid):
                 raise PinnerfsError(

@@ -20,8 +20,8 @@ def check_room() -> None:
             opened.append(os.open("/", os.O_PATH))
     except OSError as error:
         raise PinnerfsError(
-            f"cannot open {DESCRIPTORS} more files, only {len(opened)}: {error.strerror}; "
-            "wanted room for them (ulimit -n)"
+            f"cannot open {DESCRIPTORS} files, but {len(opened)}: {error.strerror}; "
+            "wanted room for more open files (ulimit -n)"
         ) from None
     finally:
         for descriptor in opened:
