@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
+from pinnerfs.mounts.answers import MAX_WAIT, no_answer
+from pinnerfs.threads import NoAnswerError, in_thread
 from pinnerfs.threshold import parse_threshold
 
 __all__ = ["Client"]
@@ -17,19 +20,23 @@ __all__ = ["Client"]
 # What Android's own cat asks for. A record is shorter, and a larger buffer does not return more.
 READ_SIZE = 4096
 
+_Answer = TypeVar("_Answer")
+
 
 class Client:
     """A client for a mounted fake device: its page_pinner files and its `.pinnerfs/` control files.
 
-    `root` is the mount point: the kernel's files are in `root / "page_pinner"`.
+    `root` is the mount point: the kernel's files are in `root / "page_pinner"`. If the daemon does not answer for
+    `max_wait` seconds, a call raises PinnerfsError.
     """
 
-    def __init__(self, mountpoint: str | os.PathLike[str]) -> None:
+    def __init__(self, mountpoint: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> None:
         """Find the mount. PinnerfsError if pinnerfs is not mounted there."""
         self.root = Path(mountpoint)
         self._control = self.root / CONTROL_DIRECTORY
+        self._max_wait = max_wait
         try:
-            os.stat(self._control)
+            self._ask(lambda: os.stat(self._control))
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             reason = "wanted a pinnerfs mount, but none is there" if missing else error.strerror
@@ -38,24 +45,28 @@ class Client:
     @property
     def threshold(self) -> int:
         """The threshold in µs. Setting it, even to the same value, clears the records. A time such as "1s" works."""
-        with self._timeout():
-            return int((self.root / "page_pinner" / "threshold").read_text())
+        return int(self._ask((self.root / "page_pinner" / "threshold").read_text))
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         number = parse_threshold(value) % (1 << 64)  # the file takes it unsigned
-        with self._timeout():
-            (self.root / "page_pinner" / "threshold").write_text(f"{number}\n")
+        self._ask(lambda: (self.root / "page_pinner" / "threshold").write_text(f"{number}\n"))
 
     def text(self) -> str:
         """Return the text of longterm_pinner, as cat prints it."""
-        # One record per read. Python's own read() ends with a buffer smaller than a record, which is ENOMEM.
-        with self._timeout():
+        parts: list[bytes] = []
+
+        def read() -> None:
+            # One record per read. Python's own read() ends with a buffer smaller than a record, which is ENOMEM.
             descriptor = os.open(self.root / "page_pinner" / "longterm_pinner", os.O_RDONLY)
             try:
-                return b"".join(iter(lambda: os.read(descriptor, READ_SIZE), b"")).decode()
+                while part := os.read(descriptor, READ_SIZE):
+                    parts.append(part)
             finally:
                 os.close(descriptor)
+
+        self._ask(read, parts.__len__)
+        return b"".join(parts).decode()
 
     def records(self) -> list[Record]:
         """Return the records of longterm_pinner, newest first."""
@@ -63,16 +74,16 @@ class Client:
 
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
-        with self._timeout(), self._refusals("cannot advance the clock"):
+        with self._refusals("cannot advance the clock"):
             # Python repeats a write that ends with EINTR: the advance is not finished.
-            self._write("advance", time)
+            self._write("advance", time, progress=lambda: int(self._read("clock")))
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".
 
         If one action is wrong, none of them is done.
         """
-        with self._timeout(), self._refusals("cannot do the actions"):
+        with self._refusals("cannot do the actions"):
             self._write("do", actions)
 
     def inject(self, rules: str) -> None:
@@ -80,7 +91,7 @@ class Client:
 
         "removeall" removes all rules. If one line is wrong, nothing changes.
         """
-        with self._timeout(), self._refusals("cannot inject the faults"):
+        with self._refusals("cannot inject the faults"):
             self._write("inject", rules)
 
     def clock(self) -> int:
@@ -98,19 +109,22 @@ class Client:
 
     def read(self, name: str) -> str:
         """Return the text of a control file."""
-        with self._timeout():
-            try:
-                return self._read(name)
-            except OSError as error:
-                raise PinnerfsError(f"cannot read {name}: {error.strerror}") from None
+        try:
+            return self._read(name)
+        except OSError as error:
+            raise PinnerfsError(f"cannot read {name}: {error.strerror}") from None
 
     def _read(self, name: str) -> str:
-        return (self._control / name).read_text()
+        return self._ask((self._control / name).read_text)
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str, progress: Callable[[], int] = lambda: 0) -> None:
         """Write in one call, and at least one byte: a write of none would not reach the daemon."""
-        with open(self._control / name, "wb", buffering=0) as file:
-            file.write(text.encode(errors="surrogateescape") or b"\n")
+
+        def write() -> None:
+            with open(self._control / name, "wb", buffering=0) as file:
+                file.write(text.encode(errors="surrogateescape") or b"\n")
+
+        self._ask(write, progress)
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:
@@ -124,7 +138,12 @@ class Client:
                 reason = ""
             raise PinnerfsError(f"{what}: {reason or error.strerror}") from None
 
-    @contextmanager
-    def _timeout(self) -> Iterator[None]:
-        """Limit how long the daemon may take, where that can be done."""
-        yield
+    def _ask(self, call: Callable[[], _Answer], progress: Callable[[], int] = lambda: 0) -> _Answer:
+        """Make calls that wait for the daemon. PinnerfsError if there is no progress for the longest wait."""
+        try:
+            return in_thread(call, self._max_wait, progress)
+        except NoAnswerError:
+            raise self._no_answer() from None
+
+    def _no_answer(self) -> PinnerfsError:
+        return no_answer("control", self.root, self._max_wait)

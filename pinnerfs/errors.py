@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["BAD_INPUT", "NO_FUSE", "PinnerfsError", "in_a_line"]
+__all__ = ["BAD_INPUT", "NO_ANSWER", "NO_FUSE", "PinnerfsError", "in_a_line"]
 
 NO_FUSE = os.EX_UNAVAILABLE  # exit status: this machine cannot mount through FUSE
+NO_ANSWER = os.EX_TEMPFAIL  # exit status: a daemon does not answer
 BAD_INPUT = 2  # exit status: the command line or a scenario is wrong
 
 LONGEST_LINE = 1000

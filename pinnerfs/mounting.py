@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 
 from pinnerfs.arguments import checked_seed
 from pinnerfs.client import Client
-from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
 from pinnerfs.mounts.directories import (
     end_daemon,
     is_alive,
@@ -28,14 +27,14 @@ from pinnerfs.threshold import parse_threshold
 __all__ = ["MountedDevice", "mounted"]
 
 MOUNT_TIMEOUT = 30  # seconds
-CALL_TIMEOUT = 600  # seconds; an hour of the busiest scenario takes some seconds, a day of it minutes
+CALL_TIMEOUT = 60.0  # seconds without progress
 
 
 class MountedDevice(Client):
     """A fake device that this process has mounted. If its daemon hangs, it is ended and the call raises an error."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / "mnt")
+        super().__init__(directory / "mnt", CALL_TIMEOUT)
         self._directory = directory
         self._daemon = process_name(int(self._read("pid")))
         (directory / "daemon").write_text(self._daemon)
@@ -48,27 +47,9 @@ class MountedDevice(Client):
         if not alive:
             raise PinnerfsError(f"the daemon died before the unmount; its log: {log or 'empty'}")
 
-    @contextmanager
-    def _timeout(self) -> Iterator[None]:
-        """End the daemon past the timeout: then a call that waits for it fails at once."""
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            end_daemon(self._daemon)
-
-        timer = threading.Timer(CALL_TIMEOUT, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (OSError, PinnerfsError):
-            if late.is_set():
-                raise PinnerfsError(f"ended the daemon: it did not answer within {CALL_TIMEOUT} s") from None
-            raise
-        finally:
-            timer.cancel()
-            timer.join()  # past the timeout: until the daemon has ended
+    def _no_answer(self) -> PinnerfsError:
+        end_daemon(self._daemon)
+        return PinnerfsError(f"ended the daemon: it did not answer within {self._max_wait:g} s", NO_ANSWER)
 
 
 @contextmanager

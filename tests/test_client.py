@@ -224,7 +224,7 @@ def set_threshold(device: MountedDevice) -> None:
 def test_a_daemon_that_hangs(call: Callable[[MountedDevice], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that does not answer in time is killed."""
     with pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount"), mounted() as device:
-        monkeypatch.setattr(mounting, "CALL_TIMEOUT", 0)
+        monkeypatch.setattr(device, "_max_wait", 0)
         monkeypatch.setattr(directories, "END_TIMEOUT", 0)
         pid = int((device.root / ".pinnerfs" / "pid").read_text())
         os.kill(pid, signal.SIGSTOP)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
+from pinnerfs.cli.child import in_child
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.options import max_wait
 from pinnerfs.client import Client
 
 __all__ = ["ctl"]
 
 
+@dataclass(frozen=True)
+class _Target:
+    """The mount to control. It is accessed by the commands, so that their --help needs none."""
+
+    mountpoint: str
+    max_wait: float
+
+    def client(self) -> Client:
+        return Client(self.mountpoint, self.max_wait)
+
+
 @click.group(no_args_is_help=False)
 @click.argument("mountpoint", metavar="MOUNTPOINT")
+@max_wait
 @click.pass_context
-def ctl(context: click.Context, mountpoint: str) -> None:
+def ctl(context: click.Context, mountpoint: str, max_wait: float) -> None:
     """Control a mounted fake device: advance its clock, pin pages, read its counters.
 
     \b
@@ -24,13 +40,13 @@ def ctl(context: click.Context, mountpoint: str) -> None:
       pinnerfs ctl /tmp/d stats
       pinnerfs umount /tmp/d
     """
-    context.obj = mountpoint  # the commands open it: their --help needs no mount
+    context.obj = _Target(mountpoint, max_wait)
 
 
 @ctl.command(short_help="Advance a manual clock by TIME.")
 @click.argument("time", metavar="TIME")
 @click.pass_obj
-def advance(mountpoint: str, time: str) -> None:
+def advance(target: _Target, time: str) -> None:
     """Advance a manual clock by TIME, and return when everything up to then has happened.
 
     \b
@@ -41,13 +57,13 @@ def advance(mountpoint: str, time: str) -> None:
       cat /tmp/d/page_pinner/longterm_pinner | head -n 18
       pinnerfs umount /tmp/d
     """
-    Client(mountpoint).advance(time)
+    in_child(lambda: target.client().advance(time))
 
 
 @ctl.command()
 @click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
 @click.pass_obj
-def do(mountpoint: str, actions: tuple[str, ...]) -> None:
+def do(target: _Target, actions: tuple[str, ...]) -> None:
     """Pin, release and free pages now. If one ACTION is wrong, none of them is done.
 
     \b
@@ -59,12 +75,12 @@ def do(mountpoint: str, actions: tuple[str, ...]) -> None:
       cat /tmp/d/page_pinner/longterm_pinner | head -n 18
       pinnerfs umount /tmp/d
     """
-    Client(mountpoint).do("\n".join(actions))
+    in_child(lambda: target.client().do("\n".join(actions)))
 
 
 @ctl.command()
 @click.pass_obj
-def clock(mountpoint: str) -> None:
+def clock(target: _Target) -> None:
     """Print the boot time of the device in µs.
 
     If a real clock has slipped, because this machine cannot keep up with it, a line on stderr says how far.
@@ -76,9 +92,9 @@ def clock(mountpoint: str) -> None:
       pinnerfs ctl /tmp/d clock
       pinnerfs umount /tmp/d
     """
-    client = Client(mountpoint)
-    click.echo(client.clock())
-    if slipped := client.clock_slipped():
+    client = target.client()
+    click.echo(in_child(client.clock))
+    if slipped := in_child(client.clock_slipped):
         say(
             f"Note: the clock has slipped by {slipped / 1e6:.6f} s, because this machine cannot keep up with it; "
             "mount with a lower --speed, or a higher --max-lag"
@@ -87,7 +103,7 @@ def clock(mountpoint: str) -> None:
 
 @ctl.command()
 @click.pass_obj
-def stats(mountpoint: str) -> None:
+def stats(target: _Target) -> None:
     """Print the counters of the accounting, one `name value` per line.
 
     \b
@@ -97,4 +113,4 @@ def stats(mountpoint: str) -> None:
       pinnerfs ctl /tmp/d stats
       pinnerfs umount /tmp/d
     """
-    click.echo(Client(mountpoint).read("stats"), nl=False)
+    click.echo(in_child(lambda: target.client().read("stats")), nl=False)

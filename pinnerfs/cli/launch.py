@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -23,6 +24,12 @@ HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 _exit = os._exit  # the tests replace it
 
+# What an OSError that no command expects needs.
+_REMEDIES = {
+    errno.EAGAIN: "; wanted room for more processes of this user (ulimit -u)",
+    errno.EMFILE: "; wanted room for more open files (ulimit -n)",
+}
+
 
 def launch(command: click.Command, name: str) -> None:
     """Run a command and exit. An expected error is one line on stderr and a non-zero status."""
@@ -41,7 +48,10 @@ def launch(command: click.Command, name: str) -> None:
         status = BAD_INPUT
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        say(f"Error: {where}{error.strerror or error}")
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        if where.startswith("/proc/") and error.errno == errno.ENOENT:
+            remedy = "; wanted /proc to be mounted"
+        say(f"Error: {where}{error.strerror or error}{remedy}")
         status = 1
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 0

@@ -7,6 +7,7 @@ import signal
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
 from pinnerfs.cli.launch import say
 from pinnerfs.mounts.claim import claim
@@ -19,12 +20,15 @@ __all__ = ["mount"]
 @click.argument("mountpoint", metavar="MOUNTPOINT")
 @click.option("-f", "foreground", is_flag=True, help="Stay in the foreground, and log to stderr.")
 @device
+@options.max_wait
 @click.option(
     "--allow-other",
     is_flag=True,
     help="Let other users in, as always when root mounts; the modes of the files still apply.",
 )
-def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOptions, allow_other: bool) -> None:
+def mount(
+    scenario: str, mountpoint: str, foreground: bool, device: DeviceOptions, max_wait: float, allow_other: bool
+) -> None:
     """Mount a fake debugfs that plays SCENARIO.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. The command returns
@@ -38,6 +42,7 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOption
       pinnerfs umount /tmp/d
     """
     simulation = device.simulation(scenario, foreground=foreground)
+    wait_for_answer("mount on", mountpoint, max_wait)
     claimed = claim(mountpoint)
     if claimed.notice:
         say(claimed.notice)

@@ -6,16 +6,18 @@ import os
 
 import click
 
+from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.cli.mount import mount
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.mounts.namespace import set_read_only
 from pinnerfs.scenario.messages import nearest
 
 __all__ = ["helper"]
 
 # The options of `pinnerfs mount`, without the dashes.
-VALUES = ("clock", "speed", "max_lag", "start", "seed", "threshold", "kernel", "log", "trace")
+VALUES = ("clock", "speed", "max_lag", "start", "seed", "threshold", "kernel", "log", "trace", "max_wait")
 FLAGS = ("allow_other", "verbose")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
@@ -63,6 +65,8 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
         mount.main(
             [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
         )
+    else:
+        wait_for_answer("remount", target, MAX_WAIT)
     _adjust_root(target, numbers, read_only="ro" in options)
 
 

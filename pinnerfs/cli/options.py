@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "limit", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
 
 
 class _Time(click.ParamType[int]):
@@ -70,4 +71,13 @@ limit = click.option(
     callback=_limits,
     metavar="NAME=VALUE",
     help="Raise a limit on the scenario: file, memory, instances, pins, rate or work. Can be repeated.",
+)
+max_wait = click.option(
+    "--max-wait",
+    type=TIME,
+    default=f"{MAX_WAIT:g}s",
+    show_default=True,
+    callback=lambda context, option, value: value / 10**6,
+    metavar="TIME",
+    help="Exit with status 75 if the daemon of a mount does not answer for this time.",
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
 from pinnerfs.cli.launch import say
 from pinnerfs.daemon import runner
@@ -24,7 +27,8 @@ __all__ = ["run"]
     help="Mount over this directory; COMMAND does not see its files.",
 )
 @device
-def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: DeviceOptions) -> None:
+@options.max_wait
+def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: DeviceOptions, max_wait: float) -> None:
     """Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.
 
     The exit status is that of COMMAND; if a signal kills COMMAND, the same signal kills this command. The mount ends
@@ -36,6 +40,8 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
         grep -m 3 Page /sys/kernel/debug/page_pinner/longterm_pinner
     """
     simulation = device.simulation(scenario)
+    # Only this call: a stopped daemon's mount can be covered.
+    wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
     status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
     if notice:

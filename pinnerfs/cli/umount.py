@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pinnerfs.cli.child import wait_for_answer
+from pinnerfs.cli.options import max_wait
 from pinnerfs.mounts.table import unmount
 
 __all__ = ["umount"]
@@ -11,7 +13,8 @@ __all__ = ["umount"]
 
 @click.command()
 @click.argument("mountpoint", metavar="MOUNTPOINT")
-def umount(mountpoint: str) -> None:
+@max_wait
+def umount(mountpoint: str, max_wait: float) -> None:
     """Unmount a fake debugfs and wait until its daemon has ended.
 
     \b
@@ -20,4 +23,5 @@ def umount(mountpoint: str) -> None:
       pinnerfs mount camera-stall /tmp/d
       pinnerfs umount /tmp/d && echo unmounted
     """
+    wait_for_answer("unmount", mountpoint, max_wait)
     unmount(mountpoint)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pinnerfs.daemon.log import open_log
+from pinnerfs.daemon.log import open_log, write_in_background
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
+from pinnerfs.daemon.room import check_room
 from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.root import root_directory
 from pinnerfs.debugfs.tree import Tree
-from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.fuse.operations import check_binding, serve
 from pinnerfs.kernel.page_pinner.generations import Generation
+from pinnerfs.threads import start_thread
 
 __all__ = ["Daemon"]
 
@@ -46,6 +46,7 @@ class Daemon:
         cover: bool = False,
         log_file: str | None = None,
     ) -> None:
+        check_room()
         check_binding()
         self._device = device
         self._generation = generation
@@ -62,15 +63,14 @@ class Daemon:
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
         keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         terminator = Terminator(self._mountpoint)
-        background = threading.Thread(target=self._keep_up, daemon=True)
-        # The thread starts with all signals blocked, so that others receive them.
-        old = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        background.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        write_in_background()
+        start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         tree = Tree(root_directory(self._device, self._generation), os.geteuid(), os.getegid())
-        # Root's mounts are open to all users; the modes then decide, as on a debugfs.
-        allow_other = self._allow_other or os.geteuid() == 0
+        with terminator.on_signal():
+            self._serve(tree, terminator, ready)
+
+    def _serve(self, tree: Tree, terminator: Terminator, ready: Callable[[], None]) -> None:
         stderr = _StderrCapture()
 
         def on_mount() -> None:
@@ -81,19 +81,20 @@ class Daemon:
                 ready()
             except BrokenPipeError:
                 # The process that started this one is gone, and will not report the mount.
-                threading.Thread(target=terminator.terminate, daemon=True).start()
+                start_thread(terminator.terminate)
 
-        shown = in_a_line(self._mountpoint)
+        # Root's mounts are open to all users; the modes then decide, as on a debugfs.
+        allow_other = self._allow_other or os.geteuid() == 0
         try:
-            log.info("mounting on %s (pid %d)", shown, os.getpid())
-            with terminator.on_signal():
-                serve(tree, self._device.faults, self._mountpoint, on_mount, allow_other, self._cover)
-            log.info("unmounted from %s", shown)
+            log.info("mounting on %s (pid %d)", self._mountpoint, os.getpid())
+            serve(tree, self._device.faults, self._mountpoint, on_mount, allow_other, self._cover)
+            log.info("unmounted from %s", self._mountpoint)
         except PinnerfsError as error:
             raise PinnerfsError(f"{error}: {stderr.summary()}", exit_status=error.exit_status) from None
         finally:
             stderr.restore()
             self._device.stop()
+            logging.shutdown()  # the lines that wait
 
     def _keep_up(self) -> None:
         try:

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ from pinnerfs.daemon.daemon import Daemon
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN, keep_capabilities
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import namespace
+from pinnerfs.threads import start_thread
 
 __all__ = ["pass_on", "run"]
 
@@ -140,9 +140,7 @@ def _attend(gate: socket.socket, namespaces: Sequence[int], parent: int, command
         signal.signal(number, signal.SIG_DFL)
     namespace.enter(namespaces)
     keep_capabilities(CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN)  # CAP_KILL: the command may change its user
-    # The thread starts with all signals blocked, so that others receive them.
-    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-    threading.Thread(target=_watch, args=(parent, command), daemon=True).start()
+    start_thread(_watch, parent, command)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

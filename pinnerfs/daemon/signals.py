@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pinnerfs.errors import PinnerfsError, in_a_line
-from pinnerfs.mounts.namespace import detach
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts.answers import daemon_name
+from pinnerfs.mounts.namespace import detach, name_process
 from pinnerfs.mounts.table import FSTYPE, parse_mount_table, unmount_lazily
+from pinnerfs.threads import start_thread
 
 __all__ = ["Terminator"]
 
@@ -47,7 +49,7 @@ class Terminator:
         before: dict[signal.Signals, Any] = {number: signal.signal(number, lambda *_: None) for number in self._handled}
         # The reader of the log or the process that waits for the mount may be gone: that is an error, and no signal.
         before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        threading.Thread(target=self._wait, args=(reader,), daemon=True).start()
+        start_thread(self._wait, reader)
         try:
             yield
         finally:
@@ -56,10 +58,15 @@ class Terminator:
             signal.set_wakeup_fd(-1)
 
     def note_mount(self) -> None:
-        """Remember the device of the new mount, which identifies it even after its path has changed."""
+        """Remember the device of the new mount, which identifies it even after its path has changed.
+
+        Also name this process after it, so that others find it without a request to the mount.
+        """
         for device, mountpoint, fstype in self._mounts():
             if mountpoint == self._mountpoint and fstype == FSTYPE:
                 self._device = device
+        if self._device is not None:
+            name_process(daemon_name(self._device.decode()))
         self._mounted.set()
 
     def terminate(self) -> None:
@@ -69,7 +76,7 @@ class Terminator:
                 # As root without a program: fusermount does not work in a user namespace.
                 with suppress(OSError, PinnerfsError):
                     (detach if os.geteuid() == 0 else unmount_lazily)(mountpoint)
-            logging.getLogger(__name__).info("unmounted from %s", in_a_line(os.fsdecode(self._mountpoint)))
+            logging.getLogger(__name__).info("unmounted from %s", os.fsdecode(self._mountpoint))
             logging.shutdown()
         finally:
             # Exit here: requests go on while a file is open.

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["detach", "die_with_parent", "dump_no_core", "enter", "execute", "isolate", "set_read_only"]
+__all__ = ["detach", "die_with_parent", "dump_no_core", "enter", "execute", "isolate", "name_process", "set_read_only"]
 
 # From <sched.h>, <sys/mount.h> and <sys/prctl.h>.
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND = 0x1, 0x2, 0x4, 0x20, 0x1000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,6 +74,11 @@ def die_with_parent(number: int, parent: int) -> None:
 def dump_no_core() -> None:
     """Disable core dumps of this process."""
     _check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+
+
+def name_process(name: str) -> None:
+    """Set the name that `ps` shows for this process. To be called in the main thread."""
+    _check(_libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def set_read_only(mountpoint: str, read_only: bool) -> None:

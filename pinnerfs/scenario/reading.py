@@ -31,7 +31,10 @@ def read_path(path: str | os.PathLike[str], most: int) -> bytes:
         if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
             raise ValueError(f"it is {_KINDS[stat.S_IFMT(mode)]}, not a regular file or a pipe")
         # O_NONBLOCK: a pipe without a writer would block the open, and some regular files of /proc block reads.
-        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise ValueError("wanted /proc to be mounted, but it is not") from None
     finally:
         os.close(found)
     try:

@@ -1,0 +1,62 @@
+"""Start threads, and wait for a call with a limit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from pinnerfs.errors import PinnerfsError
+
+__all__ = ["NoAnswerError", "in_thread", "start_thread"]
+
+_Result = TypeVar("_Result")
+
+
+class NoAnswerError(Exception):
+    """A file system did not answer in time."""
+
+
+def start_thread(target: Callable[..., object], *arguments: object) -> None:
+    """Start a thread that handles no signals, and that the end of the process does not wait for.
+
+    PinnerfsError if the process may start none.
+    """
+    # The thread inherits the mask.
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        threading.Thread(target=target, args=arguments, daemon=True).start()
+    except RuntimeError:
+        raise PinnerfsError("cannot start a thread; wanted room for more processes of this user (ulimit -u)") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def in_thread(work: Callable[[], _Result], max_wait: float, progress: Callable[[], int] = lambda: 0) -> _Result:
+    """Call `work` in a thread of its own, and return its result.
+
+    NoAnswerError if it makes no progress for `max_wait` seconds. The thread then stays blocked until the file system
+    answers, or its daemon ends.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def call() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        done.set()
+
+    before = progress()
+    start_thread(call)
+    while not done.wait(max_wait):
+        now = progress()
+        if now == before:
+            raise NoAnswerError
+        before = now
+    if errors:
+        raise errors[0]
+    return results[0]
