@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from pinnerfs.clock import Clock, ManualClock, RealClock
 from pinnerfs.debugfs import device as device_module
 from pinnerfs.debugfs.device import SLIP_LOG_INTERVAL, Device
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.simulation import Simulation
 from tests.mount.support import DEADLINE
 
@@ -44,6 +46,9 @@ class Events:
     """A simulation with an event every `every` µs, each in a step of its own."""
 
     def __init__(self, work: Callable[[], None], every: int = SECOND) -> None:
+        self.scenario = SimpleNamespace(fault=[])
+        self.seed = 0
+        self.generation = INTRODUCED
         self.now = 0
         self.steps = 0
         self.threshold = 0
