@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from pathlib import Path
 from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
 __all__ = ["Client"]
+
+# The daemon answers no one else while it advances, and a signal does not end the write: so advance in slices.
+SLICE = " within=50ms"
 
 # What Android's own cat asks for. A record is shorter, and a larger buffer does not return more.
 READ_SIZE = 4096
@@ -64,8 +69,16 @@ class Client:
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
         with self._timeout(), self._refusals("cannot advance the clock"):
-            # Python repeats a write that ends with EINTR: the advance is not finished.
-            self._write("advance", time)
+            before = int(self._read("clock"))
+            while True:
+                try:
+                    return self._write("advance", f"{time}{SLICE}")
+                except OSError as error:
+                    if error.errno != errno.ETIMEDOUT:
+                        raise
+                after = int(self._read("clock"))
+                time = f"{parse_time('advance', time) - (after - before)}us"
+                before = after
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".

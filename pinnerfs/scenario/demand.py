@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Scenario, Task
+from pinnerfs.scenario.schema import Phase, Task
 
-__all__ = ["Demand", "estimate_demand", "estimate_demands"]
+__all__ = ["Demand", "estimate_demand"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 
@@ -20,13 +20,6 @@ class Demand:
     pins: float
     rate: float
     phases: float
-
-
-def estimate_demands(scenario: Scenario) -> list[Demand]:
-    """Estimate the demand of each task of a scenario."""
-    tasks = {task.name: task for task in scenario.task}
-    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    return [estimate_demand(task, tasks[task.share] if task.share else task, stop) for task in scenario.task]
 
 
 def estimate_demand(task: Task, owner: Task, stop: float) -> Demand:

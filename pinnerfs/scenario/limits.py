@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import estimate_demands
+from pinnerfs.scenario.demand import estimate_demand
 from pinnerfs.scenario.messages import nearest, shown
-from pinnerfs.scenario.quantities import parse_size
+from pinnerfs.scenario.quantities import parse_size, parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
@@ -70,7 +70,9 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         raise TableError(f"size = {scenario.memory.size!r} is too large {remedy}", ("memory",), "size")
     # Before the estimates, which multiply by it.
     _check("instances", scenario, [task.instances for task in scenario.task], limits)
-    demands = estimate_demands(scenario)
+    tasks = {task.name: task for task in scenario.task}
+    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
+    demands = [estimate_demand(task, tasks[task.share] if task.share else task, stop) for task in scenario.task]
     _check("pins", scenario, [demand.pins for demand in demands], limits)
     _check("rate", scenario, [demand.rate for demand in demands], limits)
     _check("phases", scenario, [demand.phases for demand in demands], limits)
