@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,14 @@ from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threads import NoAnswerError, in_thread
 from pinnerfs.threshold import parse_threshold
 
 __all__ = ["Client"]
+
+# The daemon answers no one else while it advances, and a signal does not end the write: so advance in slices.
+SLICE = " within=50ms"
 
 # What Android's own cat asks for. A record is shorter, and a larger buffer does not return more.
 READ_SIZE = 4096
@@ -75,8 +80,16 @@ class Client:
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
         with self._refusals("cannot advance the clock"):
-            # Python repeats a write that ends with EINTR: the advance is not finished.
-            self._write("advance", time, progress=lambda: int(self._read("clock")))
+            before = int(self._read("clock"))
+            while True:
+                try:
+                    return self._write("advance", f"{time}{SLICE}")
+                except OSError as error:
+                    if error.errno != errno.ETIMEDOUT:
+                        raise
+                after = int(self._read("clock"))
+                time = f"{parse_time('advance', time) - (after - before)}us"
+                before = after
 
     def do(self, actions: str) -> None:
         """Pin, release and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".
@@ -117,14 +130,14 @@ class Client:
     def _read(self, name: str) -> str:
         return self._ask((self._control / name).read_text)
 
-    def _write(self, name: str, text: str, progress: Callable[[], int] = lambda: 0) -> None:
+    def _write(self, name: str, text: str) -> None:
         """Write in one call, and at least one byte: a write of none would not reach the daemon."""
 
         def write() -> None:
             with open(self._control / name, "wb", buffering=0) as file:
                 file.write(text.encode(errors="surrogateescape") or b"\n")
 
-        self._ask(write, progress)
+        self._ask(write)
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:

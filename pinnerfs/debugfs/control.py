@@ -68,19 +68,28 @@ class Control:
         OSError EINVAL, EPERM or EOVERFLOW, with the reason in `error`. An advance that takes too long ends with EINTR,
         and the clock stands where it ended. The same text written again to the same open file continues it: many
         programs repeat a write that ends with EINTR, and some repeat each failed write.
+
+        " within=50ms" after the time sets a limit, and then the error is ETIMEDOUT: for a client that must do something
+        between its writes, because Python does not let it see EINTR.
         """
         with self._refusals():
-            text = data.decode(errors="surrogateescape").strip()
-            if unfinished.left and text == unfinished.text:
-                step, timeout = unfinished.left, CONTINUED_TIMEOUT
-            else:
-                step, timeout = parse_time("advance", text), ADVANCE_TIMEOUT
+            text, given, within = data.decode(errors="surrogateescape").partition(" within=")
+            text = text.strip()
+            continued = not given and unfinished.left and text == unfinished.text
+            step = unfinished.left if continued else parse_time("advance", text)
+            timeout = CONTINUED_TIMEOUT if continued else ADVANCE_TIMEOUT
+            if given:
+                timeout = min(timeout, parse_time("within", within.strip()) / 10**6)
             unfinished.text, unfinished.left = text, 0
-            unfinished.left = self._device.advance(step, timeout)
-            if unfinished.left:
-                done = f"after {timeout:g} s, with {unfinished.left}us left"
+            left = self._device.advance(step, timeout)
+            if left and given:
+                done = f"advanced {step - left}us, {left}us left"
+                raise OSError(errno.ETIMEDOUT, f"advance = {text!r} timed out after {timeout:g} s: {done}")
+            if left:
+                unfinished.left = left
+                done = f"was interrupted after {timeout:g} s, with {left}us left"
                 remedy = "use `pinnerfs ctl MOUNTPOINT advance`, which continues by itself"
-                raise OSError(errno.EINTR, f"advance = {text!r} was interrupted {done}; {remedy}")
+                raise OSError(errno.EINTR, f"advance = {text!r} {done}; {remedy}")
         log.info("clock advanced by %s", text)
 
     def do(self, data: bytes) -> None:
@@ -116,7 +125,7 @@ class Control:
             self._refuse(str(error))
             raise OSError(errno.EINVAL, str(error)) from None
         except OSError as error:
-            self._refuse(str(error.strerror), logged=error.errno != errno.EINTR)
+            self._refuse(str(error.strerror), logged=error.errno not in (errno.EINTR, errno.ETIMEDOUT))
             raise
         self._error = ""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Scenario, Task
+from pinnerfs.scenario.schema import Phase, Task
 
-__all__ = ["Demand", "estimate_demand", "estimate_demands"]
+__all__ = ["Demand", "estimate_demand"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
@@ -22,13 +21,6 @@ class Demand:
     pins: float
     rate: float
     work: float  # in pins of a single page
-
-
-def estimate_demands(scenario: Scenario, until: float = 0) -> list[Demand]:
-    """Estimate the demand of each task of a scenario, with its work up to a moment (µs)."""
-    tasks = {task.name: task for task in scenario.task}
-    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    return [estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task]
 
 
 def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> Demand:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pinnerfs import Simulation, load
+from pinnerfs.client import Client
 from pinnerfs.clock import RealClock
 from pinnerfs.debugfs.control import ADVANCE_TIMEOUT, MAX_WRITE, Control
 from pinnerfs.debugfs.declaration import File, OpenFile
@@ -81,6 +82,36 @@ def test_stats_prints_every_counter(
     assert files.read("stats") == "a_new_counter 3\nanother 0\n"
 
 
+def test_an_advance_that_times_out(
+    device: Device, files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a timeout of the writer, the clock stops at the last applied event. A client continues to the same state."""
+    monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
+    asked = b"8000h within=0us"
+    assert outcome(lambda: files.write("advance", asked)) == -errno.ETIMEDOUT
+    advanced = device.clock.now() - 10_000_000
+    left = 8000 * 3600 * 10**6 - advanced
+    assert min(advanced, left) > 0
+    assert files.read("error") == f"advance = '8000h' timed out after 0 s: advanced {advanced}us, {left}us left\n"
+    # A client, such as `pinnerfs ctl`, continues. With a timeout of 0 each write advances by one step.
+    writes: list[str] = []
+
+    def write(self: Client, name: str, text: str) -> None:
+        writes.append(text)
+        files.write(name, text.encode())
+
+    (tmp_path / ".pinnerfs").mkdir()
+    monkeypatch.setattr(Client, "_read", lambda self, name: files.read(name))
+    monkeypatch.setattr(Client, "_write", write)
+    Client(tmp_path).advance("20h")
+    assert device.clock.now() == 10_000_000 + advanced + 20 * 3600 * 10**6
+    assert len(writes) > 1
+    twin = Simulation(load(scenario(tmp_path)))
+    twin.advance_to(device.clock.now())
+    with device.up_to_now() as simulation:
+        assert simulation.longterm_pinner() == twin.longterm_pinner() != ""
+
+
 def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted advance stands at its last applied event. Writing it again continues it, up to the same state."""
     monkeypatch.setattr("pinnerfs.debugfs.control.ADVANCE_TIMEOUT", 0.0)
@@ -91,7 +122,7 @@ def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest
     while moments[-1] < goal:
         came = outcome(lambda: file.write(b"20h"))
         moments.append(int(files.read("clock")))
-        assert moments[-1] > moments[-2]
+        assert moments[-1] >= moments[-2]
         if came == -errno.EINTR:
             assert files.read("error") == (
                 f"advance = '20h' was interrupted after 0 s, with {goal - moments[-1]}us left; use `pinnerfs "
