@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from time import monotonic
 
@@ -67,6 +67,7 @@ class Inodes:
         self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
         # Handles whose truncation may not have reached the inode yet, each with its inode, its thread, and until when.
         self._unsettled: dict[int, tuple[int, int, float]] = {}
+        self._waited: defaultdict[int, float] = defaultdict(float)  # until when readers wait for such a handle
         self._store_marks_size = True
 
     def negotiate(self, version: tuple[int, int]) -> None:
@@ -117,12 +118,13 @@ class Inodes:
 
     def truncated(self, ino: int, handle: int, thread: int) -> bytes:
         """Return the answer to a SETATTR of a thread that has opened a file with O_TRUNC."""
-        if self._readers[ino]:
+        now = monotonic()
+        if self._readers[ino] or now < self._waited[ino]:
             return self.changed(ino)
         node = self._getattr(self._paths[ino])
         self._raised.discard(ino)
         self._cached.add(ino)
-        self._unsettled[handle] = ino, thread, monotonic() + SETTLE
+        self._unsettled[handle] = ino, thread, now + SETTLE
         return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
 
     def settle(self, handle: int) -> None:
@@ -136,11 +138,14 @@ class Inodes:
             self._unsettled = {handle: entry for handle, entry in self._unsettled.items() if entry[1] != thread}
 
     def settled(self, ino: int, flags: int) -> bool:
-        """Return whether a file can be opened now."""
+        """Return whether a file can be opened now. If not, later truncations do not hold the reader up."""
         if not self._unsettled or flags & os.O_ACCMODE == os.O_WRONLY:
             return True
         now = monotonic()
-        return all(ino != truncated or end < now for truncated, _, end in self._unsettled.values())
+        if all(ino != truncated or end < now for truncated, _, end in self._unsettled.values()):
+            return True
+        self._waited[ino] = now + SETTLE
+        return False
 
     def opened(self, ino: int, flags: int) -> None:
         """Note an open. The first one for reading raises the size in the kernel's inode."""

@@ -131,11 +131,13 @@ def test_a_change_with_a_reader(kernel: Kernel) -> None:
 
 def test_an_open_with_truncation(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without readers the answer has the true size. No reader opens the file until a request of the same handle."""
-    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 0.0)
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 1.0)
     assert kernel.truncated() == LOOKED_UP
     assert kernel.inodes.settled(FILE, os.O_WRONLY)
     assert not kernel.inodes.settled(FILE, os.O_RDONLY)
     assert kernel.inodes.settled(3, os.O_RDONLY)
+    # Another truncation does not make this reader wait longer.
+    assert kernel.truncated() == EXPIRED
     kernel.inodes.settle(6)
     assert not kernel.inodes.settled(FILE, os.O_RDONLY)
     kernel.inodes.settle(5)
@@ -149,7 +151,7 @@ def test_an_open_with_truncation(kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 
 def test_a_writer_that_opens_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of the same thread shows as well that it has the answer."""
-    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 0.0)
+    monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 1.0)
     assert kernel.truncated() == LOOKED_UP
     kernel.inodes.settle_thread(101)
     assert not kernel.inodes.settled(FILE, os.O_RDWR)
@@ -159,7 +161,7 @@ def test_a_writer_that_opens_again(kernel: Kernel, monkeypatch: pytest.MonkeyPat
 
 def test_a_writer_that_makes_no_request(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that does not write holds readers up for a moment only."""
-    moments = iter([0.0, 0.01, 10.0])
+    moments = iter([1.0, 1.01, 10.0])
     monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: next(moments))
     assert kernel.truncated() == LOOKED_UP
     assert not kernel.inodes.settled(FILE, os.O_RDWR)
