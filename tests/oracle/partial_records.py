@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tests.oracle.cases import Case
+from tests.oracle.layouts import SECOND_LINE
 
 __all__ = ["PartialRecords", "partial_records"]
 
@@ -17,11 +18,15 @@ ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 @dataclass(frozen=True)
 class PartialRecords:
-    """Durations in µs, PFNs and flags in the order of the answer, which is mostly newest first."""
+    """Durations in µs, PFNs and flags in the order of the answer, which is mostly newest first.
+
+    `references` has the count, mapcount and mapping of each page, if the kernel prints them.
+    """
 
     holds: list[int]
     pfns: list[int]
     flags: list[tuple[str, ...]]
+    references: list[tuple[int, int, str]]
 
 
 def _undumped(text: str) -> str:
@@ -46,17 +51,23 @@ def partial_records(case: Case) -> PartialRecords:
     backwards = "\n".join(line[::-1] for line in case.stdout.split("\n"))
     for text in (_undumped(case.stdout), case.stdout, backwards):
         # Match fields, not whole records: a line may end in the middle of a record.
-        holds = [int(number) for number in re.findall(r"pinned ts (\d+)", text)]
-        pfns = [int(number) for number in re.findall(r"PFN (\d+) Block", text)]
+        holds = [int(number) for number in re.findall(r"pinned (?:ts|for) (\d+)", text)]
+        pfns = [int(number, 0) for number in re.findall(r"PFN (0x[0-9a-f]+|\d+) Block", text)]
         flags = [tuple(names.split("|")) for names in re.findall(r"Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)", text)]
+        references = [
+            (int(match["count"]), int(match["mapcount"]), match["mapping"])
+            for match in SECOND_LINE.finditer(f"{text}\n")
+            if match["count"] is not None
+        ]
         if holds or pfns:
-            return PartialRecords(holds, pfns, flags)
+            return PartialRecords(holds, pfns, flags, references)
     written = set(re.findall(r"\d+", case.script))
     lone = [number for number in re.findall(r"(?<![\w.])\d+(?![\w.])", case.stdout) if number not in written]
     low = case.hold_ms * 1000
-    pairs = re.findall(r"(?<![\w.])(\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
+    pairs = re.findall(r"(?<![\w.])(0x[0-9a-f]{4,6}|\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
     return PartialRecords(
         [int(number) for number in lone if low <= int(number) < low + max(2000, low // 2)],
-        [int(pfn) for pfn, block in pairs if int(pfn) >> 10 == int(block)],
+        [int(pfn, 0) for pfn, block in pairs if int(pfn, 0) >> 10 == int(block)],
+        [],
         [],
     )

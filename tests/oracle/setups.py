@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.oracle.calls import Calls
-from tests.oracle.cases import RECORDED_GENERATION, Case
+from tests.oracle.cases import Case
 from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
+from tests.oracle.layouts import freed_shown, texts_of
 from tests.oracle.phrases import PhraseCalls
 from tests.oracle.sandbox import Sandbox
 from tests.oracle.scenarios import recorded_pins
@@ -17,16 +18,19 @@ from tests.oracle.shells import SHELLS
 from tests.oracle.system import SystemCalls
 
 __all__ = [
+    "applies_to",
     "calls_class",
     "has_custom_scenario",
-    "only_for_another_kernel",
     "prepare",
     "why_not_replayable",
     "with_implied_pins",
 ]
 
 # Names of cases that need a CMA allocation. Scenarios do not support CMA.
-NEEDS_CMA = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
+NEEDS_CMA = r"cma\w*\..*|acf\.cma-failure\..*|ft\.off\.longterm\.cma"
+# Found in the records of a failed allocation, which other cases show too.
+ALLOCATION_FAILED = r"Failure detected at \[|Page pinned ts \[|\bcma_alloc\b"
+NO_INIT = ".noinit"  # at the end of a name: the kernel does not zero its memory; see caveats.toml
 
 PP = "page_pinner"
 Step = Callable[[Sandbox], object]
@@ -69,11 +73,13 @@ def _tracking_on(sandbox: Sandbox) -> None:
 
 
 def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
-    """Give the file `threshold` the size, mode and owner that earlier cases left."""
+    """Give the file `threshold` the size, mode and owner that earlier cases left, if the kernel has it."""
 
     def step(sandbox: Sandbox) -> None:
         sandbox.threshold("777777")
         file = sandbox.path / PP / "threshold"
+        if not file.exists():
+            return
         os.truncate(file, size)
         file.chmod(mode)
         os.chown(file, uid, -1)
@@ -81,11 +87,16 @@ def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
     return step
 
 
+def _buffer_size(value: str) -> Step:
+    """Set the buffer size that the case before has left."""
+    return lambda sandbox: sandbox.write("page_pinner/buffer_size", value)
+
+
 def _nothing(sandbox: Sandbox) -> None:
     pass
 
 
-# Regular expression for the name of a case -> the step to take after `setup`.
+# Regular expression for the name of a case, without NO_INIT -> the step to take after `setup`. The first one counts.
 STEPS: dict[str, Step] = {
     r"fs\.(ls-la-debug|mounts|filesystems|file)|(mksh|dash)\.th\.16": _nothing,
     r"fs\.times": _size(10),
@@ -104,7 +115,7 @@ STEPS: dict[str, Step] = {
     r"lt\.deep-stack": _threshold("1000", 1),
     r"lt\.full\..*": _nothing,
     r"ro\.longterm_pinner\.sys": _threshold("1000", 1),
-    r"ro\.alloc_contig_failed\.sys|ro\..*\.(bash|ash)": _nothing,
+    r"ro\.(alloc_contig_failed|buffer)\.sys|ro\..*\.(bash|ash)": _nothing,
     r"perm\.uid1000\.0700": _mode(0o700),
     r"perm\.uid1000\.0755(\.ash)?": _mode(0o755),
     r"perm\.uid1000\.0711": _mode(0o711, "4242"),
@@ -115,16 +126,23 @@ STEPS: dict[str, Step] = {
     r"ft\.write\..*": _nothing,
     r"ft\.off(-sys|\.ash|\.longterm)?": _tracking_off,
     r"acf\.(empty|tools)\..*": _nothing,
+    r"bs\.default": _buffer_size("1"),
+    r"bs\.write\.0[5-7]": _buffer_size("8192"),
+    r"bs\.write\.(09|1[01])": _buffer_size("16"),
+    r"bs\..*": _nothing,
     r"rawfs\.root": _threshold("1000"),
     r"rawfs\.uid1000\.700": _nothing,
     r"rawfs\.uid1000\.755": _mode(0o755),
-    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking)": _threshold("1000", 2),
+    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking|buffer|buffer_size)": _threshold("1000", 2),
     r"misc\.preadv2": _nothing,
     r"tb\.th\.(17|18|19|20)": _size(10),
     r"tb\.th\.(21)": _size(10),
     r"tb\.th\.22": _size(10, 0o666),
 }
 
+
+# Steps for one kernel, where an earlier case had left another value.
+KERNEL_STEPS: dict[tuple[str, str], Step] = {("pixel-5.10", "rawfs.root"): _threshold("0")}
 
 # Pins that a case describes in words: regular expression for its name -> number of pins, hold in ms.
 PINS: dict[str, tuple[int, int]] = {r"lt\.full\..*": (4096, 12), r"ft\.off\.longterm": (1, 6)}
@@ -143,7 +161,9 @@ def with_implied_pins(case: Case) -> Case:
 
 
 def _step(case: Case) -> Step | None:
-    name = case.name
+    if (case.generation, case.name) in KERNEL_STEPS:
+        return KERNEL_STEPS[case.generation, case.name]
+    name = case.name.removesuffix(NO_INIT)
     return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
 
 
@@ -151,8 +171,8 @@ def why_not_replayable(case: Case) -> str | None:
     """Return why a case cannot be replayed, or None if it can."""
     if case.problem is not None:
         return case.problem
-    if re.fullmatch(NEEDS_CMA, case.name):
-        return "waiting for CMA"
+    if re.fullmatch(NEEDS_CMA, case.name) or (not case.name.endswith(NO_INIT) and _shows_failed_allocation(case)):
+        return "waits for CMA"
     if case.shell is not None and case.shell not in SHELLS:
         return f"unsupported shell {case.shell!r}"
     if case.auto:
@@ -160,14 +180,20 @@ def why_not_replayable(case: Case) -> str | None:
     return None if _step(case) is not None or has_custom_scenario(case) else "no setup step in tests/oracle/setups.py"
 
 
-def only_for_another_kernel(case: Case, kernel: str) -> bool:
-    """Return whether a case applies only to another kernel, because this one differs in tracking FOLL_PIN.
+def _shows_failed_allocation(case: Case) -> bool:
+    if "cma=" in case.boot and freed_shown(case.shown):
+        return True  # the records that `acf.cma-failure` left
+    return any(re.search(ALLOCATION_FAILED, text) for text in texts_of(case.shown))
 
-    The kernel of the recordings tracks FOLL_PIN only if booted with `pp_hook_pin`. Other kernels always track it.
+
+def applies_to(case: Case) -> bool:
+    """Return whether the case applies to its kernel, or was recorded from one that tracks FOLL_PIN otherwise.
+
+    The recorded kernels track FOLL_PIN only if booted with `pp_hook_pin`. `introduced` always tracks it.
     """
     if case.family == "lt" and "pp_hook_pin" in case.boot:
-        return kernel == RECORDED_GENERATION
-    return case.name == "lt.foll-pin" and kernel != RECORDED_GENERATION
+        return case.generation == "introduced"
+    return case.name != "lt.foll-pin" or case.generation != "introduced"
 
 
 def has_custom_scenario(case: Case) -> bool:
