@@ -67,8 +67,9 @@ def _compare(expectation: Expectation, records: Sequence[Record]) -> Expectation
         came = f"{len(found) or 'none'} of {came}"
     least, most = expectation.record_bounds
     met = least <= len(found) <= most
-    if found:
-        shortest, longest = min(record.ts for record in found), max(record.ts for record in found)
+    durations = [record.ts for record in found if record.ts is not None]
+    if durations:
+        shortest, longest = min(durations), max(durations)
         came += f", ts {shortest}us" if shortest == longest else f", ts {shortest}us to {longest}us"
         if expectation.ts_bounds is not None:
             met &= expectation.ts_bounds[0] <= shortest and longest <= expectation.ts_bounds[1]
