@@ -125,6 +125,7 @@ class Task(Table, frozen=True, dict=True):
     share: str | None = None
     pfn: int | None = None
     release: Release | dict[str, int] | None = None
+    mapped: bool = True
 
     def __post_init__(self) -> None:
         check_text("name", self.name)

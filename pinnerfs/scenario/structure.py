@@ -15,6 +15,7 @@ from pinnerfs.words import with_article
 __all__ = ["check_structure"]
 
 _KINDS: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "boolean",
     inspect.IntType: "integer",
     inspect.FloatType: "float",
     inspect.StrType: "string",

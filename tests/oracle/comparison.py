@@ -69,7 +69,7 @@ RULES: dict[str, tuple[str, Replacement]] = {
     "seconds of time": (r"^(real|user|sys)\t\d+m[\d.]+s$", r"\1 SECONDS"),
     "offset by which head tried to seek back": (r"(?<=relative offset )-[1-9]\d*", "-BYTES"),
     "digest of records": (r"\b[0-9a-f]{32,128}(?=  (?:-|\S*(?:longterm_pinner|/lt\w+|/tb\d*))$)", "DIGEST"),
-    "PFN at the end of a truncated record": (r"^PFN (?:0x[0-9a-f]+|\d+)$", "PFN N"),
+    "PFN at the end of a truncated record": (r"^PFN (?:0x[0-9a-f]+|\d+)(?: B\w{0,3})?$", "PFN N"),
     "st_dev": (r"'st_dev': \d+", "'st_dev': N"),
 }
 
@@ -124,7 +124,7 @@ HOST_WARNING = re.compile("Warning: using regular magic file .*")
 LISTS = re.compile(r"\b(ls|find|tree|du)\b|debug/\*")
 OTHER_ENTRIES = re.compile(
     "acpi|bdi|clear_warn_once|cma|device_component|devices_deferred|extfrag|fault_around_bytes|gup_test|hid|pp_hold|sched"
-    "|sleep_time|split_huge_pages|swiotlb|virtio-ports|x86"
+    "|sleep_time|slab|split_huge_pages|swiotlb|virtio-ports|x86"
 )
 
 
