@@ -61,7 +61,13 @@ class Case:
 
     @property
     def shown(self) -> tuple[Any, ...]:
-        """Return all texts that the case shows: the output of its script and the answers to its calls."""
+        """Return all texts that the case shows: the output of its script and the answers to its calls.
+
+        Of a `diff`, return the lines of the first file.
+        """
+        if self.script.startswith("diff "):
+            lines = [line.removeprefix("< ") for line in self.stdout.splitlines() if line.startswith("<")]
+            return "\n".join(lines) + "\n", self.ops
         return self.stdout, self.ops
 
 
@@ -88,9 +94,10 @@ def _case(raw: Any, generation: str | None) -> Case:
         fine = isinstance(ops, list) and all(isinstance(op, dict) and isinstance(op.get("call"), str) for op in ops)
         _require(fine and any(len(op) > 1 for op in ops), "`ops` has no `call` with an answer")
     if generation is None:
+        # The files of CMA's cases: their setup is a list of pins.
         _require(isinstance(raw.get("kernel"), str), "`kernel` is missing or not a string")
         generation = "android12-5.10" if "(V3)" in raw["kernel"] else "android14-6.1"
-    if raw.get("auto") and "threshold" in GENERATIONS[generation].files:
+    elif raw.get("auto") and GENERATIONS[generation].has_threshold:
         _require(
             isinstance(setup.get("threshold"), str | int), "`setup` has no `threshold` that is a number or a string"
         )

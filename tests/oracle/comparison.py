@@ -33,7 +33,8 @@ def _pfn_and_block(match: re.Match[str]) -> str:
 
 def _flags_match(number: str, names: str) -> bool:
     """Return whether the names of page flags match the bits. The bits of the zone have no name."""
-    return int(number, 16) % (1 << 62) == sum(1 << PAGE_FLAG_BITS[name] for name in names.split("|") if name)
+    bits = [1 << PAGE_FLAG_BITS.get(name, 62) for name in names.split("|") if name]
+    return int(number, 16) % (1 << 62) == sum(bits)
 
 
 def _flags(match: re.Match[str]) -> str:

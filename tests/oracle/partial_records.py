@@ -34,7 +34,7 @@ def _undumped(text: str) -> str:
     parts = []
     for line in text.split("\n"):
         if match := HEX_DUMP.fullmatch(line):
-            parts.append(bytes.fromhex(match[1].replace(" ", "")).decode("latin-1"))
+            parts.append(bytes.fromhex(match[1].replace(" ", ""))[:16].decode("latin-1"))  # without the text column
         elif match := CHARACTER_DUMP.fullmatch(line):
             parts.append(_characters(match[1]))
     return "".join(parts)
@@ -46,13 +46,27 @@ def _characters(columns: str) -> str:
     return "".join(ESCAPES.get(cell, cell or " ") for cell in cells)
 
 
+def _shown(case: Case) -> str:
+    """Return the text of a shell case, or of system calls the first lines of each record that an answer has."""
+    if case.shell is not None:
+        text = case.shown[0]
+        assert isinstance(text, str)
+        return text
+    lines = [op["ret"] for op in case.ops if isinstance(op.get("ret"), list)]
+    records = ["\n".join(pair) for pair in lines if len(pair) == 2 and str(pair[1]).startswith("PFN ")]
+    return "\n".join(dict.fromkeys(records))
+
+
 def partial_records(case: Case) -> PartialRecords:
-    """Return the pin data in the stdout of a shell case."""
-    backwards = "\n".join(line[::-1] for line in case.stdout.split("\n"))
-    for text in (_undumped(case.stdout), case.stdout, backwards):
+    """Return the pin data that a case shows."""
+    shown = _shown(case)
+    backwards = "\n".join(line[::-1] for line in shown.split("\n"))
+    for text in (_undumped(shown), shown, backwards):
         # Match fields, not whole records: a line may end in the middle of a record.
         holds = [int(number) for number in re.findall(r"pinned (?:ts|for) (\d+)", text)]
         pfns = [int(number, 0) for number in re.findall(r"PFN (0x[0-9a-f]+|\d+) Block", text)]
+        if not pfns and (start := re.search(r"PFN (0x[0-9a-f]+)$", text)):
+            pfns = [int(start[1].ljust(6, "0"), 16)]  # the dump ends within the number
         flags = [tuple(names.split("|")) for names in re.findall(r"Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)", text)]
         references = [
             (int(match["count"]), int(match["mapcount"]), match["mapping"])

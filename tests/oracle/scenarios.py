@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,10 +95,10 @@ def pins_of(case: Case) -> tuple[Pin, ...]:
     if case.name.startswith("lt.deep."):
         return tuple(recorded_pins(recorded_case(case.recorded, "lt.deep-stack")))
     shown = recorded_pins(case)
-    whole = shown and len(shown) >= case.long_pins
-    if case.shell is not None and len(shown) != case.long_pins and (case.auto or case.long_pins <= INVENTED):
-        shown = list(reversed(_partly_shown(case)))
-    elif whole:
+    if len(shown) < case.long_pins and (case.auto or case.long_pins <= INVENTED):
+        partly = _partly_shown(case, shown)
+        shown = list(reversed(partly)) if len(partly) >= len(shown) else shown
+    if shown and len(shown) >= case.long_pins:
         return tuple(shown)
     left = case.long_pins - len(shown)
     invented = [Pin(case.hold_ms * 1000 + 367 + 7 * number) for number in range(max(INVENTED, left))]
@@ -105,14 +106,17 @@ def pins_of(case: Case) -> tuple[Pin, ...]:
         # The ring is full and the answer shows its oldest record. A task for each pin would take long to load.
         assert case.long_pins % INVENTED == 0
         return (*shown, *invented[: INVENTED - 1])
-    return (*invented[:left], *shown) if shown else tuple(invented[:INVENTED])
+    # dd skips the newest records.
+    skipped = re.search(r" skip=(\d+)", case.script)
+    newest = invented[: min(left, int(skipped[1]))] if skipped else []
+    return (*invented[len(newest) : left], *shown, *newest) if shown else tuple(invented[:INVENTED])
 
 
-def _partly_shown(case: Case) -> list[Pin]:
-    """Return the newest pins that the answer shows in part, newest first. Invent the missing values."""
+def _partly_shown(case: Case, whole: list[Pin]) -> list[Pin]:
+    """Return the newest pins that the answer shows in part or as a whole, newest first. Invent the missing values."""
     partial = partial_records(case)
     pins = []
-    for number in range(min(case.long_pins, INVENTED, max(len(partial.holds), len(partial.pfns)))):
+    for number in range(min(max(case.long_pins, len(whole)), INVENTED, max(len(partial.holds), len(partial.pfns)))):
         pin = Pin(case.hold_ms * 1000 + 200 + 7 * number)
         if number < len(partial.holds):
             pin = replace(pin, hold=partial.holds[number])
@@ -122,7 +126,7 @@ def _partly_shown(case: Case) -> list[Pin]:
             pin = replace(pin, flags=tuple(flag for flag in partial.flags[number] if flag))
         if number < len(partial.references):
             pin = _with_references(pin, *partial.references[number])
-        pins.append(pin)
+        pins.append(next((shown for shown in whole if (shown.hold, shown.pfn) == (pin.hold, pin.pfn)), pin))
     return pins
 
 
@@ -167,8 +171,12 @@ class Layout:
         return f'region = "r{self._shared_blocks[pin.digits, pin.pages]}"'
 
     def page(self, pin: Pin) -> str:
-        """Return the `region` and `pfn` keys for a task with this pin."""
-        return f"{self.region(pin)}\npfn = {pin.pfn}" if self._has_own_block(pin) else self.region(pin)
+        """Return the `region` and `pfn` keys for a task with this pin. All tasks with the pin get the same page."""
+        if self._has_own_block(pin):
+            return f"{self.region(pin)}\npfn = {pin.pfn}"
+        if pin.others:
+            return f"{self.region(pin)}\npfn = {self._shared_blocks[pin.digits, pin.pages] * FRAMES_OF_BLOCK}"
+        return self.region(pin)
 
     def tables(self) -> list[str]:
         """Return the TOML tables before the tasks."""
