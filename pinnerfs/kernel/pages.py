@@ -37,7 +37,9 @@ PRESENT, ON_LRU, FAILED = np.uint8(1), np.uint8(2), np.uint8(4)
 def concatenated_ranges(start: Int64s, length: Int64s) -> Int64s:
     """Return the numbers of several ranges, one range after the other."""
     before = np.cumsum(length) - length
-    return np.repeat(start - before, length) + np.arange(int(length.sum()))
+    numbers = np.repeat(start - before, length)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 class FrameRange(NamedTuple):

@@ -163,6 +163,7 @@ class Pages:
         born = present & ~was_present
         set_to = unmapped | born & np.repeat(in_lru, segments.lengths())
         on_lru = segments.carry(unmapped | born).left(set_to, found.on_lru)
+        on_lru &= present | was_present  # a record of the last reference still tells about the page
         self.died = was_present & ~present & ~frees
         self._total, self._base = references, np.zeros_like(segments.frame)
         self._lives = _Lives(mapcount, cached, on_lru, present)

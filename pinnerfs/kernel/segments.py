@@ -56,9 +56,11 @@ class Segments(NamedTuple):
         begins = np.flatnonzero(cut[:-1])
         width = np.diff(begins, append=len(frames))
 
-        segment_of = np.cumsum(cut[:-1]) - 1
-        low = segment_of.take(at)
-        touches = segment_of.take(to - 1) + 1 - low
+        # Every range begins and ends at a cut.
+        number = np.empty(len(cut), dtype=np.int64)
+        number[begins], number[len(frames)] = np.arange(len(begins)), len(begins)
+        low = number.take(at)
+        touches = number.take(to) - low
         if len(low) == touches.sum():
             segment, row, rank = low, by_frame, by_frame
         else:

@@ -375,10 +375,10 @@ def test_live_actions_between_advances_against_the_model(
     own = events(Timeline(SCENARIO, 0, simulation.memory, INTRODUCED, StackDepot()), simulation.now)
     merged = sorted([*((time, kind, pfn) for time, kind, pfn, *_ in own), *live], key=lambda row: row[0])
     assert [(time, kind, pfn) for time, kind, pfn, *_ in simulation.rows] == merged
-    model = Model(96, 64, list(simulation.memory.regions.values()), INTRODUCED, threshold)
+    model = Model(96, 64, list(simulation.memory.regions.values()), INTRODUCED.name, threshold)
     model.apply(simulation.rows)
     assert [(one.ts, one.count, one.pfn, one.flags, one.migratetype) for one in simulation.records()] == [
-        (elapsed, count, *page) for elapsed, count, _, *page in reversed(model.ring)
+        (row[0], row[4], row[1], row[2], row[9]) for row in reversed(model.longterm)
     ]
     stats = simulation.stats()
     for name in ("pins", "releases", "longterm_records"):

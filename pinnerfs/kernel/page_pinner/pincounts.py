@@ -21,7 +21,7 @@ Int32s = npt.NDArray[np.int32]
 class PinCounts(NamedTuple):
     """The pin count of a segment's frames after each touch."""
 
-    step: npt.NDArray[np.int8]  # what each touch adds
+    was: Int32s  # count of each segment before the batch
     total: Int64s  # sum of the steps up to each touch
     base: Int64s  # `total` minus the count, for each segment
     begin: Int64s  # first touch of each segment
@@ -45,7 +45,7 @@ class PinCounts(NamedTuple):
         step = marks.pins.view(np.int8) - falls.view(np.int8)
         total = np.cumsum(step, dtype=np.int64)
         base = total.take(segments.begin) - step.take(segments.begin) - was
-        return cls(step, total, base, segments.begin, np.flatnonzero(marks.freed))
+        return cls(was, total, base, segments.begin, np.flatnonzero(marks.freed))
 
     def left_by(self, touches: Int64s, segment: Int64s | slice) -> Int64s:
         """Return the count after each of these touches of these segments."""
@@ -57,5 +57,6 @@ class PinCounts(NamedTuple):
         return self.total.take(touches) - base
 
     def found_by(self, touches: Int64s, segment: Int64s) -> Int64s:
-        """Return the count before each of these touches, which free no page by themselves."""
-        return self.left_by(touches, segment) - self.step.take(touches)
+        """Return the count before each of these touches of these segments."""
+        first = touches == self.begin.take(segment)
+        return np.where(first, self.was.take(segment), self.left_by(touches - 1, segment))
