@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
@@ -21,6 +21,7 @@ from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
+from pinnerfs.threshold import no_threshold
 from pinnerfs.workload.callchains import ReleaseChains
 from pinnerfs.workload.timeline import Timeline
 
@@ -167,10 +168,7 @@ class Simulation:
 
     def _need_threshold(self) -> None:
         if not self.generation.has_threshold:
-            raise PinnerfsError(
-                f"kernel {self.generation.name} has no threshold: it records failed migrations alone; "
-                "leave out the threshold, or choose another kernel"
-            )
+            raise PinnerfsError(no_threshold(f"kernel {self.generation.name}"), BAD_INPUT)
 
     @property
     def threshold(self) -> int:

@@ -13,7 +13,12 @@ from pinnerfs.scenario.schema import MAX_PAGES, RELEASES, Scenario, Task
 __all__ = ["Action", "parse_actions"]
 
 # The keys of each action. `task` is required.
-KEYS = {"pin": ("task", "pages", "hold"), "release": ("task", "pages", "by"), "free": ("task", "pages")}
+KEYS = {
+    "pin": ("task", "pages", "hold"),
+    "release": ("task", "pages", "by"),
+    "unmap": ("task", "pages"),
+    "free": ("task", "pages"),
+}
 # `free` is an action of its own, and `never` is not a call.
 CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
 
@@ -22,7 +27,7 @@ CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
 class Action:
     """An action of one line; `hold` in µs, `by` the call that releases.
 
-    Without `pages`, a pin takes as many pages as the task's holds, and a release all that are pinned.
+    Without `pages`, a pin takes as many pages as the task's holds, and all others take all that are pinned.
     """
 
     line: int

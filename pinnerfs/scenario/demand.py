@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pinnerfs.scenario.distributions import TimeDistribution
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Phase, Task
 
@@ -25,7 +26,7 @@ class Demand:
 def estimate_demand(task: Task, owner: Task, stop: float) -> Demand:
     """Estimate the demand of a task from means and medians, rather too high than too low; `stop` in µs."""
     pages = owner.pages or 1
-    loads = [_Load.of(phase) for phase in task.phase]
+    loads = [_Load.of(phase, task.unmap_distribution) for phase in task.phase]
     # Instances are in different phases at a time, so the pins of all phases count, not only those of the fullest.
     period = sum(load.lasts for load in loads)
     in_progress = sum(load.in_progress(period, stop) for load in loads)
@@ -59,13 +60,13 @@ class _Load:
     lasts: float  # on average
     usual: float  # the median
     rate: float
-    hold: float  # on average; 0 if pins are never released: no arrival waits for it
+    busy: float  # on average, until the pages are released and unmapped; 0 if neither ever happens
     always: bool  # whether the phase always has an arrival
     wait: float | None  # the longest time between arrivals of a `gap` phase, except for rare draws
 
     @classmethod
-    def of(cls, phase: Phase) -> _Load:
-        """Estimate the load of a phase."""
+    def of(cls, phase: Phase, unmap: TimeDistribution | None) -> _Load:
+        """Estimate the load of a phase of a task whose pages are unmapped after this time."""
         hold, gap = phase.hold_distribution, phase.gap_distribution
         held = 0.0 if hold is None else hold.mean
         wait = None
@@ -83,11 +84,11 @@ class _Load:
         else:
             lasts = usual = (phase.repeat or 1) / rate
         always = not phase.pause and (phase.repeat is not None or phase.every is not None)
-        return cls(lasts, usual, rate, held, always, wait)
+        return cls(lasts, usual, rate, max(held, 0.0 if unmap is None else unmap.mean), always, wait)
 
     def in_progress(self, period: float, stop: float) -> float:
         """Estimate how many holds are in progress at once, if the phase comes again every `period`."""
-        if self.wait is not None:
+        busy = min(self.busy, stop)
+        if self.wait is not None and busy <= self.wait:
             return 1.0
-        hold = min(self.hold, stop)
-        return min(self.rate * hold, max(1.0, self.rate * self.lasts) * (1 + hold / period))
+        return min(self.rate * busy, max(1.0, self.rate * self.lasts) * (1 + busy / period))

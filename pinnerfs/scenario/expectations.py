@@ -99,8 +99,10 @@ class Expectation(Table, frozen=True):
             return f"mapcount: {has} none in {file}"
         kinds_shown = [RecordKind(self.kind)] if self.kind is not None else [*layout.lines]
         if self.ts is not None and not all(map(layout.shows_duration, kinds_shown)):
-            boot = [f'kind = "{kind}"' for kind in layout.lines if kind is not None and layout.shows_duration(kind)]
-            hint = f": add {listed(boot)}" if boot and self.kind is None else ""
+            durations = [
+                f'kind = "{kind}"' for kind in layout.lines if kind is not None and layout.shows_duration(kind)
+            ]
+            hint = f": add {' or '.join(durations)}" if durations and self.kind is None else ""
             return f"ts: {has} a boot time and no duration in these records of {file}{hint}"
         return None
 

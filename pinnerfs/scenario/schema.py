@@ -15,7 +15,7 @@ from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.tables import Measure, Number, Table, check_text
 
-__all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
+__all__ = ["MAX_PAGES", "RELEASES", "WITH_RELEASE", "Phase", "Release", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
 Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
@@ -25,6 +25,9 @@ RELEASES: tuple[Release, ...] = get_args(Release)
 
 # The call that releases pages by default. A reference without a FOLL flag is a plain one.
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
+
+# The value of `unmap` for pages that are unmapped right after their release.
+WITH_RELEASE = "with-release"
 
 MAX_PAGES = 1 << 18
 MAX_WEIGHT = 1_000_000
@@ -126,6 +129,7 @@ class Task(Table, frozen=True, dict=True):
     pfn: int | None = None
     release: Release | dict[str, int] | None = None
     mapped: bool = True
+    unmap: Quantity = "never"
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
@@ -147,7 +151,21 @@ class Task(Table, frozen=True, dict=True):
             self._check_pfn(self.pfn)
         if isinstance(self.release, dict):
             _check_weights(self.release)
+        self._check_unmap()
         self._check_phases()
+
+    def _check_unmap(self) -> None:
+        if self.unmap == "never":
+            return
+        if self.share is not None:
+            raise ValueError(
+                f"unmap = {shown(self.unmap)} is about the task's own pages: it has those of {self.share!r}"
+            )
+        if not self.mapped:
+            raise ValueError(f"unmap = {shown(self.unmap)} needs pages that are mapped: leave out mapped = false")
+        if self.unmap == WITH_RELEASE and self.release == "never":
+            raise ValueError(f"unmap = {WITH_RELEASE!r} needs a release, and the pins are never released")
+        _ = self.unmap_distribution  # to check it
 
     def _check_phases(self) -> None:
         if all(phase.pause for phase in self.phase):
@@ -169,6 +187,11 @@ class Task(Table, frozen=True, dict=True):
     def start_distribution(self) -> TimeDistribution:
         """Return when an instance begins its first phase."""
         return read_quantity("start", self.start)
+
+    @cached_property
+    def unmap_distribution(self) -> TimeDistribution | None:
+        """Return how long after the pin the pages are unmapped; None if they are not, or together with the release."""
+        return None if self.unmap in ("never", WITH_RELEASE) else read_quantity("unmap", self.unmap)
 
     @property
     def releases(self) -> dict[Release, int]:

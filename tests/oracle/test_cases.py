@@ -55,8 +55,7 @@ def _fail_or_skip(reason: str) -> None:
     pytest.skip(reason)
 
 
-def _answers(sandbox: Sandbox, case: Case) -> list[Comparison]:
-    leftovers = prepare(sandbox, case)
+def _answers(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> list[Comparison]:
     if case.shell is not None:
         return replay_shell(sandbox, case, leftovers)
     try:
@@ -93,9 +92,10 @@ def test_a_case_is_answered_as_recorded(
 def _replay(sandbox: Sandbox, case: Case) -> list[Comparison]:
     try:
         set_up(sandbox, case)
+        leftovers = prepare(sandbox, case)
     except OSError as error:
         pytest.skip(f"setup failed: {case.name}, {error.strerror}")
-    answers = _answers(sandbox, case)
+    answers = _answers(sandbox, case, leftovers)
     assert "Traceback" not in sandbox.log() and "ERROR" not in sandbox.log(), sandbox.log()
     return answers
 
