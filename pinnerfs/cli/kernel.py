@@ -13,5 +13,6 @@ kernel = click.option(
     type=click.Choice(list(GENERATIONS)),
     default=INTRODUCED.name,
     show_default=True,
-    help="Imitate the page_pinner of this kernel.",
+    metavar="NAME",
+    help=f"Imitate the page_pinner of this kernel: {', '.join(GENERATIONS)}.",
 )
