@@ -23,8 +23,8 @@ __all__ = ["HoldPool", "Holds", "hold_blocks"]
 class Holds:
     """A table of holds, one row for each hold. The rows of one instance are in order of their begin.
 
-    begin, end, unmap: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if the
-    pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
+    begin, end, unmap: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if
+    the pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
     NO_RELEASE.
     """
 

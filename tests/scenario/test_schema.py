@@ -165,7 +165,10 @@ def test_defaults() -> None:
         (
             'name = "a"',
             'name = "a"\nunmap = "5"',
-            "task \"a\": unmap = '5' has no unit: write a string such as '300ms'",
+            (
+                "task \"a\": unmap = '5' must be a number and a unit (us, ms, s, min, h), such as '300ms', "
+                "or 'with-release', or 'never'"
+            ),
         ),
         (
             'name = "a"',

@@ -6,10 +6,11 @@ import pytest
 
 from pinnerfs import Simulation, parse
 from pinnerfs.kernel.events import Event
-from tests.workload.stories import GET, PUT, events, source, story, task, times, timeline
+from tests.workload.stories import GET, PUT, events, source, story, task, timeline, times
 
 UNMAP = Event.unmap
 HOLDS = 'repeat = 3, every = "1s", hold = "400ms"'
+PAUSE = 'for = "1h"'
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ HOLDS = 'repeat = 3, every = "1s", hold = "400ms"'
 )
 def test_when_pages_are_unmapped(unmap: str, moments: list[int]) -> None:
     """Pages are unmapped a time after the pin, before or after its release, or with it."""
-    found = events(timeline(story(task("user", HOLDS, unmap=unmap, pages=2))), 10_000_000)
+    found = events(timeline(story(task("user", HOLDS, PAUSE, unmap=unmap, pages=2))), 10_000_000)
     assert times(found, UNMAP) == [moment for moment in moments for _ in range(2)]
     pinned = [pfn for _, kind, pfn, *_ in found if kind == GET]
     assert [pfn for _, kind, pfn, *_ in found if kind == UNMAP] == (pinned if moments else [])
@@ -31,7 +32,7 @@ def test_when_pages_are_unmapped(unmap: str, moments: list[int]) -> None:
 
 def test_the_release_comes_first() -> None:
     """At one moment, a page is released and then unmapped."""
-    found = events(timeline(story(task("user", HOLDS, unmap="with-release"))), 10_000_000)
+    found = events(timeline(story(task("user", HOLDS, PAUSE, unmap="with-release"))), 10_000_000)
     assert [kind for _, kind, *_ in found] == [GET, PUT, UNMAP] * 3
 
 
@@ -49,7 +50,9 @@ def test_unmapping_changes_no_other_draw() -> None:
 
 def test_a_task_that_never_releases_can_unmap() -> None:
     """Pages that are pinned for ever can be unmapped."""
-    found = events(timeline(story(task("user", 'repeat = 1, every = "1s"', release="never", unmap="5ms"))), 10_000_000)
+    found = events(
+        timeline(story(task("user", 'repeat = 1, every = "1s"', PAUSE, release="never", unmap="5ms"))), 10_000_000
+    )
     assert [(time, kind) for time, kind, *_ in found] == [(0, GET), (5_000, UNMAP)]
 
 
