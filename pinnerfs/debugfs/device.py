@@ -45,7 +45,7 @@ class Device:
             finally:
                 self._note_due()
 
-    def text(self, position: int, file: str) -> bytes:
+    def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of a record now, or b"": see `Simulation.text`. Each read of a record calls this."""
         # Lock even when nothing is due: `keep_up` could change the ring during the read.
         with self._lock:

@@ -25,10 +25,16 @@ class OpenRecords:
     """A record file: each read returns one record, and the position counts reads.
 
     Imitates read_longterm_page_pinner(), read_alloc_contig_failed() and the read of `buffer`. `size` returns the number
-    of slots of the file's ring. While `enabled` is false, every read is EINVAL.
+    of slots of the file's ring. While `enabled` returns False, every read is EINVAL.
     """
 
-    def __init__(self, device: Device, file: str, size: Callable[[], int], enabled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        file: str = "longterm_pinner",
+        size: Callable[[], int] = lambda: RING_SIZE,
+        enabled: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._device = device
         self._file = file
         self._size = size
@@ -76,22 +82,12 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
         log.info("buffer_size set to %d: all records cleared", value)
 
     files = [
-        File("longterm_pinner", 0o444, partial(OpenRecords, device, "longterm_pinner", _ring_size, _always)),
+        File("longterm_pinner", 0o444, partial(OpenRecords, device)),
         number_file("threshold", get_threshold, put_threshold),
-        File(
-            "alloc_contig_failed", 0o444, partial(OpenRecords, device, "alloc_contig_failed", _ring_size, get_tracking)
-        ),
+        File("alloc_contig_failed", 0o444, partial(OpenRecords, device, "alloc_contig_failed", enabled=get_tracking)),
         File("buffer", 0o444, partial(OpenRecords, device, "buffer", get_size, get_tracking)),
         number_file("failure_tracking", get_tracking, put_tracking),
         number_file("buffer_size", get_size, put_size),
     ]
     by_name = {file.name: file for file in files}
     return Directory("page_pinner", 0o755, [by_name[name] for name in generation.files])
-
-
-def _ring_size() -> int:
-    return RING_SIZE
-
-
-def _always() -> bool:
-    return True

@@ -16,8 +16,8 @@ __all__ = ["Action", "parse_actions"]
 KEYS = {
     "pin": ("task", "pages", "hold"),
     "release": ("task", "pages", "by"),
-    "unmap": ("task", "pages"),
     "free": ("task", "pages"),
+    "unmap": ("task", "pages"),
 }
 # `free` is an action of its own, and `never` is not a call.
 CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
@@ -27,7 +27,7 @@ CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
 class Action:
     """An action of one line; `hold` in µs, `by` the call that releases.
 
-    Without `pages`, a pin takes as many pages as the task's holds, and all others take all that are pinned.
+    Without `pages`, a pin takes as many pages as the task's holds, and a release all that are pinned.
     """
 
     line: int

@@ -15,7 +15,7 @@ from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.tables import Measure, Number, Table, check_text
 
-__all__ = ["MAX_PAGES", "RELEASES", "WITH_RELEASE", "Phase", "Release", "Scenario", "Stack", "Task"]
+__all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
 Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
@@ -25,9 +25,6 @@ RELEASES: tuple[Release, ...] = get_args(Release)
 
 # The call that releases pages by default. A reference without a FOLL flag is a plain one.
 RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
-
-# The value of `unmap` for pages that are unmapped right after their release.
-WITH_RELEASE = "with-release"
 
 MAX_PAGES = 1 << 18
 MAX_WEIGHT = 1_000_000
@@ -151,21 +148,20 @@ class Task(Table, frozen=True, dict=True):
             self._check_pfn(self.pfn)
         if isinstance(self.release, dict):
             _check_weights(self.release)
-        self._check_unmap()
         self._check_phases()
+        self._check_unmap()
 
     def _check_unmap(self) -> None:
         if self.unmap == "never":
             return
-        if self.share is not None:
-            raise ValueError(
-                f"unmap = {shown(self.unmap)} is about the task's own pages: it has those of {self.share!r}"
-            )
         if not self.mapped:
-            raise ValueError(f"unmap = {shown(self.unmap)} needs pages that are mapped: leave out mapped = false")
-        if self.unmap == WITH_RELEASE and self.release == "never":
-            raise ValueError(f"unmap = {WITH_RELEASE!r} needs a release, and the pins are never released")
-        _ = self.unmap_distribution  # to check it
+            raise ValueError(f"unmap = {shown(self.unmap)} goes with mapped = true: leave out one of the two")
+        if self.unmap == "with-release" and self.release == "never":
+            raise ValueError("unmap = 'with-release' goes with a task that releases its pages")
+        try:
+            _ = self.unmap_distribution  # to check it
+        except ValueError as error:
+            raise ValueError(f"{error}, or 'with-release', or 'never'") from None
 
     def _check_phases(self) -> None:
         if all(phase.pause for phase in self.phase):
@@ -190,8 +186,8 @@ class Task(Table, frozen=True, dict=True):
 
     @cached_property
     def unmap_distribution(self) -> TimeDistribution | None:
-        """Return how long after the pin the pages are unmapped; None if they are not, or together with the release."""
-        return None if self.unmap in ("never", WITH_RELEASE) else read_quantity("unmap", self.unmap)
+        """Return the time from a pin to the munmap of its pages; None if it comes with the release, or never."""
+        return None if self.unmap in ("never", "with-release") else read_quantity("unmap", self.unmap)
 
     @property
     def releases(self) -> dict[Release, int]:

@@ -14,7 +14,7 @@ from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.arrivals import hold_times
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
+from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, random_stream
 
 __all__ = ["HoldPool", "Holds", "hold_blocks"]
 
@@ -23,8 +23,8 @@ __all__ = ["HoldPool", "Holds", "hold_blocks"]
 class Holds:
     """A table of holds, one row for each hold. The rows of one instance are in order of their begin.
 
-    begin, end: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if the
-    pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
+    begin, end, unmap: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if
+    the pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
     NO_RELEASE.
     """
 
@@ -33,6 +33,7 @@ class Holds:
     pfn: Int64s
     instance: Int64s
     release: npt.NDArray[np.uint8]
+    unmap: Int64s
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -42,7 +43,7 @@ class Holds:
 
     def columns(self) -> tuple[npt.NDArray[Any], ...]:
         """Return the columns in their order above."""
-        return self.begin, self.end, self.pfn, self.instance, self.release
+        return self.begin, self.end, self.pfn, self.instance, self.release, self.unmap
 
     def take(self, rows: Int64s) -> Holds:
         """Return the rows with these numbers."""
@@ -66,11 +67,11 @@ def hold_blocks(task: Task, instance: int, seed: int, stop: int, memory: MemoryM
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
-    releases = ReleaseCalls(task, seed, instance)
+    releases, unmaps = ReleaseCalls(task, seed, instance), UnmapTimes(task, seed, instance)
     for begin, end in hold_times(task, random_stream(seed, task.name, instance, Stream.times), stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        yield Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        yield Holds(begin, end, pfn, np.full(count, instance), releases.draw(count), unmaps.draw(begin, end))
 
 
 class HoldPool:
@@ -83,7 +84,8 @@ class HoldPool:
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
         self._runs = max(1, runs)
         empty = np.empty(0, dtype=np.int64)
-        self._ahead = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
+        pfn = np.empty((0, runs), dtype=np.int64)
+        self._ahead = Holds(empty, empty, pfn, empty, np.empty(0, dtype=np.uint8), empty)
         self._new: list[Holds] = []
         self._generate(range(task.instances), 0)
 

@@ -7,7 +7,6 @@ never change the scenario's own events.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -18,10 +17,10 @@ from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.actions import Action, parse_actions
-from pinnerfs.scenario.schema import WITH_RELEASE, Scenario, Task
+from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, Unmaps, pin_call, random_stream
+from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, pin_call, random_stream
 from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
@@ -38,16 +37,15 @@ class _LiveHold:
     pfn: Int64s
     end: int  # µs, or FOREVER if only an action releases them
     release: int  # the call (Event) at the end, or NO_RELEASE
-    number: int  # of the pin; parts of a hold keep it
-    mapped: bool
 
 
 @dataclass(frozen=True)
 class _LiveUnmap:
-    """An munmap that is due at a time after the pin, whether the pages are still pinned then or not."""
+    """Pages of a live pin that are unmapped by themselves later."""
 
-    hold: _LiveHold
-    time: int  # µs
+    task: Task
+    pfn: Int64s
+    moment: int
 
 
 @dataclass
@@ -55,11 +53,10 @@ class _Transaction:
     """The result of a text of actions. It is dropped if one of the actions is refused."""
 
     holds: list[_LiveHold]  # in the order of their pins
-    due: list[_LiveUnmap]
-    number: int  # of the last pin
+    unmaps: list[_LiveUnmap]
     pickers: dict[tuple[str, int], Picker]
     releases: dict[str, ReleaseCalls]
-    unmaps: dict[str, Unmaps]
+    unmap_times: dict[str, UnmapTimes]
     batches: list[EventBatch]
     pins: int = 0
 
@@ -80,11 +77,10 @@ class Live:
             for task in scenario.task
         }
         self._holds: list[_LiveHold] = []
-        self._due: list[_LiveUnmap] = []
-        self._number = 0
         self._pickers: dict[tuple[str, int], Picker] = {}  # by task and number of pages
         self._releases: dict[str, ReleaseCalls] = {}  # by task
-        self._unmaps: dict[str, Unmaps] = {}  # by task
+        self._unmaps: list[_LiveUnmap] = []
+        self._unmap_times: dict[str, UnmapTimes] = {}  # by task
         self._ready = EventBatch.of([])  # due, not yet taken
         self._next_end = FOREVER
 
@@ -102,7 +98,7 @@ class Live:
             except ValueError as error:
                 raise ValueError(f"line {action.line}: {error}") from None
             if action.hold == 0:  # it ends before the next action
-                self._end_due(transaction, now)
+                self._release_due(transaction, now)
         pinned = sum(len(hold.pfn) for hold in transaction.holds)
         if pinned > self._most:
             raise ValueError(f"{pinned} pages would be pinned live: wanted at most {self._most}")
@@ -118,20 +114,21 @@ class Live:
         """Return the next events up to and at `until`, on at most `most` frames or a single page. Empty: none left."""
         if not len(self._ready) and self._next_end <= until:
             transaction = self._begin()
-            self._end_due(transaction, self._next_end)
+            self._release_due(transaction, self._next_end)
             self._commit(transaction)
         taken, self._ready = take_first(self._ready, until, most)
         return taken
 
     def _begin(self) -> _Transaction:
-        return _Transaction(list(self._holds), list(self._due), self._number, {}, {}, {}, [])
+        return _Transaction(list(self._holds), list(self._unmaps), {}, {}, {}, [])
 
     def _commit(self, transaction: _Transaction) -> None:
-        self._holds, self._due, self._number = transaction.holds, transaction.due, transaction.number
+        self._holds = transaction.holds
         self._pickers |= transaction.pickers
         self._releases |= transaction.releases
-        self._unmaps |= transaction.unmaps
-        ends = [hold.end for hold in self._holds] + [unmap.time for unmap in self._due]
+        self._unmaps = transaction.unmaps
+        self._unmap_times |= transaction.unmap_times
+        ends = [hold.end for hold in self._holds] + [unmap.moment for unmap in self._unmaps]
         self._next_end = min(ends, default=FOREVER)
         self._ready = EventBatch.concatenate([self._ready, *transaction.batches])
 
@@ -148,15 +145,10 @@ class Live:
                 f"{transaction.pins} pages would be pinned up to here: wanted at most {self._most} in one go"
             )
         end = FOREVER if action.hold is None else now + action.hold
-        release = self._draw_release(transaction, task)
-        # A task with `share` has the pages of another task's process.
-        mapped = task.mapped and task.share is None
-        transaction.number += 1
-        hold = _LiveHold(task, pfn, end, release, transaction.number, mapped)
-        transaction.holds.append(hold)
-        if task.unmap_distribution is not None:
-            transaction.due.append(_LiveUnmap(hold, self._draw_unmap(transaction, task, now)))
+        transaction.holds.append(_LiveHold(task, pfn, end, self._draw_release(transaction, task)))
         transaction.batches.append(self._events(task, pin_call(task), pfn, now))
+        if task.unmap_distribution is not None:
+            transaction.unmaps.append(_LiveUnmap(task, pfn, self._draw_unmap(transaction, task, now)))
 
     def _pick(self, transaction: _Transaction, action: Action) -> Int64s:
         """Return the next pages, picked in the task's own way."""
@@ -194,12 +186,14 @@ class Live:
 
     def _draw_unmap(self, transaction: _Transaction, task: Task, now: int) -> int:
         """Return when the pages of a new hold are unmapped."""
-        if task.name not in transaction.unmaps:
-            known = self._unmaps.get(task.name)
+        if task.name not in transaction.unmap_times:
+            known = self._unmap_times.get(task.name)
             live = msgspec.structs.replace(task, name=f"{task.name} live")
-            transaction.unmaps[task.name] = Unmaps(live, self._seed, 0) if known is None else copy.deepcopy(known)
+            transaction.unmap_times[task.name] = (
+                UnmapTimes(live, self._seed, 0) if known is None else copy.deepcopy(known)
+            )
         begin = np.array([now], dtype=np.int64)
-        return int(transaction.unmaps[task.name].draw(begin, begin)[0])
+        return int(transaction.unmap_times[task.name].draw(begin, begin)[0])
 
     @staticmethod
     def _shared(transaction: _Transaction, action: Action, owner: str) -> Int64s:
@@ -217,84 +211,57 @@ class Live:
     def _release(self, transaction: _Transaction, action: Action, now: int) -> None:
         """Release or free pages that are pinned live for a task, oldest pin first."""
         task = action.task
+        pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
+        if not pinned:
+            raise ValueError(f"nothing is pinned live for task {task.name!r}: wanted a `pin task={task.name}` before")
+        left = pinned if action.pages is None else action.pages
+        if left > pinned:
+            raise ValueError(f"pages = {left} is more than the {pinned} that are pinned live for task {task.name!r}")
         by = "free" if action.verb == "free" else action.by
-        holds = self._pinned(transaction, action)
         if by is None and "never" in task.releases:
             raise ValueError(f"task {task.name!r} never releases its pages: wanted by=..., such as by=put_page")
         kept = []
-        for hold, count in self._taken(holds, action.pages):
-            call = Event(hold.release) if by is None else Event[by]
-            transaction.batches.append(self._events(task, call, hold.pfn[:count], now))
-            if call != Event.free:
-                self._unmap_released(transaction, replace(hold, pfn=hold.pfn[:count]), now)
-            kept.append((hold, replace(hold, pfn=hold.pfn[count:])))
-        self._replace(transaction, kept)
+        for hold in transaction.holds:
+            count = min(left, len(hold.pfn)) if hold.task is task else 0
+            if count:
+                call = Event(hold.release) if by is None else Event[by]
+                self._let_go(transaction, task, call, hold.pfn[:count], now)
+            if not count:
+                kept.append(hold)
+            elif count < len(hold.pfn):
+                kept.append(replace(hold, pfn=hold.pfn[count:]))
+            left -= count
+        transaction.holds = kept
 
     def _unmap(self, transaction: _Transaction, action: Action, now: int) -> None:
         """Unmap pages that are pinned live for a task, oldest pin first. They stay pinned."""
         task = action.task
-        holds = [hold for hold in self._pinned(transaction, action) if hold.mapped]
-        mapped = sum(len(hold.pfn) for hold in holds)
-        if not mapped or (action.pages or 0) > mapped:
-            raise ValueError(f"{mapped} of the pages that are pinned live for task {task.name!r} are mapped")
-        split = []
-        for hold, count in self._taken(holds, action.pages):
-            transaction.batches.append(self._events(task, Event.unmap, hold.pfn[:count], now))
-            unmapped = replace(hold, pfn=hold.pfn[:count], mapped=False)
-            split.append((hold, unmapped, replace(hold, pfn=hold.pfn[count:])))
-        self._replace(transaction, split)
+        left = pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
+        if action.pages is not None:
+            left = action.pages
+        if not left <= pinned or not pinned:
+            raise ValueError(f"{pinned} pages are pinned live for task {task.name!r}: wanted at least {max(1, left)}")
+        for hold in transaction.holds:
+            if left and hold.task is task:
+                transaction.batches.append(self._events(task, Event.unmap, hold.pfn[:left], now))
+                left -= min(left, len(hold.pfn))
 
-    @staticmethod
-    def _pinned(transaction: _Transaction, action: Action) -> list[_LiveHold]:
-        """Return the live holds of an action's task, the oldest first."""
-        task = action.task
-        holds = [hold for hold in transaction.holds if hold.task is task]
-        pinned = sum(len(hold.pfn) for hold in holds)
-        if not pinned:
-            raise ValueError(f"nothing is pinned live for task {task.name!r}: wanted a `pin task={task.name}` before")
-        if (action.pages or 0) > pinned:
-            raise ValueError(
-                f"pages = {action.pages} is more than the {pinned} that are pinned live for task {task.name!r}"
-            )
-        return holds
-
-    @staticmethod
-    def _taken(holds: list[_LiveHold], pages: int | None) -> Iterator[tuple[_LiveHold, int]]:
-        """Yield the holds from which an action takes pages, and how many; all pages for None."""
-        left = sum(len(hold.pfn) for hold in holds) if pages is None else pages
-        for hold in holds:
-            if count := min(left, len(hold.pfn)):
-                yield hold, count
-            left -= count
-
-    @staticmethod
-    def _replace(transaction: _Transaction, changed: Sequence[tuple[_LiveHold, ...]]) -> None:
-        """Replace the first hold of each tuple by the others, as far as they have pages."""
-        parts = {id(hold): others for hold, *others in changed}
-        transaction.holds = [
-            part for hold in transaction.holds for part in parts.get(id(hold), [hold]) if len(part.pfn)
-        ]
-
-    def _unmap_released(self, transaction: _Transaction, hold: _LiveHold, now: int) -> None:
-        """Unmap the pages of a hold that is released, if its task asks for that."""
-        if hold.mapped and hold.task.unmap == WITH_RELEASE:
-            transaction.batches.append(self._events(hold.task, Event.unmap, hold.pfn, now))
-
-    def _end_due(self, transaction: _Transaction, moment: int) -> None:
-        """Release the holds that end up to a moment, in the order of their pins. Then unmap what is due."""
+    def _release_due(self, transaction: _Transaction, moment: int) -> None:
+        """Release the holds that end up to a moment, in the order of their pins, and unmap what is due."""
         for hold in transaction.holds:
             if hold.end <= moment:
-                transaction.batches.append(self._events(hold.task, Event(hold.release), hold.pfn, hold.end))
-                self._unmap_released(transaction, hold, hold.end)
+                self._let_go(transaction, hold.task, Event(hold.release), hold.pfn, hold.end)
         transaction.holds = [hold for hold in transaction.holds if hold.end > moment]
-        due = [unmap for unmap in transaction.due if unmap.time <= moment]
-        for unmap in due:
-            transaction.batches.append(self._events(unmap.hold.task, Event.unmap, unmap.hold.pfn, unmap.time))
-        numbers = {unmap.hold.number for unmap in due}
-        transaction.due = [unmap for unmap in transaction.due if unmap.time > moment]
-        transaction.holds = [
-            replace(hold, mapped=False) if hold.number in numbers else hold for hold in transaction.holds
-        ]
+        for unmap in transaction.unmaps:
+            if unmap.moment <= moment:
+                transaction.batches.append(self._events(unmap.task, Event.unmap, unmap.pfn, unmap.moment))
+        transaction.unmaps = [unmap for unmap in transaction.unmaps if unmap.moment > moment]
+
+    def _let_go(self, transaction: _Transaction, task: Task, call: Event, pfn: Int64s, now: int) -> None:
+        """Release pages, and unmap them if the task does so with the release."""
+        transaction.batches.append(self._events(task, call, pfn, now))
+        if task.unmap == "with-release":
+            transaction.batches.append(self._events(task, Event.unmap, pfn, now))
 
     def _events(self, task: Task, kind: Event, pfn: Int64s, time: int) -> EventBatch:
         """Return one call for each page."""

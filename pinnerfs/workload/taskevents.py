@@ -14,7 +14,7 @@ from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.holds import HoldPool, Holds
 from pinnerfs.workload.sharing import OpenHolds
-from pinnerfs.workload.tasks import FOREVER, Unmaps, pin_call
+from pinnerfs.workload.tasks import FOREVER, pin_call
 
 __all__ = ["TaskEvents"]
 
@@ -59,10 +59,7 @@ class TaskEvents:
         self._handle = handle
         self._pin = pin_call(task)
         self._releases = "never" not in task.releases
-        # Of each instance, if the pages are unmapped at all.
-        self._unmaps = (
-            [Unmaps(task, seed, instance) for instance in range(task.instances)] if task.unmap != "never" else []
-        )
+        self._unmaps = task.unmap != "never"
         self._later: _HoldEvents | None = None  # releases that are due after the windows so far
         self._next_release = FOREVER
 
@@ -86,30 +83,19 @@ class TaskEvents:
 
     def _of_holds(self, holds: Holds) -> _HoldEvents:
         """Return the pin of each hold, followed by its release and its munmap."""
-        pins = np.full(len(holds), self._pin, dtype=np.uint8)
-        calls = [(holds.begin, pins)]
+        times, kinds = [holds.begin], [np.full(len(holds), self._pin, dtype=np.uint8)]
         if self._releases:
-            calls.append((holds.end, holds.release))
+            times.append(holds.end)
+            kinds.append(holds.release)
         if self._unmaps:
-            calls.append((self._unmapped(holds), np.full(len(holds), Event.unmap, dtype=np.uint8)))
-        if len(calls) == 1:
-            return _HoldEvents(holds.begin, pins, holds.pfn, holds.instance)
+            times.append(holds.unmap)
+            kinds.append(np.full(len(holds), Event.unmap, dtype=np.uint8))
         return _HoldEvents(
-            np.stack([time for time, _ in calls], axis=1).ravel(),
-            np.stack([kind for _, kind in calls], axis=1).ravel(),
-            np.repeat(holds.pfn, len(calls), axis=0),
-            np.repeat(holds.instance, len(calls)),
+            np.stack(times, axis=1).ravel(),
+            np.stack(kinds, axis=1).ravel(),
+            np.repeat(holds.pfn, len(times), axis=0),
+            np.repeat(holds.instance, len(times)),
         )
-
-    def _unmapped(self, holds: Holds) -> Int64s:
-        """Return when the pages of each hold are unmapped (µs). The holds are sorted by instance."""
-        instances, first = np.unique(holds.instance, return_index=True)
-        bounds = [*first.tolist(), len(holds)]
-        parts = [
-            self._unmaps[instance].draw(holds.begin[start:stop], holds.end[start:stop])
-            for instance, start, stop in zip(instances.tolist(), bounds[:-1], bounds[1:], strict=True)
-        ]
-        return np.concatenate(parts)
 
     def _batch(self, events: _HoldEvents) -> EventBatch:
         """Return the events, one row for each run of pages."""

@@ -13,7 +13,7 @@ from pinnerfs.kernel.pages import Int64s
 from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.draws import draw
 
-__all__ = ["FOREVER", "NO_RELEASE", "ReleaseCalls", "Stream", "Unmaps", "pin_call", "random_stream"]
+__all__ = ["FOREVER", "NO_RELEASE", "ReleaseCalls", "Stream", "UnmapTimes", "pin_call", "random_stream"]
 
 FOREVER = 1 << 62  # µs: later than any event; the end of a hold that is never released
 
@@ -64,13 +64,16 @@ class ReleaseCalls:
         return self._calls[np.searchsorted(self._bounds, drawn, side="right")]
 
 
-class Unmaps:
-    """The times from the pins of one instance to the munmap of their pages, in the order of the holds."""
+class UnmapTimes:
+    """The moments at which the pages of one instance's holds are unmapped, in the order of the holds."""
 
     def __init__(self, task: Task, seed: int, instance: int) -> None:
-        self._times = task.unmap_distribution
-        self._rng = random_stream(seed, task.name, instance, Stream.unmaps)
+        self._with_release = task.unmap == "with-release"
+        self._after = task.unmap_distribution
+        self._rng = None if self._after is None else random_stream(seed, task.name, instance, Stream.unmaps)
 
     def draw(self, begin: Int64s, end: Int64s) -> Int64s:
-        """Return when the pages of these holds are unmapped (µs): with the release, or at a time after the pin."""
-        return end if self._times is None else begin + draw(self._times, self._rng, len(begin))
+        """Return the moments (µs) for the next holds: FOREVER for never."""
+        if self._after is not None and self._rng is not None:
+            return begin + draw(self._after, self._rng, len(begin))
+        return end if self._with_release else np.full(len(begin), FOREVER, dtype=np.int64)

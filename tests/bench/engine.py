@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner

@@ -197,7 +197,7 @@ TASKS = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words', 'forgetful', 'pl
 REFUSED = {
     "": "no action: wanted one of pin, release, free",
     " \n\n": "no action: wanted one of pin, release, free",
-    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free; did you mean 'pin'?",
+    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free, unmap; did you mean 'pin'?",
     "pin task=qiet": f"line 1: task = 'qiet' must be one of {TASKS}; did you mean 'quiet'?",
     "pin tsk=quiet": "line 1: pin has 'tsk=quiet': wanted task=..., pages=..., hold=...; did you mean 'task'?",
     "release task=quiet by=unpin_page": "'put_page'; did you mean 'unpin_user_page'?",

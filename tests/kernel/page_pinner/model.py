@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pinnerfs.kernel.calls import PINS, RELEASES, Event
+from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import FrameRange
 
 __all__ = ["Frame", "Model", "Record", "Row"]
@@ -25,7 +26,7 @@ PUT, FREE = 0, 1
 INTRODUCED, EARLY, LATER, PIXEL = "introduced", "android12-5.10-early", "android12-5.10", "pixel-5.10"
 LINUX_6 = ("android14-6.1", "android15-6.6")
 
-NOWHERE = FrameRange("", 0, 0, 0, 0)  # type: ignore[arg-type]
+NOWHERE = FrameRange("", 0, 0, Migratetype.Unmovable, 0)
 
 
 @dataclass
@@ -201,7 +202,7 @@ class _Event:
         frame, kernel = self.frame, self.model.kernel
         if frame.get:
             self._counted("marks_freed", frame.handle)
-        if kernel == INTRODUCED or kernel == EARLY:
+        if kernel in (INTRODUCED, EARLY):
             if frame.get:
                 frame.get = frame.failed = False
         elif kernel == LATER:

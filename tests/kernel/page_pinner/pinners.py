@@ -72,7 +72,8 @@ def new_pinner(threshold: int = DEFAULT_THRESHOLD, generation: Generation = INTR
 def ring(pinner: Pinner, file: str = "longterm_pinner") -> list[Record]:
     """Return a file's records, newest first, as the model has them."""
     found = pinner.rings[file]
-    return [row.item() for row in map(found.newest, range(found.filled)) if row is not None]
+    rows = (found.newest(position) for position in range(found.filled))
+    return [tuple(map(int, row.item())) for row in rows if row is not None]
 
 
 def longterm(pinner: Pinner) -> list[tuple[int, ...]]:

@@ -24,9 +24,9 @@ from tests.kernel.page_pinner.pinners import (
     PUT,
     UNPIN,
     UPTODATE_LRU,
+    longterm,
     memory_map,
     new_pinner,
-    longterm,
     state,
 )
 
