@@ -108,7 +108,7 @@ def steps(draw: st.DrawFn, generation: Generation) -> list[Step]:
 
 
 @generations
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_batches_give_what_single_events_give(generation: Generation, data: st.DataObject) -> None:
     """Any batches, with settings and failed migrations between them, leave what the model has."""
@@ -138,7 +138,7 @@ def test_batches_give_what_single_events_give(generation: Generation, data: st.D
 
 
 @generations
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     buffers=batches(),
     cuts=st.sets(st.integers(0, 240)),
