@@ -210,6 +210,16 @@ def test_no_puts_while_tracking_is_off(kernel: str) -> None:
 
 
 @failing
+@pytest.mark.parametrize("taken", [GET, PLAIN_GET])
+def test_a_later_failure_is_measured_anew(kernel: str, taken: Event) -> None:
+    """A free forgets the time of a pin or of a failure, so that the next page of the frame starts from its own."""
+    pinner = play(failed(kernel, (5, taken, ANON, 0, 1)), (150, FREE, ANON, 0, 1), (400, PLAIN_GET, ANON, 0, 1))
+    fail(pinner, ANON, 500)
+    play(pinner, (550, PLAIN_PUT, ANON, 0, 1))
+    assert failures(pinner)[-1] == ("PUT", 550 if kernel in (EARLY, LATER) else 50, 1, 1)
+
+
+@failing
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_last_reference(kernel: str, at_once: bool) -> None:
     """When the last reference goes, PUT with count 0 comes first and FREE second. The next page is unmarked."""
