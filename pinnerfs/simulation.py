@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
@@ -169,7 +169,8 @@ class Simulation:
         if not self.generation.has_threshold:
             raise PinnerfsError(
                 f"kernel {self.generation.name} has no threshold: it records failed migrations alone; "
-                "leave out the threshold, or choose another kernel"
+                "leave out the threshold, or choose another kernel",
+                BAD_INPUT,
             )
 
     @property
