@@ -16,13 +16,13 @@ from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameState, Int64s, MemoryMap
 from pinnerfs.kernel.segments import Segments
+from pinnerfs.kernel.walks import Walks
 
 __all__ = ["PIN_BIAS", "PageCounts", "Pages"]
 
 PIN_BIAS = 1024  # GUP_PIN_COUNTING_BIAS: what a FOLL_PIN pin adds to the references of a page
 MAX_REFERENCES = (1 << 31) - 1
 MAX_MAPCOUNT = (1 << 15) - 1
-APART = 1 << 40  # more than the references of a page can rise or fall in a batch
 
 Bools = npt.NDArray[np.bool_]
 
@@ -150,7 +150,7 @@ class Pages:
         opens[1:] = frees[:-1]
         opens[segments.begin] = False
         start_of = np.flatnonzero(opens)  # the touches after a free
-        lives = _Walks.of(segments, start_of)
+        lives = Walks.of(segments, start_of)
         references = lives.walk(step, np.zeros_like(step), self._start)
         mapcount = lives.walk(_MAPS.take(kind), mapping.astype(np.int64), found.mapcount)
         appears = mapping | (step > 0) | (kind == Event.map)
@@ -193,32 +193,3 @@ def _counts(references: Int64s, lives: _Lives) -> PageCounts:
     # The LRU batch holds a reference to each page that it will put on the LRU.
     held = lives.mapcount + lives.cached + (lives.present & ~lives.on_lru)
     return PageCounts(references + held, lives.mapcount, lives.on_lru)
-
-
-class _Walks(NamedTuple):
-    """Stretches of touches in which a number goes up and down: segments, cut after each free."""
-
-    begin: Int64s
-    number: Int64s  # of each touch: its stretch
-    segment: Int64s  # places of the stretches that start segments
-
-    @classmethod
-    def of(cls, segments: Segments, after_free: Int64s) -> _Walks:
-        """Return the stretches of all segments."""
-        opens = np.zeros(len(segments.row), dtype=np.int64)
-        opens[segments.begin] = 1
-        opens[after_free] = 1
-        number = np.cumsum(opens) - 1
-        return cls(np.flatnonzero(opens), number, number.take(segments.begin))
-
-    def walk(self, step: Int64s, least: Int64s, start: npt.NDArray[np.generic]) -> Int64s:
-        """Return the number after each touch: max(number before + step, least). After a free it starts from 0."""
-        starts = np.zeros(len(self.begin), dtype=np.int64)
-        starts[self.segment] = start
-        total = np.cumsum(step)
-        base = total.take(self.begin) - step.take(self.begin) - starts
-        number = total - base.take(self.number)
-        # What is missing up to a touch is the largest shortfall so far: a running maximum, apart for each stretch.
-        apart = self.number * APART
-        missing = np.maximum.accumulate(least - number + apart) - apart
-        return number + np.maximum(missing, 0)
