@@ -110,13 +110,6 @@ class Pages:
         mapping = _TAKES.take(kind)
         if unmapped:
             mapping &= ~np.isin(handle, list(unmapped))
-        if not present.all() or memory.has_files or not (bits & ON_LRU).all():
-            pfn = frame + memory.base_pfn
-            in_lru = memory.flags_of(pfn) & np.uint64(PAGE_LRU) > 0
-            of_file = memory.mapping_of(pfn) > 0
-        else:
-            in_lru, of_file = present, np.zeros_like(present)
-        self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
         self._total = np.cumsum(step)
         self._base = self._total.take(segments.begin) - step.take(segments.begin) - self._start
         self.died: Bools | None = None  # touches that free the page by its last reference
@@ -126,15 +119,19 @@ class Pages:
         steady = steady and bool((np.minimum.reduceat(self._total, segments.begin) >= self._base).all())
         # In a steady batch, no page ends and no mapping changes after its first touch.
         self.steady = steady
+        if not steady or memory.has_files or not present.all():
+            in_lru = memory.flags_of(frame + memory.base_pfn) & np.uint64(PAGE_LRU) > 0
+            of_file = memory.mapping_of(frame + memory.base_pfn) > 0
+        else:
+            in_lru = of_file = np.zeros_like(present)  # not needed: there are all pages already, and none of a file
+        self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
         if steady:
             on_lru = np.where(present, self._found.on_lru, in_lru)
-            self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
-            last = self._lives
-            changed = not present.all() or not mapcount.all()
+            last = self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
         else:
             self._follow(kind, step, mapping, in_lru, of_file)
             last = self._lives.take(segments.end)
-            changed = True
+        changed = not steady or not present.all() or not mapcount.all()
         references = self._total.take(segments.end) - self._base
         segments.fill(state.references, np.minimum(references, MAX_REFERENCES))
         if changed:
