@@ -12,11 +12,11 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
-from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
-from pinnerfs.kernel.page_pinner.ring import KINDS, Ring
+from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.kernel.pages import FrameRange, MemoryMap, file_mapping
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.recordfiles import RecordFiles
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
@@ -96,13 +96,12 @@ class Simulation:
         for task in scenario.task:
             if not task.mapped:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
-        self._release_chains = ReleaseChains(scenario, self.generation, self._depot)
+        chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, chains)
         self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
         self._observer = observer
         self._now = 0
-        # The text of records by their file and number, once they were read.
-        self._texts: dict[tuple[str, int], bytes] = {}
 
     @property
     def now(self) -> int:
@@ -194,52 +193,22 @@ class Simulation:
     @property
     def buffer_size(self) -> int:
         """Return the number of records that `buffer` has room for. Raise PinnerfsError on a kernel without `buffer`."""
-        return self._ring("buffer").size
+        return self._files.ring("buffer").size
 
     @buffer_size.setter
     def buffer_size(self, value: int) -> None:
         """Set the number and empty `buffer`, even if it is the same. Raise OSError ENOMEM if it is too large."""
-        self._ring("buffer").resize(value)
-
-    def _ring(self, file: str) -> Ring:
-        rings = self._pinner.rings
-        if file not in rings:
-            raise PinnerfsError(f"kernel {self.generation.name} has no record file {file!r}: it has {', '.join(rings)}")
-        return rings[file]
+        self._files.ring("buffer").resize(value)
 
     def record(self, position: int, file: str | None = None) -> Record | None:
         """Return the record of a file `position` places after the newest, or None if there is none.
 
-        The default is the kernel's main record file. A record without a stack is None: a kernel takes it for the end.
+        The default is the kernel's main record file.
         """
-        file = file or self.generation.main_file
-        row = self._ring(file).newest(position)
-        if row is None:
-            return None
-        # item() reads all fields at once. One by one they cost as much as the rest of a read.
-        time, pfn, flags, mapping, count, handle, mapcount, number, call, migratetype = row.item()
-        if not handle:
-            return None
-        layout = self.generation.layouts[file]
-        kind = layout.kind(KINDS[number])
-        is_duration, types = layout.shows_duration(kind), layout.page == "type"
-        longterm = file == "longterm_pinner"
-        return Record(
-            ts=time if is_duration else None,
-            moment=None if is_duration else time,
-            kind=kind,
-            count=0 if self.generation.counts == "0" else count,
-            mapcount=None if types else mapcount,
-            mapping=None if types else mapping,
-            pfn=pfn,
-            block=pfn >> self.memory.pageblock_order,
-            migratetype=Migratetype(migratetype) if types else None,
-            flags=flags,
-            stack=self._depot.fetch(handle) if longterm else self._release_chains.fetch(handle, call, KINDS[number]),
-        )
+        return self._files.record(position, file)
 
     def records(self, file: str | None = None) -> Iterator[Record]:
-        """Yield the records of a file, newest first. The default is the kernel's main record file."""
+        """Yield the records of a file, newest first."""
         position = 0
         while (record := self.record(position, file)) is not None:
             yield record
@@ -247,26 +216,11 @@ class Simulation:
 
     def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of the record `position` places after the newest, or b"" if there is none."""
-        file = file or self.generation.main_file
-        ring = self._ring(file)
-        if position >= ring.filled:
-            return b""
-        number = file, ring.appended - position
-        try:
-            return self._texts[number]
-        except KeyError:
-            pass
-        if len(self._texts) >= 4 * RING_SIZE:
-            self._texts.clear()  # most of them are of overwritten records
-        record = self.record(position, file)
-        text = b"" if record is None else record_text(record, self.generation.layouts[file]).encode()
-        self._texts[number] = text
-        return text
+        return self._files.text(position, file)
 
     def cat(self, file: str | None = None) -> str:
-        """Return the text of a record file, as `cat` shows it. The default is the kernel's main record file."""
-        file = file or self.generation.main_file
-        texts = (self.text(position, file) for position in range(self._ring(file).filled))
+        """Return the text of a record file, as `cat` shows it."""
+        texts = map(lambda position: self.text(position, file), range(self._files.ring(file).filled))
         return b"".join(takewhile(bool, texts)).decode()
 
     def longterm_pinner(self) -> str:
@@ -279,7 +233,7 @@ class Simulation:
         `pins`, `releases`, `put_page`, `untracked` and `held_now` count pages, and a compound page is one page.
         `shares_empty` counts holds. All other counters count frames, and each frame has its own record. See `Counter`.
         """
-        ring, counters = self._ring(self.generation.main_file), self._pinner.counters
+        ring, counters = self._files.ring(), self._pinner.counters
         counted = counters.totals()
         first = {name: counted.pop(name) for name in ("pins", "releases", "longterm_records")}
         return {

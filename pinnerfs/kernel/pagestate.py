@@ -16,13 +16,13 @@ from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameState, Int64s, MemoryMap
 from pinnerfs.kernel.segments import Segments
+from pinnerfs.kernel.walks import Walks
 
 __all__ = ["PIN_BIAS", "PageCounts", "Pages"]
 
 PIN_BIAS = 1024  # GUP_PIN_COUNTING_BIAS: what a FOLL_PIN pin adds to the references of a page
 MAX_REFERENCES = (1 << 31) - 1
 MAX_MAPCOUNT = (1 << 15) - 1
-APART = 1 << 40  # more than the references of a page can rise or fall in a batch
 
 Bools = npt.NDArray[np.bool_]
 
@@ -110,13 +110,6 @@ class Pages:
         mapping = _TAKES.take(kind)
         if unmapped:
             mapping &= ~np.isin(handle, list(unmapped))
-        if not present.all() or memory.has_files or not (bits & ON_LRU).all():
-            pfn = frame + memory.base_pfn
-            in_lru = memory.flags_of(pfn) & np.uint64(PAGE_LRU) > 0
-            of_file = memory.mapping_of(pfn) > 0
-        else:
-            in_lru, of_file = present, np.zeros_like(present)
-        self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
         self._total = np.cumsum(step)
         self._base = self._total.take(segments.begin) - step.take(segments.begin) - self._start
         self.died: Bools | None = None  # touches that free the page by its last reference
@@ -126,15 +119,19 @@ class Pages:
         steady = steady and bool((np.minimum.reduceat(self._total, segments.begin) >= self._base).all())
         # In a steady batch, no page ends and no mapping changes after its first touch.
         self.steady = steady
+        if not steady or memory.has_files or not present.all():
+            in_lru = memory.flags_of(frame + memory.base_pfn) & np.uint64(PAGE_LRU) > 0
+            of_file = memory.mapping_of(frame + memory.base_pfn) > 0
+        else:
+            in_lru = of_file = np.zeros_like(present)  # not needed: there are all pages already, and none of a file
+        self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
         if steady:
             on_lru = np.where(present, self._found.on_lru, in_lru)
-            self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
-            last = self._lives
-            changed = not present.all() or not mapcount.all()
+            last = self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
         else:
             self._follow(kind, step, mapping, in_lru, of_file)
             last = self._lives.take(segments.end)
-            changed = True
+        changed = not steady or not present.all() or not mapcount.all()
         references = self._total.take(segments.end) - self._base
         segments.fill(state.references, np.minimum(references, MAX_REFERENCES))
         if changed:
@@ -150,7 +147,7 @@ class Pages:
         opens[1:] = frees[:-1]
         opens[segments.begin] = False
         start_of = np.flatnonzero(opens)  # the touches after a free
-        lives = _Walks.of(segments, start_of)
+        lives = Walks.of(segments, start_of)
         references = lives.walk(step, np.zeros_like(step), self._start)
         mapcount = lives.walk(_MAPS.take(kind), mapping.astype(np.int64), found.mapcount)
         appears = mapping | (step > 0) | (kind == Event.map)
@@ -193,32 +190,3 @@ def _counts(references: Int64s, lives: _Lives) -> PageCounts:
     # The LRU batch holds a reference to each page that it will put on the LRU.
     held = lives.mapcount + lives.cached + (lives.present & ~lives.on_lru)
     return PageCounts(references + held, lives.mapcount, lives.on_lru)
-
-
-class _Walks(NamedTuple):
-    """Stretches of touches in which a number goes up and down: segments, cut after each free."""
-
-    begin: Int64s
-    number: Int64s  # of each touch: its stretch
-    segment: Int64s  # places of the stretches that start segments
-
-    @classmethod
-    def of(cls, segments: Segments, after_free: Int64s) -> _Walks:
-        """Return the stretches of all segments."""
-        opens = np.zeros(len(segments.row), dtype=np.int64)
-        opens[segments.begin] = 1
-        opens[after_free] = 1
-        number = np.cumsum(opens) - 1
-        return cls(np.flatnonzero(opens), number, number.take(segments.begin))
-
-    def walk(self, step: Int64s, least: Int64s, start: npt.NDArray[np.generic]) -> Int64s:
-        """Return the number after each touch: max(number before + step, least). After a free it starts from 0."""
-        starts = np.zeros(len(self.begin), dtype=np.int64)
-        starts[self.segment] = start
-        total = np.cumsum(step)
-        base = total.take(self.begin) - step.take(self.begin) - starts
-        number = total - base.take(self.number)
-        # What is missing up to a touch is the largest shortfall so far: a running maximum, apart for each stretch.
-        apart = self.number * APART
-        missing = np.maximum.accumulate(least - number + apart) - apart
-        return number + np.maximum(missing, 0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from tests.oracle.cases import Case
 from tests.oracle.layouts import SECOND_LINE
 
-__all__ = ["PartialRecords", "partial_records"]
+__all__ = ["PartialRecord", "partial_records"]
 
 # HEX_DUMP matches a line of xxd, `hexdump -C` or `od -t x1`; CHARACTER_DUMP a line of `od -c`.
 HEX_DUMP = re.compile(r"[0-9a-f]{7,8}:? +((?:[0-9a-f]{2}(?:[0-9a-f]{2})? +)+) ?.*")
@@ -17,16 +18,13 @@ ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 
 @dataclass(frozen=True)
-class PartialRecords:
-    """Durations in µs, PFNs and flags in the order of the answer, which is mostly newest first.
+class PartialRecord:
+    """What an answer shows of a record: the duration in µs, the PFN, the flags, and count, mapcount and mapping."""
 
-    `references` has the count, mapcount and mapping of each page, if the kernel prints them.
-    """
-
-    holds: list[int]
-    pfns: list[int]
-    flags: list[tuple[str, ...]]
-    references: list[tuple[int, int, str]]
+    hold: int | None = None
+    pfn: int | None = None
+    flags: tuple[str, ...] | None = None
+    references: tuple[int, int, str] | None = None
 
 
 def _undumped(text: str) -> str:
@@ -57,31 +55,42 @@ def _shown(case: Case) -> str:
     return "\n".join(dict.fromkeys(records))
 
 
-def partial_records(case: Case) -> PartialRecords:
-    """Return the pin data that a case shows."""
+HOLD = re.compile(r"pinned (?:ts|for) (\d+).*")
+PFN = re.compile(r"PFN (?:(0x[0-9a-f]+|\d+) Block.*|(0x[0-9a-f]+)$)")
+
+
+def _page(match: re.Match[str]) -> PartialRecord:
+    """Return what a second line shows. It may end early."""
+    if match[1] is None:
+        return PartialRecord(pfn=int(match[2].ljust(6, "0"), 16))  # a dump that ends within the number
+    pfn, line = int(match[1], 0), SECOND_LINE.match(f"{match[0]}\n")
+    if line is None:
+        return PartialRecord(pfn=pfn)
+    flags = tuple(flag for flag in line["flags"].split("|") if flag)
+    if line["count"] is None:
+        return PartialRecord(pfn=pfn, flags=flags)
+    return PartialRecord(pfn=pfn, flags=flags, references=(int(line["count"]), int(line["mapcount"]), line["mapping"]))
+
+
+def partial_records(case: Case) -> list[PartialRecord]:
+    """Return what a case shows of its records, in the order of the answer, which is mostly newest first."""
     shown = _shown(case)
     backwards = "\n".join(line[::-1] for line in shown.split("\n"))
     for text in (_undumped(shown), shown, backwards):
         # Match fields, not whole records: a line may end in the middle of a record.
-        holds = [int(number) for number in re.findall(r"pinned (?:ts|for) (\d+)", text)]
-        pfns = [int(number, 0) for number in re.findall(r"PFN (0x[0-9a-f]+|\d+) Block", text)]
-        if not pfns and (start := re.search(r"PFN (0x[0-9a-f]+)$", text)):
-            pfns = [int(start[1].ljust(6, "0"), 16)]  # the dump ends within the number
-        flags = [tuple(names.split("|")) for names in re.findall(r"Flags 0x[0-9a-f]+\(([a-z0-9_|]*)\)", text)]
-        references = [
-            (int(match["count"]), int(match["mapcount"]), match["mapping"])
-            for match in SECOND_LINE.finditer(f"{text}\n")
-            if match["count"] is not None
-        ]
-        if holds or pfns:
-            return PartialRecords(holds, pfns, flags, references)
+        holds = list(HOLD.finditer(text))
+        pages = {match.start(): _page(match) for match in PFN.finditer(text)}
+        if holds and pages and len(holds) != len(pages):
+            # Some records are shown without their second line, which follows the first.
+            found = [(int(match[1]), pages.get(match.end() + 1, PartialRecord())) for match in holds]
+        else:
+            found = list(zip_longest((int(match[1]) for match in holds), pages.values()))
+        if found:
+            return [replace(page or PartialRecord(), hold=hold) for hold, page in found]
     written = set(re.findall(r"\d+", case.script))
     lone = [number for number in re.findall(r"(?<![\w.])\d+(?![\w.])", case.stdout) if number not in written]
     low = case.hold_ms * 1000
     pairs = re.findall(r"(?<![\w.])(0x[0-9a-f]{4,6}|\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
-    return PartialRecords(
-        [int(number) for number in lone if low <= int(number) < low + max(2000, low // 2)],
-        [int(pfn, 0) for pfn, block in pairs if int(pfn, 0) >> 10 == int(block)],
-        [],
-        [],
-    )
+    fitting = (int(number) for number in lone if low <= int(number) < low + max(2000, low // 2))
+    pfns = (int(pfn, 0) for pfn, block in pairs if int(pfn, 0) >> 10 == int(block))
+    return [PartialRecord(hold, pfn) for hold, pfn in zip_longest(fitting, pfns)]

@@ -114,18 +114,16 @@ def pins_of(case: Case) -> tuple[Pin, ...]:
 
 def _partly_shown(case: Case, whole: list[Pin]) -> list[Pin]:
     """Return the newest pins that the answer shows in part or as a whole, newest first. Invent the missing values."""
-    partial = partial_records(case)
     pins = []
-    for number in range(min(max(case.long_pins, len(whole)), INVENTED, max(len(partial.holds), len(partial.pfns)))):
-        pin = Pin(case.hold_ms * 1000 + 200 + 7 * number)
-        if number < len(partial.holds):
-            pin = replace(pin, hold=partial.holds[number])
-        if number < len(partial.pfns):
-            pin = replace(pin, pfn=partial.pfns[number], digits=len(str(partial.pfns[number])))
-        if number < len(partial.flags):
-            pin = replace(pin, flags=tuple(flag for flag in partial.flags[number] if flag))
-        if number < len(partial.references):
-            pin = _with_references(pin, *partial.references[number])
+    most = min(max(case.long_pins, len(whole)), INVENTED)
+    for number, partial in enumerate(partial_records(case)[:most]):
+        pin = Pin(case.hold_ms * 1000 + 200 + 7 * number if partial.hold is None else partial.hold)
+        if partial.pfn is not None:
+            pin = replace(pin, pfn=partial.pfn, digits=len(str(partial.pfn)))
+        if partial.flags is not None:
+            pin = replace(pin, flags=partial.flags)
+        if partial.references is not None:
+            pin = _with_references(pin, *partial.references)
         pins.append(next((shown for shown in whole if (shown.hold, shown.pfn) == (pin.hold, pin.pfn)), pin))
     return pins
 

@@ -19,6 +19,7 @@ from tests.kernel.page_pinner.pinners import (
     PLAIN_GET,
     PLAIN_PUT,
     PUT,
+    REGIONS,
     UNMAP,
     UNPIN,
     fail,
@@ -210,6 +211,16 @@ def test_no_puts_while_tracking_is_off(kernel: str) -> None:
 
 
 @failing
+@pytest.mark.parametrize("taken", [GET, PLAIN_GET])
+def test_a_later_failure_is_measured_anew(kernel: str, taken: Event) -> None:
+    """A free forgets the time of a pin or of a failure, so that the next page of the frame starts from its own."""
+    pinner = play(failed(kernel, (5, taken, ANON, 0, 1)), (150, FREE, ANON, 0, 1), (400, PLAIN_GET, ANON, 0, 1))
+    fail(pinner, ANON, 500)
+    play(pinner, (550, PLAIN_PUT, ANON, 0, 1))
+    assert failures(pinner)[-1] == ("PUT", 550 if kernel in (EARLY, LATER) else 50, 1, 1)
+
+
+@failing
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_last_reference(kernel: str, at_once: bool) -> None:
     """When the last reference goes, PUT with count 0 comes first and FREE second. The next page is unmarked."""
@@ -334,6 +345,16 @@ def test_flags_follow_the_lru() -> None:
     pinner = played(LATER, *rows, (10, GET, CMA, 0, 1), (11, UNMAP, CMA, 0, 1), (20, PUT, CMA, 0, 1))
     plain = page_flags(["referenced"], zone=3)
     assert [row[2] for row in reversed(ring(pinner))] == [plain, plain | page_flags(["lru"])]
+
+
+def test_a_new_page_is_not_on_the_lru() -> None:
+    """A frame whose page munmap has put on the LRU gets a page that is not, also on a map without files."""
+    for regions in (REGIONS, REGIONS[:2]):
+        pinner = Pinner(memory_map(regions=regions), GENERATIONS[LATER], -1)
+        play(pinner, (0, GET, CMA, 0, 1), (0, UNMAP, CMA, 0, 1))
+        assert page(pinner, CMA) == (True, 1, 0, True)
+        pinner.apply(EventBatch.of([(1, PUT, CMA, 0, 1), (2, GET, CMA, 0, 1)]))
+        assert page(pinner, CMA) == (True, 1, 1, False)
 
 
 def test_a_records_mapping() -> None:

@@ -41,8 +41,9 @@ class Generation(NamedTuple):
 
     heads: the innermost frames of a pin's call chain, by the path that it takes (`slow` or `fast`).
     tail: the outermost frames of a system call. `{}` stands for its name.
-    put, unmap, exit: the innermost frames when put_page, munmap and the end of a process drop the last reference.
-    Without the free, the chain of a dropped reference begins after `free_page` or `free_list`.
+    unmap, exit: the innermost frames when munmap and the end of a process drop a reference.
+    free_page, free_list: the frames inside of those, when the last reference frees the page: behind put_page and its
+    relatives, and behind munmap and exit.
     """
 
     name: str
