@@ -81,12 +81,15 @@ def partial_records(case: Case) -> list[PartialRecord]:
         holds = list(HOLD.finditer(text))
         pages = {match.start(): _page(match) for match in PFN.finditer(text)}
         if holds and pages and len(holds) != len(pages):
-            # Some records are shown without their second line, which follows the first.
-            found = [(int(match[1]), pages.get(match.end() + 1, PartialRecord())) for match in holds]
-        else:
-            found = list(zip_longest((int(match[1]) for match in holds), pages.values()))
-        if found:
-            return [replace(page or PartialRecord(), hold=hold) for hold, page in found]
+            # Some records are shown without one of these lines. The second line follows the first.
+            starts = {
+                match.start(): replace(pages.pop(match.end() + 1, PartialRecord()), hold=int(match[1]))
+                for match in holds
+            }
+            return [record for _, record in sorted((starts | pages).items())]
+        if holds or pages:
+            both = zip_longest((int(match[1]) for match in holds), pages.values())
+            return [replace(page or PartialRecord(), hold=hold) for hold, page in both]
     written = set(re.findall(r"\d+", case.script))
     lone = [number for number in re.findall(r"(?<![\w.])\d+(?![\w.])", case.stdout) if number not in written]
     low = case.hold_ms * 1000
