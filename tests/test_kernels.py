@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import re
 
+import numpy as np
 import pytest
 
+import pinnerfs
 from pinnerfs import PinnerfsError, Simulation, load, parse
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
@@ -197,3 +199,24 @@ def test_pages_that_are_not_mapped() -> None:
     assert [record.kind for record in simulation.records("alloc_contig_failed")] == [RecordKind.FREE]
     simulation.do("pin task=user\nrelease task=user")
     assert [(record.count, record.mapcount) for record in simulation.records()] == [(1, 0)]
+
+
+WEIGHTS = {"FOLL_GET": 1, "FOLL_PIN": 1024, "none": 1}
+RELEASES = {"FOLL_GET": {"put_user_page", "put_page"}, "FOLL_PIN": {"unpin_user_page"}, "none": {"put_page"}}
+
+
+@pytest.mark.parametrize("name", pinnerfs.gallery())
+def test_references_are_those_of_the_pages_still_held(name: str) -> None:
+    """After 20 s of a scenario, the references of all pages are those of the pins that are still held."""
+    scenario = load(name)
+    tasks = {task.name: task for task in scenario.task}
+    simulation = Simulation(scenario, kernel="android14-6.1")
+    simulation.advance("20s")
+    expected = 0
+    for task_name, counters in simulation.explain().items():
+        task = tasks[task_name]
+        if not set(task.releases) - {"never"} <= RELEASES[task.foll]:
+            pytest.skip(f"task {task_name} lets go of more or less than it takes")
+        order = tasks[task.share or task.name].order or 0
+        expected += counters["held_now"] * (1 if order else WEIGHTS[task.foll]) << order
+    assert int(simulation._pinner.state.references.sum(dtype=np.int64)) == expected

@@ -58,6 +58,7 @@ def assert_agreement(pinner: Pinner, model: Model) -> None:
     assert (kept.bits & PRESENT > 0).tolist() == [frame.present for frame in frames]
     assert (kept.bits & ON_LRU > 0).tolist() == [frame.on_lru for frame in frames]
     assert kept.references.tolist() == [frame.references for frame in frames]
+    assert (kept.references >= 0).all()
     assert kept.mapcount.tolist() == [frame.mapcount for frame in frames]
     assert (kept.bits & FAILED > 0).tolist() == [frame.failed for frame in frames]
     assert kept.pinned.tolist() == [frame.get for frame in frames]
