@@ -100,9 +100,9 @@ def expectation(keys: str) -> Expectation:
             ),
         ),
         (
-            'at = "1s"\nfile = "bufer"',
+            'at = "1s"\nfile = "buffers"',
             (
-                "expect 1: file = 'bufer' must be one of 'longterm_pinner', 'alloc_contig_failed', 'buffer'; "
+                "expect 1: file = 'buffers' must be one of 'longterm_pinner', 'alloc_contig_failed', 'buffer'; "
                 "did you mean 'buffer'?"
             ),
         ),
