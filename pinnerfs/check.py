@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.stacks import symbol
-from pinnerfs.scenario.expectations import Expectation, check_kernel
+from pinnerfs.scenario.expectations import Expectation, check_kernel, plays
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation, generation
 from pinnerfs.words import count_of
@@ -51,18 +50,15 @@ def check_expectations(
         check_kernel(scenario.expect, generation(kernel))
     except ValueError as error:
         raise PinnerfsError(str(error), BAD_INPUT) from None
-    plays: dict[tuple[str, tuple[int, int] | None], list[int]] = defaultdict(list)
-    for number, expectation in enumerate(scenario.expect):
-        plays[expectation.kernel or kernel, expectation.written].append(number)
     results: dict[int, ExpectationResult] = {}
     played = 0
-    for (played_on, written), numbers in plays.items():
+    for (played_on, written), numbers in plays(scenario.expect, kernel).items():
         simulation = Simulation(scenario, kernel=played_on)
         if written is not None:
             since, threshold = written
             advance(simulation, since)
             simulation.threshold = threshold
-        for number in sorted(numbers, key=lambda number: scenario.expect[number].moment):
+        for number in numbers:
             advance(simulation, scenario.expect[number].moment)
             file = scenario.expect[number].file_on(simulation.generation)
             results[number] = _compare(scenario.expect[number], list(simulation.records(file)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,7 +14,7 @@ from pinnerfs.scenario.messages import listed, nearest, shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
 
-__all__ = ["Expectation", "PageBounds", "RecordBounds", "check_kernel"]
+__all__ = ["Expectation", "PageBounds", "RecordBounds", "check_kernel", "plays"]
 
 MAX_REFERENCES = (1 << 31) - 1
 
@@ -190,6 +191,17 @@ def check_kernel(expectations: Sequence[Expectation], kernel: Generation) -> Non
     for number, expectation in enumerate(expectations, start=1):
         if expectation.kernel is None and (problem := expectation.problem_on(kernel)) is not None:
             raise ValueError(f"expect {number}: {problem}")
+
+
+def plays(expectations: Sequence[Expectation], kernel: str) -> dict[tuple[str, tuple[int, int] | None], list[int]]:
+    """Return which expectations are checked by the same play, by their kernel and the threshold that is written.
+
+    `kernel` is for those that name none. The expectations are given by their numbers, in the order of their moments.
+    """
+    found: dict[tuple[str, tuple[int, int] | None], list[int]] = defaultdict(list)
+    for number in sorted(range(len(expectations)), key=lambda number: expectations[number].moment):
+        found[expectations[number].kernel or kernel, expectations[number].written].append(number)
+    return found
 
 
 def _page_bounds(name: str, value: int | PageBounds | None) -> tuple[int, int] | None:
