@@ -47,7 +47,7 @@ def advance(mountpoint: str, time: str) -> None:
 @click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
 @click.pass_obj
 def do(mountpoint: str, actions: tuple[str, ...]) -> None:
-    """Pin, release and free pages now. If one ACTION is wrong, none of them is done.
+    """Pin, release, unmap and free pages now. If one ACTION is wrong, none of them is done.
 
     \b
     Example:

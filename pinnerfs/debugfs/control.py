@@ -67,7 +67,7 @@ class Control:
         log.info("clock advanced by %s", text)
 
     def do(self, data: bytes) -> None:
-        """Pin, release and free pages now; OSError EINVAL, with the reason in `error`."""
+        """Pin, release, unmap and free pages now; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
             if len(data) > MAX_ACTIONS:
                 raise ValueError(f"{len(data)} bytes of actions in one write: wanted at most {MAX_ACTIONS}")
