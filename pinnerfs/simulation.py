@@ -159,7 +159,7 @@ class Simulation:
         return self._live.take(live, STEP_FRAMES)
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
 
         Raise PinnerfsError with the line and the reason if one of them is refused. None of them is done then.
         """

@@ -206,6 +206,17 @@ def check_kernel(expectations: Sequence[Expectation], kernel: Generation) -> Non
             raise ValueError(f"expect {number}: {problem}")
 
 
+def plays(expectations: Sequence[Expectation], kernel: str) -> dict[tuple[str, tuple[int, int] | None], list[int]]:
+    """Return which expectations are checked by the same play, by their kernel and the threshold that is written.
+
+    `kernel` is for those that name none. The expectations are given by their numbers, in the order of their moments.
+    """
+    found: dict[tuple[str, tuple[int, int] | None], list[int]] = defaultdict(list)
+    for number in sorted(range(len(expectations)), key=lambda number: expectations[number].moment):
+        found[expectations[number].kernel or kernel, expectations[number].written].append(number)
+    return found
+
+
 def _page_bounds(name: str, value: int | PageBounds | None) -> tuple[int, int] | None:
     if value is None:
         return None

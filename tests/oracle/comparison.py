@@ -96,7 +96,7 @@ def _by_errno(line: str) -> str:
 
 def _counts(case: Case) -> Callable[[re.Match[str]], str]:
     """Return a function that replaces a number of bytes if it is the length of a whole number of records."""
-    length = RECORD_LENGTHS[case.generation]
+    length = RECORD_LENGTHS.get(case.generation, RECORD_LENGTHS["pixel-5.10"])
     # Numbers that the case writes are not byte counts.
     written = {case.threshold, *re.findall(r"\d+", case.script)}
 
