@@ -186,19 +186,6 @@ class Expectation(Table, frozen=True):
         return words
 
 
-def plays(expectations: Sequence[Expectation], kernel: str) -> dict[tuple[str, tuple[int, int] | None], list[int]]:
-    """Return which expectations are checked by the same play: by the kernel, and by the threshold that is written.
-
-    `kernel` is that of the expectations that name none. See `written` for the threshold. The expectations are given by
-    their numbers, in the order of their moments.
-    """
-    numbers: dict[tuple[str, tuple[int, int] | None], list[int]] = defaultdict(list)
-    for number in sorted(range(len(expectations)), key=lambda number: expectations[number].moment):
-        expectation = expectations[number]
-        numbers[expectation.kernel or kernel, expectation.written].append(number)
-    return dict(numbers)
-
-
 def check_kernel(expectations: Sequence[Expectation], kernel: Generation) -> None:
     """Raise ValueError if an expectation that names no kernel is about records that `kernel` cannot show."""
     for number, expectation in enumerate(expectations, start=1):
