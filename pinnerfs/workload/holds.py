@@ -169,11 +169,11 @@ class HoldPool:
 
     def _rows_before(self, until: int) -> int:
         """Return the number of rows for the pins and releases of the holds that begin before a moment."""
-        return 2 * self._rows * sum(int(np.searchsorted(holds.begin, until)) for holds in self._ahead)
+        return 2 * self._rows * sum(int(holds.begin.searchsorted(until)) for holds in self._ahead)
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        stops = [int(np.searchsorted(holds.begin, until)) for holds in self._ahead]
+        stops = [int(holds.begin.searchsorted(until)) for holds in self._ahead]
         taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
         if not taken:
             return self._none
