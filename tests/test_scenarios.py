@@ -18,6 +18,8 @@ import pinnerfs
 from pinnerfs.check import check_expectations
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.scenario.limits import LIMITS, check_work
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from tests.mount.support import DEADLINE, environment
 
@@ -42,7 +44,7 @@ GOLDEN = {
     "quiet-device": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "rdma-region": "92ba3a58e87001db938e85ec8ac86b69446e4b854d7014a3026b20b3d912f52e",
     "ring-overflow": "3d78188414b3d830f244e0c169d880a28f59e97e86062479a4db393d955ebd60",
-    "slow-direct-io": "2fc6b7a38da61f2161e490d8f5709312def72c0eedf7c1df934c2c2e46284ef0",
+    "slow-direct-io": "cf1ca46ed1fa2b6eca3c2cce931be776787eee67e9e59775a5afc859f217b14d",
     "slow-reads": "4bde3bfd995dff810c2fe01bfd88592e040a29fb6c6a8df39ec432601789b4c1",
     "threshold-edges": "9141362b70adac374ef3a33796b175cd560ce4dc6fdcde37d15cafa3040b73a3",
     "vfio-guest": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -366,12 +368,15 @@ def test_the_commands_of_the_reference(tmp_path: Path) -> None:
     assert int(count) >= 2
 
 
-def test_the_error_of_the_reference(tmp_path: Path) -> None:
-    """The reference shows an error as it is printed."""
-    (shown,) = _blocks("text")
+def test_the_errors_of_the_reference() -> None:
+    """The reference shows errors as they are printed."""
+    mistake, year = _blocks("text")
     with pytest.raises(pinnerfs.PinnerfsError) as refused:
         pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
-    assert shown == f"Error: {refused.value}\n"
+    assert mistake == f"Error: {refused.value}\n"
+    with pytest.raises(pinnerfs.PinnerfsError) as refused:
+        check_work(pinnerfs.load("camera-stall"), "camera-stall", [parse_time("at", "8760h")], LIMITS)
+    assert year == f"Error: {refused.value}\n"
 
 
 def test_the_fragments_of_the_reference() -> None:
