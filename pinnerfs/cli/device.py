@@ -85,21 +85,22 @@ class DeviceOptions:
             )
 
     def daemon(
-        self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
+        self, simulation: Simulation, *, outside: str | None = None, allow_other: bool = False, cover: bool = False
     ) -> Daemon:
-        """Return the daemon that mounts the simulation, at the time of --start."""
+        """Return the daemon that mounts the simulation, at the time of --start.
+
+        Opening the log creates it. PinnerfsError if that would be in the directory `outside`, which must stay empty.
+        """
         manual = self.clock_name == "manual"
         clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, self.speed or 1.0)
         choose(self.verbose, self.trace)
         if self.log_file is not None:
             log_path = resolve(self.log_file, "log to")
-            # Opening the log would create it, and libfuse mounts only on an empty directory.
-            if not cover and os.path.commonpath([log_path, mountpoint]) == mountpoint:
+            if outside is not None and os.path.commonpath([log_path, outside]) == outside:
                 raise PinnerfsError(f"cannot log to {self.log_file}: it is in the mount point; wanted a file outside")
         daemon = Daemon(
             Device(simulation, clock),
             simulation.generation,
-            mountpoint,
             allow_other=allow_other,
             cover=cover,
             sendfile=self.sendfile,

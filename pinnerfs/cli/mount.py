@@ -38,14 +38,13 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOption
       pinnerfs umount /tmp/d
     """
     simulation = device.simulation(scenario, foreground=foreground)
-    claimed = claim(mountpoint)
-    if claimed.notice:
-        say(claimed.notice)
-    daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
+    place = claim(mountpoint)
+    if place.notice:
+        say(place.notice)
+    daemon = device.daemon(simulation, outside=place.path, allow_other=allow_other)
     if foreground:
-        daemon.run(claimed.release)
+        daemon.run(place, lambda: None)
     else:
-        daemon.start(claimed.release)
+        daemon.start(lambda: place)
         # It is mounted: exiting with 130 from here on would hide that.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        claimed.release()

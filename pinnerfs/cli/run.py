@@ -36,8 +36,8 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
         grep -m 3 Page /sys/kernel/debug/page_pinner/longterm_pinner
     """
     simulation = device.simulation(scenario)
-    path = prepare_to_cover(mountpoint)
-    status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
+    prepare_to_cover(mountpoint)
+    status, notice = runner.run(device.daemon(simulation, cover=True), mountpoint, command)
     if notice:
         say(notice)
     runner.pass_on(status)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.mounts.table import unmount
+from pinnerfs.cli.launch import say
+from pinnerfs.mounts.unmount import unmount
 
 __all__ = ["umount"]
 
@@ -20,4 +21,6 @@ def umount(mountpoint: str) -> None:
       pinnerfs mount camera-stall /tmp/d
       pinnerfs umount /tmp/d && echo unmounted
     """
-    unmount(mountpoint)
+    notice = unmount(mountpoint)
+    if notice:
+        say(notice)

@@ -51,6 +51,25 @@ class _Table(fuse.fuse_operations):  # type: ignore[misc]
     ]
 
 
+class _Arguments(ctypes.Structure):
+    """libfuse's `struct fuse_args`."""
+
+    _fields_ = [("argc", ctypes.c_int), ("argv", ctypes.c_void_p), ("allocated", ctypes.c_int)]  # noqa: RUF012
+
+
+def _function(name: str, result: Any, *arguments: Any) -> Any:
+    function = getattr(fuse._libfuse, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def _versioned(name: str, version: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of which the library has several versions; by the name alone ctypes finds the oldest."""
+    find = ctypes.CDLL(None).dlvsym
+    find.restype, find.argtypes = _address, [_address, ctypes.c_char_p, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(result, *arguments)(find(fuse._libfuse._handle, name.encode(), version.encode()))
+
+
 # Operations that debugfs lacks as well, and that are logged: the kernel translates ENOSYS into the answer of a file
 # system without them. Not logged: those that the kernel sends unasked (flush, access, getxattr), poll, and locks.
 UNSUPPORTED = ("setxattr", "removexattr", "ioctl", "fallocate")
@@ -107,14 +126,14 @@ def _status_at(address: int) -> tuple[Any, Any, Any, Any]:
 class Binding(fuse.FUSE):  # type: ignore[misc]
     """A mount that answers with `operations`: creating it returns after the unmount.
 
-    RuntimeError if libfuse cannot mount.
+    `connection` is the mount's descriptor of /dev/fuse. RuntimeError if libfuse fails.
     """
 
     use_ns = True
     raw_fi = False
     encoding = ENCODING
 
-    def __init__(self, operations: Operations, mountpoint: str, **options: bool | int | str) -> None:
+    def __init__(self, operations: Operations, connection: int, **options: bool | int | str) -> None:
         # Does not call fusepy's __init__, whose table of prototypes cannot be changed.
         self.operations = operations
         self._handles: dict[int, OpenHandle] = {}
@@ -123,14 +142,25 @@ class Binding(fuse.FUSE):  # type: ignore[misc]
         self._informations: _AtAddress[Any] = _AtAddress(fuse.fuse_file_info.from_address)
         self._buffers = _AtAddress(_bytes_at)
         self._statuses = _AtAddress(_status_at)
-        argv = [b"pinnerfs", b"-f", b"-s", b"-o", ",".join(self._normalize_fuse_options(**options)).encode(ENCODING)]
-        argv.append(os.fsencode(mountpoint))
+        given = ",".join(self._normalize_fuse_options(**options)).encode(ENCODING)
+        words = (ctypes.c_char_p * 4)(b"pinnerfs", b"-o", given)
+        arguments = _Arguments(3, ctypes.addressof(words), 0)
         table = self._table()
-        status = fuse._libfuse.fuse_main_real(
-            len(argv), (ctypes.c_char_p * len(argv))(*argv), ctypes.byref(table), ctypes.sizeof(table), None
+        new_channel = _function("fuse_kern_chan_new", _address, ctypes.c_int)
+        new = _versioned("fuse_new", "FUSE_2.6", _address, _address, _address, _address, _size, _address)
+        session_of = _function("fuse_get_session", _address, _address)
+        # Not fuse_main(), which mounts by itself, on a path.
+        running = new(
+            new_channel(connection), ctypes.addressof(arguments), ctypes.addressof(table), ctypes.sizeof(table), None
         )
+        if not running:
+            raise RuntimeError("fuse_new() failed")
+        _function("fuse_set_signal_handlers", ctypes.c_int, _address)(session_of(running))
+        status = _function("fuse_loop", ctypes.c_int, _address)(running)
+        _function("fuse_remove_signal_handlers", None, _address)(session_of(running))
+        _function("fuse_destroy", None, _address)(running)
         if status:
-            raise RuntimeError(status)
+            raise RuntimeError(f"fuse_loop() returned {status}")
 
     def _table(self) -> _Table:
         table = _Table()

@@ -15,10 +15,7 @@ from pinnerfs.debugfs.tree import Node, Tree
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.fuse.tracing import traced
 
-__all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
-
-FSNAME = "debugfs"
-SUBTYPE = "pinnerfs"
+__all__ = ["TreeOperations", "check_binding", "serve"]
 
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
@@ -189,27 +186,18 @@ class TreeOperations:
         self.tree.rearrange(path)
 
 
-def serve(
-    tree: Tree, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool, sendfile: bool
-) -> None:
-    """Mount the tree and answer requests until it is unmounted.
+def serve(tree: Tree, connection: int, ready: Callable[[], None], sendfile: bool) -> None:
+    """Answer the requests of a mount until it is unmounted.
 
-    With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
-    the mount answers. PinnerfsError if mounting fails; libfuse has then written the reason to stderr.
+    `connection` is the mount's descriptor of /dev/fuse. `ready` is called when the mount answers. PinnerfsError if
+    libfuse fails; it has then written the reason to stderr.
     """
     from pinnerfs.fuse.binding import Binding
 
-    # Without the options `dev` and `suid`: the mount holds no devices and no programs.
-    more = {"nonempty": True} if cover else {}
     try:
         Binding(
             traced(TreeOperations(tree, ready, sendfile)),
-            mountpoint,
-            fsname=FSNAME,
-            subtype=SUBTYPE,
-            # The kernel enforces the modes, as it does on a debugfs.
-            default_permissions=True,
-            allow_other=allow_other,
+            connection,
             use_ino=True,
             readdir_ino=True,
             # Else libfuse renames an open file that is unlinked, and asks about that.
@@ -219,7 +207,6 @@ def serve(
             # Releases are background requests, of which the kernel sends 12 at a time by default. Many readers that
             # open and close at once would then leave ever more closed files open here.
             max_background=MAX_BACKGROUND,
-            **more,
         )
-    except RuntimeError:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse failed", NO_FUSE) from None
+    except RuntimeError as error:
+        raise PinnerfsError(f"libfuse failed: {error}") from None

@@ -12,7 +12,7 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import claim as claims
 from pinnerfs.mounts.claim import claim, prepare_to_cover
-from pinnerfs.mounts.table import unmount
+from pinnerfs.mounts.unmount import unmount
 from tests.mount.support import DEADLINE
 from tests.mounts.test_table import show_table
 
