@@ -45,6 +45,6 @@ def mount(scenario: str, mountpoint: str, foreground: bool, device: DeviceOption
     if foreground:
         daemon.run(place, lambda: None)
     else:
-        daemon.start(lambda: place)
+        daemon.start(mountpoint, lambda: place)
         # It is mounted: exiting with 130 from here on would hide that.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

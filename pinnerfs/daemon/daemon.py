@@ -110,10 +110,11 @@ class Daemon:
         except Exception:
             logging.exception("page_pinner state update failed: reads return EIO from now on")
 
-    def start(self, prepare: Callable[[], Place]) -> int:
+    def start(self, mountpoint: str, prepare: Callable[[], Place]) -> int:
         """Run in a child process, and return its pid when the mount answers.
 
-        The child calls `prepare`, which returns the directory to mount on. PinnerfsError if it cannot mount.
+        The child calls `prepare`, which returns the directory to mount on. PinnerfsError if it cannot mount;
+        `mountpoint` is for the message.
         """
         reader, writer = os.pipe()
         child = os.fork()
@@ -125,7 +126,9 @@ class Daemon:
                 exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 reason = answer.decode(errors="surrogateescape")
                 if not reason:
-                    raise PinnerfsError(f"cannot mount: the daemon {_ended(exit_status)} before it was ready")
+                    raise PinnerfsError(
+                        f"cannot mount on {mountpoint}: the daemon {_ended(exit_status)} before it was ready"
+                    )
                 raise PinnerfsError(reason, exit_status=exit_status)
             return child
         os.close(reader)

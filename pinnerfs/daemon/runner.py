@@ -101,7 +101,9 @@ def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, s
         if descriptors:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)  # so that `close_inherited` keeps them
-            served = daemon.start(partial(_attend, ours, descriptors, mountpoint, this_process, command_process))
+            served = daemon.start(
+                mountpoint, partial(_attend, ours, descriptors, mountpoint, this_process, command_process)
+            )
             # A command that was killed meanwhile closes the connection: that is no refusal.
             refusal = b""
             with suppress(BrokenPipeError, ConnectionResetError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -54,7 +53,7 @@ class _Table(fuse.fuse_operations):  # type: ignore[misc]
 class _Arguments(ctypes.Structure):
     """libfuse's `struct fuse_args`."""
 
-    _fields_ = [("argc", ctypes.c_int), ("argv", ctypes.c_void_p), ("allocated", ctypes.c_int)]  # noqa: RUF012
+    _fields_ = [("argc", ctypes.c_int), ("argv", ctypes.c_void_p), ("allocated", ctypes.c_int)]
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Any:

@@ -103,8 +103,9 @@ class Proc:
             mount = next((mount for mount in self.mounts() if mount.id == number), None)
             if mount is None or mount.path == path:
                 return mount
-            if path == self.path(descriptor):
+            if path.startswith(f"{mount.path.rstrip('/')}/"):
                 break
+            # A directory was renamed between the two reads.
         return None
 
     def mount_on(self, descriptor: int) -> Mount | None:
