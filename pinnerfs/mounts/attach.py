@@ -45,23 +45,17 @@ def attach(place: int, name: str, *, allow_other: bool) -> tuple[int, bytes]:
 
 
 def _attach_as_root(proc: Proc, place: int, name: str, allow_other: bool) -> tuple[int, bytes]:
-    connection = os.open("/dev/fuse", os.O_RDWR)
-    mount = -1
     try:
-        mount = _new_mount(connection, allow_other)
-        number = proc.mount_id(mount)
-        check(libc.syscall(SYS_MOVE_MOUNT, mount, b"", place, b"", FROM_DESCRIPTOR | TO_DESCRIPTOR))
-        mine = next((mount for mount in proc.mounts() if mount.id == number), None)
-        # Of several processes that mount here at once, one gets the directory. The kernel mounts the others on top.
-        if mine is not None and mine.parent == proc.mount_id(place):
-            return connection, mine.device
-        while any(mount.id == number for mount in proc.mounts()):
-            detach(f"/proc/self/fd/{mount}")
-        raise _lost(name)
-    except BaseException as error:
-        os.close(connection)
-        if not isinstance(error, OSError):
+        connection = _open_device()
+        try:
+            device = _mount(proc, connection, place, allow_other)
+            if device is None:
+                raise _lost(name)
+        except BaseException:
+            os.close(connection)
             raise
+        return connection, device
+    except OSError as error:
         remedy = ""
         if error.errno in (errno.EPERM, errno.EACCES):
             remedy = " (for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
@@ -69,9 +63,27 @@ def _attach_as_root(proc: Proc, place: int, name: str, allow_other: bool) -> tup
             remedy = " (wanted Linux 5.2 or later)"
         status = NO_FUSE if error.errno in FORBIDDEN else 1
         raise PinnerfsError(f"cannot mount on {name}: {error.strerror}{remedy}", status) from None
+
+
+def _open_device() -> int:
+    return os.open("/dev/fuse", os.O_RDWR)
+
+
+def _mount(proc: Proc, connection: int, place: int, allow_other: bool) -> bytes | None:
+    """Mount, and return the device. None if another process has mounted there first."""
+    mount = _new_mount(connection, allow_other)
+    try:
+        number = proc.mount_id(mount)
+        check(libc.syscall(SYS_MOVE_MOUNT, mount, b"", place, b"", FROM_DESCRIPTOR | TO_DESCRIPTOR))
+        mine = next((mount for mount in proc.mounts() if mount.id == number), None)
+        # Of several processes that mount here at once, one gets the directory. The kernel mounts the others on top.
+        if mine is not None and mine.parent == proc.mount_id(place):
+            return mine.device
+        while any(mount.id == number for mount in proc.mounts()):
+            detach(proc.link(mount))
+        return None
     finally:
-        if mount >= 0:
-            os.close(mount)  # an open descriptor would keep the mount busy
+        os.close(mount)  # an open descriptor would keep the mount busy
 
 
 def _new_mount(connection: int, allow_other: bool) -> int:
