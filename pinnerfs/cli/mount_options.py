@@ -100,6 +100,7 @@ def _adjust_root(target: str, numbers: dict[str, int], *, read_only: bool) -> No
             link = proc.link(descriptor)  # not the path, which may lead to another file by now
             if os.statvfs(descriptor).f_flag & os.ST_RDONLY:
                 set_read_only(link, False)  # a remount may still change the root
+            os.stat(link)  # the kernel takes root for the owner until the first stat
             if "mode" in numbers:
                 os.chmod(link, numbers["mode"])
             os.chown(link, numbers.get("uid", -1), numbers.get("gid", -1))

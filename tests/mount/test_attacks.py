@@ -96,7 +96,8 @@ def test_a_users_line_of_fstab(directory: Path) -> None:
         grep -o "$PWD/mine fuse.pinnerfs .*" /proc/mounts
         as 1000 'stat -c "%a %u" mine; cat mine/page_pinner/longterm_pinner'
         cat mine/page_pinner/threshold
-        as 1001 'umount mine; mount -o remount,suid mine'; grep -c "$PWD/mine fuse" /proc/mounts
+        as 1001 'umount mine'; pinnerfs_as 1001 scenario.toml mine -o remount,mode=700
+        grep -c "$PWD/mine fuse" /proc/mounts
         as 1000 'umount mine'; echo unmounted $?; grep -c "$PWD/mine fuse" /proc/mounts
         """,
     )
@@ -108,6 +109,7 @@ def test_a_users_line_of_fstab(directory: Path) -> None:
     end = "\n".join(lines[start + 3 :])
     assert end == b"".join(newest_first(2)).decode() + "1\nunmounted 0\n0\n"
     assert "cat: mine/page_pinner/threshold: Permission denied" in done.stderr
+    assert "Error: cannot set the options of mine: Permission denied" in done.stderr
 
 
 @pytest.mark.parametrize("options", ["uid=0", "gid=0", "ro"])
