@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 class Terminator:
     """A thread that unmounts and exits on a signal. Create it in the process and the namespace that mount.
 
-    `mountpoint` is for the log. With `wait` it does not exit while another mount is on top, because the mount cannot be
-    unmounted then and would be left dead; a second signal ends the wait.
+    `mountpoint` is for the log. With `wait` it does not exit while another mount covers this one, which cannot be
+    unmounted then and would be left dead. A second signal ends the wait.
     """
 
     def __init__(self, mountpoint: str, *, wait: bool) -> None:
@@ -80,14 +80,15 @@ class Terminator:
         """
         try:
             self._proc.enter()
-            self._unmount_and_wait(numbers)
-            log.info("unmounted from %s", self._mountpoint)
+            if self._unmount_and_wait(numbers):
+                log.info("unmounted from %s", self._mountpoint)
             logging.shutdown()
         finally:
             # Exit here: libfuse's loop would go on while a file is open.
             os._exit(0)
 
-    def _unmount_and_wait(self, numbers: int | None) -> None:
+    def _unmount_and_wait(self, numbers: int | None) -> bool:
+        """Unmount, also after a wait. Return whether that was possible."""
         changes = self._proc.open_mount_table()
         poll = select.poll()
         poll.register(changes, select.POLLPRI)
@@ -97,14 +98,15 @@ class Terminator:
         while (left := self.unmount()) and self._waits:
             if not told:
                 log.warning(
-                    "cannot unmount from %s: another mount is on it; waiting until that is unmounted, or for a second "
-                    "signal",
+                    "cannot unmount from %s: another mount covers it, or its path is not accessible; trying again "
+                    "until a second signal",
                     in_a_line(left[0].path),
                 )
                 told = True
             # The kernel reports changes of the mount table, but not that a directory was renamed.
             if any(descriptor == numbers for descriptor, _ in poll.poll(RETRY)):
                 break
+        return not left
 
     def _wait(self, numbers: int) -> None:
         while os.read(numbers, 1)[0] not in self._handled:

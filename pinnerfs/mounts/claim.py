@@ -13,14 +13,17 @@ from pinnerfs.mounts.unmount import fusermount, is_dead, unmount_lazily
 
 __all__ = ["Place", "check_covered", "check_empty", "claim", "open_covered", "prepare_to_cover"]
 
+FUSE = 10, 229  # the device numbers of /dev/fuse
+
 
 def _check_device() -> None:
     """Open /dev/fuse, as its mode does not tell whether that works: a container may forbid it."""
     try:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
-        is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
+        is_device = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(*FUSE)
         os.close(descriptor)
-        reason, remedy = "Not a device", "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
+        reason, remedy = "Not the FUSE device", "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
     except OSError as error:
         is_device = False
         reason = os.strerror(error.errno or 0)

@@ -109,7 +109,7 @@ def test_sigterm_leaves_the_mount_at_the_same_path(below: Mount, mount: Mounts) 
         done = pinnerfs("mount", scenario(mount.directory), below.path, "--clock", "manual")
         assert (done.returncode, done.stderr) == (0, "")
         os.kill(below.pid, signal.SIGTERM)
-        _wait_for_line(below, f"cannot unmount from {below.path}: another mount is on it")
+        _wait_for_line(below, f"cannot unmount from {below.path}: another mount covers it")
         assert below.threshold.read_text() == "300000\n"
         assert pinnerfs("umount", below.path).returncode == 0
     assert below.gone()
@@ -122,7 +122,7 @@ def test_sigterm_waits_for_the_mount_on_top(mount: Mounts, number: signal.Signal
     device = mount()
     with device.opened(file="threshold") as file, _tmpfs(device.path):
         os.kill(device.pid, number)
-        _wait_for_line(device, f"cannot unmount from {device.path}: another mount is on it; waiting")
+        _wait_for_line(device, f"cannot unmount from {device.path}: another mount covers it, or")
         assert os.read(file, 100) == b"300000\n"
         assert (device.path / "of the tmpfs").is_dir()
         _umount(device.path)
@@ -140,7 +140,7 @@ def test_a_mount_inside(mount: Mounts) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"Error: cannot unmount {device.path}: it is busy: tmpfs is mounted on {inside}\n"
         os.kill(device.pid, signal.SIGTERM)
-        _wait_for_line(device, "another mount is on it")
+        _wait_for_line(device, "another mount covers it")
         assert (inside / "of the tmpfs").is_dir()
     assert device.gone()
     assert not is_mounted(device.path)
@@ -151,7 +151,7 @@ def test_a_second_signal_ends_the_wait(mount: Mounts) -> None:
     device = mount()
     with _tmpfs(device.path):
         os.kill(device.pid, signal.SIGTERM)
-        _wait_for_line(device, "another mount is on it")
+        _wait_for_line(device, "another mount covers it")
         os.kill(device.pid, signal.SIGTERM)
         assert device.gone()
     device.expected.clear()

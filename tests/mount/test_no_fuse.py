@@ -29,7 +29,13 @@ DEVICES = {
     ),
     "a file": (
         "touch own/fuse && mount --bind own/fuse /dev/fuse",
-        "Not a device; wanted a device to read and write (as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
+        "Not the FUSE device; wanted a device to read and write "
+        "(as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
+    ),
+    "another device": (
+        "mknod own/fuse c 1 3 && mount --bind own/fuse /dev/fuse",
+        "Not the FUSE device; wanted a device to read and write "
+        "(as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
     ),
     "without a driver": (
         "mknod own/fuse c 10 250 && mount --bind own/fuse /dev/fuse",

@@ -169,7 +169,7 @@ def test_mount_never_covers_contents(home: Path) -> None:
         points = _points(home, "fuse.pinnerfs")
         assert len(points) == (done.returncode == 0)
         mounted += len(points)
-        # With the mount in the way only one of the two shows the file.
+        # The mount does not hide the file.
         assert sum((home / name / "mnt/secret").exists() for name in ("one", "two")) == 1
         _clear(home)
     assert mounted, "the attack let no call succeed"
