@@ -84,9 +84,8 @@ class Daemon:
                 connection = self._attach(place, terminator)
                 try:
                     serve(tree, connection, on_mount, self._sendfile)
-                except PinnerfsError:
-                    terminator.unmount()
-                    raise
+                finally:
+                    terminator.unmount()  # after an error of libfuse
             log.info("unmounted from %s", shown)
         finally:
             self._device.stop()
