@@ -213,6 +213,23 @@ def test_the_options_of_a_mount_that_is_swapped(home: Path) -> None:
     assert (status.st_uid, status.st_mode & 0o777) == (ORDINARY, 0o755)
 
 
+@pytest.mark.parametrize("command", [("advance", "1s"), ("do", "pin nothing")])
+def test_ctl_of_a_directory_that_looks_like_a_mount(home: Path, command: tuple[str, str]) -> None:
+    """`ctl` writes to no file to which a user's symbolic link leads."""
+    file = home / "two" / "file"
+    file.write_text("contents")
+    fake = home / "one/mnt/.pinnerfs"
+    fake.mkdir()
+    for name in ("advance", "do", "clock", "error"):
+        (fake / name).symlink_to(file)
+    (fake / "clock").unlink()
+    (fake / "clock").write_text("0\n")
+    done = pinnerfs("ctl", home / "one/mnt", *command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "wanted a pinnerfs mount, but none is there" in done.stderr
+    assert file.read_text() == "contents"
+
+
 def test_a_user_locks_the_directory(home: Path) -> None:
     """A lock that a user holds on the directory does not delay a mount."""
     descriptor = os.open(home / "one/mnt", os.O_RDONLY)
