@@ -163,7 +163,7 @@ def test_run_does_not_wait_for_a_mount_on_top(tmp_path: Path) -> None:
     """The daemon of `run` does not wait until it is uncovered: its mounts end with the command."""
     (tmp_path / "debug").mkdir()
     script = f"mount -t tmpfs none {tmp_path}/debug; ls {tmp_path}/debug"
-    options = ["--mountpoint", tmp_path / "debug", "--log", tmp_path / "log"]
+    options = ["--mountpoint", f"{tmp_path}/debug", "--log", f"{tmp_path}/log"]
     done = pinnerfs("run", scenario(tmp_path), *options, "--", "sh", "-c", script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert "cannot unmount" not in (tmp_path / "log").read_text()
