@@ -17,6 +17,7 @@ import pytest
 
 from pinnerfs.cli.mount_options import _adjust_root
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.mounts import attach as attaching
 from pinnerfs.mounts import unmount as unmounting
 from pinnerfs.mounts.attach import attach
 from pinnerfs.mounts.claim import claim
@@ -187,6 +188,23 @@ def test_mount_holds_the_directory(home: Path) -> None:
         os.close(place.descriptor)
         os.close(connection)
         subprocess.run(["umount", "-l", home / "three/mnt"], check=True, timeout=DEADLINE)
+
+
+def test_a_users_mount_that_lands_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fusermount takes a path. If the path leads to another directory meanwhile, the mount is taken back."""
+    program = home / "fusermount"
+    swap = f"mv {home}/one {home}/three && mv {home}/two {home}/one"
+    program.write_text(f'#!/bin/sh\n{swap} && exec {unmounting.fusermount()} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(attaching, "fusermount", lambda: str(program))
+    monkeypatch.setattr(os, "geteuid", lambda: ORDINARY)
+    place = claim(str(home / "one/mnt"))
+    with pytest.raises(PinnerfsError, match="moved the directory at the same moment") as caught:
+        attach(place.descriptor, place.name, allow_other=False)
+    os.close(place.descriptor)
+    assert caught.value.exit_status == 1
+    assert (home / "three").exists()
+    assert _points(home, "fuse.pinnerfs") == []
 
 
 def test_umount_holds_the_mount(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
