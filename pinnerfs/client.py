@@ -13,6 +13,7 @@ from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
+from pinnerfs.mounts.table import FSTYPE, Proc, open_directory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threads import NoAnswerError, in_thread
 from pinnerfs.threshold import parse_threshold
@@ -55,7 +56,12 @@ class Client:
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         number = parse_threshold(value) % (1 << 64)  # the file takes it unsigned
-        self._ask(lambda: (self.root / "page_pinner" / "threshold").write_text(f"{number}\n"))
+
+        def write() -> None:
+            with open(self._open_to_write("page_pinner/threshold"), "w") as file:
+                file.write(f"{number}\n")
+
+        self._ask(write)
 
     def text(self) -> str:
         """Return the text of longterm_pinner, as cat prints it."""
@@ -134,10 +140,22 @@ class Client:
         """Write in one call, and at least one byte: a write of none would not reach the daemon."""
 
         def write() -> None:
-            with open(self._control / name, "wb", buffering=0) as file:
+            with open(self._open_to_write(f"{CONTROL_DIRECTORY}/{name}"), "wb", buffering=0) as file:
                 file.write(text.encode(errors="surrogateescape") or b"\n")
 
         self._ask(write)
+
+    def _open_to_write(self, path: str) -> int:
+        """Open a file of the mount. Not by its whole path: another user could make that lead to a file of root."""
+        root = open_directory(os.fspath(self.root), "control")
+        try:
+            with Proc() as proc:
+                mount = proc.mount_at(root)
+            if mount is None or mount.fstype != FSTYPE:
+                raise PinnerfsError(f"cannot control {self.root}: wanted a pinnerfs mount, but none is there")
+            return os.open(path, os.O_WRONLY, dir_fd=root)
+        finally:
+            os.close(root)
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:

@@ -21,7 +21,6 @@ from pinnerfs.mounts.directories import (
     remove_directory,
     remove_left_directories,
 )
-from pinnerfs.mounts.table import fusermount
 from pinnerfs.threshold import parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
@@ -68,7 +67,6 @@ def mounted(
     """
     options = _checked_options(seed, threshold, kernel, clock)
     source = _located(scenario)
-    fusermount()  # root mounts without it, but could not unmount
     remove_left_directories()
     directory = make_directory()
     try:

@@ -272,7 +272,7 @@ ERRORS = {
         1,
         "cannot unmount m: wanted a fuse.pinnerfs mount, but nothing is mounted there",
     ),
-    "umount of nothing": (["umount", "missing"], 1, "nothing is mounted there"),
+    "umount of nothing": (["umount", "missing"], 1, "No such file or directory; wanted a fuse.pinnerfs mount"),
     "ctl on a directory": (["ctl", "m", "stats"], 1, "cannot control m: wanted a pinnerfs mount, but none is there"),
     "ctl on nothing": (["ctl", "missing", "clock"], 1, "cannot control missing: "),
     "ctl on a file": (["ctl", "good.toml", "clock"], 1, "cannot control good.toml: Not a directory"),

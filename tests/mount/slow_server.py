@@ -19,6 +19,8 @@ from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.fuse.operations import serve
 from pinnerfs.fuse.protocols import Later
+from pinnerfs.mounts.attach import attach
+from pinnerfs.mounts.claim import claim
 
 BUSY = 0.5  # seconds
 
@@ -77,8 +79,10 @@ def main() -> None:
         command_file("go", lambda data: going.set()),
     ]
     tree = Tree(Directory("", 0o755, files), os.geteuid(), os.getegid())
+    place = claim(sys.argv[1])
+    connection, _ = attach(place.descriptor, place.name, allow_other=False)
     no_faults = Faults((), 0, (), lambda: 0)
-    serve(tree, no_faults, sys.argv[1], lambda: print("ready", flush=True), allow_other=False, cover=False)
+    serve(tree, no_faults, connection, os.open("/proc", os.O_PATH), lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

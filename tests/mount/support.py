@@ -81,7 +81,7 @@ AS_USER = (
     sys.executable,
     "-c",
     """
-import ctypes, importlib, os, pkgutil, sys
+import ctypes, difflib, importlib, os, pkgutil, sys
 import fuse, pinnerfs, pinnerfs.cli
 # Load everything now: the user may have no access to the directories of Python and of the checkout.
 for module in pkgutil.walk_packages(pinnerfs.__path__, "pinnerfs."):
