@@ -206,7 +206,10 @@ IDLE = "def test_it(page_pinner):\n    pass\n"
 
 
 def test_without_fuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
-    """Without libfuse the test is skipped with the reason, or fails if PINNERFS_REQUIRE_FUSE=1."""
+    """A user's test without libfuse is skipped with the reason, or fails if PINNERFS_REQUIRE_FUSE=1."""
+    # Python imports it at its start. It makes root mount as an ordinary user does.
+    pytester.makepyfile(sitecustomize="import os; os.geteuid = lambda: 1000")
+    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{ROOT}")
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
     result = run(pytester, IDLE, "-rs", skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * this machine cannot mount: cannot load libfuse 2: */nowhere/libfuse.so*"])

@@ -15,7 +15,8 @@ from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.root import root_directory
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.fuse.operations import check_binding, serve
+from pinnerfs.fuse.libfuse import check_libfuse, mount_by_path
+from pinnerfs.fuse.operations import serve
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.mounts.attach import attach
 from pinnerfs.mounts.claim import Place, check_empty
@@ -46,7 +47,8 @@ class Daemon:
         log_file: str | None = None,
     ) -> None:
         check_room()
-        check_binding()
+        if os.geteuid() != 0 and not cover:
+            check_libfuse()
         self._device = device
         self._generation = generation
         self._allow_other = allow_other
@@ -99,7 +101,7 @@ class Daemon:
                 check_empty(proc, place)
         # Root's mounts are open to all users; the modes then decide, as on a debugfs.
         allow_other = self._allow_other or os.geteuid() == 0
-        connection, device = attach(place.descriptor, place.name, allow_other=allow_other)
+        connection, device = attach(place.descriptor, place.name, allow_other=allow_other, mount_by_path=mount_by_path)
         os.close(place.descriptor)
         terminator.note_mount(device)
         return connection

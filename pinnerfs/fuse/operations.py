@@ -12,31 +12,17 @@ from collections.abc import Callable
 
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Node, Tree
-from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.server import serve_requests
 from pinnerfs.fuse.tracing import traced
 
-__all__ = ["TreeOperations", "check_binding", "serve"]
+__all__ = ["TreeOperations", "serve"]
 
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
 
 log = logging.getLogger(__name__)
-
-
-def check_binding() -> None:
-    """Check that fusepy has loaded libfuse 2. PinnerfsError names the package to install."""
-    try:
-        from pinnerfs.fuse.libfuse import check_version
-    except (OSError, AttributeError) as error:  # no library, or a library that is not libfuse
-        raise PinnerfsError(
-            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases; "
-            "libfuse 3 does not replace it)",
-            NO_FUSE,
-        ) from None
-    check_version()
 
 
 class _Handle:

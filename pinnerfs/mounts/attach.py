@@ -1,22 +1,25 @@
 """Mount a FUSE file system on a directory that a descriptor holds.
 
-Not by libfuse, which mounts on a path: in a directory where another user may rename, the path leads elsewhere a moment
-after the checks.
+Root mounts by system calls that take the descriptor. An ordinary user's mount needs a path, and in a directory where
+another user may rename, the path leads elsewhere a moment after the checks. So it is checked again after the mount.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
-import subprocess
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.namespace import check, detach, libc
 from pinnerfs.mounts.table import FSTYPE, Proc
-from pinnerfs.mounts.unmount import fusermount, is_dead, unmount_lazily
+from pinnerfs.mounts.unmount import is_dead, unmount_lazily
 
-__all__ = ["attach"]
+__all__ = ["MountByPath", "attach"]
+
+# Mounts for an ordinary user. Returns a descriptor of /dev/fuse, or -1, and the lines that say why it failed.
+MountByPath: TypeAlias = Callable[[str, Mapping[str, bool | str]], tuple[int, str]]
 
 SOURCE = "debugfs"  # as /proc/mounts shows for a real one
 SUBTYPE = FSTYPE.removeprefix("fuse.")
@@ -32,7 +35,7 @@ FROM_DESCRIPTOR, TO_DESCRIPTOR = 0x4, 0x40
 FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENODEV, errno.ENOSYS)
 
 
-def attach(place: int, name: str, *, allow_other: bool) -> tuple[int, bytes]:
+def attach(place: int, name: str, *, allow_other: bool, mount_by_path: MountByPath) -> tuple[int, bytes]:
     """Mount on the directory of an O_PATH descriptor. Return a descriptor of /dev/fuse, and the file system's device.
 
     The mount has no effect before a process answers on the descriptor. PinnerfsError names the mount point `name`; its
@@ -41,7 +44,7 @@ def attach(place: int, name: str, *, allow_other: bool) -> tuple[int, bytes]:
     with Proc() as proc:
         if os.geteuid() == 0:
             return _attach_as_root(proc, place, name, allow_other)
-        return _attach_as_user(proc, place, name, allow_other)
+        return _attach_as_user(proc, place, name, allow_other, mount_by_path)
 
 
 def _attach_as_root(proc: Proc, place: int, name: str, allow_other: bool) -> tuple[int, bytes]:
@@ -110,29 +113,23 @@ def _new_mount(connection: int, allow_other: bool) -> int:
         os.close(context)
 
 
-def _attach_as_user(proc: Proc, place: int, name: str, allow_other: bool) -> tuple[int, bytes]:
-    """Mount by fusermount, which takes a path, and check that the mount is on the right directory."""
+def _attach_as_user(
+    proc: Proc, place: int, name: str, allow_other: bool, mount_by_path: MountByPath
+) -> tuple[int, bytes]:
+    """Mount by path, and check that the mount is on the right directory."""
     before = {mount.id for mount in proc.mounts()}
     path = proc.path(place)
-    options = f"nosuid,nodev,default_permissions,fsname={SOURCE},subtype={SUBTYPE}"
-    options += ",allow_other" if allow_other else ""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        done = subprocess.run(
-            ["fusermount", "-o", options, "--", path],
-            executable=fusermount(),
-            env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())},
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        theirs.close()
-        received = socket.recv_fds(ours, 1, 1)[1]
-    if done.returncode or not received:
-        raise _fusermount_failed(name, os.fsdecode(done.stderr))
-    connection = received[0]
-    os.set_inheritable(connection, False)
+    connection, reason = mount_by_path(
+        path,
+        {
+            "fsname": SOURCE,
+            "subtype": SUBTYPE,
+            "default_permissions": True,
+            "allow_other": allow_other,
+        },
+    )
+    if connection < 0:
+        raise _refused(name, reason)
     new = [mount for mount in proc.mounts() if mount.id not in before and mount.fstype == FSTYPE]
     here = [mount for mount in new if mount.path == path]
     # With a second new mount here this one may be on top of it, or below.
@@ -151,8 +148,9 @@ def _lost(name: str) -> PinnerfsError:
     )
 
 
-def _fusermount_failed(name: str, said: str) -> PinnerfsError:
-    text = "; ".join(line for line in said.splitlines() if line) or "fusermount gave no reason"
+def _refused(name: str, reason: str) -> PinnerfsError:
+    lines = (line.removeprefix("fuse: ") for line in reason.splitlines() if line)
+    text = "; ".join(lines) or "libfuse gave no reason"
     forbidden = os.strerror(errno.EPERM) in text
     remedy = " (wanted fusermount to be setuid root; Debian and Ubuntu: reinstall fuse3)" if forbidden else ""
     return PinnerfsError(f"cannot mount on {name}: {text}{remedy}", NO_FUSE if forbidden else 1)

@@ -22,7 +22,7 @@ from tests.mount.support import scenario
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Daemon:
     """A daemon on any machine."""
-    monkeypatch.setattr(daemons, "check_binding", lambda: None)
+    monkeypatch.setattr(daemons, "check_libfuse", lambda: None)
     simulation = Simulation(load(scenario(tmp_path)))
     return Daemon(Device(simulation, ManualClock()), simulation.generation)
 

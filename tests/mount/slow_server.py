@@ -17,6 +17,7 @@ from pinnerfs.debugfs.attributes import command_file, number_file, text_file
 from pinnerfs.debugfs.declaration import Directory, File, OpenFile
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
+from pinnerfs.fuse.libfuse import mount_by_path
 from pinnerfs.fuse.operations import serve
 from pinnerfs.fuse.protocols import Later
 from pinnerfs.mounts.attach import attach
@@ -80,7 +81,7 @@ def main() -> None:
     ]
     tree = Tree(Directory("", 0o755, files), os.geteuid(), os.getegid())
     place = claim(sys.argv[1])
-    connection, _ = attach(place.descriptor, place.name, allow_other=False)
+    connection, _ = attach(place.descriptor, place.name, allow_other=False, mount_by_path=mount_by_path)
     no_faults = Faults((), 0, (), lambda: 0)
     serve(tree, no_faults, connection, os.open("/proc", os.O_PATH), lambda: print("ready", flush=True))
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.fuse.operations import check_binding
+from pinnerfs.fuse.libfuse import check_libfuse
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120  # seconds for any wait; far more than needed, even on a busy machine
@@ -96,6 +96,13 @@ pinnerfs.cli.main()
 """,
 )
 
+# Runs pinnerfs as root in the way of an ordinary user, as far as that needs no permissions.
+LIKE_A_USER = (
+    sys.executable,
+    "-c",
+    "import os; os.geteuid = lambda: 1000; import pinnerfs.cli; pinnerfs.cli.main()",
+)
+
 
 def scenario(directory: Path, every: str = "1s", hold: str = "400ms", frames: Iterable[str] = FRAMES) -> Path:
     """Write a scenario that pins the next page after each `every`, and return its path."""
@@ -124,7 +131,7 @@ def newest_first(count: int, first: int = 0, hold: int = 400_000, frames: Iterab
 def why_no_mount(directory: Path) -> str | None:
     """Return why this machine cannot mount through FUSE, or None if it can."""
     try:
-        check_binding()
+        check_libfuse()  # for the tests that act as an ordinary user
     except PinnerfsError as error:
         return str(error)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.claim import claim
-from tests.mount.support import AS_USER, PRIVATE_ETC, as_user, pinnerfs, run_command, scenario
+from tests.mount.support import AS_USER, LIKE_A_USER, PRIVATE_ETC, as_user, pinnerfs, run_command, scenario
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide devices and programs")
 
@@ -88,15 +89,18 @@ def test_no_cap_sys_admin(directory: Path) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize(("found", "command"), [("nothing", "mount"), ("libfuse 3 alone", "run")])
-def test_no_libfuse_2(directory: Path, found: str, command: str) -> None:
-    """Without libfuse 2, or with only libfuse 3, the error names the package."""
+@pytest.mark.parametrize("found", ["nothing", "libfuse 3 alone"])
+def test_no_libfuse_2(directory: Path, found: str) -> None:
+    """For a user without libfuse 2, or with only libfuse 3, the error names the package."""
     line = r"printf '\tlibfuse3.so.3 (libc6,x86-64) => /lib/libfuse3.so.3\n'" if "3" in found else ":"
     setup = f'printf "%s\\n" "#!/bin/sh" "{line}" > own/ldconfig && chmod 755 own/ldconfig && '
     setup += 'mount --bind own/ldconfig "$(readlink -f /sbin/ldconfig)"'
     # Without a compiler in PATH: ctypes.util.find_library would find the library with it.
-    quiet = ["env", "PATH=/nowhere", sys.executable, "-m", "pinnerfs"]
-    done = _run_after(directory, setup, *quiet, *COMMANDS[command])
+    program = shutil.which("fusermount")
+    assert program is not None
+    (directory / "bin").mkdir()
+    (directory / "bin/fusermount").symlink_to(program)
+    done = _run_after(directory, setup, "env", f"PATH={directory / 'bin'}", *LIKE_A_USER, *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot load libfuse 2: Unable to find libfuse (Debian and Ubuntu: install libfuse2t64, or libfuse2 on "
@@ -106,12 +110,12 @@ def test_no_libfuse_2(directory: Path, found: str, command: str) -> None:
 
 @pytest.mark.skipif(ctypes.util.find_library("fuse3") is None, reason="this machine has no libfuse 3")
 def test_libfuse_3_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A libfuse 3 in place of libfuse 2 is refused with its version."""
+    """For a user, a libfuse 3 in place of libfuse 2 is refused with its version."""
     library = ctypes.util.find_library("fuse3")
     assert library is not None
     number = ctypes.CDLL(library).fuse_version()
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
+    done = run_command([*LIKE_A_USER, *COMMANDS["mount"]], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     version = f"3.{number % 100 if number >= 100 else number % 10}"
     assert done.stderr == (
@@ -121,11 +125,11 @@ def test_libfuse_3_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_library_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is not libfuse is refused."""
+    """For a user, a library that is not libfuse is refused."""
     library = ctypes.util.find_library("c")
     assert library is not None
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
+    done = run_command([*LIKE_A_USER, *COMMANDS["mount"]], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr.startswith("Error: cannot load libfuse 2: ") and done.stderr.count("\n") == 1
     assert "undefined symbol: fuse_" in done.stderr and "install libfuse2t64" in done.stderr
@@ -157,8 +161,11 @@ def test_a_user_without_fusermount(users_directory: Path, monkeypatch: pytest.Mo
 
 
 @needs_root
-def test_root_without_fusermount(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root needs no fusermount: neither to mount nor to unmount."""
+def test_root_without_libfuse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root needs neither libfuse nor fusermount to mount, to run a command, and to unmount."""
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
+    command = ["run", "every.toml", "--mountpoint", "mnt", "--", "cat", "mnt/page_pinner/threshold"]
+    assert pinnerfs(*command, cwd=directory).stdout == "300000\n"
     monkeypatch.setenv("PATH", "/nowhere")
     assert pinnerfs(*COMMANDS["mount"], cwd=directory).returncode == 0
     done = pinnerfs("umount", "mnt", cwd=directory)

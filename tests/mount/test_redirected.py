@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from pinnerfs.cli.mount_options import _adjust_root
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.mounts import attach as attaching
+from pinnerfs.fuse.libfuse import mount_by_path
 from pinnerfs.mounts import unmount as unmounting
 from pinnerfs.mounts.attach import attach
 from pinnerfs.mounts.claim import claim
@@ -181,7 +181,7 @@ def test_mount_holds_the_directory(home: Path) -> None:
     place = claim(str(home / "one/mnt"))
     (home / "one").rename(home / "three")
     (home / "two").rename(home / "one")
-    connection, _ = attach(place.descriptor, place.name, allow_other=True)
+    connection, _ = attach(place.descriptor, place.name, allow_other=True, mount_by_path=mount_by_path)
     try:
         assert _points(home, "fuse.pinnerfs") == [home / "three/mnt"]
     finally:
@@ -191,16 +191,17 @@ def test_mount_holds_the_directory(home: Path) -> None:
 
 
 def test_a_users_mount_that_lands_elsewhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fusermount takes a path. If the path leads to another directory meanwhile, the mount is taken back."""
-    program = home / "fusermount"
-    swap = f"mv {home}/one {home}/three && mv {home}/two {home}/one"
-    program.write_text(f'#!/bin/sh\n{swap} && exec {unmounting.fusermount()} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setattr(attaching, "fusermount", lambda: str(program))
+    """libfuse takes a path. If the path leads to another directory meanwhile, the mount is taken back."""
+
+    def late(path: str, options: Mapping[str, bool | str]) -> tuple[int, str]:
+        (home / "one").rename(home / "three")
+        (home / "two").rename(home / "one")
+        return mount_by_path(path, options)
+
     monkeypatch.setattr(os, "geteuid", lambda: ORDINARY)
     place = claim(str(home / "one/mnt"))
     with pytest.raises(PinnerfsError, match="moved the directory at the same moment") as caught:
-        attach(place.descriptor, place.name, allow_other=False)
+        attach(place.descriptor, place.name, allow_other=False, mount_by_path=late)
     os.close(place.descriptor)
     assert caught.value.exit_status == 1
     assert (home / "three").exists()
@@ -280,10 +281,10 @@ def test_mounts_at_the_same_moment(home: Path) -> None:
 def test_attachments_at_the_same_moment(home: Path) -> None:
     """A mount that lands on top of another one is taken back: the kernel orders the two."""
     place, late = (claim(str(home / "one/mnt")) for _ in range(2))
-    connection, _ = attach(place.descriptor, place.name, allow_other=True)
+    connection, _ = attach(place.descriptor, place.name, allow_other=True, mount_by_path=mount_by_path)
     try:
         with pytest.raises(PinnerfsError, match="another process mounted there") as caught:
-            attach(late.descriptor, late.name, allow_other=True)
+            attach(late.descriptor, late.name, allow_other=True, mount_by_path=mount_by_path)
         assert caught.value.exit_status == 1
         assert len(_points(home, "fuse.pinnerfs")) == 1
     finally:

@@ -16,10 +16,11 @@ FORBIDDEN = "fusermount: mount failed: Operation not permitted"
 
 
 @pytest.mark.parametrize(
-    ("said", "shown", "status"),
+    ("written", "shown", "status"),
     [
-        ("", "fusermount gave no reason", 1),
-        ("first\n\nsecond\n", "first; second", 1),
+        ("", "libfuse gave no reason", 1),
+        ("fuse: first\n\nsecond\n", "first; second", 1),
+        ("fuse: no caf\udce9\n", "no caf\udce9", 1),
         (
             "fusermount: user has no write access to mountpoint /x",
             "fusermount: user has no write access to mountpoint /x",
@@ -32,18 +33,14 @@ FORBIDDEN = "fusermount: mount failed: Operation not permitted"
         ),
     ],
 )
-def test_a_fusermount_that_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, shown: str, status: int
+def test_a_users_mount_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str, shown: str, status: int
 ) -> None:
-    """Its reason becomes one line. Only a missing permission means that this machine cannot mount."""
-    program = tmp_path / "fusermount"
-    program.write_text(f"#!/bin/sh\nprintf '{said}' >&2\nexit 1\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(attaching, "fusermount", lambda: str(program))
+    """The reason becomes one line. Only a missing permission means that this machine cannot mount."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     place = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     with pytest.raises(PinnerfsError) as caught:
-        attach(place, "mnt", allow_other=False)
+        attach(place, "mnt", allow_other=False, mount_by_path=lambda *_: (-1, written))
     os.close(place)
     assert (str(caught.value), caught.value.exit_status) == (f"cannot mount on mnt: {shown}", status)
 
@@ -71,5 +68,5 @@ def test_a_system_call_that_fails(monkeypatch: pytest.MonkeyPatch, number: int, 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(attaching, "_open_device", failing)
     with pytest.raises(PinnerfsError) as caught:
-        attach(-1, "mnt", allow_other=False)
+        attach(-1, "mnt", allow_other=False, mount_by_path=lambda *_: (-1, "not called"))
     assert (str(caught.value), caught.value.exit_status) == (f"cannot mount on mnt: {shown}", status)
