@@ -87,7 +87,7 @@ class Daemon:
             try:
                 serve(tree, self._device.faults, connection, processes, on_mount)
             finally:
-                terminator.unmount()
+                terminator.clear()
             log.info("unmounted from %s", place.path)
         finally:
             self._device.stop()

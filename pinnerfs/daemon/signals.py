@@ -14,8 +14,8 @@ from typing import Any
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts.answers import daemon_name
 from pinnerfs.mounts.namespace import name_process
-from pinnerfs.mounts.table import Mount, Proc
-from pinnerfs.mounts.unmount import unmount_lazily
+from pinnerfs.mounts.table import FSTYPE, Mount, Proc
+from pinnerfs.mounts.unmount import is_dead, unmount_lazily
 from pinnerfs.threads import start_thread
 
 __all__ = ["Terminator"]
@@ -69,15 +69,26 @@ class Terminator:
         Also name this process after it, so that others find it without a request to the mount.
         """
         self._device = device
-        name_process(daemon_name(device.decode()))
+        name_process(daemon_name(device))
         self._mounted.set()
 
-    def unmount(self) -> list[Mount]:
+    def clear(self) -> None:
+        """Unmount what is left after the descriptor of /dev/fuse was closed, and forget the mount."""
+        for mount in self._mounts():
+            # After an unmount the kernel may have given the device's number to another mount, which is not dead.
+            if is_dead(mount.path):
+                self._detach(mount)
+        self._device = None
+
+    def _unmount(self) -> list[Mount]:
         """Unmount, and return the mounts that are left: those with another mount on them."""
         for mount in self._mounts():
-            with suppress(PinnerfsError):
-                unmount_lazily(self._proc, mount)
+            self._detach(mount)
         return self._mounts()
+
+    def _detach(self, mount: Mount) -> None:
+        with suppress(PinnerfsError):
+            unmount_lazily(self._proc, mount)
 
     def terminate(self, numbers: int | None = None) -> None:
         """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some.
@@ -101,7 +112,7 @@ class Terminator:
         if numbers is not None:
             poll.register(numbers, select.POLLIN)
         told = False
-        while (left := self.unmount()) and self._waits:
+        while (left := self._unmount()) and self._waits:
             if not told:
                 log.warning(
                     "cannot unmount from %s: another mount covers it, or its path is not accessible; trying again "
@@ -121,4 +132,6 @@ class Terminator:
         self.terminate(numbers)
 
     def _mounts(self) -> list[Mount]:
-        return [] if self._device is None else [mount for mount in self._proc.mounts() if mount.device == self._device]
+        if self._device is None:
+            return []
+        return [mount for mount in self._proc.mounts() if (mount.device, mount.fstype) == (self._device, FSTYPE)]

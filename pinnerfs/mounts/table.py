@@ -28,6 +28,7 @@ class Mount(NamedTuple):
     device: bytes  # of the file system, which bind copies share
     path: str
     fstype: str
+    user: int = 0  # the uid that mounted a FUSE file system
 
 
 def parse_mount_table(text: bytes) -> Iterator[Mount]:
@@ -38,7 +39,9 @@ def parse_mount_table(text: bytes) -> Iterator[Mount]:
         number, parent, device, _, path = left.split(b" ")[:5]
         # The kernel writes blanks, newlines and backslashes in octal.
         path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), path)
-        yield Mount(int(number), int(parent), device, os.fsdecode(path), right.split(b" ")[0].decode())
+        fstype, _, options = right.split(b" ", 2)
+        user = re.search(rb"\buser_id=(\d+)", options)
+        yield Mount(int(number), int(parent), device, os.fsdecode(path), fstype.decode(), int(user[1]) if user else 0)
 
 
 class Proc:

@@ -96,7 +96,7 @@ pinnerfs.cli.main()
 """,
 )
 
-# Runs pinnerfs as root in the way of an ordinary user, as far as that needs no permissions.
+# Runs pinnerfs as root, which does what an ordinary user's pinnerfs does.
 LIKE_A_USER = (
     sys.executable,
     "-c",
