@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.stacks import symbol
-from pinnerfs.scenario.expectations import Expectation, plays
+from pinnerfs.scenario.expectations import Expectation, check_kernel, plays
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.simulation import Simulation
+from pinnerfs.simulation import Simulation, generation
 from pinnerfs.words import count_of
 
 __all__ = ["ExpectationReport", "ExpectationResult", "check_expectations"]
@@ -33,24 +35,33 @@ class ExpectationReport:
 
 
 def check_expectations(
-    scenario: Scenario, advance: Callable[[Simulation, int], None] = Simulation.advance_to
+    scenario: Scenario,
+    advance: Callable[[Simulation, int], None] = Simulation.advance_to,
+    kernel: str = INTRODUCED.name,
 ) -> ExpectationReport:
     """Play a scenario with its own seed, and compare its records with its expectations.
 
-    It is played once for the expectations under its own threshold, and once more for each other threshold. `advance`
-    advances a simulation to a moment.
+    It is played on `kernel`, and on each kernel that an expectation names. On each of them it is played once under its
+    own threshold, and once more for each other threshold. `advance` advances a simulation to a moment.
+
+    Raise PinnerfsError for an unknown kernel, or for one that cannot show what an expectation is about.
     """
+    try:
+        check_kernel(scenario.expect, generation(kernel))
+    except ValueError as error:
+        raise PinnerfsError(str(error), BAD_INPUT) from None
     results: dict[int, ExpectationResult] = {}
     played = 0
-    for written, numbers in plays(scenario.expect).items():
-        simulation = Simulation(scenario)
+    for (played_on, written), numbers in plays(scenario.expect, kernel).items():
+        simulation = Simulation(scenario, kernel=played_on)
         if written is not None:
             since, threshold = written
             advance(simulation, since)
             simulation.threshold = threshold
         for number in numbers:
             advance(simulation, scenario.expect[number].moment)
-            results[number] = _compare(scenario.expect[number], list(simulation.records()))
+            file = scenario.expect[number].file_on(simulation.generation)
+            results[number] = _compare(scenario.expect[number], list(simulation.records(file)))
         played += simulation.now
     return ExpectationReport([results[number] for number in sorted(results)], played)
 
@@ -58,14 +69,22 @@ def check_expectations(
 def _compare(expectation: Expectation, records: Sequence[Record]) -> ExpectationResult:
     found = records
     came = count_of(len(records), "record") if records else "no records"
+    if expectation.kind is not None and records:
+        found = [record for record in found if record.kind == expectation.kind]
     if expectation.call_site is not None and records:
-        found = [record for record in records if expectation.call_site in map(symbol, record.stack)]
+        found = [record for record in found if expectation.call_site in map(symbol, record.stack)]
+    if (expectation.kind, expectation.call_site) != (None, None) and records:
         came = f"{len(found) or 'none'} of {came}"
     least, most = expectation.record_bounds
     met = least <= len(found) <= most
-    if found:
-        shortest, longest = min(record.ts for record in found), max(record.ts for record in found)
-        came += f", ts {shortest}us" if shortest == longest else f", ts {shortest}us to {longest}us"
-        if expectation.ts_bounds is not None:
-            met &= expectation.ts_bounds[0] <= shortest and longest <= expectation.ts_bounds[1]
+    fields = (
+        ("ts", "us", expectation.ts_bounds, [record.ts for record in found if record.ts is not None]),
+        ("count", "", expectation.count_bounds, [record.count for record in found]),
+        ("mapcount", "", expectation.mapcount_bounds, [record.mapcount or 0 for record in found]),
+    )
+    for name, unit, bounds, values in fields:
+        if values and (name == "ts" or bounds is not None):
+            low, high = min(values), max(values)
+            came += f", {name} {low}{unit}" if low == high else f", {name} {low}{unit} to {high}{unit}"
+            met &= bounds is None or (bounds[0] <= low and high <= bounds[1])
     return ExpectationResult(expectation, met, came)

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
 from pinnerfs.mounts.table import FSTYPE, Proc, open_directory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threads import NoAnswerError, in_thread
-from pinnerfs.threshold import parse_threshold
+from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["Client"]
 
@@ -50,26 +51,55 @@ class Client:
 
     @property
     def threshold(self) -> int:
-        """The threshold in µs. Setting it, even to the same value, clears the records. A time such as "1s" works."""
-        return int(self._ask((self.root / "page_pinner" / "threshold").read_text))
+        """The threshold in µs. Setting it, even to the same value, clears the records. A time such as "1s" works.
+
+        ValueError on a kernel without a threshold.
+        """
+        with self._without_threshold():
+            return int(self._ask((self.root / "page_pinner" / "threshold").read_text))
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         number = parse_threshold(value) % (1 << 64)  # the file takes it unsigned
 
         def write() -> None:
-            with open(self._open_to_write("page_pinner/threshold"), "w") as file:
-                file.write(f"{number}\n")
+            with open(self._open_to_write("page_pinner/threshold"), "wb", buffering=0) as file:
+                file.write(f"{number}\n".encode())
 
-        self._ask(write)
+        with self._without_threshold():
+            self._ask(write)
 
-    def text(self) -> str:
-        """Return the text of longterm_pinner, as cat prints it."""
+    @contextmanager
+    def _without_threshold(self) -> Iterator[None]:
+        """Raise ValueError if the kernel has no file `threshold`."""
+        try:
+            yield
+        except FileNotFoundError:
+            if not self._ask((self.root / "page_pinner").is_dir):
+                raise  # it is no longer mounted
+            raise ValueError(no_threshold("this kernel")) from None
+
+    def _file(self, name: str | None) -> str:
+        """Return the name of a record file; of the kernel's main one for None. ValueError if it is not there."""
+        known = dict.fromkeys(file for generation in GENERATIONS.values() for file in generation.record_files)
+        there = [file for file in known if self._ask((self.root / "page_pinner" / file).exists)]
+        if name is None:
+            return there[0] if there else next(iter(known))  # the read says why none can be seen
+        if name not in there:
+            raise ValueError(f"file = {name!r}: this kernel has the record files {', '.join(there)}")
+        return name
+
+    def text(self, file: str | None = None) -> str:
+        """Return the text of a record file, as cat prints it: of the kernel's main one, or of the file with this name.
+
+        The main one is longterm_pinner, or buffer.
+        """
+        name = self._file(file)
         parts: list[bytes] = []
 
         def read() -> None:
             # One record per read. Python's own read() ends with a buffer smaller than a record, which is ENOMEM.
-            descriptor = os.open(self.root / "page_pinner" / "longterm_pinner", os.O_RDONLY)
+            descriptor = os.open(self.root / "page_pinner" / name, os.O_RDONLY)
             try:
                 while part := os.read(descriptor, READ_SIZE):
                     parts.append(part)
@@ -79,9 +109,10 @@ class Client:
         self._ask(read, parts.__len__)
         return b"".join(parts).decode()
 
-    def records(self) -> list[Record]:
-        """Return the records of longterm_pinner, newest first."""
-        return parse_records(self.text())
+    def records(self, file: str | None = None) -> list[Record]:
+        """Return the records of a file, newest first: see `text`. A field that the kernel does not print is None."""
+        name = self._file(file)
+        return parse_records(self.text(name), name)
 
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
@@ -98,7 +129,7 @@ class Client:
                 before = after
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".
 
         If one action is wrong, none of them is done.
         """
@@ -146,7 +177,10 @@ class Client:
         self._ask(write)
 
     def _open_to_write(self, path: str) -> int:
-        """Open a file of the mount. Not by its whole path: another user could make that lead to a file of root."""
+        """Open a file of the mount. Not by its whole path: another user could make that lead to a file of root.
+
+        Without O_CREAT: a debugfs answers that with EACCES.
+        """
         root = open_directory(os.fspath(self.root), "control")
         try:
             with Proc() as proc:

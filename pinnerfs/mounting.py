@@ -13,6 +13,7 @@ from typing import Literal
 from pinnerfs.arguments import checked_seed
 from pinnerfs.client import Client
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounts.directories import (
     end_daemon,
     is_alive,
@@ -21,7 +22,8 @@ from pinnerfs.mounts.directories import (
     remove_directory,
     remove_left_directories,
 )
-from pinnerfs.threshold import parse_threshold
+from pinnerfs.mounts.unmount import fusermount
+from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
 
@@ -62,11 +64,13 @@ def mounted(
 ) -> Iterator[MountedDevice]:
     """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
 
-    ValueError for a wrong threshold. PinnerfsError for any other wrong argument, or if the mount fails, with the exit
-    status of `pinnerfs mount`.
+    ValueError for a wrong threshold, or for one on a kernel that has none. PinnerfsError for any other wrong argument,
+    or if the mount fails, with the exit status of `pinnerfs mount`.
     """
     options = _checked_options(seed, threshold, kernel, clock)
     source = _located(scenario)
+    if os.geteuid() != 0:
+        fusermount()  # it is needed at the end, when PATH may be another
     remove_left_directories()
     directory = make_directory()
     try:
@@ -102,6 +106,8 @@ def _checked_options(
         generation(kernel)
     if clock not in ("manual", "real"):
         raise PinnerfsError(f"clock = {clock!r}: wanted one of manual, real", BAD_INPUT)
+    if kernel is not None and threshold is not None and not GENERATIONS[kernel].has_threshold:
+        raise ValueError(no_threshold(f"kernel {kernel}"))
     unsigned = None if threshold is None else parse_threshold(threshold) % (1 << 64)
     return {"seed": seed, "threshold": unsigned, "kernel": kernel, "clock": clock}
 

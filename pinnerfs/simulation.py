@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
 from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
-from pinnerfs.kernel.page_pinner.longterm import Pinner
-from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
+from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
+from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import FrameRange, MemoryMap
+from pinnerfs.kernel.pages import FrameRange, MemoryMap, file_mapping
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.recordfiles import RecordFiles
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
+from pinnerfs.threshold import no_threshold
+from pinnerfs.workload.callchains import ReleaseChains
 from pinnerfs.workload.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -51,7 +55,8 @@ def _memory_map(memory: Memory) -> MemoryMap:
     regions, start = [], memory.base_pfn
     for region in memory.region:
         flags = page_flags(region.flags, region.zone)
-        regions.append(FrameRange(region.name, start, region.frames, Migratetype[region.migratetype], flags))
+        mapping = file_mapping(region.name) if region.pages == "file" else 0
+        regions.append(FrameRange(region.name, start, region.frames, Migratetype[region.migratetype], flags, mapping))
         start += region.frames
     return MemoryMap(memory.base_pfn, memory.frames, memory.pageblock_order, regions)
 
@@ -59,10 +64,10 @@ def _memory_map(memory: Memory) -> MemoryMap:
 class Simulation:
     """A scenario from time 0 on.
 
-    `seed` and `threshold` replace the scenario's own. A threshold is a time such as "1s", or a number of µs. Of the
-    limits only `pins` counts: it is the most for live pins.
+    `seed` and `threshold` replace the scenario's own. A threshold is a time such as "1s", or a number of µs. A kernel
+    without a threshold ignores the scenario's own. Of the limits only `pins` counts: it is the most for live pins.
 
-    Raise PinnerfsError for a wrong seed, threshold or kernel.
+    Raise PinnerfsError for a wrong seed, threshold or kernel, and for a threshold on a kernel that has none.
     """
 
     def __init__(
@@ -79,16 +84,24 @@ class Simulation:
         self.generation = generation(kernel)
         self.memory = _memory_map(scenario.memory)
         self._depot = StackDepot()
-        own = parse_time("threshold", scenario.threshold)
-        start_threshold = own if threshold is None else checked_threshold(threshold)
+        if threshold is not None:
+            self._need_threshold()
+        if threshold is None and self.generation.has_threshold:
+            start_threshold = parse_time("threshold", scenario.threshold)
+        else:
+            start_threshold = DEFAULT_THRESHOLD if threshold is None else checked_threshold(threshold)
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
         self._seed = scenario.seed if seed is None else checked_seed(seed)
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
+        for task in scenario.task:
+            if not task.mapped:
+                self._pinner.unmapped.update(self._depot.handles(task.name))
+        chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, chains)
         self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
         self._observer = observer
         self._now = 0
-        self._texts: dict[int, bytes] = {}  # text of records by their number, once they were read
 
     @property
     def now(self) -> int:
@@ -146,7 +159,7 @@ class Simulation:
         return self._live.take(live, STEP_FRAMES)
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
 
         Raise PinnerfsError with the line and the reason if one of them is refused. None of them is done then.
         """
@@ -167,60 +180,67 @@ class Simulation:
         live = None if self._live is None else self._live.next_event()
         return own if live is None else live if own is None else min(own, live)
 
+    def _need_threshold(self) -> None:
+        if not self.generation.has_threshold:
+            raise PinnerfsError(no_threshold(f"kernel {self.generation.name}"), BAD_INPUT)
+
     @property
     def threshold(self) -> int:
-        """Return the threshold in force, in µs, signed."""
+        """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
+        self._need_threshold()
         return self._pinner.threshold
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
-        """Set the threshold and clear the recorded data, even if the value is the same. A time such as "1s" works."""
+        """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
+        self._need_threshold()
         self._pinner.write_threshold(checked_threshold(value))
 
-    def record(self, position: int) -> Record | None:
-        """Return the record `position` places after the newest, or None if there is none."""
-        row = self._pinner.ring.newest(position)
-        if row is None:
-            return None
-        # item() reads all fields at once. One by one they cost as much as the rest of a read.
-        elapsed, count, handle, pfn, flags, migratetype = row.item()
-        return Record(
-            ts=elapsed,
-            count=count if self.generation.prints_count else 0,
-            pfn=pfn,
-            block=pfn >> self.memory.pageblock_order,
-            migratetype=Migratetype(migratetype),
-            flags=flags,
-            stack=self._depot.fetch(handle),
-        )
+    @property
+    def tracking(self) -> bool:
+        """Return whether failed migrations are tracked: the switch `failure_tracking`."""
+        return self._pinner.tracking
 
-    def records(self) -> Iterator[Record]:
-        """Yield the records of `longterm_pinner`, newest first."""
+    @tracking.setter
+    def tracking(self, value: bool) -> None:
+        self._pinner.tracking = value
+
+    @property
+    def buffer_size(self) -> int:
+        """Return the number of records that `buffer` has room for. Raise PinnerfsError on a kernel without `buffer`."""
+        return self._files.ring("buffer").size
+
+    @buffer_size.setter
+    def buffer_size(self, value: int) -> None:
+        """Set the number and empty `buffer`, even if it is the same. Raise OSError ENOMEM if it is too large."""
+        self._files.ring("buffer").resize(value)
+
+    def record(self, position: int, file: str | None = None) -> Record | None:
+        """Return the record of a file `position` places after the newest, or None if there is none.
+
+        The default is the kernel's main record file.
+        """
+        return self._files.record(position, file)
+
+    def records(self, file: str | None = None) -> Iterator[Record]:
+        """Yield the records of a file, newest first."""
         position = 0
-        while (record := self.record(position)) is not None:
+        while (record := self.record(position, file)) is not None:
             yield record
             position += 1
 
-    def text(self, position: int) -> bytes:
+    def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of the record `position` places after the newest, or b"" if there is none."""
-        ring = self._pinner.ring
-        if position >= ring.filled:
-            return b""
-        number = ring.appended - position
-        try:
-            return self._texts[number]
-        except KeyError:
-            pass
-        if len(self._texts) >= 2 * RING_SIZE:
-            self._texts.clear()  # at least half of them are of overwritten records
-        record = self.record(position)
-        assert record is not None
-        text = self._texts[number] = record_text(record).encode()
-        return text
+        return self._files.text(position, file)
+
+    def cat(self, file: str | None = None) -> str:
+        """Return the text of a record file, as `cat` shows it."""
+        texts = map(lambda position: self.text(position, file), range(self._files.ring(file).filled))
+        return b"".join(takewhile(bool, texts)).decode()
 
     def longterm_pinner(self) -> str:
         """Return the text of `longterm_pinner`, as `cat` shows it."""
-        return b"".join(map(self.text, range(self._pinner.ring.filled))).decode()
+        return self.cat("longterm_pinner")
 
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
@@ -228,7 +248,7 @@ class Simulation:
         `pins`, `releases`, `put_page`, `untracked` and `held_now` count pages, and a compound page is one page.
         `shares_empty` counts holds. All other counters count frames, and each frame has its own record. See `Counter`.
         """
-        ring, counters = self._pinner.ring, self._pinner.counters
+        ring, counters = self._files.ring(), self._pinner.counters
         counted = counters.totals()
         first = {name: counted.pop(name) for name in ("pins", "releases", "longterm_records")}
         return {

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
 from pinnerfs.scenario.quantities import TimeTooLong, parse_time
 
-__all__ = ["parse_threshold"]
+__all__ = ["no_threshold", "parse_threshold"]
+
+
+def no_threshold(kernel: str) -> str:
+    """Return why a kernel without the file `threshold` refuses a threshold. `kernel` names it."""
+    return f"{kernel} has no threshold: it records failed migrations alone; leave it out, or choose another kernel"
 
 
 def parse_threshold(value: object) -> int:

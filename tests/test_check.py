@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pinnerfs.check import ExpectationReport, check_expectations
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.gallery import parse
 from tests.workload.stories import source, task
 
@@ -67,6 +68,52 @@ def result(keys: str) -> tuple[bool, str]:
 def test_each_kind(keys: str, met: bool, came: str) -> None:
     """An expectation is met or not, and the result says what came either way."""
     assert result(f'at = "5900ms"\n{keys}') == (met, came)
+
+
+PAGES = task("gpu", 'for = "1h", every = "1s", hold = "400ms"', release="put_page", unmap="with-release")
+
+
+@pytest.mark.parametrize(
+    ("keys", "met", "came"),
+    [
+        ('kernel = "introduced"', False, "no records"),
+        ('kernel = "pixel-5.10"\nfile = "alloc_contig_failed"\ncount = 0', True, "2 records, count 0"),
+        ('kernel = "pixel-5.10"\nfile = "alloc_contig_failed"\nkind = "FREE"', True, "2 of 2 records"),
+        ('kernel = "pixel-5.10"\nfile = "alloc_contig_failed"\nkind = "PUT"', False, "none of 2 records"),
+        ('file = "alloc_contig_failed"\nmapcount = 0', True, "2 records, mapcount 0"),
+        ('file = "alloc_contig_failed"\nmapcount = { min = 1 }', False, "2 records, mapcount 0"),
+        ('kernel = "android14-6.1"\nrecords = 0', True, "no records"),
+    ],
+)
+def test_on_other_kernels(keys: str, met: bool, came: str) -> None:
+    """An expectation is played on its own kernel, or on the given one, and looks at its file and kind."""
+    scenario = parse(source(PAGES, f'[[expect]]\nat = "2s"\n{keys}\n'))
+    (one,) = check_expectations(scenario, kernel="pixel-5.10").results
+    assert (one.met, one.came) == (met, came)
+
+
+def test_the_references_of_a_page() -> None:
+    """`count` and `mapcount` are about each record, as `ts` is."""
+    held = task("held", 'for = "1h", every = "1s", hold = "400ms"')
+    twice = task("twice", 'for = "1h", every = "1s", hold = "350ms"', share="held")
+    scenario = parse(source(held, twice, '[[expect]]\nat = "900ms"\ncount = { min = 2, max = 9 }\nmapcount = 1\n'))
+    (one,) = check_expectations(scenario, kernel="android12-5.10").results
+    assert (one.met, one.came) == (True, "1 record, ts 350000us, count 3, mapcount 1")
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ('threshold = "1s"', "expect 1: threshold = '1s': kernel android14-6.1 has no threshold"),
+        ('file = "longterm_pinner"', "expect 1: file = 'longterm_pinner': kernel android14-6.1 has 'buffer'"),
+    ],
+)
+def test_a_kernel_that_cannot_show_it(keys: str, reason: str) -> None:
+    """Nothing is played, and the reason names the expectation and the kernel."""
+    scenario = parse(source(PAGES, f'[[expect]]\nat = "2s"\n{keys}\n'))
+    with pytest.raises(PinnerfsError) as caught:
+        check_expectations(scenario, kernel="android14-6.1")
+    assert (str(caught.value), caught.value.exit_status) == (reason, 2)
 
 
 def test_the_moment_is_included() -> None:

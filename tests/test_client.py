@@ -165,7 +165,11 @@ def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: 
         ({"seed": -1}, "seed = -1: wanted a whole number from 0 to 18446744073709551615"),
         ({"seed": 1 << 64}, "seed = 18446744073709551616: wanted a whole number from 0 to 18446744073709551615"),
         ({"seed": "x"}, "seed = 'x': wanted a whole number from 0 to 18446744073709551615"),
-        ({"kernel": "6.6"}, "no kernel '6.6': wanted one of introduced, android12-5.10-early"),
+        (
+            {"kernel": "6.6"},
+            "no kernel '6.6': wanted one of introduced, android12-5.10-early, android12-5.10, pixel-5.10, "
+            "android13-5.10-buffer, android14-5.15, android14-6.1, android15-6.6",
+        ),
         ({"clock": "atomic"}, "clock = 'atomic': wanted one of manual, real"),
     ],
 )
@@ -174,6 +178,41 @@ def test_a_wrong_argument(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(PinnerfsError) as error, mounted(**arguments):  # type: ignore[arg-type]
         pytest.fail("it has mounted")
     assert str(error.value) == message
+
+
+def test_the_records_of_a_kernel_with_two_files() -> None:
+    """The client reads the kernel's main file unless it is told another one."""
+    twin = pinnerfs.Simulation(pinnerfs.load("every-kernel"), kernel="pixel-5.10")
+    twin.advance("10s")
+    with mounted("every-kernel", kernel="pixel-5.10") as device:
+        device.advance("10s")
+        assert device.records() == list(twin.records()) == device.records("longterm_pinner")
+        assert [record.count for record in device.records()] == 10 * [2]
+        assert device.text("alloc_contig_failed") == twin.cat("alloc_contig_failed")
+        freed = device.records("alloc_contig_failed")
+        assert freed == list(twin.records("alloc_contig_failed"))
+        assert [(record.kind, record.ts, record.moment) for record in freed[:1]] == [("FREE", None, 9_500_000)]
+        with pytest.raises(
+            ValueError, match=r"^file = 'buffer': this kernel has the record files longterm_pinner, all"
+        ):
+            device.records("buffer")
+
+
+def test_a_kernel_without_a_threshold() -> None:
+    """The property is refused with the reason, and records() reads `buffer`."""
+    reason = r"^this kernel has no threshold: it records failed migrations alone"
+    with mounted("every-kernel", kernel="android14-6.1") as device:
+        device.advance("10s")
+        assert (device.text(), device.records(), device.records("buffer")) == ("", [], [])
+        with pytest.raises(ValueError, match=reason):
+            _ = device.threshold
+        with pytest.raises(ValueError, match=reason):
+            device.threshold = 1
+    with (
+        pytest.raises(ValueError, match=r"^kernel android14-6\.1 has no threshold: "),
+        mounted("every-kernel", kernel="android14-6.1", threshold="1s"),
+    ):
+        pytest.fail("it has mounted")
 
 
 def test_a_mount_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,9 @@ import pytest
 import pinnerfs
 from pinnerfs.check import check_expectations
 from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.scenario.limits import LIMITS, check_work
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from tests.mount.support import DEADLINE, environment
 
@@ -28,6 +31,7 @@ GOLDEN = {
     "blind-spot": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "camera-stall": "e114384d3b1c99c7047b3e1bf34d8b87249812aa6ee1464b1145f245b04d0d6e",
     "core-dump-slow-disk": "2b6f04a189fa4c25a17bef1d7397bb99180bbc95f1f838db6ac5300064eeff7c",
+    "every-kernel": "0b20af7113b29065f01df0eb9e07289386efb082eb87e8ef412ee092855cbe68",
     "execve-storm": "76e8e5284de67604151f5cc045180d11f0be87a4c0a38103606d7bbcba493054",
     "flaky-reads": "c38143a00dd0032056214a21162dbc35aed3338f811ba311bf212a3b1d3a823d",
     "fuse-daemon-hang": "d35fb612061a1db9fd082abc3c1446c45b561dc228c2ca08d78101852eaecf17",
@@ -40,7 +44,7 @@ GOLDEN = {
     "quiet-device": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "rdma-region": "92ba3a58e87001db938e85ec8ac86b69446e4b854d7014a3026b20b3d912f52e",
     "ring-overflow": "3d78188414b3d830f244e0c169d880a28f59e97e86062479a4db393d955ebd60",
-    "slow-direct-io": "2fc6b7a38da61f2161e490d8f5709312def72c0eedf7c1df934c2c2e46284ef0",
+    "slow-direct-io": "cf1ca46ed1fa2b6eca3c2cce931be776787eee67e9e59775a5afc859f217b14d",
     "slow-reads": "4bde3bfd995dff810c2fe01bfd88592e040a29fb6c6a8df39ec432601789b4c1",
     "threshold-edges": "9141362b70adac374ef3a33796b175cd560ce4dc6fdcde37d15cafa3040b73a3",
     "vfio-guest": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -103,7 +107,7 @@ def test_quiet_device() -> None:
     simulation.advance("60s")
     records = list(simulation.records())
     assert records
-    assert all(_blamed(record, "mem_rw") and 1000 < record.ts <= 20_000 for record in records)
+    assert all(_blamed(record, "mem_rw") and 1000 < (record.ts or 0) <= 20_000 for record in records)
 
 
 def test_quiet_device_has_several_users() -> None:
@@ -120,8 +124,8 @@ def test_camera_stall() -> None:
     """All records are the camera's, in CMA; some are longer than a second, most are not."""
     records = list(_after_a_minute("camera-stall").records())
     assert all(_blamed(record, "vb2_dma_sg_get_userptr") for record in records)
-    assert {record.migratetype.name for record in records} == {"CMA"}
-    longest = [record for record in records if record.ts > 1_000_000]
+    assert {record.migratetype for record in records} == {Migratetype.CMA}
+    longest = [record for record in records if (record.ts or 0) > 1_000_000]
     assert 0 < len(longest) < len(records) / 2
 
 
@@ -132,7 +136,7 @@ def test_camera_stall_fills_again(threshold: int) -> None:
     simulation.threshold = threshold
     assert simulation.longterm_pinner() == ""
     simulation.advance("60s")
-    times = [record.ts for record in simulation.records()]
+    times = [record.ts or 0 for record in simulation.records()]
     assert times and min(times) > threshold
 
 
@@ -194,7 +198,7 @@ def test_execve_storm() -> None:
 def test_futex_storm() -> None:
     """The waits pin CMA pages thousands of times per second."""
     simulation = _after_a_minute("futex-storm", threshold=0)
-    assert {record.migratetype.name for record in simulation.records()} == {"CMA"}
+    assert {record.migratetype for record in simulation.records()} == {Migratetype.CMA}
     assert simulation.stats()["pins"] > 200_000
 
 
@@ -364,12 +368,15 @@ def test_the_commands_of_the_reference(tmp_path: Path) -> None:
     assert int(count) >= 2
 
 
-def test_the_error_of_the_reference(tmp_path: Path) -> None:
-    """The reference shows an error as it is printed."""
-    (shown,) = _blocks("text")
+def test_the_errors_of_the_reference() -> None:
+    """The reference shows errors as they are printed."""
+    mistake, year = _blocks("text")
     with pytest.raises(pinnerfs.PinnerfsError) as refused:
         pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
-    assert shown == f"Error: {refused.value}\n"
+    assert mistake == f"Error: {refused.value}\n"
+    with pytest.raises(pinnerfs.PinnerfsError) as refused:
+        check_work(pinnerfs.load("camera-stall"), "camera-stall", [parse_time("at", "8760h")], LIMITS)
+    assert year == f"Error: {refused.value}\n"
 
 
 def test_the_fragments_of_the_reference() -> None:

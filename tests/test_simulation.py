@@ -171,7 +171,7 @@ def false_positive(gpu_release: str) -> list[tuple[int, int, str]]:
     )
     simulation = Simulation(parse(text))
     simulation.advance("1s")
-    return [(record.ts, record.count, record.stack[0].partition("+")[0]) for record in simulation.records()]
+    return [(record.ts or 0, record.count, record.stack[0].partition("+")[0]) for record in simulation.records()]
 
 
 def test_the_false_positive() -> None:

@@ -6,11 +6,13 @@ import time
 
 import click
 
+from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import limit
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.scenario.expectations import plays
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+from pinnerfs.scenario.expectations import check_kernel, plays
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.scenario.schema import Scenario
@@ -22,15 +24,17 @@ __all__ = ["check"]
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--expect", is_flag=True, help="Also play the scenarios, and check their expectations.")
+@kernel
 @limit
-def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
+def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits) -> None:
     """Validate scenarios.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. All of them are
     validated; if one is invalid, the exit status is 2.
 
     With --expect each scenario is played with its own seed, as fast as possible, and the result of each expectation is
-    printed. If one is not met, the exit status is 1.
+    printed. If one is not met, the exit status is 1. An expectation that names a kernel is played on that kernel, and
+    all others on the one that --kernel names.
 
     \b
     Example:
@@ -44,8 +48,12 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
             if expect and not scenario.expect:
                 raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]] table, but it has none")
             if expect:
-                moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect).values()]
+                check_kernel(scenario.expect, GENERATIONS[kernel])
+                moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect, kernel).values()]
                 check_work(scenario, name, moments, limits)
+        except ValueError as error:
+            invalid += 1
+            say(f"Error: {name}: {error}")
         except PinnerfsError as error:
             invalid += 1
             say(f"Error: {error}")
@@ -56,13 +64,13 @@ def check(scenarios: tuple[str, ...], expect: bool, limits: Limits) -> None:
     if invalid:
         raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be checked", BAD_INPUT)
     if expect:
-        _expect(valid)
+        _expect(valid, kernel)
     else:
         for name, _ in valid:
             click.echo(f"{in_a_line(name)}: ok")
 
 
-def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
+def _expect(scenarios: list[tuple[str, Scenario]], kernel: str) -> None:
     """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
     # These import numpy, which validation does not need.
     from pinnerfs.check import check_expectations
@@ -73,7 +81,7 @@ def _expect(scenarios: list[tuple[str, Scenario]]) -> None:
         name = in_a_line(path)
         began = time.perf_counter()
         with memory_for(scenario):
-            report = check_expectations(scenario, advance)
+            report = check_expectations(scenario, advance, kernel)
         took = time.perf_counter() - began
         for result in report.results:
             verdict = "ok" if result.met else "FAILED"

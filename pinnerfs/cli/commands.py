@@ -19,8 +19,8 @@ __all__ = ["COMMANDS", "commands"]
 COMMANDS = {
     "check": "Validate scenarios.",
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters.",
-    "dump": "Print longterm_pinner as a mount of SCENARIO would show it, without mounting.",
-    "list": "Print the scenarios that come with pinnerfs, one per line.",
+    "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
+    "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "show": "Describe a scenario: its memory, its tasks and its expectations.",

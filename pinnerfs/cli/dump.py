@@ -9,6 +9,7 @@ from pinnerfs.cli.explain import explain
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.progress import advance
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.simulation import Simulation
@@ -22,6 +23,11 @@ __all__ = ["dump"]
 @options.seed
 @options.threshold
 @kernel
+@click.option(
+    "--file",
+    metavar="NAME",
+    help="Print this record file of the kernel instead of its main one, which is longterm_pinner or buffer.",
+)
 @options.limit
 @click.option(
     "--explain",
@@ -35,10 +41,11 @@ def dump(
     seed: int | None,
     threshold: int | None,
     kernel: str,
+    file: str | None,
     limits: Limits,
     explained: bool,
 ) -> None:
-    """Print longterm_pinner as a mount of SCENARIO would show it, without mounting.
+    """Print a record file as a mount of SCENARIO would show it, without mounting.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
 
@@ -46,11 +53,15 @@ def dump(
     Example:
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
+    generation = GENERATIONS[kernel]
+    if file is not None and file not in generation.record_files:
+        known = ", ".join(generation.record_files)
+        raise click.UsageError(f"--file {file!r}: kernel {kernel} has no such record file: it has {known}")
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel)
         advance(simulation, moment)
-    click.echo(simulation.longterm_pinner(), nl=False)
+    click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))

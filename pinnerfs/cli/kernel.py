@@ -1,17 +1,82 @@
-"""The option --kernel. Apart from the other options, because the list of kernels imports numpy."""
+"""The option --kernel, and the table of kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
-from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation, Mark
+from pinnerfs.kernel.page_pinner.layouts import Layout
+from pinnerfs.kernel.page_pinner.records import Record, record_text
+from pinnerfs.kernel.pageflags import Migratetype, page_flags
 
-__all__ = ["kernel"]
+__all__ = ["kernel", "kernel_table"]
+
+
+def _by_evidence() -> str:
+    """Return the names of the kernels in a sentence for each kind of evidence."""
+    kinds = dict.fromkeys(generation.evidence for generation in GENERATIONS.values())
+    sentences = []
+    for kind in kinds:
+        names = [name for name, generation in GENERATIONS.items() if generation.evidence == kind]
+        sentences.append(f"{kind.capitalize()}: {', '.join(names)}.")
+    return " ".join(sentences)
+
 
 kernel = click.option(
     "--kernel",
     type=click.Choice(list(GENERATIONS)),
+    metavar="NAME",
     default=INTRODUCED.name,
     show_default=True,
-    help="Imitate the page_pinner of this kernel.",
+    help=f"Imitate the page_pinner of this kernel. {_by_evidence()} `pinnerfs list --kernels` describes them.",
 )
+
+
+def kernel_table() -> Iterator[str]:
+    """Yield the lines of the table of kernels: files, lines of a record, what is tracked, and evidence."""
+    for name, generation in GENERATIONS.items():
+        rows = [("files", ", ".join(generation.files))]
+        for file, layout in generation.layouts.items():
+            first, *others = _lines(layout, 0 if generation.counts == "0" else 1)
+            rows += [(file, first), *(("", line) for line in others)]
+        rows += [
+            ("tracks", _tracked(generation)),
+            ("evidence", f"{generation.evidence}; {generation.evidence_about}"),
+        ]
+        yield f"{name}: {generation.about}"
+        yield from (f"  {label:19}  {text}" for label, text in rows)
+
+
+def _lines(layout: Layout, count: int) -> list[str]:
+    """Return the first line of each kind of record, and a second line."""
+    lines = []
+    for kind in layout.lines:
+        record = Record(
+            ts=303038,
+            moment=8239262,
+            kind=kind,
+            count=count,
+            mapcount=1,
+            mapping=0,
+            pfn=0x966799,
+            block=0x966799 >> 10,
+            migratetype=Migratetype.Movable,
+            flags=page_flags(["uptodate", "lru", "swapbacked"], 2),
+            stack=(),
+        )
+        first, second, *_ = record_text(record, layout).split("\n")
+        lines.append(first)
+    return [*lines, second]
+
+
+def _tracked(generation: Generation) -> str:
+    parts = []
+    if generation.pins:
+        parts.append(f"pins by {' and '.join(call.name for call in sorted(generation.pins))}")
+    if "failure_tracking" in generation.files:
+        parts.append("pages whose migration failed")
+    if Mark.GET in generation.freed_recorded:
+        parts.append("frees of pages that carry the mark of a pin")
+    return ", ".join(parts)

@@ -37,7 +37,8 @@ def _describe(scenario: Scenario) -> list[str]:
         f"memory: {scenario.memory.size} from PFN {scenario.memory.base_pfn}",
     ]
     for region in scenario.memory.region:
-        lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)})")
+        pages = "" if region.pages == "anon" else ", pages of a file"
+        lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}")
     for task in scenario.task:
         instances = "" if task.instances == 1 else f", {task.instances} instances"
         lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
@@ -56,7 +57,7 @@ def _pages(task: Task) -> str:
         if task.pfn is not None:
             pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
-    return f"{takes}, {_ends(task)}"
+    return f"{takes}, {_ends(task)}{_unmaps(task)}"
 
 
 def _ends(task: Task) -> str:
@@ -67,6 +68,14 @@ def _ends(task: Task) -> str:
         return f"releases them by {next(iter(releases))}"
     total = sum(releases.values())
     return "releases them by " + " or ".join(f"{call} ({weight} in {total})" for call, weight in releases.items())
+
+
+def _unmaps(task: Task) -> str:
+    if task.unmap == "never":
+        return "" if task.mapped else ", has not mapped them"
+    return (
+        ", unmaps them then" if task.unmap == "with-release" else f", unmaps them {_quantity(task.unmap)} after the pin"
+    )
 
 
 def _phase(phase: Phase) -> str:

@@ -82,14 +82,14 @@ class Device:
         with self.up_to_now() as simulation:
             return simulation.now
 
-    def text(self, position: int) -> bytes:
+    def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of a record now, or b"": see `Simulation.text`. Each read of a record calls this."""
         # Lock even when nothing is due: `keep_up` could change the ring during the read.
         self._acquire()
         try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
-            return self._simulation.text(position)
+            return self._simulation.text(position, file)
         finally:
             self._lock.release()
 
@@ -107,6 +107,26 @@ class Device:
             self._simulation.threshold = threshold
         finally:
             self._lock.release()
+
+    @property
+    def tracking(self) -> bool:
+        """Whether failed migrations are tracked now."""
+        return self._simulation.tracking
+
+    def write_tracking(self, tracking: bool) -> None:
+        """Switch the tracking of failed migrations from now on."""
+        with self.up_to_now() as simulation:
+            simulation.tracking = tracking
+
+    @property
+    def buffer_size(self) -> int:
+        """The number of records that `buffer` has room for."""
+        return self._simulation.buffer_size
+
+    def write_buffer_size(self, size: int) -> None:
+        """Set the number of records, which clears all records up to now. OSError ENOMEM for too many."""
+        with self.up_to_now() as simulation:
+            simulation.buffer_size = size
 
     def advance(self, step: int, timeout: float) -> int:
         """Advance a manual clock and the simulation by `step` µs; stop after `timeout` seconds. Return the µs left."""
@@ -174,7 +194,7 @@ class Device:
         self._due = 0 if self._failure else NOTHING_DUE if due is None else due
 
     def do(self, actions: str) -> None:
-        """Pin, release and free pages now. PinnerfsError names what is wrong with the actions."""
+        """Pin, release, unmap and free pages now. PinnerfsError names what is wrong with the actions."""
         with self.up_to_now() as simulation:
             simulation.do(actions)
         # The next event may be earlier than the one `keep_up` waits for.

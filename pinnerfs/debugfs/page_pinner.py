@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from pinnerfs.debugfs.attributes import number_file
@@ -11,8 +12,9 @@ from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import to_signed
 from pinnerfs.kernel.page_pinner.generations import Generation
+from pinnerfs.kernel.page_pinner.records import RING_SIZE
 
-__all__ = ["FailureTracking", "OpenFailures", "OpenRecords", "page_pinner_directory"]
+__all__ = ["OpenRecords", "page_pinner_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -20,48 +22,36 @@ RECORD_BUFFER = 4096  # mm/page_pinner.c formats a record into one page
 
 
 class OpenRecords:
-    """`longterm_pinner`: each read returns one record, and the position counts reads.
+    """A record file: each read returns one record, and the position counts reads.
 
-    Imitates read_longterm_page_pinner().
+    Imitates read_longterm_page_pinner(), read_alloc_contig_failed() and the read of `buffer`. `size` returns the number
+    of slots of the file's ring. While `enabled` returns False, every read is EINVAL.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(
+        self,
+        device: Device,
+        file: str = "longterm_pinner",
+        size: Callable[[], int] = lambda: RING_SIZE,
+        enabled: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._device = device
+        self._file = file
+        self._size = size
+        self._enabled = enabled
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        text = self._device.text(self._position)
+        if not self._enabled():
+            raise OSError(errno.EINVAL, "failure_tracking is 0")
+        text = self._device.text(self._position, self._file)
         # Strictly shorter: the kernel's buffer must also hold the NUL that snprintf() appends.
         if text and (len(text) >= size or len(text) >= RECORD_BUFFER):
             raise OSError(errno.ENOMEM, "the record does not fit into the buffer")
-        # The kernel advances the position at the end of the ring as well.
-        self._position += 1
+        # The kernel advances the position at an empty slot as well, but not behind the last slot.
+        if self._position < self._size():
+            self._position += 1
         return text
-
-    def write(self, data: bytes) -> None:
-        raise OSError(errno.EINVAL, "the file has no write operation")
-
-
-class FailureTracking:
-    """The switch behind `failure_tracking`."""
-
-    def __init__(self) -> None:
-        self.enabled = True
-
-
-class OpenFailures:
-    """`alloc_contig_failed`: empty, as no allocation fails yet; EINVAL while tracking is off.
-
-    Imitates read_alloc_contig_failed().
-    """
-
-    def __init__(self, tracking: FailureTracking) -> None:
-        self._tracking = tracking
-
-    def read(self, size: int) -> bytes:
-        if not self._tracking.enabled:
-            raise OSError(errno.EINVAL, "failure tracking is off")
-        return b""
 
     def write(self, data: bytes) -> None:
         raise OSError(errno.EINVAL, "the file has no write operation")
@@ -69,7 +59,6 @@ class OpenFailures:
 
 def page_pinner_directory(device: Device, generation: Generation) -> Directory:
     """Declare `page_pinner/` with the generation's files, in the order in which that kernel creates them."""
-    tracking = FailureTracking()
 
     def get_threshold() -> int:
         return device.threshold
@@ -78,17 +67,27 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
         device.write_threshold(to_signed(value))
         log.info("threshold set to %d us: all records cleared", to_signed(value))
 
-    def get_tracking() -> int:
-        return tracking.enabled
+    def get_tracking() -> bool:
+        return device.tracking
 
     def put_tracking(value: int) -> None:
-        tracking.enabled = bool(value)
+        device.write_tracking(bool(value))
+        log.info("failure_tracking set to %d", bool(value))
+
+    def get_size() -> int:
+        return device.buffer_size
+
+    def put_size(value: int) -> None:
+        device.write_buffer_size(value)
+        log.info("buffer_size set to %d: all records cleared", value)
 
     files = [
         File("longterm_pinner", 0o444, partial(OpenRecords, device)),
         number_file("threshold", get_threshold, put_threshold),
-        File("alloc_contig_failed", 0o444, partial(OpenFailures, tracking)),
+        File("alloc_contig_failed", 0o444, partial(OpenRecords, device, "alloc_contig_failed", enabled=get_tracking)),
+        File("buffer", 0o444, partial(OpenRecords, device, "buffer", get_size, get_tracking)),
         number_file("failure_tracking", get_tracking, put_tracking),
+        number_file("buffer_size", get_size, put_size),
     ]
     by_name = {file.name: file for file in files}
     return Directory("page_pinner", 0o755, [by_name[name] for name in generation.files])

@@ -8,9 +8,9 @@ import logging
 import math
 import os
 import select
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from time import monotonic
 
 from pinnerfs.fuse.caller import Caller
 from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER
@@ -42,6 +42,7 @@ class Connection:
         self._header: tuple[int, ...] = ()
         self._due: list[tuple[float, int]] = []  # a heap of moments and requests, some of them interrupted since
         self._postponed: dict[int, Callable[[int], bytes | None]] = {}  # by request
+        self._blocking = True
         self._arrivals = select.poll()
         self._arrivals.register(self.descriptor, select.POLLIN)
 
@@ -63,7 +64,7 @@ class Connection:
         receive, buffer, unpack, answer = self._file.readinto, self.buffer, IN_HEADER.unpack_from, self._answer
         try:
             while True:
-                if self._due:
+                if not self._blocking:
                     self._answer_due()
                 try:
                     if receive(buffer) is None:
@@ -112,15 +113,15 @@ class Connection:
             return answer
 
         # Without blocking: a request may be withdrawn between its arrival and the read.
-        os.set_blocking(self.descriptor, False)
-        heapq.heappush(self._due, (time.monotonic() + later.seconds, unique))
+        self._set_blocking(False)
+        heapq.heappush(self._due, (monotonic() + later.seconds, unique))
         self._postponed[unique] = delayed
 
     def _answer_due(self) -> None:
         """Answer the requests that are due, and wait for the next of the others, or for a new request."""
         while self._due:
             moment, unique = self._due[0]
-            if unique in self._postponed and (wait := moment - time.monotonic()) > 0:
+            if unique in self._postponed and (wait := moment - monotonic()) > 0:
                 if self._arrivals.poll(math.ceil(wait * 1000)):
                     return
                 continue
@@ -129,7 +130,12 @@ class Connection:
                 self._answer(unique, work, 0)
                 if self._arrivals.poll(0):
                     return
-        os.set_blocking(self.descriptor, True)
+        self._set_blocking(True)
+
+    def _set_blocking(self, blocking: bool) -> None:
+        """Let a read wait for a request, or not."""
+        self._blocking = blocking
+        os.set_blocking(self.descriptor, blocking)
 
     def interrupt(self, ino: int) -> None:
         """Handle INTERRUPT: the caller of another request got a signal. Only one that waits can still be ended."""

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.calls import PINS, RELEASES, Event
 from pinnerfs.kernel.pages import Int64s, concatenated_ranges
 
 __all__ = ["IS_PIN", "IS_RELEASE", "PINS", "RELEASES", "Event", "EventBatch"]
 
 
-class Event(IntEnum):
-    """A call on a page, by its name in the kernel. FOLL_GET and FOLL_PIN have calls of their own.
-
-    No kernel's page_pinner tracks `get_page`, a plain reference.
-    """
-
-    get_user_pages = 0
-    pin_user_pages = 1
-    put_user_page = 2
-    unpin_user_page = 3
-    put_page = 4
-    free = 5
-    get_page = 6
-
-
-PINS = (Event.get_user_pages, Event.pin_user_pages)
-RELEASES = (Event.put_user_page, Event.unpin_user_page)
-
-# The same as tables, to look up whole columns.
+# As tables, to look up whole columns.
 IS_PIN = np.array([kind in PINS for kind in Event])
 IS_RELEASE = np.array([kind in RELEASES for kind in Event])
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-__all__ = ["PAGE_FLAG_BITS", "PAGE_HEAD", "PAGE_SIZE", "Migratetype", "page_flag_names", "page_flags"]
+__all__ = [
+    "PAGE_FLAG_BITS",
+    "PAGE_HEAD",
+    "PAGE_LRU",
+    "PAGE_SIZE",
+    "ZONE_SHIFT",
+    "Migratetype",
+    "page_flag_names",
+    "page_flags",
+]
 
 PAGE_SIZE = 4096
 
@@ -38,6 +47,7 @@ PAGE_FLAG_BITS = {
     "mlocked": 21,
 }
 PAGE_HEAD = 1 << PAGE_FLAG_BITS["head"]
+PAGE_LRU = 1 << PAGE_FLAG_BITS["lru"]
 ZONE_SHIFT = 62
 
 

@@ -5,35 +5,61 @@ Imitates `get_pageblock_migratetype` and page_ext of android12-5.10.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.pageflags import Migratetype
 
-__all__ = ["FrameRange", "Int64s", "MemoryMap", "PinnerState", "concatenated_ranges"]
+__all__ = [
+    "FAILED",
+    "ON_LRU",
+    "PRESENT",
+    "FrameRange",
+    "FrameState",
+    "Int64s",
+    "MemoryMap",
+    "concatenated_ranges",
+    "file_mapping",
+    "lazy_zeros",
+]
 
 Int64s = npt.NDArray[np.int64]
-_Item = TypeVar("_Item", bound=np.generic)
+
+# The bits of FrameState.bits.
+PRESENT, ON_LRU, FAILED = np.uint8(1), np.uint8(2), np.uint8(4)
 
 
 def concatenated_ranges(start: Int64s, length: Int64s) -> Int64s:
     """Return the numbers of several ranges, one range after the other."""
     before = np.cumsum(length) - length
-    return np.repeat(start - before, length) + np.arange(int(length.sum()))
+    numbers = np.repeat(start - before, length)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 class FrameRange(NamedTuple):
-    """Frames from PFN `start` on that share flags and migratetype."""
+    """Frames from PFN `start` on that share flags and migratetype.
+
+    Their pages are anonymous, or those of one file: then `mapping` is the address of its `struct address_space`.
+    """
 
     name: str
     start: int
     frames: int
     migratetype: Migratetype
     flags: int
+    mapping: int = 0
+
+
+def file_mapping(name: str) -> int:
+    """Return the made-up address of a file's mapping, in the linear map of an arm64 kernel."""
+    offset = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return 0xFFFFFF8000000000 + offset % (1 << 33) // 8 * 8
 
 
 class MemoryMap:
@@ -48,14 +74,19 @@ class MemoryMap:
         self.pageblock_order = pageblock_order
         self.regions = {region.name: region for region in regions}
         # One searchsorted finds a frame's region or gap: entry 0 is the gap before the first region.
-        starts, types, flags = [base_pfn], [Migratetype.Unmovable], [0]
+        starts, types, flags, mappings = [base_pfn], [Migratetype.Unmovable], [0], [0]
         for region in regions:
             starts += [region.start, region.start + region.frames]
             types += [region.migratetype, Migratetype.Unmovable]
             flags += [region.flags, 0]
+            mappings += [region.mapping, 0]
         self._starts = np.array(starts, dtype=np.int64)
         self._types = np.array(types, dtype=np.uint8)
         self._flags = np.array(flags, dtype=np.uint64)
+        self._mappings = np.array(mappings, dtype=np.uint64)
+        self.has_files = any(mappings)
+        # The first frame of each region and gap, counted from the base PFN.
+        self.borders = self._starts[1:] - base_pfn
         # First frame of each CMA area and the one after its last, counted from the base PFN.
         areas = (region for region in regions if region.migratetype == Migratetype.CMA)
         self.cma = [(area.start - base_pfn, area.start - base_pfn + area.frames) for area in areas]
@@ -68,34 +99,52 @@ class MemoryMap:
         """Return `page->flags` of each frame."""
         return self._flags[np.searchsorted(self._starts, pfn, side="right") - 1]
 
+    def mapping_of(self, pfn: Int64s) -> npt.NDArray[np.uint64]:
+        """Return `page->mapping` of each frame's page, or 0 for an anonymous one."""
+        return self._mappings[np.searchsorted(self._starts, pfn, side="right") - 1]
 
-def _lazy_zeros(frames: int, dtype: type[_Item]) -> npt.NDArray[_Item]:
+
+def lazy_zeros(items: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return zeros that take memory only where they are written, 4 KiB at a time.
 
     numpy.zeros asks for huge pages: one write would take 2 MiB.
     """
-    buffer = mmap.mmap(-1, max(1, frames) * np.dtype(dtype).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffer = mmap.mmap(-1, max(1, items * np.dtype(dtype).itemsize), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         buffer.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(buffer, dtype=dtype)[:frames]
+    return np.frombuffer(buffer, dtype=dtype, count=items)
 
 
-class PinnerState:
-    """What page_pinner keeps about each frame, in 16 bytes.
+class FrameState:
+    """What is kept about each frame, in 19 bytes.
 
-    attribution: the handle of the last pin, negative once the frame is not pinned; 0 if it never was.
-    ts: time of the last pin in µs.
-    count: the pin count.
+    The page's own, whatever page_pinner tracks:
+    references: 1 for each FOLL_GET or plain reference, 1024 for each FOLL_PIN pin (1 on large pages). The mappings,
+    the page cache and the LRU batch hold further ones, see `counts`.
+    mapcount: mappings of the page.
+    bits: the page is PRESENT; it is ON_LRU; page_pinner's mark FAILED.
+
+    page_pinner's:
+    attribution: the handle of the last pin, negative once the frame is not marked GET; 0 if it never was.
+    ts: time of the last pin, or of the first failure, in µs.
+    pins: the pin count of `introduced`, in 4 bytes more. No later kernel counts pins.
     """
 
-    def __init__(self, frames: int) -> None:
-        self.attribution = _lazy_zeros(frames, np.int32)
-        self.ts = _lazy_zeros(frames, np.int64)
-        self.count = _lazy_zeros(frames, np.int32)
+    def __init__(self, frames: int, counts_pins: bool = False) -> None:
+        self.references: npt.NDArray[np.int32] = lazy_zeros(frames, np.int32)
+        self.mapcount: npt.NDArray[np.int16] = lazy_zeros(frames, np.int16)
+        self.bits: npt.NDArray[np.uint8] = lazy_zeros(frames, np.uint8)
+        self.attribution: npt.NDArray[np.int32] = lazy_zeros(frames, np.int32)
+        self.ts: npt.NDArray[np.int64] = lazy_zeros(frames, np.int64)
+        self.pins: npt.NDArray[np.int32] | None = lazy_zeros(frames, np.int32) if counts_pins else None
+
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """Return all arrays: an entry of each for each frame."""
+        return [kept for kept in vars(self).values() if kept is not None]
 
     @property
     def pinned(self) -> npt.NDArray[np.bool_]:
-        """Return for each frame whether it carries a mark."""
+        """Return for each frame whether it carries the mark GET."""
         return self.attribution > 0
 
     @property

@@ -24,6 +24,7 @@ class StackDepot:
 
     def __init__(self) -> None:
         self._chains: list[tuple[str, ...]] = [()]
+        self._owners: list[str] = [""]
         self._handles: dict[str, dict[tuple[str, ...], int]] = defaultdict(dict)  # by owner
 
     def save(self, frames: Sequence[str], owner: str = "") -> int:
@@ -32,11 +33,16 @@ class StackDepot:
         if chain not in handles:
             handles[chain] = len(self._chains)
             self._chains.append(chain)
+            self._owners.append(owner)
         return handles[chain]
 
     def fetch(self, handle: int) -> tuple[str, ...]:
         """Return the chain of a handle: imitates `stack_depot_fetch`."""
         return self._chains[handle]
+
+    def owner(self, handle: int) -> str:
+        """Return the owner of a handle's chain."""
+        return self._owners[handle]
 
     def handles(self, owner: str) -> list[int]:
         """Return the handles of all chains of an owner."""

@@ -13,7 +13,12 @@ from pinnerfs.scenario.schema import MAX_PAGES, RELEASES, Scenario, Task
 __all__ = ["Action", "parse_actions"]
 
 # The keys of each action. `task` is required.
-KEYS = {"pin": ("task", "pages", "hold"), "release": ("task", "pages", "by"), "free": ("task", "pages")}
+KEYS = {
+    "pin": ("task", "pages", "hold"),
+    "release": ("task", "pages", "by"),
+    "free": ("task", "pages"),
+    "unmap": ("task", "pages"),
+}
 # `free` is an action of its own, and `never` is not a call.
 CALLS = tuple(call for call in RELEASES if call not in ("free", "never"))
 

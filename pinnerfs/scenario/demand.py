@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pinnerfs.scenario.distributions import TimeDistribution
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Phase, Task
 
@@ -29,7 +30,7 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
     No hold begins at `stop` (µs) or later.
     """
     pages = owner.pages or 1
-    loads = [_Load.of(phase) for phase in task.phase]
+    loads = [_Load.of(phase, task.unmap_distribution) for phase in task.phase]
     # Instances are in different phases at a time, so the pins of all phases count, not only those of the fullest.
     period = sum(load.lasts for load in loads)
     in_progress = sum(load.in_progress(period, stop) for load in loads)
@@ -63,12 +64,12 @@ class _Load:
 
     lasts: float  # on average
     rate: float
-    hold: float  # on average; 0 if pins are never released: no arrival waits for it
-    waits: bool  # whether each arrival waits for the release of the one before
+    busy: float  # on average, until the pages are released and unmapped; 0 if neither ever happens
+    waits: bool  # whether each arrival waits for the end of that
 
     @classmethod
-    def of(cls, phase: Phase) -> _Load:
-        """Estimate the load of a phase."""
+    def of(cls, phase: Phase, unmap: TimeDistribution | None) -> _Load:
+        """Estimate the load of a phase of a task whose pages are unmapped after this time."""
         hold, gap = phase.hold_distribution, phase.gap_distribution
         held = 0.0 if hold is None else hold.mean
         if phase.every is not None:
@@ -80,11 +81,12 @@ class _Load:
         else:
             rate = 0.0
         lasts = (phase.repeat or 1) / rate if phase.lasts_distribution is None else phase.lasts_distribution.mean
-        return cls(max(1.0, lasts), rate, held, gap is not None)
+        busy = max(held, 0.0 if unmap is None else unmap.mean)
+        return cls(max(1.0, lasts), rate, busy, gap is not None and busy == held)
 
     def in_progress(self, period: float, stop: float) -> float:
         """Estimate how many holds are in progress at once, if the phase comes again every `period`."""
         if self.waits:
             return 1.0
-        hold = min(self.hold, stop)
-        return min(self.rate * hold, max(1.0, self.rate * self.lasts) * (1 + hold / period))
+        busy = min(self.busy, stop)
+        return min(self.rate * busy, max(1.0, self.rate * self.lasts) * (1 + busy / period))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
+from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.scenario.distributions import Bounds
-from pinnerfs.scenario.messages import shown
+from pinnerfs.scenario.messages import listed, nearest, shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
 
-__all__ = ["Expectation", "RecordBounds", "plays"]
+__all__ = ["Expectation", "PageBounds", "RecordBounds", "check_kernel", "plays"]
+
+MAX_REFERENCES = (1 << 31) - 1
 
 
 class RecordBounds(Table, frozen=True):
@@ -21,15 +26,27 @@ class RecordBounds(Table, frozen=True):
     max: int = RING_SIZE
 
 
+class PageBounds(Table, frozen=True):
+    """The references or mappings of a page from `min` to `max`, both included."""
+
+    min: int = 0
+    max: int = MAX_REFERENCES
+
+
 class Expectation(Table, frozen=True):
-    """The records that longterm_pinner must show at a moment: all, or those of one call site."""
+    """The records that a file must show at a moment: all, or those of one kind or call site."""
 
     at: Measure
+    kernel: str | None = None
+    file: str | None = None
+    kind: Literal["PUT", "FREE", "DETECT"] | None = None
     threshold: Measure | None = None
     since: Measure | None = None
     call_site: str | None = None
     records: int | RecordBounds = RecordBounds(min=1)
     ts: Measure | Bounds | None = None
+    count: int | PageBounds | None = None
+    mapcount: int | PageBounds | None = None
 
     def __post_init__(self) -> None:
         at = parse_time("at", self.at)
@@ -47,10 +64,52 @@ class Expectation(Table, frozen=True):
             came = shown(low) if low == high else f"{{ min = {shown(low)}, max = {shown(high)} }}"
             limits = f"must be from 0 to {RING_SIZE}, the size of the ring, with min at most max"
             raise ValueError(f"records = {came} {limits}")
-        if self.ts_bounds is None and (low, high) == (0, RING_SIZE):
+        fields = {"ts": self.ts_bounds, "count": self.count_bounds, "mapcount": self.mapcount_bounds}
+        given = [name for name, bounds in fields.items() if bounds is not None]
+        if not given and (low, high) == (0, RING_SIZE):
             raise ValueError(f"records = {{ min = 0, max = {RING_SIZE} }} is always true: narrow it, or add a `ts`")
-        if self.ts_bounds is not None and high == 0:
-            raise ValueError("ts is about records, and there must be none: leave it out")
+        if given and high == 0:
+            raise ValueError(f"{given[0]} is about records, and there must be none: leave it out")
+        self._check_kernel()
+
+    def _check_kernel(self) -> None:
+        if self.kernel is not None:
+            if self.kernel not in GENERATIONS:
+                hint = nearest(self.kernel, GENERATIONS)
+                raise ValueError(f"kernel = {self.kernel!r} must be one of {listed(GENERATIONS)}{hint}")
+            if (problem := self.problem_on(GENERATIONS[self.kernel])) is not None:
+                raise ValueError(problem)
+        files = dict.fromkeys(file for generation in GENERATIONS.values() for file in generation.record_files)
+        if self.file is not None and self.file not in files:
+            raise ValueError(f"file = {self.file!r} must be one of {listed(files)}{nearest(self.file, files)}")
+
+    def problem_on(self, generation: Generation) -> str | None:
+        """Return why a kernel cannot show such records, or None if it can."""
+        has = f"kernel {generation.name} has"
+        file = self.file_on(generation)
+        if file not in generation.record_files:
+            return f"file = {file!r}: {has} {listed(generation.record_files)}"
+        if self.threshold is not None and not generation.has_threshold:
+            return f"threshold = {self.threshold!r}: {has} no threshold"
+        layout = generation.layouts[file]
+        if self.kind is not None and self.kind not in layout.lines:
+            kinds = [str(kind) for kind in layout.lines if kind is not None]
+            wanted = f"only {listed(kinds)}" if kinds else "no kinds of records"
+            return f"kind = {self.kind!r}: {has} {wanted} in {file}"
+        if self.mapcount is not None and layout.page == "type":
+            return f"mapcount: {has} none in {file}"
+        kinds_shown = [RecordKind(self.kind)] if self.kind is not None else [*layout.lines]
+        if self.ts is not None and not all(map(layout.shows_duration, kinds_shown)):
+            durations = [
+                f'kind = "{kind}"' for kind in layout.lines if kind is not None and layout.shows_duration(kind)
+            ]
+            hint = f": add {' or '.join(durations)}" if durations and self.kind is None else ""
+            return f"ts: {has} a boot time and no duration in these records of {file}{hint}"
+        return None
+
+    def file_on(self, generation: Generation) -> str:
+        """Return the name of the file that is read on a kernel."""
+        return self.file or generation.main_file
 
     @property
     def moment(self) -> int:
@@ -82,11 +141,24 @@ class Expectation(Table, frozen=True):
         exactly = parse_time("ts", self.ts)
         return exactly, exactly
 
+    @property
+    def count_bounds(self) -> tuple[int, int] | None:
+        """Return the smallest and the largest count of each record; None to accept any."""
+        return _page_bounds("count", self.count)
+
+    @property
+    def mapcount_bounds(self) -> tuple[int, int] | None:
+        """Return the smallest and the largest mapcount of each record; None to accept any."""
+        return _page_bounds("mapcount", self.mapcount)
+
     def when(self) -> str:
-        """Return the moment of the look in words."""
-        if self.threshold is None:
-            return f"at {self.at}"
-        return f"at {self.at}, threshold {self.threshold} since {self.since or 'the start'}"
+        """Return the moment of the look in words, and the kernel if the table names one."""
+        words = f"at {self.at}"
+        if self.kernel is not None:
+            words += f" on {self.kernel}"
+        if self.threshold is not None:
+            words += f", threshold {self.threshold} since {self.since or 'the start'}"
+        return words
 
     def wanted(self) -> str:
         """Return in words which records must be there."""
@@ -96,22 +168,47 @@ class Expectation(Table, frozen=True):
             count = str(low or "no")
         elif high == RING_SIZE:
             count = f"at least {low}"
-        words = f"{count} record{'' if low == 1 and high in (1, RING_SIZE) else 's'}"
+        kind = "" if self.kind is None else f"{self.kind} "
+        words = f"{count} {kind}record{'' if low == 1 and high in (1, RING_SIZE) else 's'}"
+        if self.file is not None:
+            words += f" in {self.file}"
         if self.call_site is not None:
             words += f" of {self.call_site}"
         if isinstance(self.ts, Bounds):
             words += f", each ts {self.ts.min} to {self.ts.max}"
         elif self.ts is not None:
             words += f", each ts {self.ts}"
+        for name, bounds in (("count", self.count_bounds), ("mapcount", self.mapcount_bounds)):
+            if bounds is not None:
+                low, high = bounds
+                to = "" if low == high else " or more" if high == MAX_REFERENCES else f" to {high}"
+                words += f", each {name} {low}{to}"
         return words
 
 
-def plays(expectations: Sequence[Expectation]) -> dict[tuple[int, int] | None, list[int]]:
-    """Return which expectations are checked by the same play, by the threshold that is written: see `written`.
+def check_kernel(expectations: Sequence[Expectation], kernel: Generation) -> None:
+    """Raise ValueError if an expectation that names no kernel is about records that `kernel` cannot show."""
+    for number, expectation in enumerate(expectations, start=1):
+        if expectation.kernel is None and (problem := expectation.problem_on(kernel)) is not None:
+            raise ValueError(f"expect {number}: {problem}")
 
-    The expectations are given by their numbers, in the order of their moments.
+
+def plays(expectations: Sequence[Expectation], kernel: str) -> dict[tuple[str, tuple[int, int] | None], list[int]]:
+    """Return which expectations are checked by the same play, by their kernel and the threshold that is written.
+
+    `kernel` is for those that name none. The expectations are given by their numbers, in the order of their moments.
     """
-    numbers: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
+    found: dict[tuple[str, tuple[int, int] | None], list[int]] = defaultdict(list)
     for number in sorted(range(len(expectations)), key=lambda number: expectations[number].moment):
-        numbers[expectations[number].written].append(number)
-    return dict(numbers)
+        found[expectations[number].kernel or kernel, expectations[number].written].append(number)
+    return found
+
+
+def _page_bounds(name: str, value: int | PageBounds | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    low, high = (value, value) if isinstance(value, int) else (value.min, value.max)
+    if not 0 <= low <= high <= MAX_REFERENCES:
+        came = shown(low) if low == high else f"{{ min = {shown(low)}, max = {shown(high)} }}"
+        raise ValueError(f"{name} = {came} must be from 0 to {MAX_REFERENCES}, with min at most max")
+    return low, high

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_SIZE, Migratetype
@@ -23,6 +25,7 @@ class Region(Table, frozen=True):
     migratetype: str = "Movable"
     flags: list[str] = msgspec.field(default_factory=list)
     zone: int = 0
+    pages: Literal["anon", "file"] = "anon"
 
     def __post_init__(self) -> None:
         check_text("name", self.name)

@@ -126,6 +126,8 @@ class Task(Table, frozen=True, dict=True):
     share: str | None = None
     pfn: int | None = None
     release: Release | dict[str, int] | None = None
+    mapped: bool = True
+    unmap: Quantity = "never"
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
@@ -148,6 +150,19 @@ class Task(Table, frozen=True, dict=True):
         if isinstance(self.release, dict):
             _check_weights(self.release)
         self._check_phases()
+        self._check_unmap()
+
+    def _check_unmap(self) -> None:
+        if self.unmap == "never":
+            return
+        if not self.mapped:
+            raise ValueError(f"unmap = {shown(self.unmap)} goes with mapped = true: leave out one of the two")
+        if self.unmap == "with-release" and self.release == "never":
+            raise ValueError("unmap = 'with-release' goes with a task that releases its pages")
+        try:
+            _ = self.unmap_distribution  # to check it
+        except ValueError as error:
+            raise ValueError(f"{error}, or 'with-release', or 'never'") from None
 
     def _check_phases(self) -> None:
         if all(phase.pause for phase in self.phase):
@@ -169,6 +184,11 @@ class Task(Table, frozen=True, dict=True):
     def start_distribution(self) -> TimeDistribution:
         """Return when an instance begins its first phase."""
         return read_quantity("start", self.start)
+
+    @cached_property
+    def unmap_distribution(self) -> TimeDistribution | None:
+        """Return the time from a pin to the munmap of its pages; None if it comes with the release, or never."""
+        return None if self.unmap in ("never", "with-release") else read_quantity("unmap", self.unmap)
 
     @property
     def releases(self) -> dict[Release, int]:

@@ -1,13 +1,17 @@
-"""The full call chain of a pin: the kernel's frames around the frames that a scenario gives."""
+"""The full call chains of pins and releases: the kernel's frames around the frames that a scenario gives."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
+from pinnerfs.kernel.calls import RELEASES, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
-from pinnerfs.scenario.schema import Stack
+from pinnerfs.kernel.page_pinner.layouts import RecordKind
+from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot
+from pinnerfs.scenario.schema import Scenario, Stack
 
-__all__ = ["call_chain", "full_frame"]
+__all__ = ["ReleaseChains", "call_chain", "full_frame"]
 
 
 def full_frame(frame: str) -> str:
@@ -28,6 +32,37 @@ def full_frame(frame: str) -> str:
 
 def call_chain(stack: Stack, generation: Generation) -> tuple[str, ...]:
     """Return the frames of a pin, innermost first: head of the pin path, own frames, tail of the system call."""
-    head = generation.heads[stack.via] if stack.via else ()
-    tail = tuple(frame.format(stack.syscall) for frame in generation.tail) if stack.syscall else ()
-    return tuple(full_frame(frame) for frame in (*head, *stack.frames, *tail))
+    return _full(generation, generation.heads[stack.via] if stack.via else (), stack.frames, stack.syscall)
+
+
+def _full(generation: Generation, head: Sequence[str], frames: Sequence[str], syscall: str | None) -> tuple[str, ...]:
+    tail = tuple(frame.format(syscall) for frame in generation.tail) if syscall else ()
+    return tuple(full_frame(frame) for frame in (*head, *frames, *tail))
+
+
+class ReleaseChains:
+    """The call chains behind the records of dropped references and freed pages, by the task that made the call."""
+
+    def __init__(self, scenario: Scenario, generation: Generation, depot: StackDepot) -> None:
+        self._generation = generation
+        self._depot = depot
+        self._stacks = {task.name: scenario.stack[task.stack] for task in scenario.task}
+        self._chains: dict[tuple[int, int, RecordKind], tuple[str, ...]] = {}
+
+    def fetch(self, handle: int, call: int, kind: RecordKind) -> tuple[str, ...]:
+        """Return the chain of a record of this kind that the caller with this handle caused by this call."""
+        key = handle, call, kind
+        if key not in self._chains:
+            chain = self._chain(self._stacks[self._depot.owner(handle)], Event(call), kind == RecordKind.FREE)
+            self._chains[key] = chain[:MAX_FRAMES]
+        return self._chains[key]
+
+    def _chain(self, stack: Stack, call: Event, freed: bool) -> tuple[str, ...]:
+        generation = self._generation
+        if call == Event.free:
+            return _full(generation, generation.free_list if freed else (), generation.exit, "exit_group")
+        if call == Event.unmap:
+            return _full(generation, generation.free_list if freed else (), generation.unmap, "munmap")
+        # put_page is inline: it has no frame of its own.
+        own = (call.name,) if call in RELEASES else ()
+        return _full(generation, (*(generation.free_page if freed else ()), *own), stack.frames, stack.syscall)

@@ -15,7 +15,7 @@ from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.arrivals import PhaseTimes, hold_times
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, random_stream
+from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, random_stream
 from pinnerfs.workload.work import BLOCK, PHASE, Work
 
 __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
@@ -30,8 +30,8 @@ MOST_TABLES = 64
 class Holds:
     """A table of holds, one row for each hold. The rows of one instance are in order of their begin.
 
-    begin, end: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if the
-    pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
+    begin, end, unmap: boot time in µs. pfn: the first frame of each run of pages, of shape (holds, runs); no columns if
+    the pages are another task's. instance: the instance that holds the pages. release: the call (Event) at the end, or
     NO_RELEASE.
     """
 
@@ -40,6 +40,7 @@ class Holds:
     pfn: Int64s
     instance: Int64s
     release: npt.NDArray[np.uint8]
+    unmap: Int64s
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -49,7 +50,7 @@ class Holds:
 
     def columns(self) -> tuple[npt.NDArray[Any], ...]:
         """Return the columns in their order above."""
-        return self.begin, self.end, self.pfn, self.instance, self.release
+        return self.begin, self.end, self.pfn, self.instance, self.release, self.unmap
 
     def take(self, rows: Int64s) -> Holds:
         """Return the rows with these numbers."""
@@ -83,12 +84,12 @@ def hold_blocks(
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
-    releases = ReleaseCalls(task, seed, instance)
+    releases, unmaps = ReleaseCalls(task, seed, instance), UnmapTimes(task, seed, instance)
     times = random_stream(seed, task.name, instance, Stream.times)
     for begin, end, reached, passed in hold_times(task, phases, times, stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count))
+        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count), unmaps.draw(begin, end))
         yield Block(holds, reached, BLOCK + PHASE * passed + count + pfn.size)
 
 
@@ -107,7 +108,8 @@ class HoldPool:
         self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
         empty = np.empty(0, dtype=np.int64)
-        self._none = Holds(empty, empty, np.empty((0, runs), dtype=np.int64), empty, np.empty(0, dtype=np.uint8))
+        pfn = np.empty((0, runs), dtype=np.int64)
+        self._none = Holds(empty, empty, pfn, empty, np.empty(0, dtype=np.uint8), empty)
         # Generated and not yet taken, as tables sorted by begin. Holds of one instance are in the order of the tables.
         self._ahead: list[Holds] = []
         self._generate(1)
@@ -167,11 +169,11 @@ class HoldPool:
 
     def _rows_before(self, until: int) -> int:
         """Return the number of rows for the pins and releases of the holds that begin before a moment."""
-        return 2 * self._rows * sum(int(np.searchsorted(holds.begin, until)) for holds in self._ahead)
+        return 2 * self._rows * sum(int(holds.begin.searchsorted(until)) for holds in self._ahead)
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        stops = [int(np.searchsorted(holds.begin, until)) for holds in self._ahead]
+        stops = [int(holds.begin.searchsorted(until)) for holds in self._ahead]
         taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
         if not taken:
             return self._none

@@ -1,4 +1,4 @@
-"""Live actions: pages pinned, released and freed by hand while a scenario plays.
+"""Live actions: pages pinned, released, unmapped and freed by hand while a scenario plays.
 
 The live pins of a task behave like those of one more task beside it, with its own pages and random streams. So they
 never change the scenario's own events.
@@ -20,7 +20,7 @@ from pinnerfs.scenario.actions import Action, parse_actions
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
-from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, pin_call, random_stream
+from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, pin_call, random_stream
 from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
@@ -39,13 +39,24 @@ class _LiveHold:
     release: int  # the call (Event) at the end, or NO_RELEASE
 
 
+@dataclass(frozen=True)
+class _LiveUnmap:
+    """Pages of a live pin that are unmapped by themselves later."""
+
+    task: Task
+    pfn: Int64s
+    moment: int
+
+
 @dataclass
 class _Transaction:
     """The result of a text of actions. It is dropped if one of the actions is refused."""
 
     holds: list[_LiveHold]  # in the order of their pins
+    unmaps: list[_LiveUnmap]
     pickers: dict[tuple[str, int], Picker]
     releases: dict[str, ReleaseCalls]
+    unmap_times: dict[str, UnmapTimes]
     batches: list[EventBatch]
     pins: int = 0
 
@@ -68,6 +79,8 @@ class Live:
         self._holds: list[_LiveHold] = []
         self._pickers: dict[tuple[str, int], Picker] = {}  # by task and number of pages
         self._releases: dict[str, ReleaseCalls] = {}  # by task
+        self._unmaps: list[_LiveUnmap] = []
+        self._unmap_times: dict[str, UnmapTimes] = {}  # by task
         self._ready = EventBatch.of([])  # due, not yet taken
         self._next_end = FOREVER
 
@@ -78,6 +91,8 @@ class Live:
             try:
                 if action.verb == "pin":
                     self._pin(transaction, action, now)
+                elif action.verb == "unmap":
+                    self._unmap(transaction, action, now)
                 else:
                     self._release(transaction, action, now)
             except ValueError as error:
@@ -105,13 +120,16 @@ class Live:
         return taken
 
     def _begin(self) -> _Transaction:
-        return _Transaction(list(self._holds), {}, {}, [])
+        return _Transaction(list(self._holds), list(self._unmaps), {}, {}, {}, [])
 
     def _commit(self, transaction: _Transaction) -> None:
         self._holds = transaction.holds
         self._pickers |= transaction.pickers
         self._releases |= transaction.releases
-        self._next_end = min((hold.end for hold in self._holds), default=FOREVER)
+        self._unmaps = transaction.unmaps
+        self._unmap_times |= transaction.unmap_times
+        ends = [hold.end for hold in self._holds] + [unmap.moment for unmap in self._unmaps]
+        self._next_end = min(ends, default=FOREVER)
         self._ready = EventBatch.concatenate([self._ready, *transaction.batches])
 
     def _pin(self, transaction: _Transaction, action: Action, now: int) -> None:
@@ -129,6 +147,8 @@ class Live:
         end = FOREVER if action.hold is None else now + action.hold
         transaction.holds.append(_LiveHold(task, pfn, end, self._draw_release(transaction, task)))
         transaction.batches.append(self._events(task, pin_call(task), pfn, now))
+        if task.unmap_distribution is not None:
+            transaction.unmaps.append(_LiveUnmap(task, pfn, self._draw_unmap(transaction, task, now)))
 
     def _pick(self, transaction: _Transaction, action: Action) -> Int64s:
         """Return the next pages, picked in the task's own way."""
@@ -164,6 +184,17 @@ class Live:
             )
         return int(transaction.releases[task.name].draw(1)[0])
 
+    def _draw_unmap(self, transaction: _Transaction, task: Task, now: int) -> int:
+        """Return when the pages of a new hold are unmapped."""
+        if task.name not in transaction.unmap_times:
+            known = self._unmap_times.get(task.name)
+            live = msgspec.structs.replace(task, name=f"{task.name} live")
+            transaction.unmap_times[task.name] = (
+                UnmapTimes(live, self._seed, 0) if known is None else copy.deepcopy(known)
+            )
+        begin = np.array([now], dtype=np.int64)
+        return int(transaction.unmap_times[task.name].draw(begin, begin)[0])
+
     @staticmethod
     def _shared(transaction: _Transaction, action: Action, owner: str) -> Int64s:
         """Return the pages of the owner's latest live hold."""
@@ -194,7 +225,7 @@ class Live:
             count = min(left, len(hold.pfn)) if hold.task is task else 0
             if count:
                 call = Event(hold.release) if by is None else Event[by]
-                transaction.batches.append(self._events(task, call, hold.pfn[:count], now))
+                self._let_go(transaction, task, call, hold.pfn[:count], now)
             if not count:
                 kept.append(hold)
             elif count < len(hold.pfn):
@@ -202,12 +233,35 @@ class Live:
             left -= count
         transaction.holds = kept
 
+    def _unmap(self, transaction: _Transaction, action: Action, now: int) -> None:
+        """Unmap pages that are pinned live for a task, oldest pin first. They stay pinned."""
+        task = action.task
+        left = pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
+        if action.pages is not None:
+            left = action.pages
+        if not left <= pinned or not pinned:
+            raise ValueError(f"{pinned} pages are pinned live for task {task.name!r}: wanted at least {max(1, left)}")
+        for hold in transaction.holds:
+            if left and hold.task is task:
+                transaction.batches.append(self._events(task, Event.unmap, hold.pfn[:left], now))
+                left -= min(left, len(hold.pfn))
+
     def _release_due(self, transaction: _Transaction, moment: int) -> None:
-        """Release the holds that end up to a moment, in the order of their pins."""
+        """Release the holds that end up to a moment, in the order of their pins, and unmap what is due."""
         for hold in transaction.holds:
             if hold.end <= moment:
-                transaction.batches.append(self._events(hold.task, Event(hold.release), hold.pfn, hold.end))
+                self._let_go(transaction, hold.task, Event(hold.release), hold.pfn, hold.end)
         transaction.holds = [hold for hold in transaction.holds if hold.end > moment]
+        for unmap in transaction.unmaps:
+            if unmap.moment <= moment:
+                transaction.batches.append(self._events(unmap.task, Event.unmap, unmap.pfn, unmap.moment))
+        transaction.unmaps = [unmap for unmap in transaction.unmaps if unmap.moment > moment]
+
+    def _let_go(self, transaction: _Transaction, task: Task, call: Event, pfn: Int64s, now: int) -> None:
+        """Release pages, and unmap them if the task does so with the release."""
+        transaction.batches.append(self._events(task, call, pfn, now))
+        if task.unmap == "with-release":
+            transaction.batches.append(self._events(task, Event.unmap, pfn, now))
 
     def _events(self, task: Task, kind: Event, pfn: Int64s, time: int) -> EventBatch:
         """Return one call for each page."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.quantities import parse_time
@@ -73,7 +73,8 @@ class TaskEvents:
         self._handle = handle
         self._pin = pin_call(task)
         self._releases = "never" not in task.releases
-        # Releases that are due after the windows so far. Those of one instance are in the order of their pins.
+        self._unmaps = task.unmap != "never"
+        # Events that are due after the windows so far. Those of one instance are in the order of their pins.
         self._later: _HoldEvents | None = None
         self._next_release = FOREVER
 
@@ -108,17 +109,19 @@ class TaskEvents:
         return self._batch(now if self._alone else now.by_instance())
 
     def _of_holds(self, holds: Holds) -> _HoldEvents:
-        """Return the pin of each hold, followed by its release."""
-        if not self._releases:
-            pins = np.full(len(holds), self._pin, dtype=np.uint8)
-            return _HoldEvents(holds.begin, pins, holds.pfn, holds.instance)
-        kind = np.full(2 * len(holds), self._pin, dtype=np.uint8)
-        kind[1::2] = holds.release
+        """Return the pin of each hold, followed by its release and its munmap."""
+        times, kinds = [holds.begin], [np.full(len(holds), self._pin, dtype=np.uint8)]
+        if self._releases:
+            times.append(holds.end)
+            kinds.append(holds.release)
+        if self._unmaps:
+            times.append(holds.unmap)
+            kinds.append(np.full(len(holds), Event.unmap, dtype=np.uint8))
         return _HoldEvents(
-            np.stack([holds.begin, holds.end], axis=1).ravel(),
-            kind,
-            np.repeat(holds.pfn, 2, axis=0),
-            np.repeat(holds.instance, 2),
+            np.stack(times, axis=1).ravel(),
+            np.stack(kinds, axis=1).ravel(),
+            np.repeat(holds.pfn, len(times), axis=0),
+            np.repeat(holds.instance, len(times)),
         )
 
     def _batch(self, events: _HoldEvents) -> EventBatch:

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.events import Event
+from pinnerfs.kernel.pages import Int64s
 from pinnerfs.scenario.schema import Task
+from pinnerfs.workload.draws import draw
 
-__all__ = ["FOREVER", "NO_RELEASE", "ReleaseCalls", "Stream", "pin_call", "random_stream"]
+__all__ = ["FOREVER", "NO_RELEASE", "ReleaseCalls", "Stream", "UnmapTimes", "pin_call", "random_stream"]
 
 FOREVER = 1 << 62  # µs: later than any event; the end of a hold that is never released
 
@@ -26,6 +28,7 @@ class Stream(IntEnum):
     times = 0
     pages = 1
     releases = 2
+    unmaps = 3
 
 
 def random_stream(seed: int, task: str, instance: int, stream: Stream) -> np.random.Generator:
@@ -59,3 +62,18 @@ class ReleaseCalls:
             return np.full(holds, self._calls[0])
         drawn = self._rng.integers(0, self._bounds[-1], size=holds)
         return self._calls[np.searchsorted(self._bounds, drawn, side="right")]
+
+
+class UnmapTimes:
+    """The moments at which the pages of one instance's holds are unmapped, in the order of the holds."""
+
+    def __init__(self, task: Task, seed: int, instance: int) -> None:
+        self._with_release = task.unmap == "with-release"
+        self._after = task.unmap_distribution
+        self._rng = None if self._after is None else random_stream(seed, task.name, instance, Stream.unmaps)
+
+    def draw(self, begin: Int64s, end: Int64s) -> Int64s:
+        """Return the moments (µs) for the next holds: FOREVER for never."""
+        if self._after is not None and self._rng is not None:
+            return begin + draw(self._after, self._rng, len(begin))
+        return end if self._with_release else np.full(len(begin), FOREVER, dtype=np.int64)

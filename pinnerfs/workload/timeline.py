@@ -33,6 +33,8 @@ LARGEST_WINDOW = 3600 * 10**6
 # A window ends early at about this many events, or this much work to generate them. So a reader does not wait for
 # what comes later, and a burst after a long pause takes no more memory.
 MOST_EVENTS = 4 * WINDOW_EVENTS
+# Batches of more tasks are put together along the way: all at the end would be too much for one step.
+MOST_BATCHES = 256
 
 
 def take_first(events: EventBatch, until: int, most: int) -> tuple[EventBatch, EventBatch]:
@@ -138,6 +140,8 @@ class Timeline:
             due = min(due, events.next_event)
             if len(batch):
                 batches.append(batch)
+            if len(batches) == MOST_BATCHES:
+                batches = [EventBatch.concatenate(batches)]
             yield from self._worked(TASK + len(batch) if len(batch) else LOOK)
         for _, events in self._tasks:
             if events.open is not None:

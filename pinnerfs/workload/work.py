@@ -13,8 +13,8 @@ STEP = 1 << 17  # a step stops generating once it has done this much; about 20 m
 
 PHASE = 100  # a phase of an instance, with or without an arrival
 BLOCK = 300  # a block of holds, beside its rows
-TASK = 500  # a task that has events in a window, beside its rows
-LOOK = 20  # a look at a task that has none
+TASK = 500  # a task that has events in a window, beside their rows
+LOOK = 100  # a task in a window, whether or not it has events
 
 
 class Work:

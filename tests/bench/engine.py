@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
-from pinnerfs.kernel.page_pinner.longterm import DEFAULT_THRESHOLD, Pinner
-from pinnerfs.kernel.pages import PinnerState
+from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
+from pinnerfs.kernel.pages import FrameState
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import STEP_FRAMES, Simulation
@@ -32,7 +30,8 @@ PYTHON = Target("engine, random pages of 4 GiB, exact, generation excluded : seq
 RANDOM = Target("the same : the C loop's rate", 0.08, 0.2, True)
 CONTIGUOUS = Target("engine, contiguous buffers (64 to 1024 pages a pin) : the C loop's rate", 0.15, 0.5, True)
 DUMP = Target("whole pipeline, `pinnerfs dump` of a busy scenario : the engine's rate", 0.4, 0.7, True)
-STATE = Target("pinner state a page frame, bytes", 24, 16)
+STATE = Target("state of a page frame, with its references and mappings, bytes", 23, 19)
+PINS = Target("the same on the kernel that counts pins, bytes", 24, 23)
 
 
 def groups() -> list[Group]:
@@ -41,7 +40,7 @@ def groups() -> list[Group]:
         Group([PYTHON], _against_python),
         Group([RANDOM, CONTIGUOUS], _against_c),
         Group([DUMP], _dump),
-        Group([STATE], _state),
+        Group([STATE, PINS], _state),
     ]
 
 
@@ -72,12 +71,13 @@ def _against_python() -> list[list[float]]:
     device = memory()
     events = scattered(EVENTS_OF_PYTHON)
     rows = as_rows(events)
-    model = Model(device.base_pfn, device.frames, list(device.regions.values()), INTRODUCED, DEFAULT_THRESHOLD)
+    model = Model(device.base_pfn, device.frames, list(device.regions.values()), INTRODUCED.name, DEFAULT_THRESHOLD)
     model.apply(rows)
     engine = _engine()
     _play(engine, chunks(events))
     counters = [*map(model.total, ("pins", "releases", "longterm_records")), model.overwritten, *model.pinned()]
-    if results_of(engine) != (counters, [list(record) for record in reversed(model.ring)]):
+    counted, records = results_of(engine)
+    if (counted[: len(counters)], records) != (counters, [list(record) for record in reversed(model.longterm)]):
         raise NotMeasured("sequential Python and the engine give different results")
     batches = chunks(scattered(EVENTS))
     return [
@@ -116,5 +116,7 @@ def _dump() -> list[list[float]]:
 
 
 def _state() -> list[list[float]]:
-    arrays = [kept for kept in vars(PinnerState(FRAMES)).values() if isinstance(kept, np.ndarray)]
-    return [[sum(array.nbytes for array in arrays) / FRAMES]]
+    return [
+        [sum(array.nbytes for array in FrameState(FRAMES, counts_pins=pins).arrays()) / FRAMES]
+        for pins in (False, True)
+    ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pinnerfs.kernel.events import EventBatch
-from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.pages import MemoryMap
 from tests.bench.measure import build
 
@@ -45,7 +45,7 @@ class Reference:
 
     def results(self) -> tuple[list[int], list[list[int]]]:
         """Return counters, and records newest first."""
-        counters, records = np.zeros(6, np.int64), np.zeros((4096, 6), np.int64)
+        counters, records = np.zeros(9, np.int64), np.zeros((4096, 10), np.int64)
         self._code.accounting_counters(self._accounting, ctypes.c_void_p(counters.ctypes.data))
         filled = self._code.accounting_records(self._accounting, ctypes.c_void_p(records.ctypes.data))
         return counters.tolist(), records[:filled].tolist()
@@ -56,13 +56,13 @@ class Reference:
 
 
 def results_of(pinner: Pinner) -> tuple[list[int], list[list[int]]]:
-    """Return the engine's counters, and records newest first."""
-    counted = pinner.counters.totals()
-    counters = [counted["pins"], counted["releases"], counted["longterm_records"], pinner.ring.overwritten]
-    names = ("elapsed", "count", "handle", "pfn", "flags", "migratetype")
-    rows = [pinner.ring.newest(position) for position in range(pinner.ring.filled)]
-    records = [[int(row[name]) for name in names] for row in rows if row is not None]
-    return [*counters, counted["pinned_now"], pinner.counters.pinned_now_in_cma], records
+    """Return the engine's counters and sums of its pages' state, and records newest first."""
+    counted, state, ring = pinner.counters.totals(), pinner.state, pinner.rings["longterm_pinner"]
+    counters = [counted["pins"], counted["releases"], counted["longterm_records"], ring.overwritten]
+    counters += [counted["pinned_now"], pinner.counters.pinned_now_in_cma]
+    counters += [int(array.sum(dtype=np.int64)) for array in (state.references, state.mapcount, state.bits)]
+    records = [list(row.item()) for row in map(ring.newest, range(ring.filled)) if row is not None]
+    return counters, records
 
 
 @contextmanager

@@ -1,31 +1,35 @@
 /* The accounting of page_pinner in plain C, one event at a time, to compare the engine's rate with.
  *
- * A shared library for ctypes, with the rules of tests/kernel/page_pinner/model.py.
+ * A shared library for ctypes, with the rules of tests/kernel/page_pinner/model.py for the kernel `introduced`, and with
+ * the same state: references and mappings of each page beside its mark.
  */
 
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { get_user_pages, pin_user_pages, put_user_page, unpin_user_page, put_page, free_page, get_page };
-enum { cma = 3, ring_size = 4096, head_flag = 1 << 16 };
+enum { get_user_pages, pin_user_pages, put_user_page, unpin_user_page, put_page, free_page, get_page, map, unmap };
+enum { cma = 3, ring_size = 4096, head_flag = 1 << 16, lru_flag = 1 << 4, pin_bias = 1024 };
+enum { present = 1, on_lru = 2 };
 
 struct region {
     int64_t start, frames, migratetype, flags;
 };
 
-/* elapsed, count, handle, pfn, flags, migratetype */
+/* time, pfn, flags, mapping, count, handle, mapcount, kind, call, migratetype */
 struct record {
-    int64_t field[6];
+    int64_t field[10];
 };
 
 struct accounting {
-    int64_t base, threshold;
+    int64_t base, frames, threshold;
     const struct region *regions;
     int64_t number_of_regions;
-    uint8_t *pinned;
-    int32_t *handle;
+    int32_t *references;
+    int16_t *mapcount;
+    uint8_t *bits;
+    int32_t *attribution; /* the handle of the last pin, negative without the mark */
     int64_t *ts;
-    int32_t *count;
+    int32_t *pins;
     struct record ring[ring_size];
     int64_t index, filled;
     /* pins, releases, longterm_records, overwritten, pinned_now, pinned_now_in_cma */
@@ -34,10 +38,12 @@ struct accounting {
 
 void accounting_free(struct accounting *accounting)
 {
-    free(accounting->pinned);
-    free(accounting->handle);
+    free(accounting->references);
+    free(accounting->mapcount);
+    free(accounting->bits);
+    free(accounting->attribution);
     free(accounting->ts);
-    free(accounting->count);
+    free(accounting->pins);
     free(accounting);
 }
 
@@ -45,13 +51,16 @@ struct accounting *accounting_new(int64_t base, int64_t frames, int64_t threshol
 {
     struct accounting *accounting = calloc(1, sizeof *accounting);
     accounting->base = base;
+    accounting->frames = frames;
     accounting->threshold = threshold;
     accounting->regions = regions;
     accounting->number_of_regions = number;
-    accounting->pinned = calloc(frames, sizeof *accounting->pinned);
-    accounting->handle = calloc(frames, sizeof *accounting->handle);
+    accounting->references = calloc(frames, sizeof *accounting->references);
+    accounting->mapcount = calloc(frames, sizeof *accounting->mapcount);
+    accounting->bits = calloc(frames, sizeof *accounting->bits);
+    accounting->attribution = calloc(frames, sizeof *accounting->attribution);
     accounting->ts = calloc(frames, sizeof *accounting->ts);
-    accounting->count = calloc(frames, sizeof *accounting->count);
+    accounting->pins = calloc(frames, sizeof *accounting->pins);
     return accounting;
 }
 
@@ -71,15 +80,29 @@ static void count_pinned(struct accounting *accounting, int64_t frame, int chang
         accounting->counters[5] += change;
 }
 
-static void record(struct accounting *accounting, int64_t elapsed, int64_t frame, int64_t pfn, int order)
+static void clear_mark(struct accounting *accounting, int64_t frame)
+{
+    if (accounting->attribution[frame] > 0) {
+        accounting->attribution[frame] = -accounting->attribution[frame];
+        count_pinned(accounting, frame, -1);
+    }
+}
+
+static void record(struct accounting *accounting, int64_t elapsed, int64_t frame, int64_t pfn, int order, int call)
 {
     const struct region *region = region_of(accounting, pfn);
+    int64_t flags = region ? region->flags & ~(int64_t)lru_flag : 0;
+    flags |= (accounting->bits[frame] & on_lru ? lru_flag : 0) | (order ? head_flag : 0);
     accounting->ring[accounting->index] = (struct record){{
         elapsed,
-        accounting->count[frame],
-        accounting->handle[frame],
         pfn,
-        (region ? region->flags : 0) | (order ? head_flag : 0),
+        flags,
+        0,
+        accounting->pins[frame],
+        accounting->attribution[frame],
+        accounting->mapcount[frame],
+        0,
+        call,
         region ? region->migratetype : 0,
     }};
     accounting->index = (accounting->index + 1) % ring_size;
@@ -90,52 +113,119 @@ static void record(struct accounting *accounting, int64_t elapsed, int64_t frame
         accounting->filled++;
 }
 
-static void release(struct accounting *accounting, int64_t time, int64_t frame, int64_t pfn, int order)
+static void release(struct accounting *accounting, int64_t time, int64_t frame, int64_t pfn, int order, int call)
 {
-    if (!accounting->pinned[frame])
+    if (accounting->attribution[frame] <= 0)
         return;
     int64_t elapsed = time > accounting->ts[frame] ? time - accounting->ts[frame] : 0;
     if (elapsed > accounting->threshold)
-        record(accounting, elapsed, frame, pfn, order);
-    accounting->pinned[frame] = 0;
-    if (accounting->count[frame] > 0)
-        accounting->count[frame]--;
-    count_pinned(accounting, frame, -1);
+        record(accounting, elapsed, frame, pfn, order, call);
+    clear_mark(accounting, frame);
+    if (accounting->pins[frame] > 0)
+        accounting->pins[frame]--;
+}
+
+static void pin(struct accounting *accounting, int64_t time, int64_t frame, int32_t handle)
+{
+    if (accounting->attribution[frame] <= 0)
+        count_pinned(accounting, frame, 1);
+    accounting->attribution[frame] = handle;
+    accounting->ts[frame] = time;
+    accounting->pins[frame]++;
+}
+
+static void end_page(struct accounting *accounting, int64_t frame)
+{
+    clear_mark(accounting, frame);
+    accounting->pins[frame] = 0;
+    accounting->references[frame] = 0;
+    accounting->mapcount[frame] = 0;
+    accounting->bits[frame] = 0;
+}
+
+static void appear(struct accounting *accounting, int64_t frame)
+{
+    if (accounting->bits[frame] & present)
+        return;
+    const struct region *region = region_of(accounting, frame + accounting->base);
+    accounting->bits[frame] = present | (region && region->flags & lru_flag ? on_lru : 0);
+}
+
+static void drop(struct accounting *accounting, int64_t frame, int references)
+{
+    if (accounting->references[frame] > references)
+        accounting->references[frame] -= references;
+    else
+        accounting->references[frame] = 0;
+    if (accounting->bits[frame] && !accounting->references[frame] && !accounting->mapcount[frame])
+        end_page(accounting, frame);
+}
+
+static void happen(struct accounting *accounting, int64_t time, int kind, int64_t frame, int64_t pfn, int order, int32_t handle)
+{
+    int bias = order < 2 ? pin_bias : 1;
+
+    switch (kind) {
+    case get_user_pages:
+    case pin_user_pages:
+    case get_page:
+        appear(accounting, frame);
+        accounting->references[frame] += kind == pin_user_pages ? bias : 1;
+        if (!accounting->mapcount[frame])
+            accounting->mapcount[frame] = 1;
+        if (kind != get_page)
+            pin(accounting, time, frame, handle);
+        break;
+    case put_user_page:
+    case unpin_user_page:
+        release(accounting, time, frame, pfn, order, kind);
+        drop(accounting, frame, kind == unpin_user_page ? bias : 1);
+        break;
+    case put_page:
+        drop(accounting, frame, 1);
+        break;
+    case free_page:
+        end_page(accounting, frame);
+        break;
+    case map:
+        appear(accounting, frame);
+        accounting->mapcount[frame]++;
+        break;
+    case unmap:
+        if (accounting->mapcount[frame]) {
+            accounting->bits[frame] |= on_lru;
+            accounting->mapcount[frame]--;
+            drop(accounting, frame, 0);
+        }
+    }
 }
 
 void accounting_apply(struct accounting *accounting, const int64_t *time, const uint8_t *kind, const int64_t *pfn,
                  const uint8_t *order, const int32_t *handle, const int64_t *pages, int64_t events)
 {
     for (int64_t event = 0; event < events; event++) {
-        int pin = kind[event] == get_user_pages || kind[event] == pin_user_pages;
-        int put = kind[event] == put_user_page || kind[event] == unpin_user_page;
-        if (!pin && !put && kind[event] != free_page)
-            continue;
-        accounting->counters[0] += pin ? pages[event] : 0;
-        accounting->counters[1] += put ? pages[event] : 0;
+        if (kind[event] == get_user_pages || kind[event] == pin_user_pages)
+            accounting->counters[0] += pages[event];
+        if (kind[event] == put_user_page || kind[event] == unpin_user_page)
+            accounting->counters[1] += pages[event];
         int64_t first = pfn[event] - accounting->base;
         for (int64_t frame = first; frame < first + (pages[event] << order[event]); frame++) {
-            if (put) {
-                int64_t page = first + ((frame - first) >> order[event] << order[event]);
-                release(accounting, time[event], frame, page + accounting->base, order[event]);
-            } else {
-                if (accounting->pinned[frame] != pin)
-                    count_pinned(accounting, frame, pin ? 1 : -1);
-                accounting->pinned[frame] = pin;
-                accounting->count[frame] = pin ? accounting->count[frame] + 1 : 0;
-                if (pin) {
-                    accounting->handle[frame] = handle[event];
-                    accounting->ts[frame] = time[event];
-                }
-            }
+            int64_t page = first + ((frame - first) >> order[event] << order[event]);
+            happen(accounting, time[event], kind[event], frame, page + accounting->base, order[event], handle[event]);
         }
     }
 }
 
+/* The counters, and the sums of all frames' references, mappings and bits. */
 void accounting_counters(const struct accounting *accounting, int64_t *counters)
 {
     for (int at = 0; at < 6; at++)
         counters[at] = accounting->counters[at];
+    for (int64_t frame = 0; frame < accounting->frames; frame++) {
+        counters[6] += accounting->references[frame];
+        counters[7] += accounting->mapcount[frame];
+        counters[8] += accounting->bits[frame];
+    }
 }
 
 /* Copy the records, newest first, and return their number. */

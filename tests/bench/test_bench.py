@@ -12,7 +12,7 @@ import pytest
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
-from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.scenario.gallery import load
 from pinnerfs.simulation import Simulation
 from tests.bench import streams
@@ -32,7 +32,7 @@ def every_kind() -> EventBatch:
     pfn = streams.memory(FRAMES).base_pfn + (rng.integers(0, FRAMES, events) >> order << order)
     rows = zip(
         np.sort(rng.integers(0, 10**9, events)),
-        rng.choice(len(Event), events, p=[0.25, 0.2, 0.25, 0.2, 0.03, 0.02, 0.05]),
+        rng.choice(len(Event), events, p=[0.25, 0.2, 0.22, 0.17, 0.03, 0.02, 0.05, 0.02, 0.04]),
         pfn,
         order,
         rng.integers(1, 17, events),

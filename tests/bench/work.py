@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
-from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation

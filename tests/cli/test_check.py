@@ -68,6 +68,21 @@ def test_one_fails(run: Run, tmp_path: Path, keys: str, end: str) -> None:
     assert failed.startswith(f"{path}: FAILED at 1min") and failed.endswith(end)
 
 
+def test_on_another_kernel(run: Run, tmp_path: Path) -> None:
+    """--kernel is for the expectations that name none. A kernel without a threshold refuses one, before any play."""
+    path = write(tmp_path / "a.toml", 'at = "5s"\nrecords = 5', 'at = "5s"\nkernel = "android14-6.1"\nrecords = 0')
+    result = run("check", "--expect", path, "--kernel", "pixel-5.10")
+    assert (result.status, result.err) == (0, "")
+    assert f"{path}: ok at 5s on android14-6.1: wanted no records; came no records\n" in result.out
+    other = write(tmp_path / "b.toml", 'at = "5s"\nthreshold = "1s"\nrecords = 0')
+    result = run("check", "--expect", path, other, "--kernel", "android15-6.6")
+    assert (result.status, result.out) == (2, "")
+    assert (
+        result.err.splitlines()[0]
+        == f"Error: {other}: expect 1: threshold = '1s': kernel android15-6.6 has no threshold"
+    )
+
+
 def test_several_scenarios(run: Run, tmp_path: Path) -> None:
     """A failure does not stop the next scenario from being played; failures are counted over all scenarios."""
     bad = write(tmp_path / "bad.toml", 'at = "5s"\nrecords = 9', 'at = "9s"\nrecords = 5')

@@ -18,6 +18,7 @@ import pytest
 
 import pinnerfs
 from pinnerfs.cli.commands import COMMANDS, commands
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.cli.conftest import Run
 from tests.workload.stories import source, task
 
@@ -75,6 +76,20 @@ def test_list(run: Run) -> None:
         assert description.strip() == pinnerfs.load(name).description
 
 
+def test_list_kernels(run: Run) -> None:
+    """--kernels prints for each kernel its files, the lines of a record, what is tracked and the evidence."""
+    result = run("list", "--kernels")
+    assert (result.status, result.err) == (0, "")
+    for name, generation in GENERATIONS.items():
+        (block,) = re.findall(rf"^{re.escape(name)}: .*\n((?:  .*\n)+)", result.out, re.MULTILINE)
+        assert re.search(rf"^  files +{', '.join(generation.files)}$", block, re.MULTILINE)
+        assert re.search(r"^  tracks +\w", block, re.MULTILINE)
+        assert re.search(rf"^  evidence +{generation.evidence}; ", block, re.MULTILINE)
+        assert [file for file in generation.record_files if not re.search(rf"^  {file} +\w", block, re.MULTILINE)] == []
+    assert "  alloc_contig_failed  Page pinned ts [    8.239262]\n" in result.out
+    assert "Flags 0x8000000000080014(0x8000000000080014(uptodate|lru|swapbacked|zone=2))\n" in result.out
+
+
 @pytest.mark.parametrize("name", sorted(pinnerfs.gallery()))
 def test_show_and_check(run: Run, name: str) -> None:
     """The gallery passes check by name and by path, and show describes each task."""
@@ -113,6 +128,33 @@ def test_dump_twice(run: Run) -> None:
         for seed in (5, 5, 6)
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_dump_a_file(run: Run) -> None:
+    """--file chooses among the record files of the kernel."""
+    simulation = pinnerfs.Simulation(pinnerfs.load("every-kernel"), kernel="pixel-5.10")
+    simulation.advance("10s")
+    dump = ("dump", "every-kernel", "--at", "10s", "--kernel", "pixel-5.10")
+    assert run(*dump, "--file", "alloc_contig_failed").out == simulation.cat("alloc_contig_failed") != ""
+    assert run(*dump).out == run(*dump, "--file", "longterm_pinner").out == simulation.longterm_pinner() != ""
+
+
+def test_show_what_is_mapped(run: Run, tmp_path: Path) -> None:
+    """show tells which pages a task does not map, and when it unmaps the others."""
+    path = tmp_path / "story.toml"
+    phase = 'for = "1s", every = "10ms", hold = "1ms"'
+    tasks = [
+        task("a", phase, mapped=0).replace("mapped = 0", "mapped = false"),
+        task("b", phase, unmap="with-release"),
+        task("c", phase, unmap="5ms"),
+    ]
+    path.write_text(source(*tasks))
+    lines = [line for line in run("show", path).out.splitlines() if line.startswith("task ")]
+    assert [line.split("put_user_page, ")[1].split(", stack")[0] for line in lines] == [
+        "has not mapped them",
+        "unmaps them then",
+        "unmaps them 5ms after the pin",
+    ]
 
 
 def test_dump_is_the_simulation(run: Run) -> None:

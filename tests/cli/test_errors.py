@@ -160,6 +160,26 @@ ERRORS = {
         2,
         "threshold = '9999999h' is longer than a year",
     ),
+    "a threshold on a kernel that has none": (
+        ["dump", "camera-stall", "--at", "1s", "--threshold=1s", "--kernel=android14-6.1"],
+        2,
+        "kernel android14-6.1 has no threshold: it records failed migrations alone; leave it out, or choose another",
+    ),
+    "a mount with a threshold on a kernel that has none": (
+        ["mount", "camera-stall", "m", "--threshold=1s", "--kernel=android15-6.6"],
+        2,
+        "kernel android15-6.6 has no threshold: ",
+    ),
+    "a file that the kernel does not have": (
+        ["dump", "camera-stall", "--at", "1s", "--file=longterm_pinner", "--kernel=android14-6.1"],
+        2,
+        "--file 'longterm_pinner': kernel android14-6.1 has no such record file: it has buffer (see ",
+    ),
+    "an unknown kernel": (
+        ["dump", "camera-stall", "--at", "1s", "--kernel=6.6"],
+        2,
+        "'6.6' is not one of 'introduced'",
+    ),
     "an undecodable threshold": (["dump", "camera-stall", "--at", "1s", "--threshold=\udcff"], 2, r"= '\xff': wanted"),
     "a seed that is text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid integer"),
     "a negative seed": (["dump", "camera-stall", "--at", "1s", "--seed", "-1"], 2, "not in the range"),

@@ -74,6 +74,7 @@ def test_every_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "good.toml").write_text(PLAIN)
     (tmp_path / "m").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pinnerfs.cli.device.choose", lambda *_: None)  # it changes the log of later tests
     for command in COMMANDS:
         result = run(*(word.replace("NAME", NAMES[kind]) for word in command))
         assert result.status in (1, 2, 69), command

@@ -117,7 +117,7 @@ def test_the_simulation_is_locked_while_a_record_is_read(tmp_path: Path, monkeyp
         with device.up_to_now():
             pass
 
-    def read_slowly(position: int) -> bytes:
+    def read_slowly(position: int, file: str | None = None) -> bytes:
         others.append(threading.Thread(target=use, daemon=True))
         others[0].start()
         others[0].join(0.05)

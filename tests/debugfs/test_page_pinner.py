@@ -4,23 +4,64 @@ from __future__ import annotations
 
 import errno
 import logging
+from functools import partial
 
 import pytest
 
+from pinnerfs import Simulation, parse
+from pinnerfs.clock import ManualClock
 from pinnerfs.debugfs.declaration import File, OpenFile
 from pinnerfs.debugfs.device import Device
 from pinnerfs.debugfs.page_pinner import page_pinner_directory
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+from pinnerfs.kernel.pages import FAILED
 from tests.mount.support import newest_first, outcome, record
+from tests.workload.stories import source, task
 
 
-def _files(device: Device) -> dict[str, File]:
-    entries = page_pinner_directory(device, GENERATIONS["android12-5.10-early"]).entries
+def _files(device: Device, kernel: str = "introduced") -> dict[str, File]:
+    entries = page_pinner_directory(device, GENERATIONS[kernel]).entries
     return {entry.name: entry for entry in entries if isinstance(entry, File)}
 
 
 def _open(device: Device, name: str) -> OpenFile:
     return _files(device)[name].open()
+
+
+class Freed:
+    """A device with Pixel's kernel whose alloc_contig_failed has records, or one with `buffer` and none."""
+
+    def __init__(self, kernel: str) -> None:
+        text = source(task("driver", 'repeat = 5, every = "1s", hold = "5ms"', release="put_page"))
+        self.simulation = Simulation(parse(text), kernel=kernel)
+        self.device = Device(self.simulation, ManualClock(10_000_000))
+        self.files = _files(self.device, kernel)
+        # Each page is pinned once more by hand, and freed: GET is still there.
+        self.device.do("pin task=driver pages=1\nfree task=driver\n" * 3)
+
+    def open(self, name: str) -> OpenFile:
+        """Open a file of page_pinner/."""
+        return self.files[name].open()
+
+    def write(self, name: str, text: bytes) -> int:
+        """Write a file; return 0 or a negative errno."""
+        return outcome(lambda: self.open(name).write(text)) or 0
+
+    def read(self, name: str) -> bytes:
+        """Read a number."""
+        return self.open(name).read(100)
+
+
+@pytest.fixture
+def pixel() -> Freed:
+    """Pixel's 5.10 kernel with three records of frees."""
+    return Freed("pixel-5.10")
+
+
+@pytest.fixture
+def buffer() -> Freed:
+    """A kernel with `buffer`, which is empty."""
+    return Freed("android14-6.1")
 
 
 @pytest.mark.parametrize("kernel", GENERATIONS)
@@ -87,15 +128,119 @@ def test_a_threshold_over_63_bits(device: Device) -> None:
     assert threshold.open().read(100) == b"-1\n"
 
 
-def test_failure_tracking(device: Device) -> None:
-    """failure_tracking starts as 1, reads back 1 for any number but 0, and switches alloc_contig_failed."""
-    files = _files(device)
-    tracking, failed = files["failure_tracking"], files["alloc_contig_failed"].open()
-    assert tracking.open().read(10) == b"1\n"
-    assert failed.read(4096) == b""
-    tracking.open().write(b"0")
-    assert tracking.open().read(10) == b"0\n"
-    assert outcome(lambda: failed.read(4096)) == -errno.EINVAL
-    tracking.open().write(b"18446744073709551615")
-    assert tracking.open().read(10) == b"1\n"
-    assert outcome(lambda: failed.write(b"1")) == -errno.EINVAL
+def test_failure_tracking(pixel: Freed) -> None:
+    """failure_tracking starts as 1, reads back 1 for any number but 0, and is not changed by other text."""
+    assert pixel.read("failure_tracking") == b"1\n"
+    for text, back in ((b"0", b"0\n"), (b"18446744073709551615", b"1\n"), (b"0x0\n", b"0\n"), (b"5", b"1\n")):
+        assert pixel.write("failure_tracking", text) == 0
+        assert pixel.read("failure_tracking") == back
+    for text, error in ((b"Y", errno.EINVAL), (b"-1", errno.EINVAL), (b"", errno.EINVAL), (b"9" * 20, errno.ERANGE)):
+        assert pixel.write("failure_tracking", text) == -error
+    assert pixel.read("failure_tracking") == b"1\n"
+
+
+def test_reads_while_tracking_is_off(pixel: Freed) -> None:
+    """While failure_tracking is 0, every read is EINVAL and the position stays. The records are kept."""
+    failed = pixel.open("alloc_contig_failed")
+    texts = [failed.read(4096) for _ in range(4)]
+    assert [text[:9] for text in texts] == [b"Freed at ", b"Freed at ", b"Freed at ", b""]
+    failed = pixel.open("alloc_contig_failed")
+    assert failed.read(4096) == texts[0]
+    pixel.write("failure_tracking", b"0")
+    for size in (4096, 0, 1):
+        assert outcome(lambda size=size: failed.read(size)) == -errno.EINVAL  # type: ignore[misc]
+    assert pixel.open("longterm_pinner").read(4096) == b""
+    pixel.write("failure_tracking", b"1")
+    assert failed.read(4096) == texts[1]
+
+
+def test_the_threshold_leaves_the_other_ring_alone(pixel: Freed) -> None:
+    """A write of the threshold empties longterm_pinner, and nothing empties alloc_contig_failed."""
+    pixel.write("threshold", b"5")
+    assert pixel.open("alloc_contig_failed").read(4096).startswith(b"Freed at ")
+
+
+def test_a_small_read_keeps_the_position(pixel: Freed) -> None:
+    """ENOMEM for a record that does not fit; the next read with room returns it."""
+    failed = pixel.open("alloc_contig_failed")
+    text = pixel.open("alloc_contig_failed").read(4096)
+    for size in (0, 1, 100, len(text)):
+        assert outcome(lambda size=size: failed.read(size)) == -errno.ENOMEM  # type: ignore[misc]
+    assert failed.read(len(text) + 1) == text
+
+
+@pytest.mark.parametrize("name", ["alloc_contig_failed", "longterm_pinner"])
+def test_record_files_have_no_write(pixel: Freed, name: str) -> None:
+    """A write of a record file is EINVAL, also of no bytes."""
+    assert (pixel.write(name, b"1"), pixel.write(name, b"")) == (-errno.EINVAL, -errno.EINVAL)
+
+
+def test_buffer_size(buffer: Freed) -> None:
+    """buffer_size starts as 4096 and takes any number of slots up to a 2 GiB ring. A refused write changes nothing."""
+    assert buffer.read("buffer_size") == b"4096\n"
+    for text, back in ((b"1", b"1\n"), (b"0x10\n", b"16\n"), (b"0", b"0\n"), (b"38347922", b"38347922\n")):
+        assert buffer.write("buffer_size", text) == 0
+        assert buffer.read("buffer_size") == back
+    for text, error in (
+        (b"38347923", errno.ENOMEM),
+        (b"18446744073709551615", errno.ENOMEM),
+        (b"18446744073709551616", errno.ERANGE),
+        (b"abc", errno.EINVAL),
+        (b"-1", errno.EINVAL),
+        (b"", errno.EINVAL),
+    ):
+        assert buffer.write("buffer_size", text) == -error
+    assert buffer.read("buffer_size") == b"38347922\n"
+    assert buffer.write("buffer", b"1") == -errno.EINVAL
+
+
+def test_buffer_follows_failure_tracking(buffer: Freed) -> None:
+    """A read of buffer is EINVAL while failure_tracking is 0, and empty without a failed migration."""
+    assert buffer.open("buffer").read(4096) == b""
+    buffer.write("failure_tracking", b"0")
+    assert outcome(lambda: buffer.open("buffer").read(0)) == -errno.EINVAL
+
+
+def test_a_resized_buffer_is_empty_and_keeps_positions(buffer: Freed) -> None:
+    """A valid write of buffer_size empties buffer, also with the same number. Open files keep their position."""
+    simulation, file = buffer.simulation, buffer.open("buffer")
+    fill(simulation, 6)
+    first = [file.read(4096) for _ in range(2)]
+    assert b"" not in first
+    for size in (b"8", b"8"):
+        assert buffer.write("buffer_size", size) == 0
+        assert buffer.open("buffer").read(4096) == b""
+        fill(simulation, 4)
+    assert file.read(4096) == buffer_texts(buffer)[2]
+    assert buffer.write("buffer_size", b"abc") == -errno.EINVAL
+    assert len(buffer_texts(buffer)) == 4
+
+
+def test_the_position_stays_behind_the_last_slot(buffer: Freed) -> None:
+    """A read behind the last slot leaves the position there; a read of an empty slot advances it."""
+    buffer.write("buffer_size", b"2")
+    file = buffer.open("buffer")
+    assert [file.read(4096) for _ in range(5)] == [b""] * 5  # two empty slots, and three reads behind the last
+    buffer.write("buffer_size", b"16")
+    fill(buffer.simulation, 6)
+    assert file.read(4096) == buffer_texts(buffer)[2]
+
+
+def test_a_ring_of_no_slots(buffer: Freed) -> None:
+    """With buffer_size 0 every read is the end, and records that arrive are dropped."""
+    buffer.write("buffer_size", b"0")
+    fill(buffer.simulation, 3)
+    assert buffer_texts(buffer) == []
+
+
+def buffer_texts(buffer: Freed) -> list[bytes]:
+    """Return all records of buffer."""
+    return list(iter(partial(buffer.open("buffer").read, 4096), b""))
+
+
+def fill(simulation: Simulation, pages: int) -> None:
+    """Let so many pages be released after a failed migration: each leaves a record."""
+    simulation.do(f"pin task=driver pages={pages}")
+    state = simulation._pinner.state
+    state.bits[state.references > 0] |= FAILED
+    simulation.do(f"release task=driver pages={pages}")

@@ -7,16 +7,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import pytest
 
-from pinnerfs.clock import Clock, ManualClock, RealClock
+from pinnerfs import Simulation, load
+from pinnerfs.clock import ManualClock, RealClock
 from pinnerfs.debugfs import device as device_module
 from pinnerfs.debugfs.device import SLIP_LOG_INTERVAL, Device
-from pinnerfs.kernel.page_pinner.generations import INTRODUCED
-from pinnerfs.simulation import Simulation
 from tests.mount.support import DEADLINE
 
 SECOND = 1_000_000  # µs
@@ -42,40 +40,36 @@ class Machine:
         self.boot += seconds
 
 
-class Events:
-    """A simulation with an event every `every` µs, each in a step of its own."""
+class Events(Simulation):
+    """A simulation with an event every `every` µs, each in a step of its own. Its text and its counter say how many."""
 
     def __init__(self, work: Callable[[], None], every: int = SECOND) -> None:
-        self.scenario = SimpleNamespace(fault=[])
-        self.seed = 0
-        self.generation = INTRODUCED
-        self.now = 0
+        super().__init__(load("quiet-device"))
         self.steps = 0
-        self.threshold = 0
+        self._reached = 0
         self._work = work
         self._every = every
 
+    @property
+    def now(self) -> int:
+        return self._reached
+
     def next_event(self) -> int:
-        return (self.now // self._every + 1) * self._every
+        return (self._reached // self._every + 1) * self._every
 
     def steps_to(self, moment: int) -> Iterator[int]:
-        while self.now < moment:
+        while self._reached < moment:
             if self.next_event() <= moment:
                 self._work()
                 self.steps += 1
-            self.now = min(moment, self.next_event())
-            yield self.now
+            self._reached = min(moment, self.next_event())
+            yield self._reached
 
-    def text(self, position: int) -> bytes:
-        return b"%d" % self.now
+    def text(self, *arguments: Any) -> bytes:
+        return b"%d" % self._reached
 
     def stats(self) -> dict[str, int]:
-        return {"pins": self.now // self._every}
-
-
-def device_of(simulation: Events, clock: Clock) -> Device:
-    """Return a device with this simulation."""
-    return Device(cast(Simulation, simulation), clock)
+        return {"pins": self._reached // self._every}
 
 
 @pytest.fixture
@@ -88,7 +82,7 @@ def test_a_request_slips_at_the_end_of_its_budget(machine: Machine) -> None:
     """With more due than the budget allows, a request is answered as of the moment reached. The clock shows it."""
     simulation = Events(lambda: machine.passes(0.1))
     clock = RealClock(speed=300)
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     machine.passes(10)
     began = machine.monotonic
     assert device.text(0) == b"%d" % (3 * SECOND)
@@ -102,7 +96,7 @@ def test_a_request_slips_at_the_end_of_its_budget(machine: Machine) -> None:
 def test_each_kind_of_request_slips(machine: Machine, request_of: str) -> None:
     """Reads of records, counters and the clock have the same bound, and so have writes of the threshold."""
     simulation = Events(lambda: machine.passes(0.1))
-    device = device_of(simulation, RealClock())
+    device = Device(simulation, RealClock())
     machine.passes(3600)
     began = machine.monotonic
     if request_of == "text":
@@ -122,7 +116,7 @@ def test_each_kind_of_request_slips(machine: Machine, request_of: str) -> None:
 def test_a_rest_after_a_slip(machine: Machine) -> None:
     """After a slip the clock stands still as long as the request worked. So the next requests find nothing to do."""
     simulation = Events(lambda: machine.passes(0.1))
-    device = device_of(simulation, RealClock(speed=300))
+    device = Device(simulation, RealClock(speed=300))
     machine.passes(10)
     device.text(0)
     for _ in range(100):
@@ -140,7 +134,7 @@ def test_a_queue_of_readers(machine: Machine, load: float) -> None:
     """Each of 200 requests in a row is answered in less than a second, however much too fast the clock is."""
     step = 0.01
     simulation = Events(lambda: machine.passes(step))
-    device = device_of(simulation, RealClock(speed=load / step))
+    device = Device(simulation, RealClock(speed=load / step))
     machine.passes(0.001)
     for _ in range(10):
         began = machine.monotonic
@@ -154,7 +148,7 @@ def test_a_machine_that_is_fast_enough(machine: Machine) -> None:
     """Readers poll for an hour. The clock does not slip, although the events take a quarter of the time."""
     simulation = Events(lambda: machine.passes(0.03))
     clock = RealClock(speed=10)
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     for _ in range(36_000):
         machine.passes(0.1)
         device.text(0)
@@ -166,7 +160,7 @@ def test_an_answer_after_the_last_event(machine: Machine) -> None:
     """A request that has applied the last due event does not slip, even if that took long."""
     simulation = Events(lambda: machine.passes(100))
     clock = RealClock()
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     machine.passes(1.5)
     assert device.text(0) == b"1500000"
     assert clock.slipped == 0
@@ -176,7 +170,7 @@ def test_a_suspend(machine: Machine) -> None:
     """The first reader after a suspend waits for its budget at most, and does not see the hours that did not fit."""
     simulation = Events(lambda: machine.passes(BUDGET / 4))
     clock = RealClock()
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     machine.passes(5)
     seen = device.now()
     machine.passes(1)
@@ -199,7 +193,7 @@ def test_a_longer_lag(machine: Machine) -> None:
     """With a longer lag more is applied before a slip."""
     simulation = Events(lambda: machine.passes(0.1))
     clock = RealClock(max_lag=3600)
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     machine.passes(3600)
     assert device.now() == 3600 * SECOND
     assert clock.slipped == 0
@@ -210,7 +204,7 @@ def test_boot_time_never_falls(machine: Machine) -> None:
     draw = random.Random(12)
     clock = RealClock(start=0, speed=100)
     simulation = Events(lambda: machine.passes(draw.choice((0, 0.001, 0.2, 3))))
-    device = device_of(simulation, clock)
+    device = Device(simulation, clock)
     seen = 0
     for _ in range(2000):
         draw.choice((machine.passes, machine.suspend))(draw.choice((0, 0.00001, 0.01, 1, 100)))
@@ -225,7 +219,7 @@ def test_boot_time_never_falls(machine: Machine) -> None:
 
 def test_the_log_of_slips(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     """The log has one line a minute, with the numbers and the remedy."""
-    device = device_of(Events(lambda: machine.passes(BUDGET / 2)), RealClock(speed=10))
+    device = Device(Events(lambda: machine.passes(BUDGET / 2)), RealClock(speed=10))
     machine.passes(1)
     device.text(0)
     first = (
@@ -246,7 +240,7 @@ def test_the_log_of_slips(machine: Machine, caplog: pytest.LogCaptureFixture) ->
 def test_a_manual_clock_does_not_slip(machine: Machine) -> None:
     """A manual clock goes where it was told, however long that takes."""
     simulation = Events(lambda: machine.passes(100))
-    device = device_of(simulation, ManualClock(50 * SECOND))
+    device = Device(simulation, ManualClock(50 * SECOND))
     assert device.now() == 50 * SECOND
 
 
@@ -265,7 +259,7 @@ def test_a_waiting_request_comes_next() -> None:
         if threading.get_ident() == request.ident:
             device.stop()
 
-    device = device_of(Events(work, every=1), RealClock(speed=1e6, max_lag=1e-6))
+    device = Device(Events(work, every=1), RealClock(speed=1e6, max_lag=1e-6))
     keep_up = threading.Thread(target=device.keep_up, daemon=True)
     keep_up.start()
     for thread in (keep_up, request):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, Migratetype, page_flag_names, page_flags
-from pinnerfs.kernel.pages import FrameRange, MemoryMap, PinnerState
+from pinnerfs.kernel.pages import FrameRange, FrameState, MemoryMap
 
 # Names and bits as include/trace/events/mmflags.h has them.
 PRINTED = (
@@ -78,8 +78,8 @@ def test_a_map_without_regions() -> None:
 
 def test_state_starts_clear() -> None:
     """No frame is pinned at the start, and each array can be written."""
-    kept = PinnerState(5)
-    for array in (kept.pinned, kept.handle, kept.ts, kept.count):
+    kept = FrameState(5, counts_pins=True)
+    for array in (kept.pinned, kept.handle, *kept.arrays()):
         assert array.tolist() == [0] * 5
         array[4] = 1
         assert array.tolist() == [0, 0, 0, 0, 1]

@@ -15,7 +15,12 @@ from tests.oracle.sandbox import Sandbox
 
 __all__ = ["Calls", "UnknownCall", "error_name", "open_flags"]
 
-FILES = {"th": "threshold", "lt": "longterm_pinner", "ft": "failure_tracking", "acf": "alloc_contig_failed"}
+FILES = {
+    "th": "threshold",
+    "lt": "longterm_pinner",
+    "ft": "failure_tracking",
+    "acf": "alloc_contig_failed",
+}  # by family
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.read.argtypes = _libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
 _libc.read.restype = _libc.write.restype = ctypes.c_ssize_t

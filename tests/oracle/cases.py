@@ -1,23 +1,27 @@
-"""Load the recorded cases, and derive the answers that a kernel of another generation gives."""
+"""Load the recorded cases, and derive the answers that the kernel `introduced` gives."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEBUGFS", "RECORDED", "RECORDED_GENERATION", "Case", "Op", "for_generation", "load", "load_all"]
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+
+__all__ = ["DEBUGFS", "RECORDED", "Case", "Op", "for_introduced", "load", "load_all", "recorded_case"]
 
 RECORDED = Path(__file__).parent / "cases"
-RECORDED_GENERATION = "android12-5.10-early"  # the generation of the recorded kernel
 DEBUGFS = "/sys/kernel/debug"
 
 Op = dict[str, Any]
 
-# Files that a generation does not have. It skips the cases that use them.
-_MISSING_FILES = {"introduced": ("alloc_contig_failed", "failure_tracking")}
+# No kernel `introduced` was recorded. Its answers are those of this kernel, except for these files and the count.
+_NEAREST_TO_INTRODUCED = "android12-5.10-early"
+_MISSING_FROM_INTRODUCED = ("alloc_contig_failed", "failure_tracking")
 
 # The count, as printed by toybox rev, xxd and hexdump: recorded, and by other generations.
 _ENCODED_COUNTS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
@@ -27,6 +31,7 @@ _ENCODED_COUNTS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0
 class Case:
     """A recorded case. `shell` is None for system calls; `problem` says why a line could not be parsed."""
 
+    generation: str  # the recorded kernel; see pinnerfs.kernel.page_pinner.generations
     name: str
     auto: bool
     shell: str | None
@@ -49,17 +54,38 @@ class Case:
         """Return the first word of the name: `th`, `lt`, `ft` ..."""
         return self.name.split(".")[0]
 
+    @property
+    def recorded(self) -> str:
+        """Return the kernel that gave the answers, or answers from which these are derived."""
+        return _NEAREST_TO_INTRODUCED if self.generation == "introduced" else self.generation
+
+    @property
+    def shown(self) -> tuple[Any, ...]:
+        """Return all texts that the case shows: the output of its script and the answers to its calls.
+
+        Of a `diff`, return the lines of the first file.
+        """
+        if self.script.startswith("diff "):
+            lines = [line.removeprefix("< ") for line in self.stdout.splitlines() if line.startswith("<")]
+            return "\n".join(lines) + "\n", self.ops
+        return self.stdout, self.ops
+
 
 def _require(found: bool, reason: str) -> None:
     if not found:
         raise ValueError(reason)
 
 
-def _case(raw: Any) -> Case:
-    """Parse a case. Raise ValueError if a replay needs a value that is missing or has the wrong type."""
+def _case(raw: Any, generation: str | None) -> Case:
+    """Parse a case. Without a `generation`, its keys say the kernel.
+
+    Raise ValueError if a replay needs a value that is missing or has the wrong type.
+    """
     _require(isinstance(raw, dict) and isinstance(raw.get("case"), str), "expected an object with a string `case`")
     setup = raw.get("setup") or {}
     ops = raw.get("ops", [])
+    if isinstance(ops, list):
+        ops = [op for op in ops if not isinstance(op, dict) or op.keys() != {"exc"}]  # an error of the recorder's own
     _require(isinstance(setup, dict), "`setup` is not an object")
     if raw.get("kind") == "shell":
         for key in ("shell", "script", "stdout", "stderr"):
@@ -69,12 +95,17 @@ def _case(raw: Any) -> Case:
         _require(raw.get("kind") == "sys", f"kind {raw.get('kind')!r} is neither 'shell' nor 'sys'")
         fine = isinstance(ops, list) and all(isinstance(op, dict) and isinstance(op.get("call"), str) for op in ops)
         _require(fine and any(len(op) > 1 for op in ops), "`ops` has no `call` with an answer")
-    if raw.get("auto"):
+    if generation is None:
+        # The files of CMA's cases: their setup is a list of pins.
+        _require(isinstance(raw.get("kernel"), str), "`kernel` is missing or not a string")
+        generation = "android12-5.10" if "(V3)" in raw["kernel"] else "android14-6.1"
+    elif raw.get("auto") and GENERATIONS[generation].has_threshold:
         _require(
             isinstance(setup.get("threshold"), str | int), "`setup` has no `threshold` that is a number or a string"
         )
         _require(isinstance(setup.get("long_pins", 0), int), "`long_pins` is not a number")
     return Case(
+        generation=generation,
         name=raw["case"],
         auto=bool(raw.get("auto")),
         shell=raw["shell"] if raw["kind"] == "shell" else None,
@@ -99,17 +130,41 @@ def load(path: Path) -> Iterator[Case]:
     """
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
+        generation = _generation_of(file)
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
             if line.strip():
                 try:
-                    yield _case(json.loads(line))
+                    yield _case(json.loads(line), generation)
                 except ValueError as error:
-                    yield _unreadable(f"{file.name}:{number}", str(error))
+                    yield _unreadable(generation or "android14-6.1", f"{file.name}:{number}", str(error))
 
 
-def _unreadable(name: str, reason: str) -> Case:
+def _generation_of(file: Path) -> str | None:
+    """Return the kernel that a file's name says: its stem, or the stem up to a `.` or `-`. None: each case says it.
+
+    Raise ValueError for an unknown kernel.
+    """
+    if re.match(r"cma-6\.1(?![\w])", file.stem):
+        return None
+    for name in sorted(GENERATIONS, key=len, reverse=True):
+        if re.match(rf"{re.escape(name)}(?![\w])", file.stem):
+            return name
+    raise ValueError(f"{file}: the name must be KERNEL.jsonl, with one of {', '.join(GENERATIONS)}; or cma-6.1.jsonl")
+
+
+def _unreadable(generation: str, name: str, reason: str) -> Case:
     problem = f"invalid line, {reason.replace(': ', ', ')}"
-    return Case(name, True, None, "", 0, 0, "", "", (), None, 0, 0, "", "", problem=problem)
+    return Case(generation, name, True, None, "", 0, 0, "", "", (), None, 0, 0, "", "", problem=problem)
+
+
+@cache
+def _recorded() -> dict[tuple[str, str], Case]:
+    return {(case.generation, case.name): case for case in load(RECORDED)}
+
+
+def recorded_case(generation: str, name: str) -> Case:
+    """Return the recorded case with this name."""
+    return _recorded()[generation, name]
 
 
 def load_all(extra: Path | None) -> list[Case]:
@@ -117,7 +172,7 @@ def load_all(extra: Path | None) -> list[Case]:
 
     Raise OSError if `extra` cannot be read, and ValueError if it has no case.
     """
-    cases = list(load(RECORDED))
+    cases = list(_recorded().values())
     if extra is not None:
         more = list(load(extra))
         _require(bool(more), f"no case in {extra}; expected one JSON object per line in a .jsonl file")
@@ -149,14 +204,14 @@ def _with_count_1(value: Any) -> Any:
     return value
 
 
-def for_generation(case: Case, generation: str) -> Case | None:
-    """Return the case with the answers of this generation, or None if it does not have the files of the case.
+def for_introduced(case: Case) -> Case | None:
+    """Return the case with the answers of the kernel `introduced`, or None if that kernel has no such case.
 
-    The generations differ in two ways: the count in a record (0 or 1), and the files that exist.
+    The kernel differs from the nearest recorded one in two ways: the count in a record (1, not 0), and the files.
     """
-    if generation == RECORDED_GENERATION:
-        return case
-    missing = _MISSING_FILES[generation]
+    if case.generation != _NEAREST_TO_INTRODUCED:
+        return None
+    missing = _MISSING_FROM_INTRODUCED
     asked = case.script + " ".join(op["call"] for op in case.ops)
     if any(name in asked for name in missing) or case.family in ("ft", "acf"):
         return None
@@ -165,7 +220,8 @@ def for_generation(case: Case, generation: str) -> Case | None:
     stdout = _with_count_1(_listing_without(case.stdout, missing))
     for recorded, other in _ENCODED_COUNTS:
         stdout = stdout.replace(recorded, other)
-    return replace(case, stdout=stdout, stderr=_listing_without(case.stderr, missing), ops=ops)
+    stderr = _listing_without(case.stderr, missing)
+    return replace(case, generation="introduced", stdout=stdout, stderr=stderr, ops=ops)
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:

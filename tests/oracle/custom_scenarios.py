@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.oracle.cases import RECORDED_GENERATION, Case, Op
+from tests.oracle.cases import Case, Op
+from tests.oracle.layouts import RECORD, pfn_of
 from tests.oracle.sandbox import Sandbox
-from tests.oracle.scenarios import RECORD, Layout, Pin, pins_shown
+from tests.oracle.scenarios import Layout, Pin, pins_shown
 
 __all__ = ["CUSTOM_SCENARIOS", "play"]
 
@@ -39,8 +40,10 @@ class Hold:
         """Return the TOML of the task. A task that shares the pages of another task has no region."""
         region = "" if "share" in self.keys else layout.region(self.pin)
         hold = "" if '"never"' in self.keys else f'\nhold = "{self.pin.hold}us"'
+        mapped = "" if self.pin.mapped else "mapped = false\n"
         return (
-            f'[[task]]\nname = "{name}"\n{layout.stack(self.pin)}\n{region}\n{self.keys}\nstart = "{self.at}us"\n'
+            f'[[task]]\nname = "{name}"\nstack = {layout.stack(self.pin.frames)}\n{region}\n{self.keys}\n'
+            f'{mapped}start = "{self.at}us"\n'
             f'[[task.phase]]\nrepeat = {self.repeat}\nevery = "{self.every}us"{hold}\n'
             '[[task.phase]]\nfor = "8000h"'
         )
@@ -69,8 +72,8 @@ class Matching:
 class Replay:
     """The replay of one case in a sandbox of its own."""
 
-    def __init__(self, case: Case, kernel: str, open_sandbox: OpenSandbox) -> None:
-        self.case, self.kernel, self._open_sandbox = case, kernel, open_sandbox
+    def __init__(self, case: Case, open_sandbox: OpenSandbox) -> None:
+        self.case, self._open_sandbox = case, open_sandbox
 
     def pins(self, *calls: int) -> list[Pin]:
         """Return the pins whose records these calls returned (all calls by default), oldest first."""
@@ -81,18 +84,18 @@ class Replay:
         holds = list(holds)
         layout = Layout(hold.pin for hold in holds)
         tasks = [hold.task(f"task{number}", layout) for number, hold in enumerate(holds)]
-        with self._open_sandbox(self.kernel, "\n\n".join([*layout.tables(), *tasks]) + "\n") as sandbox:
+        with self._open_sandbox(self.case.generation, "\n\n".join([*layout.tables(), *tasks]) + "\n") as sandbox:
             answers = observe(sandbox)
             log = sandbox.log()
             assert "Traceback" not in log and "ERROR" not in log, log
         return answers
 
     def with_count_1(self, record: str, count: int) -> str:
-        """Check the count of a record and return the record with a count of 1.
+        """Check the count of a record of `introduced` and return the record with a count of 1.
 
-        The kernel of the recordings prints 0 in every record; return those unchanged.
+        Only that kernel prints the number of pins. Return the records of others unchanged.
         """
-        if self.kernel == RECORDED_GENERATION:
+        if self.case.generation != "introduced":
             return record
         assert f" us count {count}\n" in record
         return record.replace(f" us count {count}\n", " us count 1\n")
@@ -129,7 +132,13 @@ def first_lines(found: list[str]) -> Op:
 
 def durations(found: list[str]) -> list[int]:
     """Return the durations of the records, in µs."""
-    return [int(text.split()[3]) for text in found]
+    return [_duration(text) for text in found]
+
+
+def _duration(record: str) -> int:
+    match = re.match(r".* pinned (?:ts|for) (\d+) us", record)
+    assert match is not None, record
+    return int(match[1])
 
 
 def _read(sandbox: Sandbox, name: str, size: int) -> list[Op]:
@@ -171,49 +180,59 @@ def near_threshold(replay: Replay) -> list[Op]:
     return replay.run(sequence([*holds[:20], Pin(149), Pin(150), *holds[20:]], every=S // 2), observe)
 
 
-def _equal(replay: Replay, threshold: int, long: dict[int, int], all_: dict[int, int], looked_for: range) -> list[Op]:
-    """Count the records of 1500 holds at a threshold, then of 1500 holds at threshold 0.
+def _pins_as_counted(call: str, ret: list[int], least: Iterable[int]) -> dict[int, int]:
+    """Return durations in µs and the number of pins of each, which the recorder counted so.
 
-    `long` and `all_` map durations in µs to numbers of holds.
+    `ret` has the number of pins, the shortest, and how many have each of the durations that `call` names at its end.
+    `least` are durations that must occur.
     """
+    total, shortest, *many = ret
+    looked_for = [int(number) for number in call.split("== ")[1].split("/")]
+    counts = {duration: count for duration, count in zip(looked_for, many, strict=True) if count}
+    for duration in {shortest, *least} - counts.keys():
+        assert duration not in looked_for
+        counts[duration] = sum(value == duration for value in least) or 1
+    longer = max(*looked_for, shortest, *least) + 10
+    counts[longer] = total - sum(counts.values())
+    return counts
 
-    def count(found: list[int], wanted: Iterable[int]) -> list[int]:
-        return [len(found), min(found), *(found.count(delta) for delta in wanted)]
+
+def equal_threshold(replay: Replay) -> list[Op]:
+    """A pin that lasts exactly as long as the threshold is not recorded.
+
+    The recorder made 1500 short pins at a threshold, and then at threshold 0.
+    """
+    above, every = replay.case.ops
+    match = re.match(r"threshold (\d+), (\d+) short pins", above["call"])
+    assert match is not None
+    threshold, pins = int(match[1]), int(match[2])
+    long = _pins_as_counted(above["call"], above["ret"], ())
+    long[threshold] = pins - above["ret"][0]
+    all_ = _pins_as_counted(every["call"], every["ret"], every["sorted20"])
 
     def holds(counts: dict[int, int], start: int) -> list[Hold]:
         return [
             Hold(Pin(duration), start, repeat=many, every=1000 + number)
             for number, (duration, many) in enumerate(counts.items())
+            if many
         ]
+
+    def count(found: list[int], call: str) -> list[int]:
+        return [len(found), min(found), *(found.count(int(number)) for number in call.split("== ")[1].split("/"))]
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold(str(threshold))
         advance_to(sandbox, 100 * S)
-        above = durations(read_records(sandbox))
+        recorded = durations(read_records(sandbox))
         sandbox.threshold("0")
         advance_to(sandbox, 200 * S)
-        every = durations(read_records(sandbox))
-        reference = looked_for if threshold == 3 else (1, 2, 3, 60)
+        found = durations(read_records(sandbox))
         return [
-            {"ret": count(above, range(threshold - 1, threshold + 3) if threshold == 3 else looked_for)},
-            {"ret": count(every, reference), "sorted20": sorted(every)[:20]},
+            {"ret": count(recorded, above["call"])},
+            {"ret": count(found, every["call"]), "sorted20": sorted(found)[:20]},
         ]
 
-    for counts in (long, all_):
-        assert sum(counts.values()) == 1500
     return replay.run([*holds(long, 0), *holds(all_, 100 * S)], observe)
-
-
-def equal_threshold(replay: Replay) -> list[Op]:
-    """A pin of exactly 60 µs is not recorded at a threshold of 60 µs."""
-    reference = {2: 109, 3: 249, 30: 639, 60: 1, 67: 200, 90: 302}
-    return _equal(replay, 60, reference, reference, range(60, 63))
-
-
-def equal_threshold_of_3(replay: Replay) -> list[Op]:
-    """The same with a threshold of 3 µs. The recorder saw many pins of 3 µs."""
-    long = {2: 400, 3: 311, 4: 182, 5: 69, 9: 538}
-    return _equal(replay, 3, long, {1: 1, 2: 540, 3: 412, 4: 27, 5: 11, 9: 509}, range(1, 6))
 
 
 def th_minus1(replay: Replay) -> list[Op]:
@@ -233,7 +252,7 @@ def th_minus1(replay: Replay) -> list[Op]:
 
 def th_int64min(replay: Replay) -> list[Op]:
     """The lowest threshold reads back unchanged and records every release."""
-    holds = [int(head.split()[3]) for head in replay.case.ops[3]["ret"]]
+    holds = durations(replay.case.ops[3]["ret"])
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold(str(1 << 63))
@@ -354,8 +373,7 @@ def huge_page(replay: Replay) -> list[Op]:
         sandbox.threshold("1000")
         advance_to(sandbox, S)
         found = read_records(sandbox)
-        (pfn,) = {text.split()[8] for text in found}
-        assert pfn.isdecimal()
+        assert len({pfn_of(text) for text in found}) == 1
         # On a device time passes between the first record and the last, so the number of equal records varies.
         return [{"ret": Matching(r"\d+\n")}, as_answer(found, 6), {"ret": [len(found), Matching(r"\d+")]}]
 
@@ -463,7 +481,7 @@ def concurrent(replay: Replay) -> list[Op]:
 
 def threshold_at_release(replay: Replay) -> list[Op]:
     """Only the threshold at the release matters, not the threshold at the pin."""
-    (lowered,) = (int(head.split()[3]) for head in replay.case.ops[1]["ret"])
+    (lowered,) = durations(replay.case.ops[1]["ret"])
 
     def observe(sandbox: Sandbox) -> list[Op]:
         answers = []
@@ -481,7 +499,7 @@ def threshold_at_release(replay: Replay) -> list[Op]:
 
 def default_threshold(replay: Replay) -> list[Op]:
     """The default threshold does not record a pin of 299 or 300 ms, but a pin of 1.5 s."""
-    (long,) = (int(head.split()[3]) for head in replay.case.ops[1]["ret"])
+    (long,) = durations(replay.case.ops[1]["ret"])
 
     def observe(sandbox: Sandbox) -> list[Op]:
         advance_to(sandbox, S)
@@ -493,15 +511,15 @@ def default_threshold(replay: Replay) -> list[Op]:
 
 
 def release_order(replay: Replay) -> list[Op]:
-    """Pages 0, 1 and 2 are released in the order 2, 0, 1. The number of digits of a PFN identifies the page."""
+    """Pages 0, 1 and 2 are released in the order 2, 0, 1. The decimal digits of a PFN identify the page."""
     pages = (4, 5, 6)
     holds = {2: 10, 0: 20, 1: 30}
 
     def observe(sandbox: Sandbox) -> list[Op]:
         sandbox.threshold("1000")
         advance_to(sandbox, S)
-        numbers = [re.findall(r"PFN (\d+)", text)[0] for text in read_records(sandbox)]
-        return [{"ret": [pages.index(len(number)) for number in numbers]}]
+        numbers = [pfn_of(text) for text in read_records(sandbox)]
+        return [{"ret": [pages.index(len(str(number))) for number in numbers]}]
 
     return replay.run([Hold(Pin(holds[page] * MS, digits)) for page, digits in enumerate(pages)], observe)
 
@@ -524,7 +542,7 @@ CUSTOM_SCENARIOS: dict[str, Callable[[Replay], list[Op]]] = {
     "lt.short-then-long": short_then_long,
     "lt.near-threshold": near_threshold,
     "lt.equal-threshold": equal_threshold,
-    "lt.equal-threshold.cma400file": equal_threshold_of_3,
+    "lt.equal-threshold.cma400file": equal_threshold,
     "lt.th-minus1": th_minus1,
     "lt.th-int64min": th_int64min,
     "lt.held": held,
@@ -550,6 +568,6 @@ CUSTOM_SCENARIOS: dict[str, Callable[[Replay], list[Op]]] = {
 }
 
 
-def play(case: Case, kernel: str, open_sandbox: OpenSandbox) -> list[Op]:
+def play(case: Case, open_sandbox: OpenSandbox) -> list[Op]:
     """Run the scenario of a case and return the answers to its calls."""
-    return CUSTOM_SCENARIOS[case.name](Replay(case, kernel, open_sandbox))
+    return CUSTOM_SCENARIOS[case.name](Replay(case, open_sandbox))

@@ -216,9 +216,9 @@ def _child_reads_a(self: PhraseCalls) -> Op:
     return {}
 
 
-def _records(self: PhraseCalls) -> Op:
+def _records(self: PhraseCalls, name: str = "longterm_pinner") -> Op:
     records = []
-    with open(f"{PP}/longterm_pinner", "rb", buffering=0) as file:
+    with open(f"{PP}/{name}", "rb", buffering=0) as file:
         while text := file.read(4096):
             records.append(text.decode())
     return {"n": len(records), "ret": records}
@@ -283,6 +283,7 @@ PHRASES: list[tuple[str, Callable[..., Op]]] = [
     (r"stack deeper than 16 frames", _records),
     (r"record length L", _record_length),
     (r"read\(L([+-]\d+)\)", _read_about_length),
+    (r"buffer at boot", lambda self: _records(self, "buffer")),
     (r"(\d+) reads of the empty file, total bytes", _reads_at_end),
     (r"\((\d+) reads of the empty file; then (\d+) records\)", _reads_then_records),
     (r"read", _read_head),

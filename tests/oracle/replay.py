@@ -12,10 +12,10 @@ from pathlib import Path
 from pinnerfs import Simulation
 from pinnerfs import load as load_scenario
 from tests.oracle.calls import UnknownCall
-from tests.oracle.cases import RECORDED, Case, Op, load
+from tests.oracle.cases import Case, Op, recorded_case
 from tests.oracle.comparison import Comparison, canonical, same
 from tests.oracle.sandbox import DEADLINE, Sandbox
-from tests.oracle.scenarios import pins_of, scenario
+from tests.oracle.scenarios import freed_of, pins_of, scenario
 from tests.oracle.setups import calls_class
 from tests.oracle.shells import ShellAnswer, busybox_head_reports_errors, run_shell
 
@@ -40,15 +40,18 @@ class SandboxPool:
         self._directory = directory
         self._sandboxes: OrderedDict[tuple[str, str], Sandbox] = OrderedDict()
 
-    def get(self, case: Case, kernel: str) -> Sandbox:
+    def get(self, case: Case) -> Sandbox:
         """Return a sandbox whose scenario has the pins of the case's setup."""
-        key = (kernel, scenario(pins_of(case)))
+        freed = freed_of(case)
+        key = (case.generation, scenario(pins_of(case), freed))
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None and not sandbox.usable():
             sandbox.close()
             sandbox = None
         if sandbox is None:
-            sandbox = Sandbox(self._directory, kernel, key[1])
+            sandbox = Sandbox(self._directory, case.generation, key[1])
+            if freed:
+                sandbox.pass_over(freed[-1].at)
         self._sandboxes[key] = sandbox
         if len(self._sandboxes) > MAX_MOUNTED:
             self._sandboxes.popitem(last=False)[1].close()
@@ -72,6 +75,7 @@ class SandboxPool:
 
 def set_up(sandbox: Sandbox, case: Case) -> None:
     """Write the threshold of the setup, which clears the records, and then pin."""
+    sandbox.reset()
     sandbox.rewind(len(pins_of(case)))
     sandbox.threshold(case.threshold or "300000")
     sandbox.pin(case.long_pins)
@@ -90,7 +94,7 @@ def replay_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> lis
         case = replace(case, stdout=case.stdout.replace("rc=0", "rc=1"))
     answers = _compare(case, answer)
     if name in RACES and not all(answered.same for answered in answers):
-        answers = _compare(next(case for case in load(RECORDED) if case.name == RACES[name]), answer)
+        answers = _compare(recorded_case(case.recorded, RACES[name]), answer)
     return answers
 
 

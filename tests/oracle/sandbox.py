@@ -182,9 +182,8 @@ class Sandbox:
 
     def usable(self) -> bool:
         """Return whether all modes, owners and sizes of the tree are unchanged since the mount."""
-        tracking = self.path / "page_pinner" / "failure_tracking"
         try:
-            return self._tree() == self._initial_tree and (not tracking.exists() or tracking.read_text() == "1\n")
+            return self._tree() == self._initial_tree
         except OSError:
             return False
 
@@ -196,14 +195,25 @@ class Sandbox:
         finally:
             os.close(file)
 
+    def reset(self) -> None:
+        """Set the switches of page_pinner that the kernel has to their defaults."""
+        for name, default in (("failure_tracking", "1\n"), ("buffer_size", "4096\n")):
+            if (file := self.path / "page_pinner" / name).exists() and file.read_text() != default:
+                self.write(f"page_pinner/{name}", default)
+
     def threshold(self, value: str) -> None:
-        """Set the threshold, which clears the records."""
-        self.write("page_pinner/threshold", value)
+        """Set the threshold, which clears the records of longterm_pinner. Some kernels have no threshold."""
+        if (self.path / "page_pinner" / "threshold").exists():
+            self.write("page_pinner/threshold", value)
 
     def pin(self, count: int = 1) -> None:
         """Advance the clock over the next `count` pins of the scenario, including their releases."""
         if count:
             self.write(".pinnerfs/advance", f"{count * SLOT}s")
+
+    def pass_over(self, moment: int) -> None:
+        """Advance the clock to the first slot after `moment`, in µs."""
+        self.pin(moment // (SLOT * 1_000_000) + 1)
 
     def rewind(self, pins: int) -> None:
         """Advance the clock to the next slot of the first of the `pins` pins."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.oracle.calls import Calls
-from tests.oracle.cases import RECORDED_GENERATION, Case
+from tests.oracle.cases import Case
 from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
+from tests.oracle.layouts import freed_shown, texts_of
 from tests.oracle.phrases import PhraseCalls
 from tests.oracle.sandbox import Sandbox
 from tests.oracle.scenarios import recorded_pins
@@ -17,16 +18,19 @@ from tests.oracle.shells import SHELLS
 from tests.oracle.system import SystemCalls
 
 __all__ = [
+    "applies_to",
     "calls_class",
     "has_custom_scenario",
-    "only_for_another_kernel",
     "prepare",
     "why_not_replayable",
     "with_implied_pins",
 ]
 
 # Names of cases that need a CMA allocation. Scenarios do not support CMA.
-NEEDS_CMA = r"cma\..*|acf\.cma-failure\..*|acf\.tools\.shmem\.cma400file|ft\.off\.longterm\.cma"
+NEEDS_CMA = r"cma\w*\..*|acf\.cma-failure\..*|ft\.off\.longterm\.cma"
+# Found in the records of a failed allocation, which other cases show too.
+ALLOCATION_FAILED = r"Failure detected at \[|Page pinned ts \[|\bcma_alloc\b"
+NO_INIT = ".noinit"  # at the end of a name: the kernel does not zero its memory; see caveats.toml
 
 PP = "page_pinner"
 Step = Callable[[Sandbox], object]
@@ -40,14 +44,16 @@ def _threshold(value: str, pins: int = 0) -> Step:
     return step
 
 
-def _mode(mode: int, threshold: str = "777", **owner: int) -> Step:
-    """Set the mode of the root directory, the threshold, and optionally the owner of the file `threshold`."""
+def _mode(mode: int, threshold: str = "777", *, uid: int | None = None, buffer_size: str | None = None) -> Step:
+    """Set the mode of the root directory, the threshold, and optionally `buffer_size` or the owner of `threshold`."""
 
     def step(sandbox: Sandbox) -> None:
         sandbox.path.chmod(mode)
         sandbox.threshold(threshold)
-        if owner:
-            os.chown(sandbox.path / PP / "threshold", owner["uid"], owner["uid"])
+        if buffer_size is not None:
+            sandbox.write("page_pinner/buffer_size", buffer_size)
+        if uid is not None:
+            os.chown(sandbox.path / PP / "threshold", uid, uid)
             (sandbox.path / PP / "threshold").chmod(0o600)
 
     return step
@@ -69,11 +75,13 @@ def _tracking_on(sandbox: Sandbox) -> None:
 
 
 def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
-    """Give the file `threshold` the size, mode and owner that earlier cases left."""
+    """Give the file `threshold` the size, mode and owner that earlier cases left, if the kernel has it."""
 
     def step(sandbox: Sandbox) -> None:
         sandbox.threshold("777777")
         file = sandbox.path / PP / "threshold"
+        if not file.exists():
+            return
         os.truncate(file, size)
         file.chmod(mode)
         os.chown(file, uid, -1)
@@ -81,30 +89,34 @@ def _size(size: int, mode: int = 0o644, uid: int = 0) -> Step:
     return step
 
 
+def _buffer_size(value: str) -> Step:
+    """Set the buffer size that the case before has left."""
+    return lambda sandbox: sandbox.write("page_pinner/buffer_size", value)
+
+
 def _nothing(sandbox: Sandbox) -> None:
     pass
 
 
-# Regular expression for the name of a case -> the step to take after `setup`.
+# Regular expression for the name of a case, without NO_INIT -> the step to take after `setup`. The first one counts.
 STEPS: dict[str, Step] = {
     r"fs\.(ls-la-debug|mounts|filesystems|file)|(mksh|dash)\.th\.16": _nothing,
     r"fs\.times": _size(10),
     r"th\.(partial|seek|openflags|dup|badptr)": _nothing,
     r"lt\.tool\.(15|47|57|71)": _nothing,
     r"lt\.(empty-sys|th-max)": _threshold("1000"),
-    r"lt\.(exact|readv)": _nothing,
+    r"lt\.(exact|readv|two-fds)": _nothing,
     r"lt\.(order|add-while-reading|clear-while-reading)": _threshold("1000", 3),
     r"lt\.clear-on-failed-write": _threshold("1000", 1),
     r"lt\.small-read-does-not-advance": _threshold("1000", 2),
     r"lt\.th0": _threshold("0", 3),
     r"lt\.eof-advances": _threshold("1000"),
-    r"lt\.two-fds": _threshold("1000", 3),
     r"lt\.full-pread": _threshold("1000", 4096),
     r"lt\.deep\..*": _threshold("1000", 1),
     r"lt\.deep-stack": _threshold("1000", 1),
     r"lt\.full\..*": _nothing,
     r"ro\.longterm_pinner\.sys": _threshold("1000", 1),
-    r"ro\.alloc_contig_failed\.sys|ro\..*\.(bash|ash)": _nothing,
+    r"ro\.(alloc_contig_failed|buffer)\.sys|ro\..*\.(bash|ash)": _nothing,
     r"perm\.uid1000\.0700": _mode(0o700),
     r"perm\.uid1000\.0755(\.ash)?": _mode(0o755),
     r"perm\.uid1000\.0711": _mode(0o711, "4242"),
@@ -115,10 +127,14 @@ STEPS: dict[str, Step] = {
     r"ft\.write\..*": _nothing,
     r"ft\.off(-sys|\.ash|\.longterm)?": _tracking_off,
     r"acf\.(empty|tools)\..*": _nothing,
+    r"bs\.default": _buffer_size("1"),
+    r"bs\.write\.0[5-7]": _buffer_size("8192"),
+    r"bs\.write\.(09|1[01])": _buffer_size("16"),
+    r"bs\..*": _nothing,
     r"rawfs\.root": _threshold("1000"),
     r"rawfs\.uid1000\.700": _nothing,
     r"rawfs\.uid1000\.755": _mode(0o755),
-    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking)": _threshold("1000", 2),
+    r"misc\.(threshold|longterm_pinner|alloc_contig_failed|failure_tracking|buffer|buffer_size)": _threshold("1000", 2),
     r"misc\.preadv2": _nothing,
     r"tb\.th\.(17|18|19|20)": _size(10),
     r"tb\.th\.(21)": _size(10),
@@ -126,8 +142,20 @@ STEPS: dict[str, Step] = {
 }
 
 
+# Steps for one kernel, where an earlier case had left another value.
+KERNEL_STEPS: dict[tuple[str, str], Step] = {
+    ("pixel-5.10", "rawfs.root"): _threshold("0"),
+    ("android14-6.1", "perm.uid1000.0755"): _mode(0o755, buffer_size="1"),
+    ("android14-6.1", "perm.uid1000.0755.ash"): _mode(0o755, buffer_size="1"),
+    ("android14-6.1", "perm.uid1000.0711"): _mode(0o711, buffer_size="1"),
+}
+
 # Pins that a case describes in words: regular expression for its name -> number of pins, hold in ms.
-PINS: dict[str, tuple[int, int]] = {r"lt\.full\..*": (4096, 12), r"ft\.off\.longterm": (1, 6)}
+PINS: dict[str, tuple[int, int]] = {
+    r"lt\.full\..*": (4096, 12),
+    r"lt\.two-fds": (3, 5),
+    r"ft\.off\.longterm": (1, 6),
+}
 # Cases whose answer shows all pins -> the threshold at that time.
 ALL_PINS_SHOWN = {"perm.uid1000.0666": "5"}
 
@@ -136,6 +164,9 @@ def with_implied_pins(case: Case) -> Case:
     """Return the case with the pins that it describes only in words."""
     if case.name in ALL_PINS_SHOWN:
         return replace(case, long_pins=len(recorded_pins(case)), threshold=ALL_PINS_SHOWN[case.name])
+    if case.script.startswith("diff "):
+        # A program of the kernel's own may have pinned a page, too.
+        return replace(case, long_pins=str(case.shown[0]).count(" pinned "))
     for pattern, (count, hold_ms) in PINS.items():
         if re.fullmatch(pattern, case.name):
             return replace(case, long_pins=count, hold_ms=hold_ms, threshold=case.threshold or "1000")
@@ -143,7 +174,9 @@ def with_implied_pins(case: Case) -> Case:
 
 
 def _step(case: Case) -> Step | None:
-    name = case.name
+    if (case.generation, case.name) in KERNEL_STEPS:
+        return KERNEL_STEPS[case.generation, case.name]
+    name = case.name.removesuffix(NO_INIT)
     return next((step for pattern, step in STEPS.items() if re.fullmatch(pattern, name)), None)
 
 
@@ -151,8 +184,8 @@ def why_not_replayable(case: Case) -> str | None:
     """Return why a case cannot be replayed, or None if it can."""
     if case.problem is not None:
         return case.problem
-    if re.fullmatch(NEEDS_CMA, case.name):
-        return "waiting for CMA"
+    if re.fullmatch(NEEDS_CMA, case.name) or (not case.name.endswith(NO_INIT) and _shows_failed_allocation(case)):
+        return "waits for CMA"
     if case.shell is not None and case.shell not in SHELLS:
         return f"unsupported shell {case.shell!r}"
     if case.auto:
@@ -160,14 +193,20 @@ def why_not_replayable(case: Case) -> str | None:
     return None if _step(case) is not None or has_custom_scenario(case) else "no setup step in tests/oracle/setups.py"
 
 
-def only_for_another_kernel(case: Case, kernel: str) -> bool:
-    """Return whether a case applies only to another kernel, because this one differs in tracking FOLL_PIN.
+def _shows_failed_allocation(case: Case) -> bool:
+    if "cma=" in case.boot and freed_shown(case.shown):
+        return True  # the records that `acf.cma-failure` left
+    return any(re.search(ALLOCATION_FAILED, text) for text in texts_of(case.shown))
 
-    The kernel of the recordings tracks FOLL_PIN only if booted with `pp_hook_pin`. Other kernels always track it.
+
+def applies_to(case: Case) -> bool:
+    """Return whether the case applies to its kernel, or was recorded from one that tracks FOLL_PIN otherwise.
+
+    The recorded kernels track FOLL_PIN only if booted with `pp_hook_pin`. `introduced` always tracks it.
     """
     if case.family == "lt" and "pp_hook_pin" in case.boot:
-        return kernel == RECORDED_GENERATION
-    return case.name == "lt.foll-pin" and kernel != RECORDED_GENERATION
+        return case.generation == "introduced"
+    return case.name != "lt.foll-pin" or case.generation != "introduced"
 
 
 def has_custom_scenario(case: Case) -> bool:
@@ -185,10 +224,10 @@ def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
     if case.name == "lt.tool.71":
         # Rebuild the output of `cat` in the previous case, which this case compares with.
         lines = [line[2:] for line in case.stdout.splitlines() if line.startswith("> ")]
-        own = (sandbox.path / PP / "longterm_pinner").read_bytes().decode().splitlines()
-        for number, at in enumerate((0, 12, 24)):
-            own[at : at + 2] = lines[2 * number : 2 * number + 2]
-        return {"/tmp/ltcat": "\n".join(own) + "\n"}
+        own = (sandbox.path / PP / "longterm_pinner").read_bytes().decode().split("\n\n")[:-1]
+        heads = ["\n".join(lines[at : at + 2]) for at in range(0, len(lines), 2)]
+        stacks = [record.split("\n", 2)[2] for record in own[-len(heads) :]]
+        return {"/tmp/ltcat": "".join(f"{head}\n{stack}\n\n" for head, stack in zip(heads, stacks, strict=True))}
     return {}
 
 

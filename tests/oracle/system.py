@@ -19,7 +19,6 @@ from tests.oracle.phrases import PP, PhraseCalls
 
 __all__ = ["SystemCalls"]
 
-THRESHOLD = f"{PP}/threshold"
 F_SETSIG = 10
 FIBMAP, FIGETBSZ, FIONREAD, FIOQSIZE, FIONBIO, FIOCLEX = 1, 2, 0x541B, 0x5460, 0x5421, 0x5451
 TCGETS, BLKGETSIZE64, FS_IOC_GETFLAGS, FICLONE = 0x5401, 0x80081272, 0x80086601, 0x40049409
@@ -221,13 +220,19 @@ ON_FILE: dict[str, Callable[[SystemCalls], object]] = {
 }
 
 
+def _attribute() -> str:
+    """Return the path of a file with a number, in which the recorder tried these calls."""
+    threshold = f"{PP}/threshold"
+    return threshold if os.path.lexists(threshold) else f"{PP}/failure_tracking"
+
+
 def _size_and_blocks() -> list[int]:
-    seen = os.stat(THRESHOLD)
+    seen = os.stat(_attribute())
     return [seen.st_size, seen.st_blocks]
 
 
 def _contents() -> str:
-    with open(THRESHOLD) as file:
+    with open(_attribute()) as file:
         return file.read()
 
 
@@ -239,13 +244,13 @@ def _elsewhere() -> str:
 ACCESSES = (os.R_OK, os.W_OK, os.X_OK)
 ON_TREE: dict[str, Callable[[], object]] = {
     "mkdir new": lambda: os.mkdir(f"{PP}/new"),
-    "mkdir existing threshold-like": lambda: os.mkdir(THRESHOLD),
+    "mkdir existing threshold-like": lambda: os.mkdir(_attribute()),
     "rmdir page_pinner": lambda: os.rmdir(PP),
-    "unlink": lambda: os.unlink(THRESHOLD),
-    "rename": lambda: os.rename(THRESHOLD, f"{PP}/new"),
-    "rename over": lambda: os.rename(THRESHOLD, f"{PP}/longterm_pinner"),
-    "rename cross fs": lambda: os.rename(THRESHOLD, "/tmp/new"),
-    "link": lambda: os.link(THRESHOLD, f"{PP}/new"),
+    "unlink": lambda: os.unlink(_attribute()),
+    "rename": lambda: os.rename(_attribute(), f"{PP}/new"),
+    "rename over": lambda: os.rename(_attribute(), f"{PP}/longterm_pinner"),
+    "rename cross fs": lambda: os.rename(_attribute(), "/tmp/new"),
+    "link": lambda: os.link(_attribute(), f"{PP}/new"),
     "link cross fs": lambda: os.link(_elsewhere(), f"{PP}/new"),
     "symlink": lambda: os.symlink("x", f"{PP}/new"),
     "mknod reg": lambda: os.mknod(f"{PP}/new"),
@@ -257,31 +262,31 @@ ON_TREE: dict[str, Callable[[], object]] = {
     "read dir fd": lambda: os.read(os.open(PP, os.O_RDONLY), 10),
     "lseek dir fd 0": lambda: os.lseek(os.open(PP, os.O_RDONLY), 0, os.SEEK_SET),
     "fsync dir fd": lambda: os.fsync(os.open(PP, os.O_RDONLY)),
-    "truncate 0": lambda: os.truncate(THRESHOLD, 0),
-    "truncate 10": lambda: os.truncate(THRESHOLD, 10),
-    "stat size now": lambda: os.stat(THRESHOLD).st_size,
-    "truncate 1<<40": lambda: os.truncate(THRESHOLD, 1 << 40),
+    "truncate 0": lambda: os.truncate(_attribute(), 0),
+    "truncate 10": lambda: os.truncate(_attribute(), 10),
+    "stat size now": lambda: os.stat(_attribute()).st_size,
+    "truncate 1<<40": lambda: os.truncate(_attribute(), 1 << 40),
     "stat size,blocks now": _size_and_blocks,
     "read while st_size=1<<40": _contents,
-    "truncate -1": lambda: os.truncate(THRESHOLD, -1),
+    "truncate -1": lambda: os.truncate(_attribute(), -1),
     "truncate dir": lambda: os.truncate(PP, 0),
-    "utime": lambda: os.utime(THRESHOLD, (1, 2)),
-    "mtime now": lambda: os.stat(THRESHOLD).st_mtime,
-    "chmod 0": lambda: os.chmod(THRESHOLD, 0),
+    "utime": lambda: os.utime(_attribute(), (1, 2)),
+    "mtime now": lambda: os.stat(_attribute()).st_mtime,
+    "chmod 0": lambda: os.chmod(_attribute(), 0),
     "root reads mode 0": _contents,
-    "access R_OK|W_OK|X_OK (root, mode 0)": lambda: [os.access(THRESHOLD, mode) for mode in ACCESSES],
-    "chmod 0644": lambda: os.chmod(THRESHOLD, 0o644),
-    "chmod 07777": lambda: os.chmod(THRESHOLD, 0o7777),
-    "mode now": lambda: oct(os.stat(THRESHOLD).st_mode),
-    "execve": lambda: os.execv(THRESHOLD, ["x"]),
-    "listxattr path": lambda: os.listxattr(THRESHOLD),
-    "setxattr security.x": lambda: os.setxattr(THRESHOLD, "security.x", b"1"),
-    "setxattr system.posix_acl_access": lambda: os.setxattr(THRESHOLD, "system.posix_acl_access", ACL),
-    "removexattr user.x": lambda: os.removexattr(THRESHOLD, "user.x"),
-    "setxattr bogus.x": lambda: os.setxattr(THRESHOLD, "bogus.x", b"1"),
-    "statvfs": lambda: str(os.statvfs(THRESHOLD)),
+    "access R_OK|W_OK|X_OK (root, mode 0)": lambda: [os.access(_attribute(), mode) for mode in ACCESSES],
+    "chmod 0644": lambda: os.chmod(_attribute(), 0o644),
+    "chmod 07777": lambda: os.chmod(_attribute(), 0o7777),
+    "mode now": lambda: oct(os.stat(_attribute()).st_mode),
+    "execve": lambda: os.execv(_attribute(), ["x"]),
+    "listxattr path": lambda: os.listxattr(_attribute()),
+    "setxattr security.x": lambda: os.setxattr(_attribute(), "security.x", b"1"),
+    "setxattr system.posix_acl_access": lambda: os.setxattr(_attribute(), "system.posix_acl_access", ACL),
+    "removexattr user.x": lambda: os.removexattr(_attribute(), "user.x"),
+    "setxattr bogus.x": lambda: os.setxattr(_attribute(), "bogus.x", b"1"),
+    "statvfs": lambda: str(os.statvfs(_attribute())),
     "name too long": lambda: os.open(f"{PP}/{'n' * 256}", os.O_RDONLY),
-    "trailing slash": lambda: os.open(f"{THRESHOLD}/", os.O_RDONLY),
+    "trailing slash": lambda: os.open(f"{_attribute()}/", os.O_RDONLY),
     "listdir order": lambda: os.listdir(PP),
-    "chroot-ish chdir file": lambda: os.chdir(THRESHOLD),
+    "chroot-ish chdir file": lambda: os.chdir(_attribute()),
 }

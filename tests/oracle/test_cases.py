@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.oracle.calls import UnknownCall
-from tests.oracle.cases import Case, for_generation, load_all
+from tests.oracle.cases import Case, for_introduced, load_all
 from tests.oracle.caveats import judge
 from tests.oracle.comparison import Comparison
 from tests.oracle.custom_scenarios import play
 from tests.oracle.replay import SandboxPool, compare_calls, replay_calls, replay_shell, set_up
 from tests.oracle.sandbox import Sandbox, why_no_mount
 from tests.oracle.setups import (
+    applies_to,
     has_custom_scenario,
-    only_for_another_kernel,
     prepare,
     why_not_replayable,
     with_implied_pins,
@@ -29,25 +27,20 @@ pytestmark = pytest.mark.mount
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test for each pair of a case and a generation that it applies to."""
+    """Make one test for each case of a recorded kernel, and those that also apply to `introduced`."""
     if "case" not in metafunc.fixturenames:
         return
-    extra: Path | None = metafunc.config.getoption("--oracle", default=None)
-    pairs = [
-        pytest.param(adapted, kernel, id=f"{kernel}-{'extra-' if case.extra else ''}{case.name}")
-        for kernel in sorted(GENERATIONS)
-        for case in load_all(extra)
-        if (adapted := _for_kernel(case, kernel)) is not None
+    recorded = load_all(metafunc.config.getoption("--oracle", default=None))
+    derived = [for_introduced(case) for case in recorded if not case.problem]
+    cases = [case for case in [*recorded, *derived] if case is not None and (case.problem or applies_to(case))]
+    params = [
+        pytest.param(
+            case if case.problem else with_implied_pins(case),
+            id=f"{case.generation}-{'extra-' if case.extra else ''}{case.name}",
+        )
+        for case in cases
     ]
-    metafunc.parametrize(("case", "kernel"), pairs)
-
-
-def _for_kernel(case: Case, kernel: str) -> Case | None:
-    """Return the case for this kernel, or None if it applies only to other kernels."""
-    if case.problem:
-        return case
-    adapted = for_generation(case, kernel)
-    return None if adapted is None or only_for_another_kernel(adapted, kernel) else with_implied_pins(adapted)
+    metafunc.parametrize("case", params)
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +55,7 @@ def _fail_or_skip(reason: str) -> None:
     pytest.skip(reason)
 
 
-def _answers(sandbox: Sandbox, case: Case) -> list[Comparison]:
-    leftovers = prepare(sandbox, case)
+def _answers(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> list[Comparison]:
     if case.shell is not None:
         return replay_shell(sandbox, case, leftovers)
     try:
@@ -74,13 +66,12 @@ def _answers(sandbox: Sandbox, case: Case) -> list[Comparison]:
 
 def test_a_case_is_answered_as_recorded(
     case: Case,
-    kernel: str,
     sandboxes: SandboxPool,
     no_mount_reason: str | None,
     record_property: Callable[[str, object], None],
 ) -> None:
     """The mount answers like the recorded kernel, or a caveat covers the difference."""
-    record_property("kernel", kernel)
+    record_property("kernel", case.generation)
     if (reason := why_not_replayable(case)) is not None:
         pytest.skip(f"{reason}: {case.name}")
     if no_mount_reason is not None:
@@ -88,17 +79,18 @@ def test_a_case_is_answered_as_recorded(
     if missing := missing_tools(case):
         _fail_or_skip(f"needs {', '.join(missing)}: {case.name}")
     if has_custom_scenario(case):
-        _judge(case, compare_calls(case, play(case, kernel, sandboxes.alone)))
+        _judge(case, compare_calls(case, play(case, sandboxes.alone)))
         return
-    _judge(case, _replay(sandboxes.get(case, kernel), case))
+    _judge(case, _replay(sandboxes.get(case), case))
 
 
 def _replay(sandbox: Sandbox, case: Case) -> list[Comparison]:
     try:
         set_up(sandbox, case)
+        leftovers = prepare(sandbox, case)
     except OSError as error:
         pytest.skip(f"setup failed: {case.name}, {error.strerror}")
-    answers = _answers(sandbox, case)
+    answers = _answers(sandbox, case, leftovers)
     assert "Traceback" not in sandbox.log() and "ERROR" not in sandbox.log(), sandbox.log()
     return answers
 

@@ -34,7 +34,10 @@ def expectation(keys: str) -> Expectation:
         ('at = "9999h"', "expect 1: at = '9999h' is longer than a year"),
         (
             'at = "1s"\nblames = "who"',
-            "expect 1: unknown key 'blames': the keys are at, threshold, since, call_site, records, ts",
+            (
+                "expect 1: unknown key 'blames': the keys are at, kernel, file, kind, threshold, since, call_site, "
+                "records, ts, count, mapcount"
+            ),
         ),
         ('at = "1s"\nthreshold = 1000', "expect 1: threshold = 1000 has no unit: write a string such as '300ms'"),
         ('at = "1s"\nsince = "1s"', "expect 1: since = '1s' is when `threshold` is written: add the `threshold`"),
@@ -88,6 +91,62 @@ def expectation(keys: str) -> Expectation:
                 "did you mean 'who'?"
             ),
         ),
+        (
+            'at = "1s"\nkernel = "pixel-5.1"',
+            (
+                "expect 1: kernel = 'pixel-5.1' must be one of 'introduced', 'android12-5.10-early', 'android12-5.10', "
+                "'pixel-5.10', 'android13-5.10-buffer', 'android14-5.15', 'android14-6.1', 'android15-6.6'; "
+                "did you mean 'pixel-5.10'?"
+            ),
+        ),
+        (
+            'at = "1s"\nfile = "buffers"',
+            (
+                "expect 1: file = 'buffers' must be one of 'longterm_pinner', 'alloc_contig_failed', 'buffer'; "
+                "did you mean 'buffer'?"
+            ),
+        ),
+        ('at = "1s"\nkind = "GET"', "expect 1: kind = 'GET' must be one of 'DETECT', 'FREE', 'PUT'"),
+        (
+            'at = "1s"\nkernel = "android14-6.1"\nfile = "longterm_pinner"',
+            "expect 1: file = 'longterm_pinner': kernel android14-6.1 has 'buffer'",
+        ),
+        (
+            'at = "1s"\nkernel = "android14-6.1"\nthreshold = "1s"',
+            "expect 1: threshold = '1s': kernel android14-6.1 has no threshold",
+        ),
+        (
+            'at = "1s"\nkernel = "android12-5.10"\nkind = "FREE"',
+            "expect 1: kind = 'FREE': kernel android12-5.10 has no kinds of records in longterm_pinner",
+        ),
+        (
+            'at = "1s"\nkernel = "pixel-5.10"\nkind = "FREE"',
+            "expect 1: kind = 'FREE': kernel pixel-5.10 has only 'PUT' in longterm_pinner",
+        ),
+        (
+            'at = "1s"\nkernel = "introduced"\nmapcount = 1',
+            "expect 1: mapcount: kernel introduced has none in longterm_pinner",
+        ),
+        (
+            'at = "1s"\nkernel = "android14-6.1"\nts = "1s"',
+            (
+                "expect 1: ts: kernel android14-6.1 has a boot time and no duration in these records of buffer: "
+                'add kind = "PUT"'
+            ),
+        ),
+        (
+            'at = "1s"\nkernel = "android14-6.1"\nkind = "DETECT"\nts = "1s"',
+            "expect 1: ts: kernel android14-6.1 has a boot time and no duration in these records of buffer",
+        ),
+        (
+            'at = "1s"\ncount = -1',
+            "expect 1: count = -1 must be from 0 to 2147483647, with min at most max",
+        ),
+        (
+            'at = "1s"\nmapcount = { min = 2, max = 1 }',
+            "expect 1: mapcount = { min = 2, max = 1 } must be from 0 to 2147483647, with min at most max",
+        ),
+        ('at = "1s"\nrecords = 0\ncount = 1', "expect 1: count is about records, and there must be none: leave it out"),
         ('at = "1s"\ncall_site = ""', "expect 1: call_site is empty: it must be a symbol, or leave it out"),
         (
             'at = "1s"\ncall_site = "what+0x8/0x10"',
@@ -129,6 +188,13 @@ def test_a_scenario_expects_nothing_unless_it_says_so() -> None:
         ('at = "1s"\nthreshold = "5ms"\nrecords = 0', "at 1s, threshold 5ms since the start: no records"),
         ('at = "1s"\nrecords = {}\nts = "1s"', "at 1s: at least 0 records, each ts 1s"),
         ('at = "9s"\nthreshold = "5ms"\nsince = "5s"', "at 9s, threshold 5ms since 5s: at least 1 record"),
+        ('at = "9s"\nkernel = "pixel-5.10"\nrecords = 2', "at 9s on pixel-5.10: 2 records"),
+        ('at = "9s"\nfile = "buffer"\nkind = "PUT"\nts = "1s"', "at 9s: at least 1 PUT record in buffer, each ts 1s"),
+        (
+            'at = "9s"\ncount = 2\nmapcount = { min = 1 }',
+            "at 9s: at least 1 record, each count 2, each mapcount 1 or more",
+        ),
+        ('at = "9s"\ncount = { max = 3 }', "at 9s: at least 1 record, each count 0 to 3"),
     ],
 )
 def test_words(keys: str, words: str) -> None:

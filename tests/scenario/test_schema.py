@@ -159,9 +159,23 @@ def test_defaults() -> None:
             'name = "a"\nrate = "1/s"',
             (
                 "task \"a\": unknown key 'rate': the keys are name, stack, phase, instances, start, foll, region, "
-                "pages, order, pick, share, pfn, release"
+                "pages, order, pick, share, pfn, release, mapped, unmap"
             ),
         ),
+        (
+            'name = "a"',
+            'name = "a"\nunmap = "5"',
+            (
+                "task \"a\": unmap = '5' must be a number and a unit (us, ms, s, min, h), such as '300ms', "
+                "or 'with-release', or 'never'"
+            ),
+        ),
+        (
+            'name = "a"',
+            'name = "a"\nmapped = false\nunmap = "5ms"',
+            "task \"a\": unmap = '5ms' goes with mapped = true: leave out one of the two",
+        ),
+        ('name = "a"', 'name = "a"\nmapped = 1', 'task "a": mapped = 1 is an integer: it must be a boolean'),
         ('name = "a"', 'name = "a"\ninstances = 0', 'task "a": instances = 0 must be at least 1'),
         ('name = "a"', 'name = "a"\nstart = 5', "task \"a\": start = 5 has no unit: write a string such as '300ms'"),
         (

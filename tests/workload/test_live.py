@@ -197,7 +197,7 @@ TASKS = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words', 'forgetful', 'pl
 REFUSED = {
     "": "no action: wanted one of pin, release, free",
     " \n\n": "no action: wanted one of pin, release, free",
-    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free; did you mean 'pin'?",
+    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free, unmap; did you mean 'pin'?",
     "pin task=qiet": f"line 1: task = 'qiet' must be one of {TASKS}; did you mean 'quiet'?",
     "pin tsk=quiet": "line 1: pin has 'tsk=quiet': wanted task=..., pages=..., hold=...; did you mean 'task'?",
     "release task=quiet by=unpin_page": "'put_page'; did you mean 'unpin_user_page'?",
@@ -375,10 +375,10 @@ def test_live_actions_between_advances_against_the_model(
     own = events(Timeline(SCENARIO, 0, simulation.memory, INTRODUCED, StackDepot()), simulation.now)
     merged = sorted([*((time, kind, pfn) for time, kind, pfn, *_ in own), *live], key=lambda row: row[0])
     assert [(time, kind, pfn) for time, kind, pfn, *_ in simulation.rows] == merged
-    model = Model(96, 64, list(simulation.memory.regions.values()), INTRODUCED, threshold)
+    model = Model(96, 64, list(simulation.memory.regions.values()), INTRODUCED.name, threshold)
     model.apply(simulation.rows)
     assert [(one.ts, one.count, one.pfn, one.flags, one.migratetype) for one in simulation.records()] == [
-        (elapsed, count, *page) for elapsed, count, _, *page in reversed(model.ring)
+        (row[0], row[4], row[1], row[2], row[9]) for row in reversed(model.longterm)
     ]
     stats = simulation.stats()
     for name in ("pins", "releases", "longterm_records"):

@@ -21,7 +21,7 @@ def as_holds(rows: list[Hold]) -> Holds:
     """Return rows as Holds, sorted by instance."""
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     release = np.full(len(table), Event.put_page, dtype=np.uint8)
-    return Holds(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3], release).by_instance()
+    return Holds(table[:, 0], table[:, 1], table[:, 2:3], table[:, 3], release, table[:, 1]).by_instance()
 
 
 def current(owned: list[Hold], moment: int, instance: int, inclusive: bool) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.events import PINS, RELEASES, Event, EventBatch
+from pinnerfs.kernel.calls import PINS, RELEASES, Event
+from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s
 
 __all__ = ["Counter", "Counters"]
@@ -34,9 +36,11 @@ class Counter(IntEnum):
     untracked = 9  # calls that this kernel's page_pinner has no hook for
     marks = 10  # set by pins
     held = 11  # taken minus let go, see `add_calls`
+    records_without_mark = 12  # long-term records of pages whose mark was gone, see `Generation.failed_as_pinned`
 
 
-TAKING = (*PINS, Event.get_page)  # all other calls let a page go
+TAKING = (*PINS, Event.get_page)
+LETTING_GO = (*RELEASES, Event.put_page, Event.free)
 
 ENDS = (Counter.longterm_records, Counter.below_threshold, Counter.marks_overwritten, Counter.marks_freed)
 
@@ -54,8 +58,8 @@ class Counters:
             found = np.bincount(handle, frames)
             self._columns(len(found))[counter] += found.astype(np.int64)
 
-    def add_calls(self, batch: EventBatch, tracked: Collection[Event]) -> None:
-        """Count the calls of a batch on a kernel that tracks some of them.
+    def add_calls(self, batch: EventBatch, generation: Generation) -> None:
+        """Count the calls of a batch on a kernel that has hooks for some of them.
 
         `held` needs no tracking. A task holds the pages that it took with `get_user_pages`, `pin_user_pages` or
         `get_page`, until it lets them go with `put_user_page`, `unpin_user_page`, `put_page` or `free`.
@@ -67,16 +71,16 @@ class Counters:
         frames = pages
         if batch.order.any():
             frames = np.bincount(key, batch.frames(), shape[0] * shape[1]).astype(np.int64).reshape(shape)
-        for kind in Event:
+        for kind in (*TAKING, *LETTING_GO):
             columns[Counter.held] += pages[kind] if kind in TAKING else -pages[kind]
-            if kind in tracked and kind in PINS:
+            if kind in generation.pins:
                 columns[Counter.pins] += pages[kind]
                 columns[Counter.marks] += frames[kind]
-            elif kind in tracked and kind in RELEASES:
+            elif kind in generation.releases:
                 columns[Counter.releases] += pages[kind]
             elif kind == Event.put_page:
                 columns[Counter.put_page] += pages[kind]
-            elif kind not in tracked:
+            elif kind != Event.free:
                 columns[Counter.untracked] += pages[kind]
 
     def _columns(self, handles: int) -> npt.NDArray[np.int64]:
@@ -100,4 +104,5 @@ class Counters:
 def _by_name(column: Int64s) -> dict[str, int]:
     counted = {counter.name: int(column[counter]) for counter in Counter}
     marks, held = counted.pop(Counter.marks.name), counted.pop(Counter.held.name)
-    return counted | {"pinned_now": marks - sum(counted[end.name] for end in ENDS), "held_now": held}
+    ended = sum(counted[end.name] for end in ENDS) - counted.pop(Counter.records_without_mark.name)
+    return counted | {"pinned_now": marks - ended, "held_now": held}

@@ -1,29 +1,44 @@
-"""The ring of long-term records, read newest first. Imitates the `longterm_pinner` buffer of mm/page_pinner.c."""
+"""A ring of records, read newest first. Imitates the buffers of mm/page_pinner.c."""
 
 from __future__ import annotations
+
+import errno
 
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.kernel.pages import lazy_zeros
 
-__all__ = ["RECORD", "Ring"]
+__all__ = ["KINDS", "RECORD", "Ring"]
 
-# A record as it is taken at the release. PFN and flags are those of a compound page's head.
+# The kinds of records by their number in RECORD.
+KINDS = tuple(RecordKind)
+
+# A record as it is taken. PFN and flags are those of a compound page's head.
 RECORD = np.dtype(
     [
-        ("elapsed", np.int64),  # µs
-        ("count", np.int32),
-        ("handle", np.int32),
+        ("time", np.int64),  # µs: a duration or a boot time, as the file's layout prints this kind
         ("pfn", np.int64),
         ("flags", np.uint64),
+        ("mapping", np.uint64),
+        ("count", np.int32),
+        ("handle", np.int32),
+        ("mapcount", np.int16),
+        ("kind", np.uint8),
+        ("call", np.uint8),  # the Event behind the record: its call chain is that of `handle` with this call
         ("migratetype", np.uint8),
     ]
 )
 
+# kvmalloc() refuses more than INT_MAX bytes, and the kernel's record has 56.
+KERNEL_RECORD = 56
+LARGEST_BUFFER = (1 << 31) - 1
+
 
 class Ring:
-    """4096 slots, of which `filled` hold records. A further record overwrites the oldest.
+    """Slots, of which `filled` hold records. A further record overwrites the oldest.
 
     `appended` counts all records since the start: the one at `position` is number `appended - position`.
     """
@@ -34,21 +49,38 @@ class Ring:
         self.filled = 0
         self.overwritten = 0
 
+    @property
+    def size(self) -> int:
+        """Return the number of slots."""
+        return len(self._slots)
+
+    def resize(self, size: int) -> None:
+        """Replace all slots by so many empty ones: imitates `buffer_size_set`. OSError ENOMEM: nothing changes."""
+        if size * KERNEL_RECORD > LARGEST_BUFFER:
+            raise OSError(errno.ENOMEM, "the kernel allocates at most 2147483647 bytes for the ring")
+        try:
+            self._slots = lazy_zeros(size, RECORD)
+        except (MemoryError, OSError):
+            raise OSError(errno.ENOMEM, "not enough memory for the ring") from None
+        self.filled = 0
+
     def append(self, records: npt.NDArray[np.void]) -> None:
-        """Add records (dtype RECORD), the oldest first."""
-        new = len(records)
-        self.overwritten += max(0, self.filled + new - RING_SIZE)
-        kept = records[-RING_SIZE:]
-        at = (self.appended + new - len(kept) + np.arange(len(kept))) % RING_SIZE
-        self._slots[at] = kept
+        """Add records (dtype RECORD), the oldest first. A ring of no slots drops them: a kernel divides by zero."""
+        new, size = len(records), self.size
         self.appended += new
-        self.filled = min(RING_SIZE, self.filled + new)
+        if not size:
+            return
+        self.overwritten += max(0, self.filled + new - size)
+        kept = records[-size:]
+        at = (self.appended - len(kept) + np.arange(len(kept))) % size
+        self._slots[at] = kept
+        self.filled = min(size, self.filled + new)
 
     def newest(self, position: int) -> np.void | None:
         """Return the record `position` places after the newest one, or None for an empty slot."""
         if position >= self.filled:
             return None
-        record: np.void = self._slots[(self.appended - 1 - position) % RING_SIZE]
+        record: np.void = self._slots[(self.appended - 1 - position) % self.size]
         return record
 
     def clear(self) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
-from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.pageflags import Migratetype
-from pinnerfs.kernel.pages import FrameRange
+from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameRange
 from tests.kernel.page_pinner.model import Model
 from tests.kernel.page_pinner.pinners import (
     BASE,
@@ -28,6 +28,7 @@ from tests.kernel.page_pinner.pinners import (
     Buffer,
     as_batch,
     as_rows,
+    fail,
     memory_map,
     ring,
     state,
@@ -35,6 +36,9 @@ from tests.kernel.page_pinner.pinners import (
 
 THRESHOLDS = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 5, 20, 300_000, (1 << 63) - 1])
 HANDLES = range(1, 6)
+UNMAPPED = {4, 5}  # callers that have not mapped the pages that they pin
+
+Step = tuple[str, int | list[Buffer]]
 
 generations = pytest.mark.parametrize("generation", GENERATIONS.values(), ids=lambda generation: generation.name)
 
@@ -43,21 +47,30 @@ def pair(
     threshold: int, generation: Generation = INTRODUCED, frames: int = FRAMES, regions: Sequence[FrameRange] = REGIONS
 ) -> tuple[Pinner, Model]:
     """Return an engine and a model of the same device."""
-    return (
-        Pinner(memory_map(BASE, frames, regions), generation, threshold),
-        Model(BASE, frames, list(regions), generation, threshold),
-    )
+    pinner = Pinner(memory_map(BASE, frames, regions), generation, threshold)
+    pinner.unmapped |= UNMAPPED
+    return pinner, Model(BASE, frames, list(regions), generation.name, threshold, UNMAPPED)
 
 
 def assert_agreement(pinner: Pinner, model: Model) -> None:
     """State, records and all counters of the engine are the model's."""
     kept, frames = pinner.state, model.frames.values()
-    assert kept.pinned.tolist() == [frame.pinned for frame in frames]
+    assert (kept.bits & PRESENT > 0).tolist() == [frame.present for frame in frames]
+    assert (kept.bits & ON_LRU > 0).tolist() == [frame.on_lru for frame in frames]
+    assert kept.references.tolist() == [frame.references for frame in frames]
+    assert (kept.references >= 0).all()
+    assert kept.mapcount.tolist() == [frame.mapcount for frame in frames]
+    assert (kept.bits & FAILED > 0).tolist() == [frame.failed for frame in frames]
+    assert kept.pinned.tolist() == [frame.get for frame in frames]
     assert kept.handle.tolist() == [frame.handle for frame in frames]
     assert kept.ts.tolist() == [frame.ts for frame in frames]
-    assert kept.count.tolist() == [frame.count for frame in frames]
-    assert ring(pinner) == list(reversed(model.ring))
-    assert pinner.ring.overwritten == model.overwritten
+    if kept.pins is not None:
+        assert kept.pins.tolist() == [frame.pins for frame in frames]
+    rings = {"longterm_pinner": model.longterm, "alloc_contig_failed": model.failures, "buffer": model.failures}
+    for file in pinner.rings:
+        assert ring(pinner, file) == list(reversed(rings[file]))
+    if "longterm_pinner" in pinner.rings:
+        assert pinner.rings["longterm_pinner"].overwritten == model.overwritten
     totals = pinner.counters.totals()
     pinned_now = totals.pop("pinned_now")
     assert totals == {name: model.total(name) for name in totals}
@@ -82,30 +95,68 @@ def batches(draw: st.DrawFn, frames: int = FRAMES, orders: int = 4, size: int = 
     return buffers
 
 
+@st.composite
+def steps(draw: st.DrawFn, generation: Generation) -> list[Step]:
+    """Draw batches, with writes of the settings and failed migrations between them."""
+    settings_of = [THRESHOLDS.map(lambda value: ("threshold", value))] if generation.has_threshold else []
+    if generation.failure_file is not None:
+        settings_of.append(st.booleans().map(lambda value: ("tracking", value)))
+        settings_of.append(st.integers(BASE, BASE + FRAMES - 1).map(lambda pfn: ("fail", pfn)))
+        settings_of.append(st.just(("fail all", 0)))
+    if "buffer" in generation.files:
+        settings_of.append(st.sampled_from([0, 1, 3, 16, 4096]).map(lambda value: ("resize", value)))
+    return draw(st.lists(st.one_of(batches().map(lambda buffers: ("batch", buffers)), *settings_of), max_size=8))
+
+
 @generations
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_batches_give_what_single_events_give(generation: Generation, data: st.DataObject) -> None:
-    """Any batches, with thresholds written between them, leave what the model has."""
-    pinner, model = pair(data.draw(THRESHOLDS), generation)
-    for step in data.draw(st.lists(batches() | THRESHOLDS, max_size=6)):
-        if isinstance(step, int):
-            pinner.write_threshold(step)
-            model.write_threshold(step)
-        else:
-            pinner.apply(as_batch(step))
-            model.apply(as_rows(step))
+    """Any batches, with settings and failed migrations between them, leave what the model has."""
+    pinner, model = pair(data.draw(THRESHOLDS), generation, regions=data.draw(st.sampled_from([REGIONS, REGIONS[:2]])))
+    now = 0
+    for what, value in data.draw(steps(generation)):
+        match what, value:
+            case "threshold", int():
+                pinner.write_threshold(value)
+                model.write_threshold(value)
+            case "tracking", bool():
+                pinner.tracking = model.tracking = value
+            case "resize", int():
+                pinner.rings["buffer"].resize(value)
+                model.resize(value)
+            case (("fail" | "fail all"), int()):
+                now += 1
+                for pfn in [value] if what == "fail" else range(BASE, BASE + FRAMES):
+                    if model.frames[pfn].present:
+                        fail(pinner, pfn, now)
+                        model.fail(pfn, now)
+            case _, list():
+                now = max([now, *(first[0] for first, _ in value)])
+                pinner.apply(as_batch(value))
+                model.apply(as_rows(value))
         assert_agreement(pinner, model)
 
 
 @generations
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(buffers=batches(), cuts=st.sets(st.integers(0, 240)), threshold=THRESHOLDS)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    buffers=batches(),
+    cuts=st.sets(st.integers(0, 240)),
+    threshold=THRESHOLDS,
+    failed=st.sets(st.integers(BASE, BASE + 20)),
+)
 def test_the_cuts_between_batches_make_no_difference(
-    generation: Generation, buffers: list[Buffer], cuts: set[int], threshold: int
+    generation: Generation, buffers: list[Buffer], cuts: set[int], threshold: int, failed: set[int]
 ) -> None:
-    """The same events in any batches leave what the model has."""
+    """The same events in any batches leave what the model has, also on pages whose migration failed."""
     pinner, model = pair(threshold, generation)
+    for pfn in failed if generation.failure_file is not None else ():
+        for caller in (1, 4):
+            pinner.apply(EventBatch.of([(1, Event.get_page, pfn, 0, caller)]))
+            model.apply([(1, Event.get_page, pfn, 0, caller)])
+        fail(pinner, pfn, 1)
+        model.fail(pfn, 1)
     rows = as_rows(buffers)
     model.apply(rows)
     for start, stop in pairwise([0, *sorted(cuts), len(rows)]):

@@ -6,7 +6,7 @@ import pytest
 
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
-from pinnerfs.kernel.page_pinner.longterm import Pinner
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from tests.kernel.page_pinner.model import Row
 from tests.kernel.page_pinner.pinners import FREE, GET, PIN, PLAIN_GET, PLAIN_PUT, PUT, UNPIN, memory_map, new_pinner
 

@@ -16,7 +16,7 @@ from pinnerfs.kernel.page_pinner.ring import RECORD, Ring
 def records(first: int, count: int) -> npt.NDArray[np.void]:
     """Return records whose elapsed times count up from `first`."""
     rows = np.zeros(count, dtype=RECORD)
-    rows["elapsed"] = np.arange(first, first + count)
+    rows["time"] = np.arange(first, first + count)
     return rows
 
 
@@ -24,7 +24,7 @@ def contents(ring: Ring) -> list[int]:
     """Return the elapsed times of the records, newest first, up to an empty slot."""
     found: list[int] = []
     while (row := ring.newest(len(found))) is not None:
-        found.append(int(row["elapsed"]))
+        found.append(int(row["time"]))
     return found
 
 
@@ -47,10 +47,10 @@ def test_new_records_shift_the_rest() -> None:
     ring = Ring()
     ring.append(records(0, 3))
     first = ring.newest(1)
-    assert first is not None and first["elapsed"] == 1
+    assert first is not None and first["time"] == 1
     ring.append(records(3, 1))
     again = ring.newest(2)
-    assert again is not None and again["elapsed"] == 1
+    assert again is not None and again["time"] == 1
 
 
 def test_the_last_position() -> None:

@@ -5,15 +5,17 @@ Drivers pin buffers of hundreds of pages. The accounting handles a whole segment
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.order import stable_order
-from pinnerfs.kernel.pages import Int64s, MemoryMap, PinnerState, concatenated_ranges
+from pinnerfs.kernel.pages import FrameState, Int64s, MemoryMap, concatenated_ranges
 
-__all__ = ["Segments"]
+__all__ = ["Carry", "Segments"]
+
+_Item = TypeVar("_Item", bound=np.generic)
 
 
 class Segments(NamedTuple):
@@ -31,10 +33,10 @@ class Segments(NamedTuple):
     frames: Int64s  # every frame of every segment
 
     @classmethod
-    def of(cls, first: Int64s, size: Int64s, memory: MemoryMap, state: PinnerState) -> Segments:
+    def of(cls, first: Int64s, size: Int64s, memory: MemoryMap, state: FrameState) -> Segments:
         """Return the segments of events that touch `size` frames each, from `first` on.
 
-        No segment crosses the border of a CMA area.
+        No segment crosses the border of a region.
         """
         by_frame = stable_order(first)
         start = first.take(by_frame)
@@ -48,15 +50,17 @@ class Segments(NamedTuple):
         to = at + (stop - start)
         cut = np.zeros(len(frames) + 1, dtype=np.bool_)
         cut[at], cut[to] = True, True
-        cut[np.searchsorted(frames, np.array(memory.cma, dtype=np.int64).ravel())] = True
-        for kept in (state.attribution, state.ts, state.count):
+        cut[np.searchsorted(frames, memory.borders)] = True
+        for kept in state.arrays():
             cut[:-1] |= _changes(kept.take(frames))
         begins = np.flatnonzero(cut[:-1])
         width = np.diff(begins, append=len(frames))
 
-        segment_of = np.cumsum(cut[:-1]) - 1
-        low = segment_of.take(at)
-        touches = segment_of.take(to - 1) + 1 - low
+        # Every range begins and ends at a cut.
+        number = np.empty(len(cut), dtype=np.int64)
+        number[begins], number[len(frames)] = np.arange(len(begins)), len(begins)
+        low = number.take(at)
+        touches = number.take(to) - low
         if len(low) == touches.sum():
             segment, row, rank = low, by_frame, by_frame
         else:
@@ -74,14 +78,50 @@ class Segments(NamedTuple):
 
     def width_by_touch(self) -> Int64s | None:
         """Return the width of each touch's segment, or None where all are single frames."""
-        return None if len(self.frame) == len(self.frames) else np.repeat(self.width, self.end - self.begin + 1)
+        return None if len(self.frame) == len(self.frames) else np.repeat(self.width, self.lengths())
 
-    def fill(self, kept: npt.NDArray[np.signedinteger], values: Int64s | npt.NDArray[np.int32]) -> None:
+    def lengths(self) -> Int64s:
+        """Return the number of touches of each segment."""
+        return self.end - self.begin + 1
+
+    def before(self, left: npt.NDArray[_Item], start: npt.NDArray[Any]) -> npt.NDArray[_Item]:
+        """Return what each touch finds, from what each touch leaves and what each segment starts with."""
+        found = np.empty_like(left)
+        found[1:] = left[:-1]
+        found[self.begin] = start
+        return found
+
+    def carry(self, known: npt.NDArray[np.bool_]) -> Carry:
+        """Return a way to fill in values that only some touches set."""
+        if known.all():
+            return Carry(self, None)
+        sources = known.copy()
+        sources[self.begin] = True
+        places = np.maximum.accumulate(np.where(sources, np.arange(len(sources)), 0))
+        return Carry(self, places, np.flatnonzero(~known.take(self.begin)))
+
+    def fill(self, kept: npt.NDArray[np.integer], values: npt.NDArray[np.integer]) -> None:
         """Write one value for each segment to all of its frames."""
         kept[self.frames] = values if len(values) == len(self.frames) else np.repeat(values, self.width)
 
 
-def _changes(values: npt.NDArray[np.signedinteger]) -> npt.NDArray[np.bool_]:
+class Carry(NamedTuple):
+    """What touches leave where only some of them set a value: the others leave what they find."""
+
+    segments: Segments
+    source: Int64s | None  # the touch whose value each touch leaves; None if every touch sets its own
+    opening: Int64s = np.empty(0, dtype=np.int64)  # segments whose first touch sets none
+
+    def left(self, values: npt.NDArray[_Item], start: npt.NDArray[Any]) -> npt.NDArray[_Item]:
+        """Return the value that each touch leaves. `start` has what each segment starts with."""
+        if self.source is None:
+            return values
+        left = values.copy()
+        left[self.segments.begin.take(self.opening)] = start.take(self.opening)
+        return left.take(self.source)
+
+
+def _changes(values: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Tell which values differ from the one before; the first one does."""
     changed = np.empty(len(values), dtype=np.bool_)
     changed[:1] = True

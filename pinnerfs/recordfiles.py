@@ -1,0 +1,84 @@
+"""The record files of a simulation: the rings of its kernel as records and as text."""
+
+from __future__ import annotations
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.page_pinner.pinner import Pinner
+from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, record_text
+from pinnerfs.kernel.page_pinner.ring import KINDS, Ring
+from pinnerfs.kernel.pageflags import Migratetype
+from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.workload.callchains import ReleaseChains
+
+__all__ = ["RecordFiles"]
+
+
+class RecordFiles:
+    """The record files of a kernel, by name. Without a name, its main record file."""
+
+    def __init__(self, pinner: Pinner, depot: StackDepot, chains: ReleaseChains) -> None:
+        self._pinner = pinner
+        self._generation = pinner.generation
+        self._depot = depot
+        self._chains = chains
+        # The text of records by their file and number, once they were read.
+        self._texts: dict[tuple[str, int], bytes] = {}
+
+    def ring(self, file: str | None = None) -> Ring:
+        """Return the ring of a file. Raise PinnerfsError for a file that this kernel does not have."""
+        rings = self._pinner.rings
+        file = file or self._generation.main_file
+        if file not in rings:
+            raise PinnerfsError(
+                f"kernel {self._generation.name} has no record file {file!r}: it has {', '.join(rings)}"
+            )
+        return rings[file]
+
+    def record(self, position: int, file: str | None = None) -> Record | None:
+        """Return the record `position` places after the newest, or None if there is none.
+
+        A record without a stack is None: a kernel takes it for the end of the file.
+        """
+        file = file or self._generation.main_file
+        row = self.ring(file).newest(position)
+        if row is None:
+            return None
+        # item() reads all fields at once. One by one they cost as much as the rest of a read.
+        time, pfn, flags, mapping, count, handle, mapcount, number, call, migratetype = row.item()
+        if not handle:
+            return None
+        layout = self._generation.layouts[file]
+        kind = layout.kind(KINDS[number])
+        is_duration, types = layout.shows_duration(kind), layout.page == "type"
+        longterm = file == "longterm_pinner"
+        return Record(
+            ts=time if is_duration else None,
+            moment=None if is_duration else time,
+            kind=kind,
+            count=0 if self._generation.counts == "0" else count,
+            mapcount=None if types else mapcount,
+            mapping=None if types else mapping,
+            pfn=pfn,
+            block=pfn >> self._pinner.memory.pageblock_order,
+            migratetype=Migratetype(migratetype) if types else None,
+            flags=flags,
+            stack=self._depot.fetch(handle) if longterm else self._chains.fetch(handle, call, KINDS[number]),
+        )
+
+    def text(self, position: int, file: str | None = None) -> bytes:
+        """Return the text of the record `position` places after the newest, or b"" if there is none."""
+        file = file or self._generation.main_file
+        ring = self.ring(file)
+        if position >= ring.filled:
+            return b""
+        number = file, ring.appended - position
+        try:
+            return self._texts[number]
+        except KeyError:
+            pass
+        if len(self._texts) >= 4 * RING_SIZE:
+            self._texts.clear()  # most of them are of overwritten records
+        record = self.record(position, file)
+        text = b"" if record is None else record_text(record, self._generation.layouts[file]).encode()
+        self._texts[number] = text
+        return text

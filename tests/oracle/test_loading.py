@@ -1,0 +1,100 @@
+"""Files of recorded cases: their names say the kernel, and a case that cannot be replayed says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.oracle.cases import Case, load, load_all, recorded_case
+from tests.oracle.scenarios import freed_of, pins_of
+from tests.oracle.setups import why_not_replayable
+
+FEW = {"case": "fs.x", "kind": "shell", "shell": "bash", "script": "true", "exit": 0, "stdout": "", "stderr": ""}
+
+
+def write(path: Path, *cases: dict[str, object]) -> Path:
+    """Write a file of cases."""
+    path.write_text("".join(f"{json.dumps(case)}\n" for case in cases))
+    return path
+
+
+def the_case(path: Path) -> Case:
+    """Return the only case of a file."""
+    (case,) = load(path)
+    return case
+
+
+@pytest.mark.parametrize(
+    "stem", ["android12-5.10", "android12-5.10-early", "pixel-5.10", "android14-6.1", "introduced"]
+)
+def test_the_name_of_a_file_says_the_kernel(tmp_path: Path, stem: str) -> None:
+    """The stem, or its first part, names the kernel of all cases."""
+    assert the_case(write(tmp_path / f"{stem}.jsonl", FEW)).generation == stem
+    assert the_case(write(tmp_path / f"{stem}.more.jsonl", FEW)).generation == stem
+
+
+@pytest.mark.parametrize("stem", ["android99-9.9", "cases", "pixel-5.100", "xpixel-5.10"])
+def test_an_unknown_kernel_is_an_error_in_one_line(tmp_path: Path, stem: str) -> None:
+    """The error has the path and the names that are known."""
+    path = write(tmp_path / f"{stem}.jsonl", FEW)
+    with pytest.raises(ValueError, match=r"the name must be KERNEL\.jsonl, with one of introduced, ") as caught:
+        load_all(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "generation"),
+    [
+        ("linux 6.1.192 (Debian source), UP, pageblock_order 10", "android14-6.1"),
+        ("linux 6.1.192 with page_pinner of android12-5.10 (V3)", "android12-5.10"),
+    ],
+)
+def test_cases_of_cma_say_their_kernel(tmp_path: Path, kernel: str, generation: str) -> None:
+    """Each case of cma-6.1*.jsonl has its own kernel, and waits for CMA."""
+    raw = FEW | {"case": "cmapin.anon.get.1", "kernel": kernel, "boot": "cma=64M", "auto": True}
+    for name in ("cma-6.1.jsonl", "cma-6.1-more.jsonl"):
+        case = the_case(write(tmp_path / name, raw))
+        assert (case.generation, why_not_replayable(case)) == (generation, "waits for CMA")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"case": "acf.cma-failure.x"}, "waits for CMA"),
+        ({"stdout": "Failure detected at [    7.000000]\n"}, "waits for CMA"),
+        ({"stdout": " cma_alloc+0x1/0x2\n"}, "waits for CMA"),
+        ({"shell": "fish", "auto": True, "setup": {"threshold": "1"}}, "unsupported shell 'fish'"),
+        ({"case": "fs.unheard-of"}, "no setup step in tests/oracle/setups.py"),
+        ({"exit": None}, "invalid line, `exit` is missing, or neither a number nor a string"),
+        ({"auto": True}, "invalid line, `setup` has no `threshold` that is a number or a string"),
+    ],
+)
+def test_a_case_that_cannot_be_replayed_says_why(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    """The reason is for the report of the skipped test."""
+    assert why_not_replayable(the_case(write(tmp_path / "pixel-5.10.jsonl", FEW | change))) == reason
+
+
+def test_a_kernel_without_a_threshold_needs_none_in_the_setup(tmp_path: Path) -> None:
+    """Its cases can be replayed without that key."""
+    assert why_not_replayable(the_case(write(tmp_path / "android14-6.1.jsonl", FEW | {"auto": True}))) is None
+
+
+def test_the_pages_of_a_record_become_pages_of_the_scenario() -> None:
+    """A mapping is the page cache, and references beyond those that the record explains are those of others."""
+    anonymous, mapped = (
+        pins_of(recorded_case("pixel-5.10", "lt.unmapped")),
+        pins_of(recorded_case("pixel-5.10", "lt.filemap")),
+    )
+    assert {(pin.kind, pin.mapped) for pin in anonymous} == {("anon", False)}
+    assert [(pin.kind, pin.mapped, pin.others) for pin in mapped].count(("file", True, 0)) == 2
+    busy = pins_of(recorded_case("pixel-5.10", "perm.uid1000.0666"))
+    assert sum(pin.others for pin in busy) == 2
+
+
+def test_freed_pages_of_an_earlier_case() -> None:
+    """A case that shows one freed page gets both that the recorder left, oldest first."""
+    shown = freed_of(recorded_case("pixel-5.10", "ft.write.01"))
+    assert [page.at for page in shown] == [190_074_800, 190_074_880]
+    assert freed_of(recorded_case("pixel-5.10", "lt.cat-3")) == ()
