@@ -53,7 +53,7 @@ def test_a_mount_like_the_simulation() -> None:
         device.advance("60s")
         twin.advance("60s")
         assert device.clock() == 60_000_000
-        assert device.text() == twin.longterm_pinner() != ""
+        assert device.text() == twin.cat() != ""
         assert device.records() == list(twin.records())
         assert device.stats() == twin.stats()
         daemon = os.pidfd_open(pid_of(device))

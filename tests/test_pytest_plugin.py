@@ -73,7 +73,7 @@ def test_the_fixture(pytester: pytest.Pytester, elsewhere: Path) -> None:
             for time in ("5s", "25s"):
                 page_pinner.advance(time)
                 twin.advance(time)
-            assert page_pinner.text() == twin.longterm_pinner() != ""
+            assert page_pinner.text() == twin.cat() != ""
             assert page_pinner.records() == list(twin.records())
             assert isinstance(page_pinner.records()[0], pinnerfs.Record)
             cat = subprocess.run(["cat", page_pinner.root / "page_pinner" / "longterm_pinner"], capture_output=True)
@@ -137,7 +137,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
             page_pinner.advance("60s")
             twin.advance("60s")
             assert page_pinner.threshold == 500_000
-            assert page_pinner.text() == twin.longterm_pinner() != ""
+            assert page_pinner.text() == twin.cat() != ""
 
         @pytest.mark.page_pinner(pathlib.Path("stories/every-1s-400ms.toml"), kernel="android12-5.10-early")
         def test_path_and_kernel(page_pinner, monkeypatch, tmp_path):
@@ -153,7 +153,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
             page_pinner.advance("60s")
             twin = pinnerfs.Simulation(pinnerfs.load("quiet-device"))
             twin.advance("60s")
-            assert page_pinner.text() == twin.longterm_pinner()
+            assert page_pinner.text() == twin.cat()
         """,
         passed=4,
     )
