@@ -18,7 +18,7 @@ from pinnerfs.client import Client
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounting import MountedDevice, mounted
 from pinnerfs.mounts import directories
-from pinnerfs.mounts.table import fusermount
+from pinnerfs.mounts.unmount import fusermount
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE
 

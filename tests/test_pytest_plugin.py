@@ -206,7 +206,10 @@ IDLE = "def test_it(page_pinner):\n    pass\n"
 
 
 def test_without_fuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
-    """Without libfuse the test is skipped with the reason, or fails if PINNERFS_REQUIRE_FUSE=1."""
+    """A user's test without libfuse is skipped with the reason, or fails if PINNERFS_REQUIRE_FUSE=1."""
+    # Python imports it at its start. It makes root mount as an ordinary user does.
+    pytester.makepyfile(sitecustomize="import os; os.geteuid = lambda: 1000")
+    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{ROOT}")
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
     result = run(pytester, IDLE, "-rs", skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * this machine cannot mount: cannot load libfuse 2: */nowhere/libfuse.so*"])
@@ -217,8 +220,12 @@ def test_without_fuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_fusermount(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
-    """Without fusermount nothing is mounted, even by root, because it could not be unmounted."""
+    """Without fusermount an ordinary user's test is skipped. Root needs none."""
     monkeypatch.setenv("PATH", "/nowhere")
+    if os.geteuid() == 0:
+        run(pytester, IDLE, passed=1)
+        assert left_over(elsewhere) == []
+        return
     result = run(pytester, IDLE, "-rs", skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * this machine cannot mount: cannot find fusermount in PATH *"])
     monkeypatch.setenv("PINNERFS_REQUIRE_FUSE", "1")
