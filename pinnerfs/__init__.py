@@ -4,7 +4,7 @@ Without a mount:
 
     simulation = pinnerfs.Simulation(pinnerfs.load("camera-stall"), seed=1)
     simulation.advance("60s")
-    print(simulation.longterm_pinner())
+    print(simulation.cat())
 
 With one:
 

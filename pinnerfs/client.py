@@ -14,6 +14,7 @@ from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.kernel.page_pinner.records import Record, parse_records
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
+from pinnerfs.mounts.table import FSTYPE, Proc, open_directory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threads import NoAnswerError, in_thread
 from pinnerfs.threshold import no_threshold, parse_threshold
@@ -62,12 +63,8 @@ class Client:
         number = parse_threshold(value) % (1 << 64)  # the file takes it unsigned
 
         def write() -> None:
-            # Without O_CREAT: a debugfs answers that with EACCES.
-            descriptor = os.open(self.root / "page_pinner" / "threshold", os.O_WRONLY)
-            try:
-                os.write(descriptor, f"{number}\n".encode())
-            finally:
-                os.close(descriptor)
+            with open(self._open_to_write("page_pinner/threshold"), "wb", buffering=0) as file:
+                file.write(f"{number}\n".encode())
 
         with self._without_threshold():
             self._ask(write)
@@ -174,10 +171,25 @@ class Client:
         """Write in one call, and at least one byte: a write of none would not reach the daemon."""
 
         def write() -> None:
-            with open(self._control / name, "wb", buffering=0) as file:
+            with open(self._open_to_write(f"{CONTROL_DIRECTORY}/{name}"), "wb", buffering=0) as file:
                 file.write(text.encode(errors="surrogateescape") or b"\n")
 
         self._ask(write)
+
+    def _open_to_write(self, path: str) -> int:
+        """Open a file of the mount. Not by its whole path: another user could make that lead to a file of root.
+
+        Without O_CREAT: a debugfs answers that with EACCES.
+        """
+        root = open_directory(os.fspath(self.root), "control")
+        try:
+            with Proc() as proc:
+                mount = proc.mount_at(root)
+            if mount is None or mount.fstype != FSTYPE:
+                raise PinnerfsError(f"cannot control {self.root}: wanted a pinnerfs mount, but none is there")
+            return os.open(path, os.O_WRONLY, dir_fd=root)
+        finally:
+            os.close(root)
 
     @contextmanager
     def _refusals(self, what: str) -> Iterator[None]:

@@ -22,7 +22,7 @@ from pinnerfs.mounts.directories import (
     remove_directory,
     remove_left_directories,
 )
-from pinnerfs.mounts.table import fusermount
+from pinnerfs.mounts.unmount import fusermount
 from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
@@ -69,7 +69,8 @@ def mounted(
     """
     options = _checked_options(seed, threshold, kernel, clock)
     source = _located(scenario)
-    fusermount()  # root mounts without it, but could not unmount
+    if os.geteuid() != 0:
+        fusermount()  # it is needed at the end, when PATH may be another
     remove_left_directories()
     directory = make_directory()
     try:

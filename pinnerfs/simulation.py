@@ -238,10 +238,6 @@ class Simulation:
         texts = map(lambda position: self.text(position, file), range(self._files.ring(file).filled))
         return b"".join(takewhile(bool, texts)).decode()
 
-    def longterm_pinner(self) -> str:
-        """Return the text of `longterm_pinner`, as `cat` shows it."""
-        return self.cat("longterm_pinner")
-
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
 

@@ -18,7 +18,7 @@ from pinnerfs.client import Client
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounting import MountedDevice, mounted
 from pinnerfs.mounts import directories
-from pinnerfs.mounts.table import fusermount
+from pinnerfs.mounts.unmount import fusermount
 from tests.mount.conftest import machine_can_mount
 from tests.mount.support import DEADLINE
 
@@ -53,7 +53,7 @@ def test_a_mount_like_the_simulation() -> None:
         device.advance("60s")
         twin.advance("60s")
         assert device.clock() == 60_000_000
-        assert device.text() == twin.longterm_pinner() != ""
+        assert device.text() == twin.cat() != ""
         assert device.records() == list(twin.records())
         assert device.stats() == twin.stats()
         daemon = os.pidfd_open(pid_of(device))

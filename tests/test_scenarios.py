@@ -77,7 +77,7 @@ def test_the_gallery_is_what_the_directory_holds() -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_seed_gives_the_same_bytes(name: str) -> None:
     """A minute of a scenario with its own seed gives the recorded bytes."""
-    text = _after_a_minute(name).longterm_pinner()
+    text = _after_a_minute(name).cat()
     assert hashlib.sha256(text.encode()).hexdigest() == GOLDEN[name], (
         f"recorded with numpy 2.4.6, this is {np.__version__}"
     )
@@ -102,7 +102,7 @@ def test_quiet_device() -> None:
     """There is no record at the default threshold, and only mem_rw's at a lower one that is written later."""
     simulation = _after_a_minute("quiet-device")
     assert simulation.threshold == 300_000
-    assert simulation.longterm_pinner() == ""
+    assert simulation.cat() == ""
     simulation.threshold = 1000
     simulation.advance("60s")
     records = list(simulation.records())
@@ -134,7 +134,7 @@ def test_camera_stall_fills_again(threshold: int) -> None:
     """A threshold written after a minute empties the file, and all records of the next minute are above it."""
     simulation = _after_a_minute("camera-stall")
     simulation.threshold = threshold
-    assert simulation.longterm_pinner() == ""
+    assert simulation.cat() == ""
     simulation.advance("60s")
     times = [record.ts or 0 for record in simulation.records()]
     assert times and min(times) > threshold
@@ -170,7 +170,7 @@ def test_ring_overflow() -> None:
     assert simulation.stats()["longterm_records"] == 12 * 512
     assert simulation.stats()["records_overwritten"] == 12 * 512 - 4096
     assert len({record.pfn for record in records}) == 4096 / 512
-    assert simulation.longterm_pinner().count("|head|") == 4096
+    assert simulation.cat().count("|head|") == 4096
 
 
 def test_threshold_edges() -> None:
@@ -223,7 +223,7 @@ def test_fuse_daemon_hang() -> None:
 def test_vmsplice_undrained() -> None:
     """Twenty pipes hold sixteen CMA pages each, and there is no record."""
     simulation = _after_a_minute("vmsplice-undrained", threshold=-1)
-    assert simulation.longterm_pinner() == ""
+    assert simulation.cat() == ""
     assert simulation.stats()["pinned_now_in_cma"] == 320
 
 

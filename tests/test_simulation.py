@@ -29,7 +29,7 @@ def test_golden(name: str) -> None:
     """A scenario of the gallery gives the same bytes after 60 s on every machine."""
     simulation = Simulation(load(name))
     simulation.advance("60s")
-    assert hashlib.sha256(simulation.longterm_pinner().encode()).hexdigest() == GOLDEN[name]
+    assert hashlib.sha256(simulation.cat().encode()).hexdigest() == GOLDEN[name]
 
 
 def test_same_seed_same_bytes() -> None:
@@ -38,7 +38,7 @@ def test_same_seed_same_bytes() -> None:
     def text(seed: int | None) -> str:
         simulation = Simulation(load("camera-stall"), seed=seed)
         simulation.advance("30s")
-        return simulation.longterm_pinner()
+        return simulation.cat()
 
     assert text(None) == text(load("camera-stall").seed) != text(2)
     assert text(2) == text(2)
@@ -73,7 +73,7 @@ def test_a_threshold_write_at_the_time_of_a_release() -> None:
     simulation.advance("1s")
     assert [record.ts for record in simulation.records()] == [SECOND]
     simulation.threshold = SECOND
-    assert simulation.longterm_pinner() == ""
+    assert simulation.cat() == ""
     assert simulation.threshold == SECOND
     simulation.advance("5s")
     assert [record.ts for record in simulation.records()] == [2 * SECOND]
@@ -144,7 +144,7 @@ def test_a_record_as_data() -> None:
     )
     assert first.stack[0].startswith("__set_page_pinner+0x") and first.stack[4] == "get_futex_key+0x8/0x10"
     assert any(frame.startswith("__arm64_sys_futex+0x") for frame in first.stack)
-    assert simulation.longterm_pinner() == "".join(record_text(record) for record in records)
+    assert simulation.cat() == "".join(record_text(record) for record in records)
     assert all(type(value) is int for value in (first.ts, first.count, first.pfn, first.block, first.flags))
 
 
@@ -365,7 +365,7 @@ def test_steps() -> None:
     moments = list(simulation.steps_to(SECOND))
     assert moments[-1] == SECOND == simulation.now
     assert moments == sorted(moments) and len(moments) >= 20
-    assert simulation.longterm_pinner() == other.longterm_pinner()
+    assert simulation.cat() == other.cat()
     assert simulation.stats() == other.stats()
 
 
@@ -378,7 +378,7 @@ def test_unfinished_steps() -> None:
         next(simulation.steps_to(SECOND))
     assert simulation.now < SECOND
     simulation.advance_to(SECOND)
-    assert simulation.longterm_pinner() == other.longterm_pinner()
+    assert simulation.cat() == other.cat()
 
 
 def test_after_the_last_event() -> None:
@@ -457,7 +457,7 @@ def test_live_pins_are_reproducible() -> None:
         simulation.do("pin task=b pages=5 hold=700ms\npin task=a pages=2")
         simulation.advance("2s")
         simulation.do("release task=a")
-        return simulation.longterm_pinner()
+        return simulation.cat()
 
     assert text("3s") == text("1s", "1ms", "1999ms") != text("3s", seed=2)
 

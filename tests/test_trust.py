@@ -59,7 +59,7 @@ def play():
     simulation.advance("2s")
     simulation.do("pin hold=1ms task=" + shlex.quote(simulation.scenario.task[0].name))
     simulation.advance("1s")
-    return simulation.longterm_pinner()
+    return simulation.cat()
 
 play()
 asked, listening = [], True

@@ -92,9 +92,8 @@ def clock(target: _Target) -> None:
       pinnerfs ctl /tmp/d clock
       pinnerfs umount /tmp/d
     """
-    client = target.client()
-    click.echo(in_child(client.clock))
-    if slipped := in_child(client.clock_slipped):
+    click.echo(in_child(lambda: target.client().clock()))
+    if slipped := in_child(lambda: target.client().clock_slipped()):
         say(
             f"Note: the clock has slipped by {slipped / 1e6:.6f} s, because this machine cannot keep up with it; "
             "mount with a lower --speed, or a higher --max-lag"

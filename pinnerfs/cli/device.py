@@ -93,7 +93,7 @@ class DeviceOptions:
     def daemon(
         self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
     ) -> Daemon:
-        """Return the daemon that mounts the simulation, at the time of --start."""
+        """Return the daemon that mounts the simulation, at the time of --start. `mountpoint` is absolute."""
         manual = self.clock_name == "manual"
         speed = self.speed or 1.0
         max_lag = MAX_LAG if self.max_lag is None else self.max_lag / 1e6
@@ -101,13 +101,12 @@ class DeviceOptions:
         choose(self.verbose, self.trace)
         if self.log_file is not None:
             log_path = resolve(self.log_file, "log to")
-            # Opening the log would create it, and libfuse mounts only on an empty directory.
+            # Opening the log would create it, and the mount point must stay empty.
             if not cover and os.path.commonpath([log_path, mountpoint]) == mountpoint:
                 raise PinnerfsError(f"cannot log to {self.log_file}: it is in the mount point; wanted a file outside")
         daemon = Daemon(
             Device(simulation, clock),
             simulation.generation,
-            mountpoint,
             allow_other=allow_other,
             cover=cover,
             log_file=self.log_file,

@@ -43,14 +43,13 @@ def mount(
     """
     simulation = device.simulation(scenario, foreground=foreground)
     wait_for_answer("mount on", mountpoint, max_wait)
-    claimed = claim(mountpoint)
-    if claimed.notice:
-        say(claimed.notice)
-    daemon = device.daemon(simulation, claimed.path, allow_other=allow_other)
+    place = claim(mountpoint)
+    if place.notice:
+        say(place.notice)
+    daemon = device.daemon(simulation, place.path, allow_other=allow_other)
     if foreground:
-        daemon.run(claimed.release)
+        daemon.run(place, lambda: None)
     else:
-        daemon.start(claimed.release)
+        daemon.start(mountpoint, lambda: place)
         # It is mounted: exiting with 130 from here on would hide that.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        claimed.release()

@@ -12,6 +12,7 @@ from pinnerfs.cli.mount import mount
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.mounts.namespace import set_read_only
+from pinnerfs.mounts.table import FSTYPE, Proc, open_directory
 from pinnerfs.scenario.messages import nearest
 
 __all__ = ["helper"]
@@ -94,13 +95,22 @@ def _root_numbers(target: str, options: dict[str, str]) -> dict[str, int]:
 
 def _adjust_root(target: str, numbers: dict[str, int], *, read_only: bool) -> None:
     """Set the mode and the owner of the mount's root, and whether the mount is read-only."""
+    descriptor = open_directory(target, "set the options of")
     try:
-        if os.statvfs(target).f_flag & os.ST_RDONLY:
-            set_read_only(target, False)  # a remount may still change the root
-        if "mode" in numbers:
-            os.chmod(target, numbers["mode"])
-        os.chown(target, numbers.get("uid", -1), numbers.get("gid", -1))
-        if read_only:
-            set_read_only(target, True)
+        with Proc() as proc:
+            mount = proc.mount_at(descriptor)
+            if mount is None or mount.fstype != FSTYPE:
+                raise PinnerfsError(f"cannot set the options of {target}: wanted a {FSTYPE} mount, but none is there")
+            link = proc.link(descriptor)  # not the path, which may lead to another file by now
+            if os.statvfs(descriptor).f_flag & os.ST_RDONLY:
+                set_read_only(link, False)  # a remount may still change the root
+            os.stat(link)  # the kernel takes root for the owner until the first stat
+            if "mode" in numbers:
+                os.chmod(link, numbers["mode"])
+            os.chown(link, numbers.get("uid", -1), numbers.get("gid", -1))
+            if read_only:
+                set_read_only(link, True)
     except OSError as error:
         raise PinnerfsError(f"cannot set the options of {target}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)

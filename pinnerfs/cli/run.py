@@ -43,7 +43,7 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
-    status, notice = runner.run(device.daemon(simulation, path, cover=True), command)
+    status, notice = runner.run(device.daemon(simulation, path, cover=True), mountpoint, command)
     if notice:
         say(notice)
     runner.pass_on(status)

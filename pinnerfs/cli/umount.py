@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli.child import wait_for_answer
+from pinnerfs.cli.launch import say
 from pinnerfs.cli.options import max_wait
-from pinnerfs.mounts.table import unmount
+from pinnerfs.mounts.unmount import unmount
 
 __all__ = ["umount"]
 
@@ -24,4 +25,6 @@ def umount(mountpoint: str, max_wait: float) -> None:
       pinnerfs umount /tmp/d && echo unmounted
     """
     wait_for_answer("unmount", mountpoint, max_wait)
-    unmount(mountpoint)
+    notice = unmount(mountpoint)
+    if notice:
+        say(notice)

@@ -20,6 +20,8 @@ from pinnerfs.daemon.daemon import Daemon
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN, keep_capabilities
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import namespace
+from pinnerfs.mounts.claim import Place, check_covered, open_covered
+from pinnerfs.mounts.table import Proc
 from pinnerfs.threads import start_thread
 
 __all__ = ["pass_on", "run"]
@@ -70,7 +72,7 @@ class _Signals:
             signal.signal(number, signal.SIG_DFL)
 
 
-def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
+def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, str | None]:
     """Run a command that sees the daemon's mount, and wait for both. Leaves this process's signal handling changed.
 
     Returns the command's wait status, and a notice if the daemon ended before the command. PinnerfsError if the command
@@ -87,19 +89,21 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
         ours.close()
         signals.restore()
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        _become(command, theirs, me)
+        _become(command, mountpoint, theirs, me)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     theirs.close()
     command_process = os.pidfd_open(child)
     signals.forward_to(command_process)
     served = None
     try:
-        # No namespaces arrive from a child that was killed.
-        refusal, namespaces, _, _ = socket.recv_fds(ours, 4096, 2)
-        if namespaces:
-            for descriptor in namespaces:
+        # No descriptors arrive from a child that was killed.
+        refusal, descriptors, _, _ = socket.recv_fds(ours, 4096, 4)
+        if descriptors:
+            for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)  # so that `close_inherited` keeps them
-            served = daemon.start(partial(_attend, ours, namespaces, this_process, command_process))
+            served = daemon.start(
+                mountpoint, partial(_attend, ours, descriptors, mountpoint, this_process, command_process)
+            )
             # A command that was killed meanwhile closes the connection: that is no refusal.
             refusal = b""
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -116,7 +120,7 @@ def run(daemon: Daemon, command: Sequence[str]) -> tuple[int, str | None]:
     return status, notice
 
 
-def _become(command: Sequence[str], gate: socket.socket, parent: int) -> None:
+def _become(command: Sequence[str], mountpoint: str, gate: socket.socket, parent: int) -> None:
     """Isolate the command's process, wait for the mount, and execute the command.
 
     An error is sent through the gate; a successful exec closes it.
@@ -124,24 +128,32 @@ def _become(command: Sequence[str], gate: socket.socket, parent: int) -> None:
     try:
         namespaces = namespace.isolate()
         namespace.die_with_parent(signal.SIGKILL, parent)
-        socket.send_fds(gate, [_GO], namespaces)
-        if gate.recv(len(_GO)):
-            namespace.execute(command)
+        # In the new namespace, whose mounts are others than the parent's.
+        place = open_covered(mountpoint)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+        with Proc() as proc:
+            socket.send_fds(gate, [_GO], [*namespaces, root, place.descriptor])
+            if gate.recv(len(_GO)):
+                check_covered(proc, place)
+                namespace.execute(command)
     except PinnerfsError as error:
         gate.send(f"{error.exit_status} {error}".encode(errors="surrogateescape"))
     finally:
         os._exit(1)
 
 
-def _attend(gate: socket.socket, namespaces: Sequence[int], parent: int, command: int) -> None:
-    """Enter the command's namespaces in the daemon's process, and watch the parent."""
+def _attend(gate: socket.socket, descriptors: Sequence[int], mountpoint: str, parent: int, command: int) -> Place:
+    """Enter the command's namespaces in the daemon's process, and watch the parent. Return the directory to cover."""
     gate.close()
     for number in (*IGNORED, *FORWARDED):
         signal.signal(number, signal.SIG_DFL)
-    namespace.enter(namespaces)
+    *namespaces, root, place = descriptors
+    namespace.enter(namespaces, root)
     keep_capabilities(CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN)  # CAP_KILL: the command may change its user
     start_thread(_watch, parent, command)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with Proc() as proc:
+        return Place(mountpoint, proc.path(place), place)
 
 
 def _watch(parent: int, command: int) -> None:

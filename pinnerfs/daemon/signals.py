@@ -1,13 +1,10 @@
-"""Unmount and exit on a signal.
-
-libfuse unmounts the path that it mounted on. If a directory above was renamed, or the mount was detached and another
-file system mounted there, it would unmount that one and leave its own mount behind, dead. So the unmount is done here.
-"""
+"""Unmount and exit on a signal."""
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,23 +13,32 @@ from typing import Any
 
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts.answers import daemon_name
-from pinnerfs.mounts.namespace import detach, name_process
-from pinnerfs.mounts.table import FSTYPE, parse_mount_table, unmount_lazily
+from pinnerfs.mounts.namespace import name_process
+from pinnerfs.mounts.table import FSTYPE, Mount, Proc
+from pinnerfs.mounts.unmount import is_dead, unmount_lazily
 from pinnerfs.threads import start_thread
 
 __all__ = ["Terminator"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOUNT_TIMEOUT = 5  # seconds that a signal waits for a mount in progress
+RETRY = 1000  # milliseconds until the next attempt to unmount
+
+log = logging.getLogger(__name__)
 
 
 class Terminator:
-    """A thread that unmounts and exits on a signal. Create it in the process and the namespace that mount."""
+    """A thread that unmounts and exits on a signal. Create it in the process and the namespace that mount.
 
-    def __init__(self, mountpoint: str) -> None:
-        self._mountpoint = os.fsencode(mountpoint)
-        # Open it now: the mount may cover /proc, and this process cannot answer its own open.
-        self._table = open("/proc/self/mountinfo", "rb", buffering=0)  # noqa: SIM115
+    `mountpoint` is for the log. With `wait` it does not exit while another mount covers this one, which cannot be
+    unmounted then and would be left dead. A second signal ends the wait.
+    """
+
+    def __init__(self, mountpoint: str, *, wait: bool) -> None:
+        self._mountpoint = mountpoint
+        self._waits = wait
+        # Open it now: the mount may cover /proc.
+        self._proc = Proc()
         self._device: bytes | None = None
         self._mounted = threading.Event()
         self._handled: set[signal.Signals] = set()
@@ -57,44 +63,75 @@ class Terminator:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
 
-    def note_mount(self) -> None:
+    def note_mount(self, device: bytes) -> None:
         """Remember the device of the new mount, which identifies it even after its path has changed.
 
         Also name this process after it, so that others find it without a request to the mount.
         """
-        for device, mountpoint, fstype in self._mounts():
-            if mountpoint == self._mountpoint and fstype == FSTYPE:
-                self._device = device
-        if self._device is not None:
-            name_process(daemon_name(self._device.decode()))
+        self._device = device
+        name_process(daemon_name(device))
         self._mounted.set()
 
-    def terminate(self) -> None:
-        """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some."""
+    def clear(self) -> None:
+        """Unmount what is left after the descriptor of /dev/fuse was closed, and forget the mount."""
+        for mount in self._mounts():
+            # After an unmount the kernel may have given the device's number to another mount, which is not dead.
+            if is_dead(mount.path):
+                self._detach(mount)
+        self._device = None
+
+    def _unmount(self) -> list[Mount]:
+        """Unmount, and return the mounts that are left: those with another mount on them."""
+        for mount in self._mounts():
+            self._detach(mount)
+        return self._mounts()
+
+    def _detach(self, mount: Mount) -> None:
+        with suppress(PinnerfsError):
+            unmount_lazily(self._proc, mount)
+
+    def terminate(self, numbers: int | None = None) -> None:
+        """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some.
+
+        A signal that arrives at `numbers` ends the wait for another mount.
+        """
         try:
-            for mountpoint in self._mountpoints():
-                # As root without a program: fusermount does not work in a user namespace.
-                with suppress(OSError, PinnerfsError):
-                    (detach if os.geteuid() == 0 else unmount_lazily)(mountpoint)
-            logging.getLogger(__name__).info("unmounted from %s", os.fsdecode(self._mountpoint))
+            self._proc.enter()
+            if self._unmount_and_wait(numbers):
+                log.info("unmounted from %s", self._mountpoint)
             logging.shutdown()
         finally:
             # Exit here: requests go on while a file is open.
             os._exit(0)
 
+    def _unmount_and_wait(self, numbers: int | None) -> bool:
+        """Unmount, also after a wait. Return whether that was possible."""
+        changes = self._proc.open_mount_table()
+        poll = select.poll()
+        poll.register(changes, select.POLLPRI)
+        if numbers is not None:
+            poll.register(numbers, select.POLLIN)
+        told = False
+        while (left := self._unmount()) and self._waits:
+            if not told:
+                log.warning(
+                    "cannot unmount from %s: another mount covers it, or its path is not accessible; trying again "
+                    "until a second signal",
+                    left[0].path,
+                )
+                told = True
+            # The kernel reports changes of the mount table, but not that a directory was renamed.
+            if any(descriptor == numbers for descriptor, _ in poll.poll(RETRY)):
+                break
+        return not left
+
     def _wait(self, numbers: int) -> None:
         while os.read(numbers, 1)[0] not in self._handled:
             pass
         self._mounted.wait(MOUNT_TIMEOUT)
-        self.terminate()
+        self.terminate(numbers)
 
-    def _mounts(self) -> list[tuple[bytes, bytes, str]]:
-        self._table.seek(0)
-        return list(parse_mount_table(self._table.read()))
-
-    def _mountpoints(self) -> list[str]:
-        """Return the paths where the mount can be unmounted: those where no other mount covers it."""
+    def _mounts(self) -> list[Mount]:
         if self._device is None:
             return []
-        on_top = {mountpoint: device for device, mountpoint, _ in self._mounts()}
-        return [os.fsdecode(mountpoint) for mountpoint, device in on_top.items() if device == self._device]
+        return [mount for mount in self._proc.mounts() if (mount.device, mount.fstype) == (self._device, FSTYPE)]

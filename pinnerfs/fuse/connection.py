@@ -13,7 +13,6 @@ from contextlib import suppress
 from time import monotonic
 
 from pinnerfs.fuse.caller import Caller
-from pinnerfs.fuse.libfuse import Channel
 from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER
 from pinnerfs.fuse.protocols import Later
 
@@ -29,17 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """A new mount, and the stream of its requests. RuntimeError if libfuse cannot mount.
+    """The stream of a mount's requests, from its descriptor of /dev/fuse. `processes` is a descriptor of /proc.
 
     One thread serves all requests, so handlers run one after the other. A request whose handler raises Later waits
     here. The kernel reports the signals of its caller as an interrupt: the request then fails with EINTR.
     """
 
-    def __init__(self, mountpoint: str, options: dict[str, bool | str]) -> None:
-        # Open it now: the mount may cover /proc, and this process cannot answer its own open.
-        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._channel = Channel(mountpoint, options)
-        self.descriptor = self._channel.descriptor
+    def __init__(self, descriptor: int, processes: int) -> None:
+        self._proc = processes
+        self.descriptor = descriptor
         self._file = open(self.descriptor, "r+b", buffering=0, closefd=False)  # noqa: SIM115
         self.buffer = bytearray(DATA + MAX_WRITE)
         self._header: tuple[int, ...] = ()
@@ -81,7 +78,7 @@ class Connection:
                 header = self._header = unpack(buffer)
                 answer(header[2], handlers[header[1]], header[3])
         finally:
-            self._channel.close()
+            os.close(self.descriptor)
 
     def _answer(self, unique: int, work: Callable[[int], bytes | None], ino: int) -> None:
         try:

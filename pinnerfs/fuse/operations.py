@@ -12,32 +12,17 @@ from collections.abc import Callable
 
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Node, Tree
-from pinnerfs.errors import NO_FUSE, PinnerfsError
+from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.faults import Injection
+from pinnerfs.fuse.server import serve_requests
 from pinnerfs.fuse.tracing import traced
 
-__all__ = ["FSNAME", "SUBTYPE", "TreeOperations", "check_binding", "serve"]
-
-FSNAME = "debugfs"
-SUBTYPE = "pinnerfs"
+__all__ = ["TreeOperations", "serve"]
 
 # A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
 PIECE = 131072 - 4096
 
 log = logging.getLogger(__name__)
-
-
-def check_binding() -> None:
-    """Check that fusepy has loaded libfuse 2. PinnerfsError names the package to install."""
-    try:
-        from pinnerfs.fuse.libfuse import check_version
-    except (OSError, AttributeError) as error:  # no library, or a library that is not libfuse
-        raise PinnerfsError(
-            f"cannot load libfuse 2: {error} (Debian and Ubuntu: install libfuse2t64, or libfuse2 on older releases; "
-            "libfuse 3 does not replace it)",
-            NO_FUSE,
-        ) from None
-    check_version()
 
 
 class _Handle:
@@ -184,27 +169,10 @@ class TreeOperations:
         self.tree.rearrange(path)
 
 
-def serve(
-    tree: Tree, faults: Faults, mountpoint: str, ready: Callable[[], None], allow_other: bool, cover: bool
-) -> None:
-    """Mount the tree and answer requests until it is unmounted.
+def serve(tree: Tree, faults: Faults, descriptor: int, processes: int, ready: Callable[[], None]) -> None:
+    """Answer the requests of a mount until it is unmounted.
 
-    With `cover` the mount hides what the directory contains; only root's mounts can do that. `ready` is called when
-    the mount answers. PinnerfsError if mounting fails; libfuse has then written the reason to stderr.
+    `descriptor` is that of /dev/fuse, and `processes` one of /proc. `ready` is called when the mount answers.
     """
-    from pinnerfs.fuse.connection import Connection
-    from pinnerfs.fuse.server import serve_requests
-
-    # Without the options `dev` and `suid`: the mount holds no devices and no programs.
-    options: dict[str, bool | str] = {
-        "fsname": FSNAME,
-        "subtype": SUBTYPE,
-        "default_permissions": True,  # the kernel enforces the modes, as it does on a debugfs
-        "allow_other": allow_other,
-        "nonempty": cover,
-    }
-    try:
-        connection = Connection(mountpoint, options)
-    except RuntimeError:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: libfuse failed", NO_FUSE) from None
+    connection = Connection(descriptor, processes)
     serve_requests(connection, traced(TreeOperations(tree, Injection(faults, connection.caller), ready)))

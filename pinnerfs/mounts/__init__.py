@@ -1,1 +1,1 @@
-"""Mount points: the mount table, checks before a mount, mount namespaces, directories of temporary mounts."""
+"""The mount table, mounting and unmounting, mount namespaces, directories of temporary mounts."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from pinnerfs.errors import NO_ANSWER, PinnerfsError
-from pinnerfs.mounts.table import FSTYPE
+from pinnerfs.mounts.table import FSTYPE, Proc
 from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["MAX_WAIT", "daemon_name", "no_answer"]
@@ -18,9 +17,9 @@ MAX_WAIT = 5.0  # seconds
 LONGEST_NAME = 15  # bytes of a process name
 
 
-def daemon_name(device: str) -> str:
+def daemon_name(device: bytes) -> str:
     """Return the process name of the daemon whose mount is this device, such as "0:45": `no_answer` looks for it."""
-    return f"pinnerfs-{device.rpartition(':')[2]}"[:LONGEST_NAME]
+    return f"pinnerfs-{device.decode().rpartition(':')[2]}"[:LONGEST_NAME]
 
 
 class _Daemon(NamedTuple):
@@ -36,17 +35,14 @@ def _find_daemon(mountpoint: str | os.PathLike[str]) -> _Daemon | None:
     # O_PATH on the root of a mount sends no request.
     descriptor = os.open(mountpoint, os.O_PATH)
     try:
-        information = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        with Proc() as proc:
+            number = proc.mount_id(descriptor)
+            mount = next((mount for mount in proc.mounts() if mount.id == number), None)
     finally:
         os.close(descriptor)
-    number = re.search(r"^mnt_id:\s*(\d+)", information, re.MULTILINE)
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").split("\n"):
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if number is not None and fields[0] == number[1] and right.startswith(f"{FSTYPE} "):
-            owner = re.search(r"\buser_id=(\d+)", right)
-            return _named(daemon_name(fields[2]), int(owner[1]) if owner else 0)
-    return None
+    if mount is None or mount.fstype != FSTYPE:
+        return None
+    return _named(daemon_name(mount.device), mount.user)
 
 
 def _named(name: str, owner: int) -> _Daemon | None:

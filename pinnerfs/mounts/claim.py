@@ -1,29 +1,29 @@
-"""Check a mount point before a mount, and lock it against other pinnerfs processes."""
+"""Check a mount point before a mount, and hold it by a descriptor."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import time
 from dataclasses import dataclass
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.mounts.table import FSTYPE, fusermount, is_dead, mounted_type, resolve, unmount_lazily
+from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory
+from pinnerfs.mounts.unmount import fusermount, is_dead, unmount_lazily
 
-__all__ = ["Claim", "claim", "prepare_to_cover"]
+__all__ = ["Place", "check_covered", "check_empty", "claim", "open_covered", "prepare_to_cover"]
 
-LOCK_TIMEOUT = 10  # seconds to wait for another pinnerfs that uses the mount point
+FUSE = 10, 229  # the device numbers of /dev/fuse
 
 
 def _check_device() -> None:
     """Open /dev/fuse, as its mode does not tell whether that works: a container may forbid it."""
     try:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
-        is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
+        is_device = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(*FUSE)
         os.close(descriptor)
-        reason, remedy = "Not a device", "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
+        reason, remedy = "Not the FUSE device", "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
     except OSError as error:
         is_device = False
         reason = os.strerror(error.errno or 0)
@@ -36,113 +36,102 @@ def _check_device() -> None:
         )
 
 
-def _lock(directory: str) -> int | None:
-    """Lock a directory against other pinnerfs processes. Return the descriptor to close, or None without a lock.
-
-    Goes on without the lock after LOCK_TIMEOUT: a process that is no pinnerfs may hold it for another purpose.
-    """
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.01)
-                continue
-        except OSError:
-            pass  # a network file system without locks
-        os.close(descriptor)
-        return None
-
-
 @dataclass
-class Claim:
-    """A mount point that passed the checks, locked against other pinnerfs processes until `release`."""
+class Place:
+    """A directory that passed the checks for a mount, held by an O_PATH descriptor: it stays the same if renamed."""
 
-    path: str  # absolute
-    notice: str | None  # for the user: the dead mount that was replaced
-    _lock: int | None
-
-    def release(self) -> None:
-        """Unlock. In a forked child this keeps the parent's lock."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    name: str  # as the user gave it
+    path: str  # absolute, when it was opened
+    descriptor: int
+    notice: str | None = None  # for the user: the dead mount that was replaced
 
 
-def claim(mountpoint: str) -> Claim:
-    """Check that pinnerfs can mount here, and lock the directory. Unmounts a dead mount of an earlier daemon.
+def claim(mountpoint: str) -> Place:
+    """Check that pinnerfs can mount here, and hold the directory. Unmounts a dead mount of an earlier daemon.
 
     PinnerfsError if this is a mount point already, is missing, is not a directory or is not empty, or if this machine
     cannot mount through FUSE.
     """
-    path = resolve(mountpoint, "mount on")
-    notice = _clear(mountpoint, path) if is_dead(path) else None
-    claimed = Claim(path, notice, _lock(path))
-    try:
-        _check_directory(mountpoint, path)
-        _check_device()
-        if os.geteuid() != 0:
-            fusermount()
-    except PinnerfsError:
-        claimed.release()
-        raise
-    return claimed
+    with Proc() as proc:
+        descriptor, notice = _open_without_dead_mounts(proc, mountpoint)
+        place = Place(mountpoint, proc.path(descriptor), descriptor, notice)
+        check_empty(proc, place)
+    _check_device()
+    if os.geteuid() != 0:
+        fusermount()
+    return place
 
 
-def _clear(mountpoint: str, path: str) -> str | None:
-    """Unmount a dead mount. Return a notice for the user, or None if another process has unmounted it meanwhile."""
-    # Another process may have mounted here since we looked: look again under the lock, and leave a live mount alone.
-    lock = _lock(os.path.dirname(path))
-    try:
-        if not is_dead(path):
-            return None
-        fstype = mounted_type(path)
-        if fstype != FSTYPE:
-            raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount of another type ({fstype}) is there")
-        unmount_lazily(path)
-        if is_dead(path):
+def _open_without_dead_mounts(proc: Proc, mountpoint: str) -> tuple[int, str | None]:
+    """Open the directory, and unmount dead mounts there first. Return a notice about them."""
+    notice, last = None, None
+    while True:
+        descriptor = open_directory(mountpoint, "mount on")
+        if not is_dead(descriptor):
+            return descriptor, notice
+        try:
+            dead = _dead_mount(proc, descriptor, mountpoint)
+        finally:
+            os.close(descriptor)
+        if dead.id == last:
             raise PinnerfsError(
-                f"cannot mount on {mountpoint}: the dead mount there cannot be unmounted (as root: umount -l {path})"
+                f"cannot mount on {mountpoint}: the dead mount there cannot be unmounted (as root: umount -l "
+                f"{dead.path})"
             )
-        return f"{mountpoint}: replaced a dead mount that an earlier daemon left"
-    finally:
-        if lock is not None:
-            os.close(lock)
+        # By its id: another process may have replaced the dead mount meanwhile.
+        unmount_lazily(proc, dead)
+        notice, last = f"{mountpoint}: replaced a dead mount that an earlier daemon left", dead.id
 
 
-def _check_directory(mountpoint: str, path: str) -> None:
+def _dead_mount(proc: Proc, descriptor: int, mountpoint: str) -> Mount:
+    mount = proc.mount_at(descriptor)
+    if mount is not None and mount.fstype == FSTYPE:
+        return mount
+    fstype = "none" if mount is None else mount.fstype
+    raise PinnerfsError(f"cannot mount on {mountpoint}: a dead mount of another type ({fstype}) is there")
+
+
+def check_empty(proc: Proc, place: Place) -> None:
+    """Check that a directory is no mount point and is empty. PinnerfsError if not."""
+    refused = f"cannot mount on {place.name}"
+    mount = proc.mount_at(place.descriptor) or proc.mount_on(place.descriptor)
+    if mount is not None:
+        raise PinnerfsError(f"{refused}: it is already a mount point ({mount.fstype}); wanted an empty directory")
     try:
-        entries = os.listdir(path)
+        entries = os.listdir(proc.link(place.descriptor))
     except OSError as error:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: {error.strerror}") from None
-    fstype = mounted_type(path)
-    if fstype is not None:
-        raise PinnerfsError(
-            f"cannot mount on {mountpoint}: it is already a mount point ({fstype}); wanted an empty directory"
-        )
+        raise PinnerfsError(f"{refused}: {error.strerror}") from None
     if entries:
-        raise PinnerfsError(f"cannot mount on {mountpoint}: the directory is not empty ({entries[0]!r} is in it)")
+        raise PinnerfsError(f"{refused}: the directory is not empty ({entries[0]!r} is in it)")
 
 
-def prepare_to_cover(mountpoint: str) -> str:
-    """Check that pinnerfs can mount over this directory, and return its absolute path. PinnerfsError as for `claim`.
+def open_covered(mountpoint: str) -> Place:
+    """Check that pinnerfs can mount over this directory, and hold it. PinnerfsError as for `claim`.
 
     For a private mount namespace: the directory may have contents, even a mount. Nothing is unmounted.
     """
-    path = resolve(mountpoint, "mount over")
-    try:
-        is_directory = stat.S_ISDIR(os.stat(mountpoint).st_mode)
-    except OSError as error:
-        raise PinnerfsError(f"cannot mount over {mountpoint}: {error.strerror}; wanted a directory") from None
-    if path == "/":
+    with Proc() as proc:
+        descriptor = open_directory(mountpoint, "mount over", "; wanted a directory")
+        place = Place(mountpoint, proc.path(descriptor), descriptor)
+    if place.path == "/":
         raise PinnerfsError(f"cannot mount over {mountpoint}: the mount would be hidden; wanted a directory below /")
-    if not is_directory:
-        raise PinnerfsError(f"cannot mount over {mountpoint}: Not a directory; wanted a directory")
+    return place
+
+
+def check_covered(proc: Proc, place: Place) -> None:
+    """Check that this process sees a pinnerfs mount on the directory. PinnerfsError if not."""
+    descriptor = open_directory(place.path, "look at")
+    try:
+        mount = proc.mount_at(descriptor)
+        if mount is None or mount.fstype != FSTYPE or mount.parent != proc.mount_id(place.descriptor):
+            raise PinnerfsError(f"the mount on {place.name} is not visible to the command: not running the command")
+    finally:
+        os.close(descriptor)
+
+
+def prepare_to_cover(mountpoint: str) -> str:
+    """Check that this machine can mount and that the directory can be covered. Return the directory's path."""
+    place = open_covered(mountpoint)
+    os.close(place.descriptor)
     _check_device()
-    return path
+    return place.path

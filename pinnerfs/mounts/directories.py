@@ -104,9 +104,9 @@ def remove_directory(directory: Path) -> None:
     except FileNotFoundError:
         pass  # the process was killed before it had made one
     except OSError:
-        from pinnerfs.mounts.table import unmount_lazily  # most runs of pytest do not need it
+        from pinnerfs.mounts.unmount import unmount_below  # most runs of pytest do not need it
 
-        unmount_lazily(str(root))
+        unmount_below(str(root))
         # Not rmtree alone: it would remove files of a mount that could not be unmounted.
         root.rmdir()
     daemon = directory / "daemon"

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from pinnerfs.mounts.table import unmount
+from pinnerfs.mounts.unmount import unmount
 from tests.bench.files import pinnerfs_mount
 from tests.bench.measure import BUSY, in_turn, python, seconds
 from tests.bench.table import Group, Target

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from pinnerfs.mounts.table import unmount
+from pinnerfs.mounts.unmount import unmount
 from tests.bench.measure import DEADLINE, NotMeasured, build, fuse_flags, python, ratios
 from tests.bench.table import Group, Target
 

@@ -136,7 +136,7 @@ def test_dump_a_file(run: Run) -> None:
     simulation.advance("10s")
     dump = ("dump", "every-kernel", "--at", "10s", "--kernel", "pixel-5.10")
     assert run(*dump, "--file", "alloc_contig_failed").out == simulation.cat("alloc_contig_failed") != ""
-    assert run(*dump).out == run(*dump, "--file", "longterm_pinner").out == simulation.longterm_pinner() != ""
+    assert run(*dump).out == run(*dump, "--file", "longterm_pinner").out == simulation.cat() != ""
 
 
 def test_show_what_is_mapped(run: Run, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_dump_is_the_simulation(run: Run) -> None:
     kernel = ("--kernel", "android12-5.10-early")
     result = run("dump", "camera-stall", "--at", "30s", "--seed", "3", "--threshold", "0x10000", *kernel)
     assert (result.status, result.err) == (0, "")
-    assert result.out == simulation.longterm_pinner()
+    assert result.out == simulation.cat()
 
 
 def test_dump_at_the_start(run: Run) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from pinnerfs.errors import NO_FUSE
 from tests.cli.conftest import Result, Run
-from tests.mount.support import why_no_mount
+from tests.mount.support import LIKE_A_USER, why_no_mount
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120
@@ -292,7 +293,7 @@ ERRORS = {
         1,
         "cannot unmount m: wanted a fuse.pinnerfs mount, but nothing is mounted there",
     ),
-    "umount of nothing": (["umount", "missing"], 1, "nothing is mounted there"),
+    "umount of nothing": (["umount", "missing"], 1, "No such file or directory; wanted a fuse.pinnerfs mount"),
     "ctl on a directory": (["ctl", "m", "stats"], 1, "cannot control m: wanted a pinnerfs mount, but none is there"),
     "ctl on nothing": (["ctl", "missing", "clock"], 1, "cannot control missing: "),
     "ctl on a file": (["ctl", "good.toml", "clock"], 1, "cannot control good.toml: Not a directory"),
@@ -304,10 +305,13 @@ ERRORS = {
 }
 
 
-def _in_a_process(directory: Path, arguments: list[str]) -> Result:
+PINNERFS = (sys.executable, "-m", "pinnerfs")
+
+
+def _in_a_process(directory: Path, arguments: list[str], program: Sequence[str] = PINNERFS) -> Result:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pinnerfs", *arguments],
+            [*program, *arguments],
             capture_output=True,
             text=True,
             cwd=directory,
@@ -338,9 +342,9 @@ def test_errors(directory: Path, run: Run, name: str) -> None:
 
 
 def test_the_status_of_a_machine_without_fuse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that cannot mount at all the exit status is 69, EX_UNAVAILABLE."""
+    """On a machine where a user cannot mount at all the exit status is 69, EX_UNAVAILABLE."""
     monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
-    result = _in_a_process(directory, ["mount", "camera-stall", "m"])
+    result = _in_a_process(directory, ["mount", "camera-stall", "m"], LIKE_A_USER)
     assert (result.status, result.out) == (69, "")
     assert result.err.startswith("Error: cannot load libfuse 2: /nowhere/libfuse.so: ")
 

@@ -109,7 +109,7 @@ def test_an_advance_that_times_out(
     twin = Simulation(load(scenario(tmp_path)))
     twin.advance_to(device.clock.now())
     with device.up_to_now() as simulation:
-        assert simulation.longterm_pinner() == twin.longterm_pinner() != ""
+        assert simulation.cat() == twin.cat() != ""
 
 
 def test_an_advance_in_pieces(files: _Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

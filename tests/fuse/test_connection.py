@@ -48,15 +48,8 @@ class Kernel:
         self._end.settimeout(DEADLINE)
         self.theirs = theirs
 
-        class Channel:
-            def __init__(self, *_: object) -> None:
-                self.descriptor = theirs.fileno()
-
-            def close(self) -> None:
-                theirs.close()
-
-        monkeypatch.setattr(module, "Channel", Channel)
-        self.connection = Connection("/nowhere", {})
+        # The connection closes its descriptor at the end.
+        self.connection = Connection(os.dup(theirs.fileno()), -1)
         monkeypatch.setattr(self.connection, "_file", Stream(theirs))
         handlers = {
             FAST: lambda ino: b"fast %d" % ino,
@@ -119,6 +112,7 @@ class Kernel:
         """End the connection."""
         self._end.close()
         self._thread.join(DEADLINE)
+        self.theirs.close()
         assert not self._thread.is_alive()
 
 

@@ -17,8 +17,11 @@ from pinnerfs.debugfs.attributes import command_file, number_file, text_file
 from pinnerfs.debugfs.declaration import Directory, File, OpenFile
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
+from pinnerfs.fuse.libfuse import mount_by_path
 from pinnerfs.fuse.operations import serve
 from pinnerfs.fuse.protocols import Later
+from pinnerfs.mounts.attach import attach
+from pinnerfs.mounts.claim import claim
 
 BUSY = 0.5  # seconds
 
@@ -77,8 +80,10 @@ def main() -> None:
         command_file("go", lambda data: going.set()),
     ]
     tree = Tree(Directory("", 0o755, files), os.geteuid(), os.getegid())
+    place = claim(sys.argv[1])
+    connection, _ = attach(place.descriptor, place.name, allow_other=False, mount_by_path=mount_by_path)
     no_faults = Faults((), 0, (), lambda: 0)
-    serve(tree, no_faults, sys.argv[1], lambda: print("ready", flush=True), allow_other=False, cover=False)
+    serve(tree, no_faults, connection, os.open("/proc", os.O_PATH), lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.fuse.operations import check_binding
+from pinnerfs.fuse.libfuse import check_libfuse
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120  # seconds for any wait; far more than needed, even on a busy machine
@@ -81,7 +81,7 @@ AS_USER = (
     sys.executable,
     "-c",
     """
-import ctypes, importlib, os, pkgutil, sys
+import ctypes, difflib, importlib, os, pkgutil, sys
 import fuse, pinnerfs, pinnerfs.cli
 # Load everything now: the user may have no access to the directories of Python and of the checkout.
 for module in pkgutil.walk_packages(pinnerfs.__path__, "pinnerfs."):
@@ -94,6 +94,13 @@ os.setgroups([]), os.setresgid(user, user, user), os.setresuid(user, user, user)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 pinnerfs.cli.main()
 """,
+)
+
+# Runs pinnerfs as root, which does what an ordinary user's pinnerfs does.
+LIKE_A_USER = (
+    sys.executable,
+    "-c",
+    "import os; os.geteuid = lambda: 1000; import pinnerfs.cli; pinnerfs.cli.main()",
 )
 
 
@@ -124,7 +131,7 @@ def newest_first(count: int, first: int = 0, hold: int = 400_000, frames: Iterab
 def why_no_mount(directory: Path) -> str | None:
     """Return why this machine cannot mount through FUSE, or None if it can."""
     try:
-        check_binding()
+        check_libfuse()  # for the tests that act as an ordinary user
     except PinnerfsError as error:
         return str(error)
     try:

@@ -279,17 +279,21 @@ def test_refused_mount_points(mount: Mounts) -> None:
 
 
 def test_umount_without_a_mount(mount: Mounts) -> None:
-    """umount refuses a plain directory, a missing path and another file system's mount."""
+    """umount refuses a plain directory, a missing path, a file and another file system's mount."""
     (mount.directory / "plain").mkdir()
-    for name, there in {
-        "plain": "nothing is",
-        "missing": "nothing is",
-        "/proc": "proc is",
-        "/": "is mounted there",
+    (mount.directory / "file").write_text("")
+    for name, reason in {
+        "plain": "wanted a fuse.pinnerfs mount, but nothing is mounted there",
+        "missing": "No such file or directory; wanted a fuse.pinnerfs mount",
+        "file": "Not a directory; wanted a fuse.pinnerfs mount",
+        "/proc": "wanted a fuse.pinnerfs mount, but proc is mounted there",
     }.items():
         done = pinnerfs("umount", name, cwd=mount.directory)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"cannot unmount {name}: wanted a fuse.pinnerfs mount, but " in done.stderr and there in done.stderr
+        assert done.stderr == f"Error: cannot unmount {name}: {reason}\n"
+    done = pinnerfs("umount", "/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot unmount /: wanted a fuse.pinnerfs mount, but " in done.stderr and "is mounted there" in done.stderr
 
 
 def test_a_log_file_that_cannot_be_created(mount: Mounts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.claim import claim
-from tests.mount.support import AS_USER, PRIVATE_ETC, as_user, pinnerfs, run_command, scenario
+from tests.mount.support import AS_USER, LIKE_A_USER, PRIVATE_ETC, as_user, pinnerfs, run_command, scenario
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide devices and programs")
 
@@ -29,7 +30,13 @@ DEVICES = {
     ),
     "a file": (
         "touch own/fuse && mount --bind own/fuse /dev/fuse",
-        "Not a device; wanted a device to read and write (as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
+        "Not the FUSE device; wanted a device to read and write "
+        "(as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
+    ),
+    "another device": (
+        "mknod own/fuse c 1 3 && mount --bind own/fuse /dev/fuse",
+        "Not the FUSE device; wanted a device to read and write "
+        "(as root: rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229;",
     ),
     "without a driver": (
         "mknod own/fuse c 10 250 && mount --bind own/fuse /dev/fuse",
@@ -76,21 +83,24 @@ def test_no_cap_sys_admin(directory: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {directory}/mnt: libfuse failed: fusermount: mount failed: Operation not permitted "
+        "Error: cannot mount on mnt: Operation not permitted "
         "(for a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined)\n"
     )
 
 
 @needs_root
-@pytest.mark.parametrize(("found", "command"), [("nothing", "mount"), ("libfuse 3 alone", "run")])
-def test_no_libfuse_2(directory: Path, found: str, command: str) -> None:
-    """Without libfuse 2, or with only libfuse 3, the error names the package."""
+@pytest.mark.parametrize("found", ["nothing", "libfuse 3 alone"])
+def test_no_libfuse_2(directory: Path, found: str) -> None:
+    """For a user without libfuse 2, or with only libfuse 3, the error names the package."""
     line = r"printf '\tlibfuse3.so.3 (libc6,x86-64) => /lib/libfuse3.so.3\n'" if "3" in found else ":"
     setup = f'printf "%s\\n" "#!/bin/sh" "{line}" > own/ldconfig && chmod 755 own/ldconfig && '
     setup += 'mount --bind own/ldconfig "$(readlink -f /sbin/ldconfig)"'
     # Without a compiler in PATH: ctypes.util.find_library would find the library with it.
-    quiet = ["env", "PATH=/nowhere", sys.executable, "-m", "pinnerfs"]
-    done = _run_after(directory, setup, *quiet, *COMMANDS[command])
+    program = shutil.which("fusermount")
+    assert program is not None
+    (directory / "bin").mkdir()
+    (directory / "bin/fusermount").symlink_to(program)
+    done = _run_after(directory, setup, "env", f"PATH={directory / 'bin'}", *LIKE_A_USER, *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
         "Error: cannot load libfuse 2: Unable to find libfuse (Debian and Ubuntu: install libfuse2t64, or libfuse2 on "
@@ -100,12 +110,12 @@ def test_no_libfuse_2(directory: Path, found: str, command: str) -> None:
 
 @pytest.mark.skipif(ctypes.util.find_library("fuse3") is None, reason="this machine has no libfuse 3")
 def test_libfuse_3_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A libfuse 3 in place of libfuse 2 is refused with its version."""
+    """For a user, a libfuse 3 in place of libfuse 2 is refused with its version."""
     library = ctypes.util.find_library("fuse3")
     assert library is not None
     number = ctypes.CDLL(library).fuse_version()
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
+    done = run_command([*LIKE_A_USER, *COMMANDS["mount"]], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     version = f"3.{number % 100 if number >= 100 else number % 10}"
     assert done.stderr == (
@@ -115,11 +125,11 @@ def test_libfuse_3_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_library_in_its_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is not libfuse is refused."""
+    """For a user, a library that is not libfuse is refused."""
     library = ctypes.util.find_library("c")
     assert library is not None
     monkeypatch.setenv("FUSE_LIBRARY_PATH", library)
-    done = pinnerfs(*COMMANDS["mount"], cwd=directory)
+    done = run_command([*LIKE_A_USER, *COMMANDS["mount"]], cwd=directory)
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr.startswith("Error: cannot load libfuse 2: ") and done.stderr.count("\n") == 1
     assert "undefined symbol: fuse_" in done.stderr and "install libfuse2t64" in done.stderr
@@ -150,17 +160,17 @@ def test_a_user_without_fusermount(users_directory: Path, monkeypatch: pytest.Mo
     assert as_user(work) == (message, NO_FUSE)
 
 
-def test_umount_without_fusermount(directory: Path) -> None:
-    """Without fusermount, umount gives the same error and the mount stays."""
+@needs_root
+def test_root_without_libfuse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root needs neither libfuse nor fusermount to mount, to run a command, and to unmount."""
+    monkeypatch.setenv("FUSE_LIBRARY_PATH", "/nowhere/libfuse.so")  # where fusepy looks for it
+    command = ["run", "every.toml", "--mountpoint", "mnt", "--", "cat", "mnt/page_pinner/threshold"]
+    assert pinnerfs(*command, cwd=directory).stdout == "300000\n"
+    monkeypatch.setenv("PATH", "/nowhere")
     assert pinnerfs(*COMMANDS["mount"], cwd=directory).returncode == 0
-    try:
-        script = 'PATH=/nowhere; "$0" -m pinnerfs umount mnt'
-        done = run_command(["/bin/sh", "-c", script, sys.executable], cwd=directory)
-        assert (done.returncode, done.stdout) == (NO_FUSE, "")
-        assert done.stderr == "Error: cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)\n"
-        assert (directory / "mnt/page_pinner/threshold").read_text() == "300000\n"
-    finally:
-        assert pinnerfs("umount", "mnt", cwd=directory).returncode == 0
+    done = pinnerfs("umount", "mnt", cwd=directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list((directory / "mnt").iterdir()) == []
 
 
 @needs_root
@@ -178,7 +188,7 @@ def test_a_fusermount_that_is_not_setuid(users_directory: Path) -> None:
     done = _run_after(users_directory, setup, *AS_USER, "1000", *COMMANDS["mount"])
     assert (done.returncode, done.stdout) == (NO_FUSE, "")
     assert done.stderr == (
-        f"Error: cannot mount on {users_directory}/mnt: libfuse failed: fusermount: mount failed: Operation not "
+        "Error: cannot mount on mnt: fusermount: mount failed: Operation not "
         "permitted (wanted fusermount to be setuid root; Debian and Ubuntu: reinstall fuse3)\n"
     )
 

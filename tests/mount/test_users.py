@@ -138,8 +138,8 @@ def test_without_user_allow_other(directory: Path) -> None:
     done = _shell(directory, 'pinnerfs_as 1000 mount $S mine --allow-other; echo $?; grep -c "$PWD/mine " /proc/mounts')
     _check(
         done,
-        "69\n0\n",
-        f"Error: cannot mount on {directory}/mine: libfuse failed: fusermount: option allow_other only allowed if "
+        "1\n0\n",
+        "Error: cannot mount on mine: fusermount: option allow_other only allowed if "
         "'user_allow_other' is set in /etc/fuse.conf",
     )
 
@@ -163,12 +163,12 @@ def test_another_users_directory_and_mount(directory: Path) -> None:
         {sys.executable} -m pinnerfs umount roots
         """,
     )
-    refused = "Error: cannot mount on {0}: libfuse failed: fusermount: user has no write access to mountpoint {0}"
+    refused = "Error: cannot mount on {1}: fusermount: user has no write access to mountpoint {0}/{1}"
     _check(
         done,
-        "69\n69\n1\n1\n1\n0\n1\n1\n",
-        refused.format(directory / "theirs"),
-        refused.format(directory / "roots"),
+        "1\n1\n1\n1\n1\n0\n1\n1\n",
+        refused.format(directory, "theirs"),
+        refused.format(directory, "roots"),
         "Error: cannot unmount roots: ",
         "Error: cannot advance the clock: Permission denied",
         "Error: cannot mount on roots: it is already a mount point (fuse.pinnerfs); wanted an empty directory",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,16 +9,15 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import claim as claims
 from pinnerfs.mounts.claim import claim, prepare_to_cover
-from pinnerfs.mounts.table import unmount
-from tests.mount.support import DEADLINE
+from pinnerfs.mounts.unmount import unmount
 from tests.mounts.test_table import show_table
 
 
 def test_a_dead_mount_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Only a dead pinnerfs mount is unmounted."""
-    show_table(monkeypatch, (bytes(tmp_path), b"fuse.sshfs"))
-    monkeypatch.setattr(claims, "is_dead", lambda path: True)
-    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("unmounted it"))
+    show_table(monkeypatch, (0, bytes(tmp_path), b"fuse.sshfs"))
+    monkeypatch.setattr(claims, "is_dead", lambda descriptor: True)
+    monkeypatch.setattr(claims, "unmount_lazily", lambda *_: pytest.fail("unmounted it"))
     with pytest.raises(PinnerfsError, match=r"a dead mount of another type \(fuse.sshfs\) is there"):
         claim(str(tmp_path))
 
@@ -33,54 +29,24 @@ def usable_fuse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "fusermount", lambda: "fusermount")
 
 
-def test_a_claim_locks_the_directory(usable_fuse: None, tmp_path: Path) -> None:
-    """A second claim waits for the release of the first, and checks the directory only then."""
-    first = claim(str(tmp_path))
-    refused = []
-
-    def claim_again() -> None:
-        with pytest.raises(PinnerfsError, match="the directory is not empty"):
-            claim(str(tmp_path))
-        refused.append(True)
-
-    second = threading.Thread(target=claim_again, daemon=True)
-    second.start()
-    second.join(0.05)
-    assert second.is_alive() and not refused
-    (tmp_path / "something").write_text("")
-    first.release()
-    second.join(DEADLINE)
-    assert refused == [True]
-
-
-def test_a_refused_claim_unlocks(usable_fuse: None, tmp_path: Path) -> None:
-    """After an error the directory can be locked at once."""
-    (tmp_path / "something").write_text("")
-    with pytest.raises(PinnerfsError, match="the directory is not empty"):
-        claim(str(tmp_path))
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(descriptor)
-
-
-def test_a_directory_that_stays_locked(usable_fuse: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A claim waits for a lock that another program holds, but not longer than the timeout."""
-    monkeypatch.setattr(claims, "LOCK_TIMEOUT", 0.05)
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        assert claim(str(tmp_path)).path == str(tmp_path)
-    finally:
-        os.close(descriptor)
-
-
 def test_a_dead_mount_that_another_process_replaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A dead mount is checked again under the lock, and kept if another process has replaced it meanwhile."""
+    """A dead mount is unmounted by its id, and the live mount of another process that replaced it is kept."""
     verdicts = iter([True, False])
-    show_table(monkeypatch, (bytes(tmp_path), b"fuse.pinnerfs"))
-    monkeypatch.setattr(claims, "is_dead", lambda path: next(verdicts))
-    monkeypatch.setattr(claims, "unmount_lazily", lambda path: pytest.fail("unmounted it"))
+    unmounted = []
+    show_table(monkeypatch, (0, bytes(tmp_path), b"fuse.pinnerfs"))
+    monkeypatch.setattr(claims, "is_dead", lambda descriptor: next(verdicts))
+    monkeypatch.setattr(claims, "unmount_lazily", lambda proc, mount: unmounted.append(mount.id))
     with pytest.raises(PinnerfsError, match=r"it is already a mount point \(fuse.pinnerfs\)"):
+        claim(str(tmp_path))
+    assert unmounted == [0]
+
+
+def test_a_dead_mount_that_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A dead mount that cannot be unmounted is an error with the remedy."""
+    show_table(monkeypatch, (0, bytes(tmp_path), b"fuse.pinnerfs"))
+    monkeypatch.setattr(claims, "is_dead", lambda descriptor: True)
+    monkeypatch.setattr(claims, "unmount_lazily", lambda *_: None)
+    with pytest.raises(PinnerfsError, match=rf"cannot be unmounted \(as root: umount -l {tmp_path}\)$"):
         claim(str(tmp_path))
 
 

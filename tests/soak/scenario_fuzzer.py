@@ -46,7 +46,7 @@ def play(scenario: Scenario) -> tuple[object, ...]:
     for step, _ in enumerate(simulation.steps_to(PLAYED), start=1):
         if step == STEPS:
             break
-    return simulation.now, simulation.longterm_pinner(), simulation.stats()
+    return simulation.now, simulation.cat(), simulation.stats()
 
 
 def attack(data: bytes) -> str:

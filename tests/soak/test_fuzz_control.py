@@ -155,7 +155,7 @@ def test_random_writes(mount: Mounts, amount: Callable[[int, int], int], tell: C
             assert device.control("stats") == before
         assert device.stats() == twin.stats()
         assert device.control("clock") == f"{twin.now}\n"
-    assert b"".join(device.read_all()).decode() == twin.longterm_pinner()
+    assert b"".join(device.read_all()).decode() == twin.cat()
     parts = ", ".join(f"{number} {name}" for name, number in sorted(answers.items()))
     tell(f"{count} writes: {parts}; the longest took {longest:.2f}s")
     assert len(answers) == 4

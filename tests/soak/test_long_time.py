@@ -90,7 +90,7 @@ def test_arrivals_do_not_drift(
     pins = (end - begin) // period + 1
     released = (end - begin - HOLD) // period + 1
     assert (simulation.stats()["pins"], simulation.stats()["releases"]) == (pins, released)
-    assert simulation.longterm_pinner().encode() == b"".join(newest_first(released, released - 4096))
+    assert simulation.cat().encode() == b"".join(newest_first(released, released - 4096))
     # The next pin is not there 1 µs before its time.
     simulation.advance_to(begin + pins * period - 1)
     assert simulation.stats()["pins"] == pins
@@ -129,7 +129,7 @@ def test_a_month_in_one_step_or_in_many(
             gc.collect()
             objects.append(len(gc.get_objects()))
     assert one.now == many.now == hours * HOUR
-    assert one.longterm_pinner() == many.longterm_pinner()
+    assert one.cat() == many.cat()
     assert one.stats() == many.stats()
     assert abs(objects[1] - objects[0]) < 200
     tell(f"{hours} hours, {one.stats()['pins']} pins; {objects[0]} objects after half of it, {objects[1]} at the end")

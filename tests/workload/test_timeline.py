@@ -184,7 +184,7 @@ def test_gallery_scenarios_in_steps(name: str) -> None:
     one.advance("20s")
     for _ in range(200):
         other.advance("100ms")
-    assert one.longterm_pinner() == other.longterm_pinner()
+    assert one.cat() == other.cat()
     assert one.stats() == other.stats()
 
 
@@ -365,10 +365,23 @@ def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
             ],
             1_000,
         ),
+        (
+            [
+                task("own", 'for = "1h", every = "1s", hold = "1s"', pages=8192, pick="scattered"),
+                task("sharer", 'for = "1h", every = "1ms", hold = "1us"', share="own"),
+            ],
+            1,
+        ),
         ([task("a", 'for = "1h", every = "1s", hold = "1ms"', instances=4096)], 1),
         ([task("a", 'for = "1s", every = "10ms", hold = "1us"', pages=8192)], 1),
     ],
-    ids=["a storm after an hour of quiet", "sharing what is never released", "4096 instances", "many pages"],
+    ids=[
+        "a storm after an hour of quiet",
+        "sharing what is never released",
+        "sharing scattered pages",
+        "4096 instances",
+        "many pages",
+    ],
 )
 def test_memory_is_bounded(tasks: list[str], until: int) -> None:
     """An endless scenario keeps one window of events and one block of holds for each instance."""

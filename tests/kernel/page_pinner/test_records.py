@@ -129,7 +129,7 @@ def test_a_whole_file() -> None:
     """The text of a scenario's longterm_pinner gives the simulation's records."""
     simulation = Simulation(load("camera-stall"))
     simulation.advance("60s")
-    records = parse_records(simulation.longterm_pinner())
+    records = parse_records(simulation.cat())
     assert records and records == list(simulation.records())
 
 
