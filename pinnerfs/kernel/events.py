@@ -12,12 +12,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.calls import PINS, RELEASES, Event
 from pinnerfs.kernel.pages import Int64s, concatenated_ranges
 
-__all__ = ["IS_PIN", "IS_RELEASE", "PINS", "RELEASES", "Event", "EventBatch"]
-
-
-# As tables, to look up whole columns.
-IS_PIN = np.array([kind in PINS for kind in Event])
-IS_RELEASE = np.array([kind in RELEASES for kind in Event])
+__all__ = ["PINS", "RELEASES", "Event", "EventBatch"]
 
 
 @dataclass(frozen=True)
