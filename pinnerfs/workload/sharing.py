@@ -35,6 +35,9 @@ class OpenHolds:
         self._instances = instances
         self._holds: Holds | None = None
 
+    def __len__(self) -> int:
+        return 0 if self._holds is None else len(self._holds)
+
     def add(self, holds: Holds) -> None:
         """Add holds. They must begin later than all earlier ones."""
         both = holds if self._holds is None else Holds.concatenate([self._holds, holds])

@@ -134,7 +134,7 @@ class Timeline:
             yield from self._worked(TASK + taken.pfn.size if len(taken) else LOOK)
         batches, due = list[EventBatch](), FOREVER
         for place, ((task, events), taken) in enumerate(zip(self._tasks, holds, strict=True)):
-            if task.share is not None:
+            if task.share is not None and len(taken):
                 taken = self._share(task.name, taken, self._place[task.share], place)
             batch = events.events(taken, until)
             due = min(due, events.next_event)
@@ -167,6 +167,7 @@ class Timeline:
         """Return the holds with the pages that they find; `owner` and `place` are the tasks' places in the scenario."""
         open_holds = self._tasks[owner][1].open
         assert open_holds is not None
+        self.work.add(len(open_holds))  # each of them is looked at
         found, empty = open_holds.share(holds, inclusive=owner < place)
         self._empty[name].add(empty)
         return found

@@ -367,7 +367,7 @@ def peak(scenario: Scenario, until: int, step: int = 1 << 16) -> int:
         ),
         (
             [
-                task("own", 'for = "1h", every = "1s", hold = "1s"', pages=4096, pick="scattered"),
+                task("own", 'for = "1h", every = "1s", hold = "1s"', pages=8192, pick="scattered"),
                 task("sharer", 'for = "1h", every = "1ms", hold = "1us"', share="own"),
             ],
             1,
