@@ -21,7 +21,7 @@ class NoAnswerError(Exception):
 def start_thread(target: Callable[..., object], *arguments: object) -> None:
     """Start a thread that handles no signals, and that the end of the process does not wait for.
 
-    PinnerfsError if the process may start none.
+    PinnerfsError if the process cannot start a thread.
     """
     # The thread inherits the mask.
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())

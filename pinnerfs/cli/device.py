@@ -22,7 +22,7 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
 from pinnerfs.pace import reached_speed
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.simulation import Simulation
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
 
@@ -80,6 +80,7 @@ class DeviceOptions:
             raise PinnerfsError("--max-lag must be more than 0us", BAD_INPUT)
         traced = {"engine", "scenario"} & {*self.trace}
         loaded = load(scenario, self.limits)
+        check_work(loaded, scenario, [self.start], self.limits)
         with memory_for(loaded):
             return Simulation(
                 loaded,
@@ -140,7 +141,7 @@ _OPTIONS = (
         "--max-lag",
         type=TIME,
         metavar="TIME",
-        help="If due events would keep a reader waiting longer, a real clock slips instead.  [default: 1s]",
+        help="Let due events delay a reader for at most TIME: after that a real clock slips.  [default: 1s]",
     ),
     click.option("--start", type=TIME, default=0, metavar="TIME", help="Play the scenario up to TIME before mounting."),
     seed,

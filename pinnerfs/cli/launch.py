@@ -24,7 +24,7 @@ HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 _exit = os._exit  # the tests replace it
 
-# What an OSError that no command expects needs.
+# Remedies for errors that no command expects.
 _REMEDIES = {
     errno.EAGAIN: "; wanted room for more processes of this user (ulimit -u)",
     errno.EMFILE: "; wanted room for more open files (ulimit -n)",

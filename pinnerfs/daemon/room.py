@@ -20,7 +20,7 @@ def check_room() -> None:
             opened.append(os.open("/", os.O_PATH))
     except OSError as error:
         raise PinnerfsError(
-            f"cannot open {DESCRIPTORS} files, but {len(opened)}: {error.strerror}; "
+            f"cannot open {DESCRIPTORS} more files, only {len(opened)}: {error.strerror}; "
             "wanted room for more open files (ulimit -n)"
         ) from None
     finally:

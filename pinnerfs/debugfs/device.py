@@ -163,8 +163,8 @@ class Device:
             return
         self._next_slip_log = self._worked_until + SLIP_LOG_INTERVAL
         log.warning(
-            "the clock slipped by %.6f s (%.6f s in %s): applying the events of %.6f s took %.3f s, and the clock "
-            "runs at speed %g; lower --speed, or let readers wait longer with a higher --max-lag",
+            "the clock slipped by %.6f s (in all by %.6f s in %s): applying the events of %.6f s took %.3f s, and the "
+            "clock runs at speed %g; lower --speed, or let readers wait longer with a higher --max-lag",
             (self.clock.slipped - before) / 1e6,
             self.clock.slipped / 1e6,
             count_of(self._slips, "slip"),

@@ -104,7 +104,7 @@ class Faults:
         for rule in new:
             rules = self._with(rules, rule)
             if len(rules) > MAX_RULES:
-                raise ValueError(f"more than {MAX_RULES} rules: wanted at most {MAX_RULES}")
+                raise ValueError(f"too many rules: wanted at most {MAX_RULES}")
         self._rules = rules
         self._note_state()
 

@@ -54,8 +54,8 @@ class _Handle:
 
     def _write(self, data: bytes, offset: int) -> None:
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A write
-        # at offset 0 is never one of them.
-        if not (offset and offset == self._write_end and self._write_length > PIECE):
+        # at offset 0 is a new one.
+        if not (offset == self._write_end and self._write_length > PIECE):
             self._file.write(data)
         self._write_end, self._write_length = offset + len(data), len(data)
 

@@ -72,7 +72,7 @@ def _action(line: int, words: list[str], tasks: dict[str, Task]) -> Action:
             wanted = ", ".join(f"{known}=..." for known in KEYS[verb])
             raise ValueError(f"{verb} has {word!r}: wanted {wanted}{nearest(key, KEYS[verb])}")
         if key in values:
-            raise ValueError(f"{key} is there twice: {values[key]!r} and {value!r}")
+            raise ValueError(f"{key} is given twice: {values[key]!r} and {value!r}")
         values[key] = value
     if "task" not in values:
         wanted = f"wanted task=..., one of {listed(tasks)}" if tasks else "this scenario has no task"

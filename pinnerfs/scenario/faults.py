@@ -165,9 +165,9 @@ def _parse_rule(line: str) -> Rule:
         if key not in _KEYS:
             raise ValueError(f"unknown key {key!r}: the keys are {', '.join(_KEYS)}{nearest(key, _KEYS)}")
         if key in given:
-            raise ValueError(f"{key} is there twice")
+            raise ValueError(f"{key} is given twice")
         if bool(equals) == (key in _FLAGS):
-            raise ValueError(f"{word!r} must be {key if key in _FLAGS else f'{key}=...'}")
+            raise ValueError(f"{word!r} must be {f'{key}, without a value' if key in _FLAGS else f'{key}=VALUE'}")
         given[key] = True if key in _FLAGS else _parse_number(key, value) if key in _NUMBERS else value
     return Rule(**given)  # type: ignore[arg-type]
 

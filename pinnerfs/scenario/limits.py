@@ -26,7 +26,7 @@ class Limits:
     instances: int = 1 << 14
     pins: int = 1 << 20  # pages pinned at once
     rate: int = 10_000_000  # pins per second; a phase counts as 100 pins
-    work: int = 1_000_000_000  # pins of a single page in all, for commands that play a scenario without a mount
+    work: int = 1_000_000_000  # pins of a single page in all, for what a command plays before it answers
 
     def raised(self, settings: Iterable[str]) -> Limits:
         """Return these limits with changes such as "memory=1TiB". Raise ValueError for a wrong one."""

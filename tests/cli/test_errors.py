@@ -222,6 +222,16 @@ ERRORS = {
         2,
         "Error: --start = 'soon' must be a number and a unit",
     ),
+    "mount from a start that is far": (
+        ["mount", "camera-stall", "m", "--start", "8000h"],
+        2,
+        "camera-stall: to play it takes as much work as ",
+    ),
+    "run from a start that is far": (
+        ["run", "camera-stall", "--start", "1s", "--limit", "work=9", "--", "true"],
+        2,
+        "(limit 9; raise it with --limit work=N)",
+    ),
     "mount of nothing": (["mount", "nonsense", "m"], 2, "no scenario 'nonsense' in the gallery"),
     "mount on nothing": (["mount", "camera-stall", "missing"], 1, "cannot mount on missing: No such file or directory"),
     "mount on an empty name": (["mount", "camera-stall", ""], 1, "cannot mount on '': the path is empty"),

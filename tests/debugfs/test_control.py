@@ -239,7 +239,7 @@ def test_too_many_rules(files: _Files) -> None:
     assert outcome(lambda: files.write("inject", b"#" * (MAX_WRITE + 1))) == -errno.EINVAL
     assert files.read("error") == "65537 bytes of rules in one write: wanted at most 65536\n"
     assert outcome(lambda: files.write("inject", b"add,cut\n" * 257)) == -errno.EINVAL
-    assert files.read("error") == "more than 256 rules: wanted at most 256\n"
+    assert files.read("error") == "too many rules: wanted at most 256\n"
     assert files.read("inject") == ""
 
 

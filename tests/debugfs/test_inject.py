@@ -129,7 +129,7 @@ def test_removing_all_rules() -> None:
     [
         ("add,cut\nadd,missing,op=read", "line 2: op does not go with missing"),
         ("add,file=failure_tracking,cut", "file = 'failure_tracking': this kernel has only longterm_pinner, threshold"),
-        ("add,cut\n" * MAX_RULES, "more than 256 rules: wanted at most 256"),
+        ("add,cut\n" * MAX_RULES, "too many rules: wanted at most 256"),
     ],
 )
 def test_a_bad_write_changes_nothing(text: str, reason: str) -> None:

@@ -207,7 +207,7 @@ REFUSED = {
     "pin task='quiet": 'line 1: "pin task=\'quiet" has wrong quotes: No closing quotation',
     "pin task=quiet order=2": "line 1: pin has 'order=2': wanted task=..., pages=..., hold=...",
     "free task=quiet by=put_page": "line 1: free has 'by=put_page': wanted task=..., pages=...",
-    "pin task=quiet task=huge": "line 1: task is there twice: 'quiet' and 'huge'",
+    "pin task=quiet task=huge": "line 1: task is given twice: 'quiet' and 'huge'",
     "pin task=quiet pages=": "line 1: pages = '' must be a number from 1 to 262144",
     "pin task=quiet pages=0": "line 1: pages = '0' must be a number from 1 to 262144",
     "pin task=quiet pages=-1": "line 1: pages = '-1' must be",
