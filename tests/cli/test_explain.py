@@ -83,6 +83,14 @@ WHOSE_RECORD = (
             ["no record: no tracked call pinned a page", "FOLL_PIN is not tracked by android12-5.10-early"],
         ),
         (
+            {},
+            ["--at", "9s", "--kernel", "android14-6.1"],
+            [
+                "no record: no tracked call pinned a page",
+                "no pin is tracked by android14-6.1: it records failed migrations alone",
+            ],
+        ),
+        (
             {"foll": "none"},
             ["--at", "9s"],
             ["no record: no tracked call pinned a page", "a plain get_page is not tracked by any kernel"],
