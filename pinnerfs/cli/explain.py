@@ -33,11 +33,13 @@ SOMETIMES = {
 
 
 def explain(simulation: Simulation) -> list[str]:
-    """Return a table of the counters by task, and sentences about what is missing from longterm_pinner."""
+    """Return a table of the counters by task, and sentences about what is missing from the main record file."""
     tasks, totals = simulation.explain(), simulation.stats()
+    generation = simulation.generation
+    where = f" in {generation.main_file}" if len(generation.record_files) > 1 else ""
     return [
         *_table(tasks),
-        f"{count_of(totals['records_now'], 'record')} now, "
+        f"{count_of(totals['records_now'], 'record')} now{where}, "
         f"{count_of(totals['records_overwritten'], 'record')} overwritten in the ring",
         *_sentences(simulation, tasks, totals),
     ]

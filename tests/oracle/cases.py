@@ -132,8 +132,9 @@ def _case(raw: Any, generation: str | None) -> Case:
 def load(path: Path) -> Iterator[Case]:
     """Yield the cases of a file or of all .jsonl files of a directory.
 
-    An invalid line gives a case with a `problem`.
+    An invalid line gives a case with a `problem`. Raise OSError for a file that cannot be read.
     """
+    path.stat()  # a missing file is not one with a wrong name
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
         generation = _generation_of(file)

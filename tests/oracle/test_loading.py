@@ -46,6 +46,12 @@ def test_an_unknown_kernel_is_an_error_in_one_line(tmp_path: Path, stem: str) ->
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+def test_a_missing_file_is_an_error_in_one_line(tmp_path: Path) -> None:
+    """Its name is not blamed."""
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/cases\.jsonl'$"):
+        load_all(tmp_path / "cases.jsonl")
+
+
 @pytest.mark.parametrize(
     ("kernel", "generation"),
     [
