@@ -139,7 +139,7 @@ def test_a_trace_of_engine_and_scenario(mount: Mounts) -> None:
     assert logged == [
         f"mounting on {device.path} (pid {device.pid})",
         "clock advanced by 2s",
-        "threshold set to 7 us: all records cleared",
+        "threshold set to 7 us: all records of longterm_pinner cleared",
         "refused: advance = 'soon' must be a number and a unit (us, ms, s, min, h), such as '300ms'",
         "actions done: 'pin task=driver'",
         f"unmounted from {device.path}",
