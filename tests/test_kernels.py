@@ -26,9 +26,12 @@ TAIL_5_10 = "el0_svc_common do_el0_svc el0_svc el0_sync_handler el0_sync"
 TAIL_6 = "invoke_syscall el0_svc_common do_el0_svc el0_svc el0t_64_sync_handler el0t_64_sync"
 
 
-def device(kernel: str, *actions: str) -> Simulation:
-    """Return a simulation on which these live actions were done, one each ms. `!` in front: all pages then fail."""
-    simulation = Simulation(parse(source(task("user", NEVER, start="8000h"), stack=STACK)), kernel=kernel)
+def device(kernel: str, *actions: str, **keys: str) -> Simulation:
+    """Return a simulation on which these live actions were done, one each ms. `!` in front: all pages then fail.
+
+    `keys` are further keys of the task.
+    """
+    simulation = Simulation(parse(source(task("user", NEVER, start="8000h", **keys), stack=STACK)), kernel=kernel)
     for action in actions:
         simulation.advance("1ms")
         simulation.do(action.removeprefix("!"))
@@ -146,6 +149,32 @@ def test_the_chains_of_dropped_references(kernel: str, free: str | None, tail: s
     assert found == []
     plain = device(kernel, "!pin task=user", "release task=user by=put_page")
     assert chains(plain, file) == [f"kbase_ioctl __arm64_sys_ioctl {tail}"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "free", "munmap", "tail"),
+    [
+        ("android12-5.10-early", None, "__do_munmap", TAIL_5_10),
+        ("android12-5.10", "__reset_page_pinner free_pcp_prepare free_unref_page_list", "__do_munmap", TAIL_5_10),
+        ("pixel-5.10", "free_pcp_prepare free_unref_page_list", "__do_munmap", TAIL_5_10),
+        ("android13-5.10-buffer", "free_pcp_prepare free_unref_page_list", "__do_munmap", TAIL_5_10),
+        ("android14-5.15", "free_pcp_prepare free_unref_page_list", "__do_munmap", TAIL_6),
+        ("android14-6.1", "free_pcp_prepare free_unref_page_list", "do_mas_align_munmap do_mas_munmap", TAIL_6),
+        ("android15-6.6", "free_pcp_prepare free_unref_page_list", "do_vmi_align_munmap do_vmi_munmap", TAIL_6),
+    ],
+)
+def test_the_chains_of_munmap(kernel: str, free: str | None, munmap: str, tail: str) -> None:
+    """A munmap that drops the last reference leaves a PUT record, and a FREE record with the frames of the free."""
+    simulation = device(kernel, "!pin task=user hold=1ms", unmap="2ms")
+    simulation.advance("2ms")
+    file = simulation.generation.failure_file
+    own = (
+        f"release_pages tlb_batch_pages_flush tlb_finish_mmu unmap_region {munmap} __vm_munmap "
+        f"__arm64_sys_munmap {tail}"
+    )
+    wanted = [own] if free is None else [f"{free} {own}", own]
+    assert chains(simulation, file)[: len(wanted)] == [" ".join(chain.split()[:16]) for chain in wanted]
+    assert len(chains(simulation, file)) == len(wanted) + 1  # and the release, which came first
 
 
 def test_a_long_pins_chain() -> None:

@@ -33,11 +33,13 @@ SOMETIMES = {
 
 
 def explain(simulation: Simulation) -> list[str]:
-    """Return a table of the counters by task, and sentences about what is missing from longterm_pinner."""
+    """Return a table of the counters by task, and sentences about what is missing from the main record file."""
     tasks, totals = simulation.explain(), simulation.stats()
+    generation = simulation.generation
+    where = f" in {generation.main_file}" if len(generation.record_files) > 1 else ""
     return [
         *_table(tasks),
-        f"{count_of(totals['records_now'], 'record')} now, "
+        f"{count_of(totals['records_now'], 'record')} now{where}, "
         f"{count_of(totals['records_overwritten'], 'record')} overwritten in the ring",
         *_sentences(simulation, tasks, totals),
     ]
@@ -63,7 +65,9 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
         sentences.append(f"no record: {_why_none(simulation, sums)}")
         if sums["pins"] and sums["held_now"]:
             sentences.append("a page that is still held has no record yet: it comes with the release")
-    if any(task.foll == "FOLL_PIN" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
+    if not simulation.generation.pins and sums["untracked"]:
+        sentences.append(f"no pin is tracked by {simulation.generation.name}: it records failed migrations alone")
+    elif any(task.foll == "FOLL_PIN" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append(f"FOLL_PIN is not tracked by {simulation.generation.name}")
     if any(task.foll == "none" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append("a plain get_page is not tracked by any kernel")

@@ -82,8 +82,8 @@ def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, s
     me = os.getpid()
     ours, theirs = socket.socketpair()
     this_process = os.pidfd_open(me)
-    # Until `restore` the child has this process's handlers, which would swallow a signal meant for the command.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    # Until `restore` the child handles signals as this process does, which would swallow one meant for the command.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (*IGNORED, *FORWARDED))
     child = os.fork()
     if child == 0:
         ours.close()

@@ -65,7 +65,7 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
 
     def put_threshold(value: int) -> None:
         device.write_threshold(to_signed(value))
-        log.info("threshold set to %d us: all records cleared", to_signed(value))
+        log.info("threshold set to %d us: all records of longterm_pinner cleared", to_signed(value))
 
     def get_tracking() -> bool:
         return device.tracking
@@ -79,7 +79,7 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
 
     def put_size(value: int) -> None:
         device.write_buffer_size(value)
-        log.info("buffer_size set to %d: all records cleared", value)
+        log.info("buffer_size set to %d: all records of buffer cleared", value)
 
     files = [
         File("longterm_pinner", 0o444, partial(OpenRecords, device)),

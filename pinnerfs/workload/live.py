@@ -37,6 +37,7 @@ class _LiveHold:
     pfn: Int64s
     end: int  # µs, or FOREVER if only an action releases them
     release: int  # the call (Event) at the end, or NO_RELEASE
+    unmapped: int = 0  # the first so many pages were unmapped by actions
 
 
 @dataclass(frozen=True)
@@ -229,22 +230,25 @@ class Live:
             if not count:
                 kept.append(hold)
             elif count < len(hold.pfn):
-                kept.append(replace(hold, pfn=hold.pfn[count:]))
+                kept.append(replace(hold, pfn=hold.pfn[count:], unmapped=max(0, hold.unmapped - count)))
             left -= count
         transaction.holds = kept
 
     def _unmap(self, transaction: _Transaction, action: Action, now: int) -> None:
-        """Unmap pages that are pinned live for a task, oldest pin first. They stay pinned."""
+        """Unmap pages that are pinned live for a task and not unmapped yet, oldest pin first. They stay pinned."""
         task = action.task
-        left = pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
-        if action.pages is not None:
-            left = action.pages
-        if not left <= pinned or not pinned:
-            raise ValueError(f"{pinned} pages are pinned live for task {task.name!r}: wanted at least {max(1, left)}")
-        for hold in transaction.holds:
-            if left and hold.task is task:
-                transaction.batches.append(self._events(task, Event.unmap, hold.pfn[:left], now))
-                left -= min(left, len(hold.pfn))
+        mapped = sum(len(hold.pfn) - hold.unmapped for hold in transaction.holds if hold.task is task)
+        left = mapped if action.pages is None else action.pages
+        if not 1 <= left <= mapped:
+            wanted = f"wanted at least {max(1, left)}"
+            raise ValueError(f"pages pinned live for task {task.name!r} and not unmapped: {mapped}; {wanted}")
+        for at, hold in enumerate(transaction.holds):
+            count = min(left, len(hold.pfn) - hold.unmapped) if hold.task is task else 0
+            if count:
+                unmapped = hold.unmapped + count
+                transaction.batches.append(self._events(task, Event.unmap, hold.pfn[hold.unmapped : unmapped], now))
+                transaction.holds[at] = replace(hold, unmapped=unmapped)
+                left -= count
 
     def _release_due(self, transaction: _Transaction, moment: int) -> None:
         """Release the holds that end up to a moment, in the order of their pins, and unmap what is due."""

@@ -83,6 +83,14 @@ WHOSE_RECORD = (
             ["no record: no tracked call pinned a page", "FOLL_PIN is not tracked by android12-5.10-early"],
         ),
         (
+            {},
+            ["--at", "9s", "--kernel", "android14-6.1"],
+            [
+                "no record: no tracked call pinned a page",
+                "no pin is tracked by android14-6.1: it records failed migrations alone",
+            ],
+        ),
+        (
             {"foll": "none"},
             ["--at", "9s"],
             ["no record: no tracked call pinned a page", "a plain get_page is not tracked by any kernel"],
@@ -163,3 +171,11 @@ def test_the_gallery(run: Run, name: str, kernel: str) -> None:
     assert len({len(line) for line in table}) == 1
     count = run("dump", name, "--at", "20s", "--kernel", kernel).out.count("Page pinned")
     assert lines[len(table)].startswith(f"{count} record")
+
+
+@pytest.mark.parametrize(("kernel", "where"), [("introduced", ""), ("pixel-5.10", " in longterm_pinner")])
+def test_the_records_of_two_files(run: Run, tmp_path: Path, kernel: str, where: str) -> None:
+    """On a kernel with two record files, the number of records says of which file it is."""
+    path = write(tmp_path / "a.toml", task("t", 'for = "1h", every = "1s", hold = "400ms"'))
+    lines = explained(run, path, "--at", "900ms", "--kernel", kernel)
+    assert lines[2] == f"1 record now{where}, 0 records overwritten in the ring"

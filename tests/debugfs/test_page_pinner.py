@@ -115,7 +115,7 @@ def test_a_threshold_write_clears_the_records(device: Device, caplog: pytest.Log
     assert records.read(4096) == record(9)
     assert caplog.messages == []
     threshold.write(b"300000")
-    assert caplog.messages == ["threshold set to 300000 us: all records cleared"]
+    assert caplog.messages == ["threshold set to 300000 us: all records of longterm_pinner cleared"]
     assert files["longterm_pinner"].open().read(4096) == b""
     device.clock.advance(400_000)  # pin 10, which began before the write, ends
     assert files["longterm_pinner"].open().read(4096) == record(10)

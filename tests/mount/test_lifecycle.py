@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.daemon.signals import Terminator
+from pinnerfs.mounts.table import Proc
 from tests.mount.support import (
     DEADLINE,
     Mount,
@@ -242,6 +244,26 @@ def test_a_dead_mount_with_an_open_file(mount: Mounts) -> None:
         second = mount()
         assert "replaced a dead mount" in second.stderr
         assert second.threshold.read_text() == "300000\n"
+
+
+def test_a_daemon_at_its_end_spares_a_mount_with_its_number(mount: Mounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon whose mount is gone does not unmount another one that has the device number now, only a dead one."""
+    device = mount()
+    with Proc() as proc:
+        number = next(found.device for found in proc.mounts() if found.path == str(device.path))
+    monkeypatch.setattr("pinnerfs.daemon.signals.name_process", lambda name: None)
+
+    def end() -> None:
+        terminator = Terminator(str(device.path), wait=True)
+        terminator.note_mount(number)
+        terminator.clear()
+
+    end()
+    assert is_mounted(device.path)
+    os.kill(device.pid, signal.SIGKILL)
+    assert device.gone()
+    end()
+    assert not is_mounted(device.path)
 
 
 def test_a_second_mount_on_a_mount_point(mount: Mounts) -> None:

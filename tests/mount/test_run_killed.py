@@ -77,8 +77,9 @@ def test_nothing_is_left(tmp_path: Path) -> None:
             killed[victim] += chosen != process.pid or victim == "run"
             with suppress(ProcessLookupError):
                 os.kill(chosen, signal_number)
-            # Without a daemon, or after SIGINT, which `run` ignores, the command still runs: end it.
-            if signal_number == signal.SIGINT if chosen == process.pid else victim == "daemon":
+            # Without a daemon, or after SIGINT, which `run` ignores, the command still runs: end it. Before the command
+            # begins, the victim may be a child that has looked at the mount point and is about to exit.
+            if signal_number == signal.SIGINT if chosen == process.pid else victim == "daemon" or not from_command:
                 process.send_signal(signal.SIGTERM)
             assert ended(process.pid, DEADLINE), f"{case}: `run` did not end"
             err = process.stderr.read().decode() if process.stderr else ""

@@ -110,10 +110,10 @@ def test_an_interrupted_start(mount: Mounts, number: signal.Signals) -> None:
         "from pinnerfs.daemon import daemon\n"
         "run = daemon.Daemon.run\n"
         # The daemon mounts only after the end of the process that started it.
-        "def late(self, ready):\n"
+        "def late(*arguments):\n"
         "    os.write(1, b'%d' % os.getpid())\n"
         "    while os.getppid() == parent: time.sleep(0.01)\n"
-        "    run(self, ready)\n"
+        "    run(*arguments)\n"
         "daemon.Daemon.run = late\n"
         "parent = os.getpid()\n"
         "from pinnerfs.cli import main\n"

@@ -23,8 +23,14 @@ Op = dict[str, Any]
 _NEAREST_TO_INTRODUCED = "android12-5.10-early"
 _MISSING_FROM_INTRODUCED = ("alloc_contig_failed", "failure_tracking")
 
-# The count, as printed by toybox rev, xxd and hexdump: recorded, and by other generations.
-_ENCODED_COUNTS = (("0 tnuoc su ", "1 tnuoc su "), ("6e74 2030 0a", "6e74 2031 0a"), ("74 20 30 0a", "74 20 31 0a"))
+# The count, as printed by toybox rev, xxd, hexdump, xxd -p and od -c: recorded, and by other generations.
+_ENCODED_COUNTS = (
+    ("0 tnuoc su ", "1 tnuoc su "),
+    ("6e74 2030 0a", "6e74 2031 0a"),
+    ("74 20 30 0a", "74 20 31 0a"),
+    ("636f756e742030", "636f756e742031"),
+    ("o   u   n   t       0", "o   u   n   t       1"),
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,9 @@ def _case(raw: Any, generation: str | None) -> Case:
 def load(path: Path) -> Iterator[Case]:
     """Yield the cases of a file or of all .jsonl files of a directory.
 
-    An invalid line gives a case with a `problem`.
+    An invalid line gives a case with a `problem`. Raise OSError for a file that cannot be read.
     """
+    path.stat()  # a missing file is not one with a wrong name
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     for file in files:
         generation = _generation_of(file)
@@ -190,7 +197,7 @@ def _listing_without(text: str, words: tuple[str, ...]) -> str:
             dropping = any(word in line for word in words)
         elif dropping and not line.startswith((" ", "Device:", "Access:", "Modify:", "Change:")):
             dropping = False
-        if not dropping and not any(line.rstrip("\n").endswith(word) for word in words):
+        if not dropping and not re.search(rf"(?:^|[ /])(?:{'|'.join(words)})(?: |$)", line):
             kept.append(line)
     return "".join(kept)
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS
 from tests.oracle.cases import Case
 from tests.oracle.layouts import SECOND_LINE
 
@@ -72,6 +73,21 @@ def _page(match: re.Match[str]) -> PartialRecord:
     return PartialRecord(pfn=pfn, flags=flags, references=(int(line["count"]), int(line["mapcount"]), line["mapping"]))
 
 
+def _lone_pages(case: Case) -> list[int]:
+    """Return the PFNs that an answer shows without their blocks, or PFNs in the blocks that it shows without PFNs.
+
+    Hex numbers with so many digits are PFNs or flags, and these flags are larger than any PFN. Decimal numbers must be
+    as many as the pins: others are counts.
+    """
+    hexadecimal = [int(number, 16) for number in re.findall(r"^0x[0-9a-f]{4,5}$", case.stdout, re.MULTILINE)]
+    if pfns := [number for number in hexadecimal if number < 1 << PAGE_FLAG_BITS["swapbacked"]]:
+        return pfns
+    numbers = [int(number) for number in re.findall(r"^\d{1,6}$", case.stdout, re.MULTILINE)]
+    if "PFN" not in case.script or len(numbers) != case.long_pins:
+        return []
+    return [number if number >= 1024 else number * 1024 + place for place, number in enumerate(numbers)]
+
+
 def partial_records(case: Case) -> list[PartialRecord]:
     """Return what a case shows of its records, in the order of the answer, which is mostly newest first."""
     shown = _shown(case)
@@ -95,5 +111,5 @@ def partial_records(case: Case) -> list[PartialRecord]:
     low = case.hold_ms * 1000
     pairs = re.findall(r"(?<![\w.])(0x[0-9a-f]{4,6}|\d{4,7})\W+(\d+)(?![\w.])", case.stdout)
     fitting = (int(number) for number in lone if low <= int(number) < low + max(2000, low // 2))
-    pfns = (int(pfn, 0) for pfn, block in pairs if int(pfn, 0) >> 10 == int(block))
+    pfns = [int(pfn, 0) for pfn, block in pairs if int(pfn, 0) >> 10 == int(block)] or _lone_pages(case)
     return [PartialRecord(hold, pfn) for hold, pfn in zip_longest(fitting, pfns)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.oracle.cases import Case, load, load_all, recorded_case
+from tests.oracle.cases import Case, for_introduced, load, load_all, recorded_case
+from tests.oracle.partial_records import partial_records
 from tests.oracle.scenarios import freed_of, pins_of
 from tests.oracle.setups import why_not_replayable
 
@@ -42,6 +44,12 @@ def test_an_unknown_kernel_is_an_error_in_one_line(tmp_path: Path, stem: str) ->
     with pytest.raises(ValueError, match=r"the name must be KERNEL\.jsonl, with one of introduced, ") as caught:
         load_all(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_in_one_line(tmp_path: Path) -> None:
+    """Its name is not blamed."""
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/cases\.jsonl'$"):
+        load_all(tmp_path / "cases.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -98,3 +106,31 @@ def test_freed_pages_of_an_earlier_case() -> None:
     shown = freed_of(recorded_case("pixel-5.10", "ft.write.01"))
     assert [page.at for page in shown] == [190_074_800, 190_074_880]
     assert freed_of(recorded_case("pixel-5.10", "lt.cat-3")) == ()
+
+
+@pytest.mark.parametrize(
+    ("script", "stdout", "pfns"),
+    [
+        ("grep -o '0x[0-9a-f]*' L | head -1", "0x2fea2\nrc=0 0 0\n", [0x2FEA2]),
+        ("awk '/^PFN/{print $2}' L", "0x2fea2\n0x17a1\n0x2fc38\nrc=0\n", [0x2FEA2, 0x17A1, 0x2FC38]),
+        ("awk '/^PFN/{print $2}' L", "192743\n6049\n192091\nrc=0\n", [192743, 6049, 192091]),
+        ("awk '/^PFN/{print $4}' L", "191\n5\n191\nrc=0\n", [191 << 10, (5 << 10) + 1, (191 << 10) + 2]),
+        ("grep -o '0x[0-9a-f]*' L | head -3", "0x2fea2\n0x0\n0xa0016\nrc=0 0 0\n", [0x2FEA2]),
+        ("wc -c < L", "1254\nrc=0\n", []),
+        ("grep -c PFN L", "3\nrc=0\n", []),
+    ],
+)
+def test_pages_shown_without_their_records(script: str, stdout: str, pfns: list[int]) -> None:
+    """The pages of a setup have the PFNs or blocks that an answer shows alone, and a count of bytes is none."""
+    case = replace(recorded_case("pixel-5.10", "lt.tool.33"), script=script, stdout=stdout)
+    assert [record.pfn for record in partial_records(case)] == pfns
+
+
+def test_listings_of_introduced() -> None:
+    """A listing loses the lines of the files that `introduced` does not have, wherever the name is in the line."""
+    case = replace(
+        recorded_case("android12-5.10-early", "fs.stat"),
+        stdout="/d/threshold 644 0\n/d/failure_tracking 644 0\n-r--r--r-- 1 alloc_contig_failed\n/d/longterm_pinner\n",
+    )
+    asked = for_introduced(case)
+    assert asked is not None and asked.stdout == "/d/threshold 644 0\n/d/longterm_pinner\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pinnerfs import Simulation, parse
+from pinnerfs import PinnerfsError, Simulation, parse
 from pinnerfs.kernel.events import Event
 from tests.workload.stories import GET, PUT, events, source, story, task, timeline, times
 
@@ -72,6 +72,25 @@ def test_live_unmap() -> None:
         "count 2 mapcount 1",
         "count 1 mapcount 0",
     ]
+
+
+def test_live_unmaps_one_after_the_other() -> None:
+    """Each live unmap takes the next pages, also after a release, and more than are mapped is refused."""
+    assert live("pin task=user pages=3", *["unmap task=user pages=1"] * 2, "release task=user") == [
+        "count 2 mapcount 1",
+        "count 1 mapcount 0",
+        "count 1 mapcount 0",
+    ]
+    released = ("pin task=user pages=2", "pin task=user", "unmap task=user pages=1", "release task=user pages=1")
+    assert live(*released, "unmap task=user", "release task=user") == ["count 1 mapcount 0"] * 3
+    with pytest.raises(
+        PinnerfsError, match="line 1: pages pinned live for task 'user' and not unmapped: 1; wanted at least 2"
+    ):
+        live("pin task=user pages=2", "unmap task=user pages=1", "unmap task=user pages=2")
+    with pytest.raises(
+        PinnerfsError, match="line 1: pages pinned live for task 'user' and not unmapped: 0; wanted at least 1"
+    ):
+        live("pin task=user", "unmap task=user", "unmap task=user")
 
 
 def test_live_pins_of_a_task_that_unmaps() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +81,16 @@ def test_clearing() -> None:
     ring.append(records(7, 200))
     assert contents(ring) == list(range(206, 6, -1))
     assert ring.overwritten == 0
+
+
+def test_a_refused_size_changes_nothing() -> None:
+    """The size and the records stay, if the new ring would be too large for the kernel."""
+    ring = Ring()
+    ring.append(records(0, 3))
+    with pytest.raises(OSError, match="at most 2147483647 bytes") as caught:
+        ring.resize(38_347_923)
+    assert caught.value.errno == errno.ENOMEM
+    assert (contents(ring), ring.size) == ([2, 1, 0], RING_SIZE)
 
 
 @settings(max_examples=200, deadline=None)
