@@ -14,7 +14,7 @@ __all__ = ["PartialRecord", "partial_records"]
 
 # HEX_DUMP matches a line of xxd, `hexdump -C` or `od -t x1`; CHARACTER_DUMP a line of `od -c`.
 HEX_DUMP = re.compile(r"[0-9a-f]{7,8}:? +((?:[0-9a-f]{2}(?:[0-9a-f]{2})? +)+) ?.*")
-CHARACTER_DUMP = re.compile(r"[0-7]{7} ((?: +\S+)+)")
+CHARACTER_DUMP = re.compile(r"[0-7]{7} ((?: +\S+)+ *)")
 ESCAPES = {r"\n": "\n", r"\t": "\t"}
 
 

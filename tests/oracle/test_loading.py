@@ -126,6 +126,17 @@ def test_pages_shown_without_their_records(script: str, stdout: str, pfns: list[
     assert [record.pfn for record in partial_records(case)] == pfns
 
 
+def test_a_dump_whose_line_ends_with_a_space() -> None:
+    """The last column of a line of od -c may be empty, too."""
+    script = "od -c L | head -2"
+    stdout = (
+        "0000000   P   a   g   e       p   i   n   n   e   d       f   o   r    \n"
+        "0000020   5   2   8   6       u   s  \\n   P   F   N       0   x   1   9\nrc=0 0 0\n"
+    )
+    case = replace(recorded_case("android12-5.10", "lt.tool.33"), script=script, stdout=stdout)
+    assert [record.hold for record in partial_records(case)] == [5286]
+
+
 def test_listings_of_introduced() -> None:
     """A listing loses the lines of the files that `introduced` does not have, wherever the name is in the line."""
     case = replace(
