@@ -59,6 +59,7 @@ class _Transaction:
     unmap_times: dict[str, UnmapTimes]
     batches: list[EventBatch]
     pins: int = 0
+    unmapped: int = 0
 
 
 class Live:
@@ -241,10 +242,14 @@ class Live:
             left = action.pages
         if not left <= pinned or not pinned:
             raise ValueError(f"{pinned} pages are pinned live for task {task.name!r}: wanted at least {max(1, left)}")
-        for hold in transaction.holds:
-            if left and hold.task is task:
-                transaction.batches.append(self._events(task, Event.unmap, hold.pfn[:left], now))
-                left -= min(left, len(hold.pfn))
+        # The pages stay pinned, so each line of a text could unmap all of them again.
+        transaction.unmapped += left
+        if transaction.unmapped > self._most:
+            raise ValueError(
+                f"{transaction.unmapped} pages would be unmapped up to here: wanted at most {self._most} in one go"
+            )
+        pfn = np.concatenate([hold.pfn for hold in transaction.holds if hold.task is task])[:left]
+        transaction.batches.append(self._events(task, Event.unmap, pfn, now))
 
     def _release_due(self, transaction: _Transaction, moment: int) -> None:
         """Release the holds that end up to a moment, in the order of their pins, and unmap what is due."""
