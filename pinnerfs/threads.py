@@ -28,7 +28,9 @@ def start_thread(target: Callable[..., object], *arguments: object) -> None:
     try:
         threading.Thread(target=target, args=arguments, daemon=True).start()
     except RuntimeError:
-        raise PinnerfsError("cannot start a thread; wanted room for more processes of this user (ulimit -u)") from None
+        raise PinnerfsError(
+            "cannot start a thread; wanted room for more processes of this user (ulimit -u), or more memory (ulimit -v)"
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

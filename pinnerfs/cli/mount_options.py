@@ -14,6 +14,7 @@ from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.mounts.namespace import set_read_only
 from pinnerfs.mounts.table import FSTYPE, Proc, open_directory
 from pinnerfs.scenario.messages import nearest
+from pinnerfs.scenario.quantities import parse_time
 
 __all__ = ["helper"]
 
@@ -67,7 +68,7 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
             [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
         )
     else:
-        wait_for_answer("remount", target, MAX_WAIT)
+        wait_for_answer("remount", target, _max_wait(target, options))
     _adjust_root(target, numbers, read_only="ro" in options)
 
 
@@ -78,6 +79,16 @@ def _split(option: str) -> tuple[str, str]:
 
 def _is_known(name: str) -> bool:
     return name in {*VALUES, *FLAGS, *ROOT, *NEUTRAL, "ro", "remount"} or name.startswith(("x-", "X-"))
+
+
+def _max_wait(target: str, options: dict[str, str]) -> float:
+    """Return how many seconds a remount waits for the daemon."""
+    if "max_wait" not in options:
+        return MAX_WAIT
+    try:
+        return parse_time("max_wait", options["max_wait"]) / 10**6
+    except ValueError as error:
+        raise PinnerfsError(f"cannot remount {target}: {error}", BAD_INPUT) from None
 
 
 def _root_numbers(target: str, options: dict[str, str]) -> dict[str, int]:

@@ -25,7 +25,6 @@ from tests.mount.support import (
     is_mounted,
     newest_first,
     pinnerfs,
-    run_command,
     scenario,
 )
 
@@ -87,10 +86,18 @@ def test_commands(mount: Mounts, name: str) -> None:
 
 def test_a_remount(mount: Mounts) -> None:
     """`mount -o remount` gives up, too."""
-    code = "from pinnerfs.cli import main, mount_options; mount_options.MAX_WAIT = 0.2; main()"
     with _stopped(mount()) as device:
-        done = run_command([sys.executable, "-c", code, "quiet-device", str(device.path), "-o", "remount,mode=755"])
+        done = pinnerfs("quiet-device", str(device.path), "-o", f"remount,mode=755,max_wait={WAIT}")
         assert (done.returncode, done.stderr) == (75, f"Error: {_message('remount', device)}\n")
+
+
+def test_a_remount_with_a_wrong_time(mount: Mounts) -> None:
+    """A wrong max_wait is refused in one line."""
+    path = mount().path
+    done = pinnerfs("quiet-device", str(path), "-o", "remount,max_wait=5")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: cannot remount {path}: max_wait = '5' must be ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_remedy(mount: Mounts) -> None:

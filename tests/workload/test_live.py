@@ -417,6 +417,15 @@ def test_more_pages_than_the_limit() -> None:
     few.do(f"{pin} pages=1")
 
 
+def test_unmapping_the_same_pages_again_and_again() -> None:
+    """The limit `pins` bounds the pages that one text unmaps, too: each line can unmap all of them."""
+    simulation = Simulation(LARGE)
+    simulation.do("pin task=buffer")
+    with pytest.raises(PinnerfsError, match="line 5: 1310720 pages would be unmapped up to here: wanted"):
+        simulation.do("\n".join(["unmap task=buffer"] * 3000))
+    simulation.do("\n".join(["unmap task=buffer"] * 4))
+
+
 def test_too_many_live_holds() -> None:
     """At most 4096 pins are live at once; after a release there is room again."""
     simulation = Simulation(SCENARIO)
