@@ -60,7 +60,6 @@ class _Transaction:
     unmap_times: dict[str, UnmapTimes]
     batches: list[EventBatch]
     pins: int = 0
-    unmapped: int = 0
 
 
 class Live:
@@ -238,7 +237,6 @@ class Live:
     def _unmap(self, transaction: _Transaction, action: Action, now: int) -> None:
         """Unmap pages that are pinned live for a task and not unmapped yet, oldest pin first. They stay pinned."""
         task = action.task
-<<<<<<< HEAD
         mapped = sum(len(hold.pfn) - hold.unmapped for hold in transaction.holds if hold.task is task)
         left = mapped if action.pages is None else action.pages
         if not 1 <= left <= mapped:
@@ -251,21 +249,6 @@ class Live:
                 transaction.batches.append(self._events(task, Event.unmap, hold.pfn[hold.unmapped : unmapped], now))
                 transaction.holds[at] = replace(hold, unmapped=unmapped)
                 left -= count
-=======
-        left = pinned = sum(len(hold.pfn) for hold in transaction.holds if hold.task is task)
-        if action.pages is not None:
-            left = action.pages
-        if not left <= pinned or not pinned:
-            raise ValueError(f"{pinned} pages are pinned live for task {task.name!r}: wanted at least {max(1, left)}")
-        # The pages stay pinned, so each line of a text could unmap all of them again.
-        transaction.unmapped += left
-        if transaction.unmapped > self._most:
-            raise ValueError(
-                f"{transaction.unmapped} pages would be unmapped up to here: wanted at most {self._most} in one go"
-            )
-        pfn = np.concatenate([hold.pfn for hold in transaction.holds if hold.task is task])[:left]
-        transaction.batches.append(self._events(task, Event.unmap, pfn, now))
->>>>>>> attack12
 
     def _release_due(self, transaction: _Transaction, moment: int) -> None:
         """Release the holds that end up to a moment, in the order of their pins, and unmap what is due."""
