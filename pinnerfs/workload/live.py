@@ -27,6 +27,8 @@ __all__ = ["Live"]
 
 # Each action searches all live holds, so their number bounds the time of an action.
 MAX_HOLDS = 4096
+# And this bounds the time of a text: the live holds that its actions search, one action after the other.
+MAX_SEARCHED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,15 @@ class Live:
     def do(self, text: str, now: int) -> None:
         """Carry out all actions of a text, or none. ValueError names the line and what is wrong."""
         transaction = self._begin()
+        searched = 0
         for action in parse_actions(text, self._scenario):
+            if action.verb != "pin" or action.hold == 0 or action.task.share is not None:
+                searched += len(transaction.holds)
+            if searched > MAX_SEARCHED:
+                raise ValueError(
+                    f"line {action.line}: too many actions for {len(transaction.holds)} live pins: wanted "
+                    "fewer lines in one go"
+                )
             try:
                 if action.verb == "pin":
                     self._pin(transaction, action, now)

@@ -426,6 +426,19 @@ def test_unmapping_the_same_pages_again_and_again() -> None:
     simulation.do("unmap task=buffer")
 
 
+def test_too_many_actions_on_many_live_holds() -> None:
+    """One text may search 2**20 live holds in all, so that others do not wait for long."""
+    simulation = Simulation(SCENARIO)
+    task = SCENARIO.task[0].name
+    for _ in range(4):
+        simulation.do("\n".join([f"pin task={task} pages=1"] * 1024))
+    with pytest.raises(
+        PinnerfsError, match="line 265: too many actions for 3832 live pins: wanted fewer lines in one go"
+    ):
+        simulation.do("\n".join([f"release task={task} pages=1"] * 300))
+    simulation.do("\n".join([f"release task={task} pages=1"] * 200))
+
+
 def test_too_many_live_holds() -> None:
     """At most 4096 pins are live at once; after a release there is room again."""
     simulation = Simulation(SCENARIO)
