@@ -19,6 +19,7 @@ from tests.bench.reference import reference_in_c, results_of
 from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
 from tests.bench.table import Group, Target
 from tests.kernel.page_pinner.model import Model
+from tests.workload.stories import batches as batches_of
 
 __all__ = ["groups"]
 
@@ -103,9 +104,7 @@ def _dump() -> list[list[float]]:
     scenario = load(str(BUSY))
     simulation = Simulation(scenario)
     timeline = Timeline(scenario, scenario.seed, simulation.memory, simulation.generation, StackDepot())
-    batches: list[EventBatch] = []
-    while len(batch := timeline.take(DUMPED * 1_000_000, STEP_FRAMES)):
-        batches.append(batch)
+    batches = list(batches_of(timeline, DUMPED * 1_000_000, STEP_FRAMES))
     events = _events(batches)
 
     def dump() -> float:
