@@ -82,7 +82,7 @@ class Client:
     def _file(self, name: str | None) -> str:
         """Return the name of a record file; of the kernel's main one for None. ValueError if it is not there."""
         known = dict.fromkeys(file for generation in GENERATIONS.values() for file in generation.record_files)
-        there = [file for file in known if self._ask((self.root / "page_pinner" / file).exists)]
+        there = self._ask(lambda: [file for file in known if (self.root / "page_pinner" / file).exists()])
         if name is None:
             return there[0] if there else next(iter(known))  # the read says why none can be seen
         if name not in there:
@@ -94,7 +94,9 @@ class Client:
 
         The main one is longterm_pinner, or buffer.
         """
-        name = self._file(file)
+        return self._text(self._file(file))
+
+    def _text(self, name: str) -> str:
         parts: list[bytes] = []
 
         def read() -> None:
@@ -112,7 +114,7 @@ class Client:
     def records(self, file: str | None = None) -> list[Record]:
         """Return the records of a file, newest first: see `text`. A field that the kernel does not print is None."""
         name = self._file(file)
-        return parse_records(self.text(name), name)
+        return parse_records(self._text(name), name)
 
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
