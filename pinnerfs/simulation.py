@@ -86,10 +86,11 @@ class Simulation:
         self._depot = StackDepot()
         if threshold is not None:
             self._need_threshold()
-        if threshold is None and self.generation.has_threshold:
+            start_threshold = checked_threshold(threshold)
+        elif self.generation.has_threshold:
             start_threshold = parse_time("threshold", scenario.threshold)
         else:
-            start_threshold = DEFAULT_THRESHOLD if threshold is None else checked_threshold(threshold)
+            start_threshold = DEFAULT_THRESHOLD
         self._pinner = Pinner(self.memory, self.generation, start_threshold)
         self._seed = scenario.seed if seed is None else checked_seed(seed)
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
