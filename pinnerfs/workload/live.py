@@ -7,7 +7,9 @@ never change the scenario's own events.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +26,9 @@ from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, p
 from pinnerfs.workload.timeline import take_first
 
 __all__ = ["Live"]
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Draws = TypeVar("_Draws")
 
 # Each action searches all live holds, so their number bounds the time of an action.
 MAX_HOLDS = 4096
@@ -62,6 +67,18 @@ class _Transaction:
     unmap_times: dict[str, UnmapTimes]
     batches: list[EventBatch]
     pins: int = 0
+
+
+def _draft(drafts: dict[_Key, _Draws], kept: Mapping[_Key, _Draws], key: _Key, make: Callable[[], _Draws]) -> _Draws:
+    """Return a transaction's own copy of random draws, which is dropped if one of its actions is refused."""
+    if key not in drafts:
+        drafts[key] = copy.deepcopy(kept[key]) if key in kept else make()
+    return drafts[key]
+
+
+def _live(task: Task) -> Task:
+    """Return the task with a name of its own, so that live draws do not change those of the scenario."""
+    return msgspec.structs.replace(task, name=f"{task.name} live")
 
 
 class Live:
@@ -173,10 +190,7 @@ class Live:
             at = "" if task.pfn is None else f" from PFN {task.pfn} on"
             raise ValueError(f"pages = {pages} is more than region {task.region!r} has room for{at} ({room})")
         key = (task.name, pages)
-        if key not in transaction.pickers:
-            known = self._pickers.get(key)
-            transaction.pickers[key] = self._picker(task, pages) if known is None else copy.deepcopy(known)
-        return transaction.pickers[key].pick(1).ravel()
+        return _draft(transaction.pickers, self._pickers, key, lambda: self._picker(task, pages)).pick(1).ravel()
 
     def _picker(self, task: Task, pages: int) -> Picker:
         # Each number of pages has its own run size, and so its own picker.
@@ -187,24 +201,18 @@ class Live:
 
     def _draw_release(self, transaction: _Transaction, task: Task) -> int:
         """Return the call that will release a new hold. Drawn at the pin, so later actions do not change it."""
-        if task.name not in transaction.releases:
-            known = self._releases.get(task.name)
-            live = msgspec.structs.replace(task, name=f"{task.name} live")
-            transaction.releases[task.name] = (
-                ReleaseCalls(live, self._seed, 0) if known is None else copy.deepcopy(known)
-            )
-        return int(transaction.releases[task.name].draw(1)[0])
+        calls = _draft(
+            transaction.releases, self._releases, task.name, lambda: ReleaseCalls(_live(task), self._seed, 0)
+        )
+        return int(calls.draw(1)[0])
 
     def _draw_unmap(self, transaction: _Transaction, task: Task, now: int) -> int:
         """Return when the pages of a new hold are unmapped."""
-        if task.name not in transaction.unmap_times:
-            known = self._unmap_times.get(task.name)
-            live = msgspec.structs.replace(task, name=f"{task.name} live")
-            transaction.unmap_times[task.name] = (
-                UnmapTimes(live, self._seed, 0) if known is None else copy.deepcopy(known)
-            )
+        times = _draft(
+            transaction.unmap_times, self._unmap_times, task.name, lambda: UnmapTimes(_live(task), self._seed, 0)
+        )
         begin = np.array([now], dtype=np.int64)
-        return int(transaction.unmap_times[task.name].draw(begin, begin)[0])
+        return int(times.draw(begin, begin)[0])
 
     @staticmethod
     def _shared(transaction: _Transaction, action: Action, owner: str) -> Int64s:
