@@ -150,8 +150,9 @@ class Timeline:
         made = int(window.pages.sum()) if self._chance else len(window)
         yield from self._worked(made)
         window = window[stable_order(window.time - self._end)]
+        whole = until == self._end + self._width  # not ended early by the work to generate it
         self._end, self._due = until, due
-        if made < WINDOW_EVENTS:
+        if whole and made < WINDOW_EVENTS:
             self._width = min(2 * self._width, LARGEST_WINDOW)
         elif made > 4 * WINDOW_EVENTS:
             self._width = max(self._width // 2, 1)

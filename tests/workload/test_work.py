@@ -111,3 +111,17 @@ def test_phases_without_an_arrival_take_no_more_steps_than_work() -> None:
     assert dues == sorted(dues)
     assert 100_000 * PHASE <= line.work.done - reached < 120_000 * PHASE + len(dues) * STEP
     assert len(dues) > 100_000 * PHASE // (STEP + MOST_EVENTS)
+
+
+def test_many_fast_instances_leave_windows_as_short_as_one_does() -> None:
+    """Windows that end early, because their generation is much work, make later ones no longer."""
+    sizes = []
+    for instances in 1, 16:
+        line = timeline(
+            parse(source(task("a", f'for = "1h", rate = "{48_000 // instances}/s", hold = "1ms"', instances=instances)))
+        )
+        rows = []
+        while (line.next_event() or 0) < 20 * SECOND:
+            rows.append(len(line.take(HOUR, sys.maxsize)))
+        sizes.append(max(rows))
+    assert sizes[1] <= sizes[0] * 1.1
