@@ -6,10 +6,11 @@ import time
 
 import click
 
+from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
-from pinnerfs.cli.options import limit
+from pinnerfs.cli.options import limit, max_wait
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.expectations import check_kernel, plays
@@ -26,7 +27,8 @@ __all__ = ["check"]
 @click.option("--expect", is_flag=True, help="Also play the scenarios, and check their expectations.")
 @kernel
 @limit
-def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits) -> None:
+@max_wait
+def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits, max_wait: float) -> None:
     """Validate scenarios.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. All of them are
@@ -40,6 +42,8 @@ def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits)
     Example:
       pinnerfs check --expect camera-stall
     """
+    for name in scenarios:
+        wait_for_scenario(name, max_wait)
     invalid = 0
     valid = []
     for name in scenarios:

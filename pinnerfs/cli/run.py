@@ -9,6 +9,7 @@ import click
 from pinnerfs.cli import options
 from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
+from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
 from pinnerfs.daemon import runner
 from pinnerfs.mounts.claim import prepare_to_cover
@@ -39,6 +40,11 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
       pinnerfs run camera-stall --start 60s -- \\
         grep -m 3 Page /sys/kernel/debug/page_pinner/longterm_pinner
     """
+    wait_for_scenario(scenario, max_wait)
+    if device.log_file is not None:
+        wait_for_file("log to", device.log_file, max_wait)
+    if "/" in command[0]:
+        wait_for_file("run", command[0], max_wait)
     simulation = device.simulation(scenario)
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.cli.options import limit, scenario
+from pinnerfs.cli.files import wait_for_scenario
+from pinnerfs.cli.options import limit, max_wait, scenario
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
@@ -17,7 +18,8 @@ __all__ = ["show"]
 @click.command()
 @scenario
 @limit
-def show(scenario: str, limits: Limits) -> None:
+@max_wait
+def show(scenario: str, limits: Limits, max_wait: float) -> None:
     """Describe a scenario: its memory, its tasks and its expectations.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
@@ -26,6 +28,7 @@ def show(scenario: str, limits: Limits) -> None:
     Example:
       pinnerfs show camera-stall
     """
+    wait_for_scenario(scenario, max_wait)
     click.echo("\n".join(_describe(load(scenario, limits))))
 
 
