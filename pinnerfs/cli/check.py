@@ -9,6 +9,7 @@ import click
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.options import limit, max_wait
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
@@ -76,7 +77,8 @@ def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits,
 
 def _expect(scenarios: list[tuple[str, Scenario]], kernel: str) -> None:
     """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
-    # These import numpy, which validation does not need.
+    # Validation does not need numpy.
+    load_numpy()
     from pinnerfs.check import check_expectations
     from pinnerfs.cli.progress import advance
 
