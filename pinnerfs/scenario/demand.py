@@ -34,7 +34,7 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
     # Instances are in different phases at a time, so the pins of all phases count, not only those of the fullest.
     period = sum(load.lasts for load in loads)
     in_progress = sum(load.in_progress(period, stop) for load in loads)
-    rate = pages * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
+    rate = max(load.rate * (pages + load.search) for load in loads) + PHASE * len(loads) / period  # per µs
     time = min(until, stop) - task.start_distribution.low
     runs = pages if owner.pick == "scattered" else 1
     cost = runs + (pages << (owner.order or 0)) / RUN
@@ -49,11 +49,11 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
 def _work(loads: Sequence[_Load], cost: float, time: float) -> float:
     """Estimate the work for an instance's first `time` µs. A hold counts as `cost` pins, a phase as PHASE pins."""
     rounds, rest = divmod(max(0.0, time), sum(load.lasts for load in loads))
-    work = rounds * sum(PHASE + cost * load.rate * load.lasts for load in loads)
+    work = rounds * sum(PHASE + (cost + load.search) * load.rate * load.lasts for load in loads)
     for load in loads:
         part = min(rest, load.lasts)
         if part > 0:
-            work += PHASE + cost * load.rate * part
+            work += PHASE + (cost + load.search) * load.rate * part
         rest -= part
     return work
 
@@ -66,6 +66,7 @@ class _Load:
     rate: float
     busy: float  # on average, until the pages are released and unmapped; 0 if neither ever happens
     waits: bool  # whether each arrival waits for the end of that
+    search: int  # work for the times of an arrival, in pins
 
     @classmethod
     def of(cls, phase: Phase, unmap: TimeDistribution | None) -> _Load:
@@ -82,7 +83,8 @@ class _Load:
             rate = 0.0
         lasts = (phase.repeat or 1) / rate if phase.lasts_distribution is None else phase.lasts_distribution.mean
         busy = max(held, 0.0 if unmap is None else unmap.mean)
-        return cls(max(1.0, lasts), rate, busy, gap is not None and busy == held)
+        search = sum(times.search for times in (hold, gap, unmap) if times is not None)
+        return cls(max(1.0, lasts), rate, busy, gap is not None and busy == held, search)
 
     def in_progress(self, period: float, stop: float) -> float:
         """Estimate how many holds are in progress at once, if the phase comes again every `period`."""

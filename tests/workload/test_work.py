@@ -101,6 +101,18 @@ def test_each_step_is_bounded(made: list[str], race: str, end: str) -> None:
             break
 
 
+def test_draws_from_a_large_choice_count_as_more_work() -> None:
+    """A draw from 16384 values is the work of two more pins."""
+    work = []
+    for values in 1, 16384:
+        hold = '{ dist = "choice", values = [' + '"1us", ' * values + "] }"
+        line = timeline(parse(source(task("a", f'for = "1h", every = "1us", hold = {hold}'), top='duration = "1ms"')))
+        while line.next_event() is not None:
+            line.take(SECOND, FRAMES)
+        work.append(line.work.done)
+    assert work[1] - work[0] == 2 * 1000
+
+
 def test_phases_without_an_arrival_take_no_more_steps_than_work() -> None:
     """Ten seconds of phases of 100 us take 100,000 phases, in steps that each reach a later time."""
     line = timeline(parse(source(task("a", 'for = "100us", rate = "0.31/s", hold = "5us"'))))
