@@ -103,13 +103,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     driver.quit()
 
 
+def complaints(browser: Chrome) -> list[object]:
+    """Return what the browser's console has."""
+    return list(browser.get_log("browser"))  # type: ignore[no-untyped-call]
+
+
 def opened(browser: Chrome, one: Report, directory: Path) -> None:
     """Open the page of a report, and check that the browser has no complaint."""
     file = directory / "report.html"
     file.write_text(page(one), encoding="utf-8")
     browser.get(file.as_uri())
     assert browser.execute_script("return document.readyState") == "complete"
-    assert browser.get_log("browser") == []
+    assert complaints(browser) == []
 
 
 def column(browser: Chrome, number: int) -> list[str]:
@@ -151,7 +156,7 @@ def test_the_table_sorts(browser: Chrome, tmp_path: Path) -> None:
     assert column(browser, 1) == ["0badcafe", "5e1f09aa", "22222222"]
     sorted_by = browser.find_elements(By.CSS_SELECTOR, "#sites th[aria-sort]")
     assert [(title.text.split()[0], title.get_attribute("aria-sort")) for title in sorted_by] == [("max", "descending")]
-    assert browser.get_log("browser") == []
+    assert complaints(browser) == []
 
 
 def test_a_hostile_page_in_a_browser(browser: Chrome, tmp_path: Path) -> None:
