@@ -91,7 +91,7 @@ class Dump(msgspec.Struct, frozen=True):
 
     source: the file, with the member behind a colon where it is an archive. title: the section's title, or "".
     file: as in DumpRecord. line: where it begins, counted from 1. records: how many it has, garbage not among them.
-    garbage: records that an uninitialised ring showed. cut: whether it ends in the middle of a record.
+    garbage: records that an uninitialised ring showed. unreadable: whether its reader got an error and no record.
     """
 
     source: str
@@ -100,7 +100,7 @@ class Dump(msgspec.Struct, frozen=True):
     line: int
     records: int
     garbage: int = 0
-    cut: bool = False
+    unreadable: bool = False
 
 
 class Capture(msgspec.Struct, frozen=True):
