@@ -191,10 +191,10 @@ def _analyse(
     from pinnerfs.report import analyse, read
     from pinnerfs.report.selection import only_records
 
-    capture = read(*sources)
+    capture = read(*sources, areas=areas)
     if kinds or pfn:
         capture = only_records(capture, kinds, *(pfn or (None, None)))
-    return analyse(capture, areas=areas, sites=names, dedup=dedup)
+    return analyse(capture, sites=names, dedup=dedup)
 
 
 def _report_text(shown: Report, chosen: str | None, stacks: bool) -> Any:
