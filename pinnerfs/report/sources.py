@@ -9,7 +9,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, NamedTuple
+from itertools import chain
+from typing import IO, NamedTuple, Protocol
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.parse import RECORD_FILES
@@ -21,6 +22,9 @@ STDIN = "-"
 MAX_WAIT = 10.0  # seconds without an answer from a file system
 
 _PIECE = 1 << 20
+_STEP = 1 << 14
+_XZ_MEMORY = 256 << 20
+_DAMAGED = ("error", "LZMAError", "BadZipFile")
 _READ = 1 << 16  # of a file of a debugfs; each read returns one record
 _LIVE_MOST = 64 << 20  # such a file has at most 4096 records of a page
 _MOST_FILES = 10_000  # of a directory
@@ -28,6 +32,18 @@ _RETRIES = 3  # reads that fail with EIO in a row: a failed read consumes no rec
 
 _ATTRIBUTES = ("threshold", "failure_tracking", "buffer_size")
 _CMA = ("base_pfn", "count", "used", "order_per_bit", "bitmap")
+
+
+class _Decompressor(Protocol):
+    """What zlib's and lzma's decompressors have in common."""
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
 
 class Source(NamedTuple):
@@ -85,62 +101,70 @@ def _stream(name: str, path: str, file: IO[bytes]) -> Iterator[Source]:
         begin += part
     if begin.startswith(b"PK\x03\x04"):
         yield from _archive(name, begin, file)
-    elif begin.startswith((b"\x1f\x8b", b"\xfd7zXZ\0")):
-        yield Source(name, path, _inflated(_Again(begin, file), begin[:1] == b"\xfd", problems), problems)
-    else:
-        yield Source(name, path, _pieces(_Again(begin, file), problems), problems)
+        return
+    parts: Iterator[bytes] = chain([begin], _parts(file))
+    if begin.startswith(b"\x1f\x8b"):
+        parts = _inflated(parts, _gzip)
+    elif begin.startswith(b"\xfd7zXZ\0"):
+        parts = _inflated(parts, _xz)
+    yield Source(name, path, _pieces(parts, problems), problems)
 
 
-class _Again:
-    """A file whose first bytes have been read already."""
-
-    def __init__(self, begin: bytes, file: IO[bytes]) -> None:
-        self._begin, self._file = begin, file
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most `size` bytes, b"" at the end."""
-        if not self._begin:
-            return self._file.read(size) or b""
-        part, self._begin = self._begin[:size], self._begin[size:]
-        return part
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    while part := file.read(_PIECE):
+        yield part
 
 
-def _pieces(file: IO[bytes] | _Again, problems: list[str]) -> Iterator[bytes]:
-    """Yield the bytes of a file in large pieces: a pipe gives small ones."""
-    parts: list[bytes] = []
+def _pieces(parts: Iterator[bytes], problems: list[str]) -> Iterator[bytes]:
+    """Yield bytes in large pieces: a pipe gives small ones. An error ends them, and is a problem."""
+    gathered: list[bytes] = []
     size = 0
     try:
-        while part := file.read(_PIECE):
-            parts.append(part)
+        for part in parts:
+            gathered.append(part)
             size += len(part)
             if size >= _PIECE:
-                yield b"".join(parts)
-                parts, size = [], 0
+                yield b"".join(gathered)
+                gathered, size = [], 0
     except OSError as error:
         problems.append(f"the rest was skipped: {error.strerror or error}")
-    except (EOFError, ValueError, RuntimeError, NotImplementedError) as error:
-        problems.append(f"the rest was skipped: {error}")
     except Exception as error:
         # zlib.error, lzma.LZMAError and zipfile.BadZipFile have no common base, and are imported only when needed.
-        if type(error).__name__ not in ("error", "LZMAError", "BadZipFile"):
+        if not isinstance(error, EOFError | RuntimeError) and type(error).__name__ not in _DAMAGED:
             raise
-        problems.append(f"the rest was skipped: its compression is damaged: {error}")
-    if parts:
-        yield b"".join(parts)
+        problems.append(f"the rest was skipped: {error}")
+    if gathered:
+        yield b"".join(gathered)
 
 
-def _inflated(file: IO[bytes] | _Again, xz: bool, problems: list[str]) -> Iterator[bytes]:
-    """Yield the bytes of a compressed file."""
-    if xz:
-        import lzma
+def _inflated(parts: Iterator[bytes], new: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    """Yield the bytes of a compressed stream. What comes before its damage is kept."""
+    stream: _Decompressor | None = None
+    for part in parts:
+        # In small steps: a step can give thousands of times as many bytes.
+        for at in range(0, len(part), _STEP):
+            step = part[at : at + _STEP]
+            while step:
+                stream = stream or new()
+                yield stream.decompress(step)
+                if not stream.eof:
+                    break
+                step = stream.unused_data.lstrip(b"\0")  # another stream may follow, behind padding
+                stream = None
+    if stream is not None:
+        raise EOFError("the compressed data ends early")
 
-        with lzma.LZMAFile(file) as inflated:  # type: ignore[arg-type]
-            yield from _pieces(inflated, problems)  # type: ignore[arg-type]
-    else:
-        import gzip
 
-        with gzip.GzipFile(fileobj=file) as inflated:  # type: ignore[arg-type]
-            yield from _pieces(inflated, problems)
+def _gzip() -> _Decompressor:
+    import zlib
+
+    return zlib.decompressobj(31)
+
+
+def _xz() -> _Decompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
 
 
 def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
@@ -174,7 +198,7 @@ def _member(name: str, path: str, open_member: Callable[[], IO[bytes]]) -> Itera
         yield Source(name, "", iter(()), [f"it was skipped: {error}"])
         return
     with file:
-        yield Source(name, _place(f"/{path}"), _pieces(file, problems), problems)
+        yield Source(name, _place(f"/{path}"), _pieces(_parts(file), problems), problems)
 
 
 def _directory(path: str, max_wait: float) -> Iterator[Source]:
