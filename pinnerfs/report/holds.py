@@ -1,0 +1,105 @@
+"""Group the records of a capture into holds: one release of neighbouring pages is one hold, however many records."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pinnerfs.report.model import Area, DumpRecord, Hold
+from pinnerfs.report.naming import Name, Sites
+
+__all__ = ["Group", "Places", "groups", "hold_of"]
+
+# A release of many pages takes some µs for each of them.
+_STEP_US = 20
+
+_CMA_TYPES = ("CMA", "Isolate")  # a block is isolated while an allocation wants it
+
+
+class Group(NamedTuple):
+    """The records of one hold, in the order of the dump, and the name of their stack. head: a compound page."""
+
+    name: Name
+    records: list[DumpRecord]
+    head: bool
+
+    @property
+    def frames(self) -> range:
+        """Return the page frames: the pages of a compound page have the PFN of its head."""
+        pfns = [record.pfn for record in self.records]
+        first = min(pfns)
+        return range(first, first + len(pfns)) if self.head else range(first, max(pfns) + 1)
+
+
+def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
+    """Return the groups of neighbours that one release made."""
+    found: list[Group] = []
+    last: DumpRecord | None = None
+    low = high = 0
+    for record in records:
+        if last is not None and record.stack == last.stack and _same_release(record, last):
+            group = found[-1]
+            if group.head:
+                fits = record.pfn == last.pfn
+            else:
+                fits = record.pfn == high + 1 or record.pfn == low - 1
+            if fits:
+                group.records.append(record)
+                low, high = min(low, record.pfn), max(high, record.pfn)
+                last = record
+                continue
+        found.append(Group(sites.name(record.kind, record.stack), [record], "head" in record.flag_names))
+        low = high = record.pfn
+        last = record
+    return found
+
+
+def _same_release(record: DumpRecord, last: DumpRecord) -> bool:
+    if record.dump != last.dump or record.kind != last.kind or record.flags != last.flags:
+        return False
+    if record.duration_us is not None and last.duration_us is not None:
+        return abs(record.duration_us - last.duration_us) <= _STEP_US
+    return record.at_us is not None and last.at_us is not None and abs(record.at_us - last.at_us) <= _STEP_US
+
+
+class Places:
+    """Where CMA is, as far as anything tells it."""
+
+    def __init__(self, areas: Sequence[Area]) -> None:
+        ordered = sorted((area.base_pfn, area.base_pfn + area.pages) for area in areas)
+        self._begins = [begin for begin, _ in ordered]
+        self._ends = [end for _, end in ordered]
+
+    def in_cma(self, record: DumpRecord, pfn: int) -> bool | None:
+        """Tell whether a page of a record is in CMA; None if nothing tells it."""
+        if record.type is not None:
+            return record.type in _CMA_TYPES
+        if not self._begins:
+            return None
+        at = bisect_right(self._begins, pfn) - 1
+        return at >= 0 and pfn < self._ends[at]
+
+
+def hold_of(group: Group, places: Places, duration_us: int | None) -> Hold:
+    """Return the hold of a group. `duration_us` is how long it lasted, or None."""
+    first = group.records[0]
+    frames = group.frames
+    pfns = set(frames) if group.head else {record.pfn for record in group.records}
+    if group.head or len(group.records) == 1:
+        known = [places.in_cma(first, pfn) for pfn in pfns]
+    else:
+        known = [places.in_cma(record, record.pfn) for record in group.records]
+    times = [record.at_us for record in group.records if record.at_us is not None]
+    return Hold(
+        key=group.name.key,
+        kind=first.kind,
+        pfn=frames.start,
+        pages=len(pfns),
+        records=len(group.records),
+        blocks=tuple(sorted({record.block for record in group.records})),
+        cma_pages=None if None in known else sum(map(bool, known)),
+        duration_us=duration_us,
+        at_us=max(times, default=None),
+        end_us=max(times, default=None),
+    )
