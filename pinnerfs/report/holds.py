@@ -24,13 +24,6 @@ class Group(NamedTuple):
     records: list[DumpRecord]
     head: bool
 
-    @property
-    def frames(self) -> range:
-        """Return the page frames: the pages of a compound page have the PFN of its head."""
-        pfns = [record.pfn for record in self.records]
-        first = min(pfns)
-        return range(first, first + len(pfns)) if self.head else range(first, max(pfns) + 1)
-
 
 def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
     """Return the groups of neighbours that one release made."""
@@ -40,11 +33,8 @@ def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
     for record in records:
         if last is not None and record.stack == last.stack and _same_release(record, last):
             group = found[-1]
-            if group.head:
-                fits = record.pfn == last.pfn
-            else:
-                fits = record.pfn == high + 1 or record.pfn == low - 1
-            if fits:
+            # The frames of a compound page have the PFN of its head. A small page is released only once.
+            if record.pfn == last.pfn if group.head else record.pfn in (high + 1, low - 1):
                 group.records.append(record)
                 low, high = min(low, record.pfn), max(high, record.pfn)
                 last = record
@@ -56,7 +46,9 @@ def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
 
 
 def _same_release(record: DumpRecord, last: DumpRecord) -> bool:
-    if record.dump != last.dump or record.kind != last.kind or record.flags != last.flags:
+    if record.dump != last.dump or record.kind != last.kind:
+        return False
+    if record.flags != last.flags and ("head" in record.flag_names) != ("head" in last.flag_names):
         return False
     if record.duration_us is not None and last.duration_us is not None:
         return abs(record.duration_us - last.duration_us) <= _STEP_US
@@ -71,35 +63,29 @@ class Places:
         self._begins = [begin for begin, _ in ordered]
         self._ends = [end for _, end in ordered]
 
-    def in_cma(self, record: DumpRecord, pfn: int) -> bool | None:
-        """Tell whether a page of a record is in CMA; None if nothing tells it."""
+    def in_cma(self, record: DumpRecord) -> bool | None:
+        """Tell whether the page of a record is in CMA; None if nothing tells it."""
         if record.type is not None:
             return record.type in _CMA_TYPES
         if not self._begins:
             return None
-        at = bisect_right(self._begins, pfn) - 1
-        return at >= 0 and pfn < self._ends[at]
+        at = bisect_right(self._begins, record.pfn) - 1
+        return at >= 0 and record.pfn < self._ends[at]
 
 
-def hold_of(group: Group, places: Places, duration_us: int | None) -> Hold:
-    """Return the hold of a group. `duration_us` is how long it lasted, or None."""
-    first = group.records[0]
-    frames = group.frames
-    pfns = set(frames) if group.head else {record.pfn for record in group.records}
-    if group.head or len(group.records) == 1:
-        known = [places.in_cma(first, pfn) for pfn in pfns]
-    else:
-        known = [places.in_cma(record, record.pfn) for record in group.records]
-    times = [record.at_us for record in group.records if record.at_us is not None]
+def hold_of(group: Group, places: Places, duration_us: int | None, at_us: int | None) -> Hold:
+    """Return the hold of a group, which lasted this long and ended at this boot time, as far as that is known."""
+    pages = {record.pfn: record for record in group.records}
+    known = [places.in_cma(record) for record in pages.values()]
     return Hold(
         key=group.name.key,
-        kind=first.kind,
-        pfn=frames.start,
-        pages=len(pfns),
+        kind=group.records[0].kind,
+        pfn=min(pages),
+        pages=len(pages),
         records=len(group.records),
         blocks=tuple(sorted({record.block for record in group.records})),
-        cma_pages=None if None in known else sum(map(bool, known)),
+        cma_pages=None if None in known else known.count(True),
         duration_us=duration_us,
-        at_us=max(times, default=None),
-        end_us=max(times, default=None),
+        at_us=at_us,
+        end_us=at_us,
     )
