@@ -68,7 +68,7 @@ def block_map(report: Report) -> list[Line]:
     lines: list[Line] = []
     for area in block_maps(report):
         name = f"CMA area {area.name}" if area.name else "all blocks touched"
-        blocks = f"blocks {area.first}-{area.last}"
+        blocks = f"blocks {area.first}-{area.last}" if area.first < area.last else f"block {area.first}"
         lines.append(
             text(f"{name}: {blocks}, {units.memory(area.block_pages)} each, {_blocks(area.per_cell)} a column")
         )

@@ -50,7 +50,7 @@ def report_lines(report: Report, *, stacks: bool = False) -> list[Line]:
 def facts(report: Report) -> str:
     """Return the facts about the input, in one sentence: its kernel, its records, its threshold."""
     parts = [
-        f"kernel {report.generation}",
+        f"kernel {report.generation.replace('|', ' or ')}",
         f"{count_of(report.records, 'record')} = {count_of(len(report.holds), 'hold')}",
         "ring full: older records may be lost" if report.ring_full else "ring not full",
     ]
