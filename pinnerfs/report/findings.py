@@ -94,7 +94,7 @@ def what_it_proves(evidence: Evidence) -> str:
         than = f"longer than {duration(evidence.threshold_us)}"
     else:
         than = "longer than the threshold"
-    pins = "by get_user_pages" if hides_foll_pin(generation) else "by get_user_pages or pin_user_pages"
+    pins = "by get_user_pages or pin_user_pages" if hides_foll_pin(generation) is False else "by get_user_pages"
     return (
         f"No page that was pinned {pins} and released by put_user_page or unpin_user_page was held {than} since the "
         "threshold was written. That does not prove that no page is held: a pin that has not been released yet, a "
@@ -121,13 +121,20 @@ def _put_page(evidence: Evidence) -> Finding | None:
 
 def _foll_pin(evidence: Evidence) -> Finding | None:
     generation = evidence.capture.generation
-    if not hides_foll_pin(generation) or not records_pins(generation):
+    hides = hides_foll_pin(generation)
+    if hides is False or not records_pins(generation):
         return None
+    if hides:
+        title = "Pins by pin_user_pages are invisible on this kernel"
+        kernels = "This kernel records"
+    else:
+        title = "Pins by pin_user_pages may be invisible on this kernel"
+        kernels = "Nothing here tells which kernel it was. All but the first, on 5.10, record"
     return Finding(
         "foll-pin-invisible",
-        "Pins by pin_user_pages are invisible on this kernel",
-        "This kernel records only pins by get_user_pages and its relatives (FOLL_GET). Cameras and other V4L2 "
-        "devices, io_uring, VFIO, RDMA and AF_XDP pin by pin_user_pages (FOLL_PIN): they never appear here.",
+        title,
+        f"{kernels} only pins by get_user_pages and its relatives (FOLL_GET). Cameras and other V4L2 devices, "
+        "io_uring, VFIO, RDMA and AF_XDP pin by pin_user_pages (FOLL_PIN): they never appear there.",
         "An empty or harmless file does not acquit them. Look at what these drivers had open, or boot a kernel that "
         "records FOLL_PIN.",
     )

@@ -85,10 +85,10 @@ def generations_named(names: str) -> list[Generation]:
     return [GENERATIONS[name] for name in names.split("|") if name in GENERATIONS]
 
 
-def hides_foll_pin(names: str) -> bool:
-    """Tell whether all of these kernels leave out pins by pin_user_pages."""
-    found = generations_named(names)
-    return bool(found) and not any(Event.pin_user_pages in generation.pins for generation in found)
+def hides_foll_pin(names: str) -> bool | None:
+    """Tell whether these kernels leave out pins by pin_user_pages; None if only some of them do, or none is known."""
+    shown = {Event.pin_user_pages in generation.pins for generation in generations_named(names)}
+    return not shown.pop() if len(shown) == 1 else None
 
 
 def records_pins(names: str) -> bool:
