@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import sys
 import zipfile
@@ -108,6 +109,19 @@ def test_inputs(run: Run, directory: Path, dumps: dict[str, str]) -> None:
 def table(text: str) -> list[str]:
     """Return the table of a report."""
     return text.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+
+
+def test_stdin(run: Run, directory: Path) -> None:
+    """`-` reads standard input."""
+    with open("camera.txt") as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            lines = report(run, "-").out.splitlines()
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert lines[1].startswith("stdin: kernel introduced, 720 records = 45 holds")
 
 
 def test_several_inputs(run: Run, directory: Path) -> None:
