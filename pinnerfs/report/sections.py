@@ -32,8 +32,8 @@ def is_wanted(path: str) -> bool:
 
 
 def number(sections: Mapping[str, str], path: str) -> int | None:
-    """Return the number in a section, or None."""
-    text = sections.get(path, "").strip()
+    """Return the number in the first line of a section, or None."""
+    text = sections.get(path, "").lstrip().partition("\n")[0].rstrip()
     return int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else None
 
 

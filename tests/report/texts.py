@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-__all__ = ["CAMERA", "MUNMAP", "WRITER", "detect", "freed", "hex_pin", "pin", "put"]
+from tests.oracle.cases import RECORDED
+
+__all__ = ["CAMERA", "MUNMAP", "WRITER", "detect", "freed", "hex_pin", "pin", "put", "recorded_texts"]
 
 CAMERA = (
     "try_grab_page+0x10/0x80",
@@ -57,3 +61,19 @@ def put(us: int, pfn: int, stack: Sequence[str]) -> str:
 def freed(us: int, pfn: int, stack: Sequence[str] = ("free_pcp_prepare+0x1/0x2", *MUNMAP)) -> str:
     """Return a FREE record of `android14-6.1`."""
     return _text(f"Freed at [{us // 10**6:5}.{us % 10**6:06}]", _counts(pfn), stack)
+
+
+def recorded_texts(generation: str) -> Iterator[str]:
+    """Yield everything that commands and calls answered on a recorded kernel. The traces of calls repeat it."""
+    with open(RECORDED / f"{generation}.jsonl") as file:
+        for line in file:
+            case = json.loads(line)
+            yield from _strings([value for key, value in case.items() if key != "syscalls"])
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
