@@ -122,8 +122,9 @@ def _union(ranges: list[tuple[int, int]]) -> int:
 
 
 def _shares(held: dict[int, int], first: int, last: int, per_cell: int, block_pages: int) -> tuple[float, ...]:
-    shares = []
-    for start in range(first, last + 1, per_cell):
-        blocks = range(start, min(start + per_cell, last + 1))
-        shares.append(min(1.0, sum(held.get(block, 0) for block in blocks) / (len(blocks) * block_pages)))
-    return tuple(shares)
+    # An area of a hostile dump may have any size: the time depends on the held blocks only.
+    pages = [0] * -(-(last - first + 1) // per_cell)
+    for block, count in held.items():
+        if first <= block <= last:
+            pages[(block - first) // per_cell] += count
+    return tuple(min(1.0, count / (per_cell * block_pages)) for count in pages)
