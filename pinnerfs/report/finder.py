@@ -16,9 +16,19 @@ from pinnerfs.report.parse import Frames, frames_of
 
 __all__ = ["Broken", "Finder", "Found", "Line"]
 
-# Every first line of a record has one of these, and every other line of interest one of the rest.
-_FIRST_LINES = (" pinned ", "Freed at [", "Failure detected at [")
-_MARKS = (*_FIRST_LINES, "------ ", "==> ", "Unable to read ", "*** ", "Reserved ", "Linux version ")
+# Every first line of a record has one of these, and every other line of interest one of the rest. Each is a pass over
+# the whole text. A long mark makes a fast pass.
+_FIRST_LINES = (" pinned", " at [")
+_MARKS = (
+    *_FIRST_LINES,
+    "------ ",
+    "Unable to read /",
+    "*** Error dumping /",
+    ": Failed to read from fd",
+    "cma: Reserved ",
+    "CMA memory pool at ",
+    "Linux version ",
+)
 _FIRST = re.compile(r"Page pinned (?:ts|for) |At least, pinned for |Freed at \[|Failure detected at \[")
 
 # A record has at most 4095 characters; a log may add a prefix to each of its lines.

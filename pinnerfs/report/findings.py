@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -183,7 +184,7 @@ def _fitting_threshold(evidence: Evidence) -> tuple[int, int, int] | None:
     for power in range(20):
         for step in _STEPS:
             threshold = step * 10**power
-            left = sum(1 for value in durations if value > threshold)
+            left = len(durations) - bisect_right(durations, threshold)
             if not left:
                 return None
             if left * _FIT <= len(durations):

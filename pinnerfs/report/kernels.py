@@ -65,7 +65,13 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
 
     files: names of files of page_pinner/ that the input has. version: its line "Linux version ...", or "".
     """
-    forms = set(map(_form, records))
+    # A capture has thousands of records, but few forms.
+    samples = {}
+    for record in records:
+        head = record.head
+        known = record.file, record.kind, record.at_us is None, record.count > 0, "(0x" in head, "zone=" in head
+        samples[known] = record
+    forms = set(map(_form, samples.values()))
     present = set(files)
     if not forms and not present:
         return UNKNOWN

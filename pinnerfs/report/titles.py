@@ -9,14 +9,13 @@ from pinnerfs.report.parse import RECORD_FILES
 
 __all__ = ["Title", "debugfs_path", "problem_of", "record_file", "title_of"]
 
-# `------ TITLE (PATH) ------`, in which a time may stand behind the path, and `==> PATH <==` of head and tail.
+# `------ TITLE (PATH) ------`, in which a time may stand behind the path.
 _TITLE = re.compile(r"------ (?P<title>.*?) *(?:\((?P<path>/[^():]*)(?:: [^()]*)?\))? ------ *\Z")
 _END = re.compile(r"------ [0-9.]+s was the duration of ")
-_HEAD = re.compile(r"==> (?P<path>\S+) <==\Z")
 
 _UNREADABLE = re.compile(r"Unable to read (?P<path>/\S+)")
 _NOT_DUMPED = re.compile(r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)")
-_FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): (?:Failed to read from fd|read failed|.*?): (?P<why>.*)")
+_FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)")
 
 _ROOTS = re.compile(r"(?:/sys/kernel/debug|/d)/(?P<path>.+)")
 
@@ -31,13 +30,12 @@ class Title(NamedTuple):
 def title_of(line: str) -> Title | None:
     """Return the title that a line is, or None."""
     at = line.find("------ ")
-    if at >= 0:
-        if _END.match(line, at):
-            return Title("", "")
-        match = _TITLE.match(line, at)
-        return Title(match["title"].strip(), match["path"] or "") if match else None
-    match = _HEAD.match(line)
-    return Title(match["path"], match["path"]) if match else None
+    if at < 0:
+        return None
+    if _END.match(line, at):
+        return Title("", "")
+    match = _TITLE.match(line, at)
+    return Title(match["title"].strip(), match["path"] or "") if match else None
 
 
 def problem_of(line: str) -> tuple[str, str] | None:

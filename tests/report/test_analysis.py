@@ -13,9 +13,9 @@ DRIVER = ("my_release+0x1/0x2 [my_camera]", "__fput+0x1/0x2")
 ALLOCATOR = ("try_to_migrate_one+0x1/0x2", "migrate_pages+0x1/0x2", *WRITER)
 
 
-def report(text: str, **arguments: bool) -> Report:
+def report(text: str, dedup: bool = False) -> Report:
     """Return the report of a text."""
-    return analyse(read_text(text), **arguments)
+    return analyse(read_text(text), dedup=dedup)
 
 
 def test_neighbours_of_one_release_are_one_hold() -> None:
