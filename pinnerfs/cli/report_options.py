@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnerfs.report.budget import Budget, parse_budget
-
 if TYPE_CHECKING:
+    from pinnerfs.report.budget import Budget
     from pinnerfs.report.model import Area
 
 __all__ = ["FORMATS", "KINDS", "areas", "budgets", "formats", "pfn_range"]
@@ -54,6 +53,10 @@ def areas(context: click.Context, option: click.Parameter, values: tuple[str, ..
 
 def budgets(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Budget, ...]:
     """Read `FIELD OP VALUE`."""
+    if not values:
+        return ()
+    from pinnerfs.report.budget import parse_budget
+
     try:
         return tuple(parse_budget(value) for value in values)
     except ValueError as error:

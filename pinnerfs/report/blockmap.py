@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from pinnerfs.report import units
 from pinnerfs.report.lines import WIDTH, Line, Span, text
@@ -18,14 +19,14 @@ _CELLS = WIDTH - _LABEL
 _ROWS = 5  # sites that get a row of their own
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True):
     """The share of pages that a site held, from 0 to 1, for each cell of the map. key: "" for all sites."""
 
     key: str
     shares: tuple[float, ...]
 
 
-class BlockMap(NamedTuple):
+class BlockMap(msgspec.Struct, frozen=True):
     """The pageblocks of an area: `per_cell` blocks from `first` on in each cell."""
 
     name: str
