@@ -39,6 +39,9 @@ def _describe(scenario: Scenario) -> list[str]:
         f"  threshold {scenario.threshold}, duration {duration}, seed {scenario.seed}, race {scenario.race}",
         f"memory: {scenario.memory.size} from PFN {scenario.memory.base_pfn}",
     ]
+    if scenario.culprit is not None:
+        blind = "none: no record can show who is to blame" if scenario.culprit == "none" else f"task {scenario.culprit}"
+        lines.insert(2, f"  culprit {blind}")
     for region in scenario.memory.region:
         pages = "" if region.pages == "anon" else ", pages of a file"
         lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}")

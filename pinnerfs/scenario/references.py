@@ -35,6 +35,8 @@ def check_references(scenario: Scenario) -> None:
         if tasks[task.share].share is not None:
             message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
             raise TableError(message, path, "share")
+    if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
+        raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
     for number, expectation in enumerate(scenario.expect):

@@ -216,6 +216,7 @@ class Scenario(Table, frozen=True):
     duration: Measure | None = None
     threshold: Measure = "300ms"
     race: Number = 0.0
+    culprit: str | None = None
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
