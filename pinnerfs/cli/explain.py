@@ -67,7 +67,7 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
             sentences.append("a page that is still held has no record yet: it comes with the release")
     if not simulation.generation.pins and sums["untracked"]:
         sentences.append(f"no pin is tracked by {simulation.generation.name}: it records failed migrations alone")
-    elif any(task.foll == "FOLL_PIN" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
+    elif any(task.foll.startswith("FOLL_PIN") and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append(f"FOLL_PIN is not tracked by {simulation.generation.name}")
     if any(task.foll == "none" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append("a plain get_page is not tracked by any kernel")

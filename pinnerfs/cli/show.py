@@ -8,7 +8,8 @@ from pinnerfs.cli.options import limit, scenario
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.schema import Phase, Scenario, Task
+from pinnerfs.scenario.phases import Phase
+from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.words import count_of
 
 __all__ = ["show"]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.scenario.schema import Task
 
 __all__ = ["Demand", "estimate_demand"]
 

@@ -19,6 +19,7 @@ from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.actions import Action, parse_actions
+from pinnerfs.scenario.longterm import settled
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
@@ -88,7 +89,7 @@ class Live:
         self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot, most: int
     ) -> None:
         self._most = most
-        self._scenario = scenario
+        self._scenario = scenario = settled(scenario)
         self._seed = seed
         self._memory = memory
         self._tasks = {task.name: task for task in scenario.task}
