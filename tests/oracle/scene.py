@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from tests.oracle.cases import Case, Op
 from tests.oracle.comparison import Comparison
 
-__all__ = ["FAMILIES", "Row", "World", "is_scene", "parse_text", "play"]
+__all__ = ["FAMILIES", "Row", "World", "is_scene", "mm_of", "parse_text", "play", "set_bits"]
 
 FAMILIES = ("cmapin", "cmasearch", "cmarec", "cmakapi", "cma2")
 AREA = "reserved"
@@ -114,6 +114,17 @@ class World(Protocol):
 
     def longterm_at(self, position: int) -> str:
         """Return the text of the record at this position of longterm_pinner, or "" if it has no stack."""
+
+
+def mm_of(case: Case) -> str:
+    """Return the name of the memory management that was recorded."""
+    return "android14-6.1" if ".a14" in case.name else "6.1.192"
+
+
+def set_bits(words: list[int]) -> list[list[int]]:
+    """Return the runs of set bits of a bitmap file: [first, last]."""
+    bits = "".join(f"{word:032b}"[::-1] for word in words)
+    return [[match.start(), match.end() - 1] for match in re.finditer("1+", bits)]
 
 
 def is_scene(case: Case) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.kernel.cma.model import Allocation, Area, Kernel, Model, Page
 from tests.oracle.cases import Case
-from tests.oracle.scene import Row
+from tests.oracle.scene import Row, mm_of
 
 __all__ = ["ModelWorld"]
 
@@ -33,11 +33,10 @@ class ModelWorld:
     """The plain model, with the areas of the recorded machine."""
 
     def __init__(self, case: Case) -> None:
-        mm = "android14-6.1" if ".a14" in case.name else "6.1.192"
         self._areas = {"reserved": Area(BASE, 16384)}
         if case.family == "cma2":
             self._areas["camera"] = Area(BASE + 16384, 4096, 2)
-        self.model = Model(Kernel(case.generation, mm), self._areas)
+        self.model = Model(Kernel(case.generation, mm_of(case)), self._areas)
         self._pages: list[Page] = []
         self._held: list[Allocation] = []
         self._last: Allocation | None = None

@@ -17,7 +17,7 @@ PIN = 1024  # references of one FOLL_PIN pin of a small page
 BATCH = 32  # pages that are isolated and moved together: COMPACT_CLUSTER_MAX
 PASSES, ROUNDS = 10, 5
 LAST_CLOSE = 15  # pages that a truncated file gives up at once: PAGEVEC_SIZE
-RETRY_US = 100_000
+RETRY_US = 104_000  # 100 ms, to the tick after next at HZ 250
 RING = 4096
 
 
