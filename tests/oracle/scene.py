@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from tests.oracle.cases import Case, Op
 from tests.oracle.comparison import Comparison
 
-__all__ = ["FAMILIES", "Row", "World", "is_scene", "mm_of", "parse_text", "play", "set_bits"]
+__all__ = ["Row", "World", "area_of", "is_scene", "mm_of", "parse_text", "play", "set_bits"]
 
 FAMILIES = ("cmapin", "cmasearch", "cmarec", "cmakapi", "cma2")
 AREA = "reserved"
@@ -121,6 +121,14 @@ def mm_of(case: Case) -> str:
     return "android14-6.1" if ".a14" in case.name else "6.1.192"
 
 
+def area_of(case: Case) -> tuple[int, int]:
+    """Return the first PFN and the pages of the recorded machine's area."""
+    if case.ops and case.ops[0]["call"] == "cma base,count":
+        base, pages = case.ops[0]["ret"]
+        return base, pages
+    return 0xF000, 16384
+
+
 def set_bits(words: list[int]) -> list[list[int]]:
     """Return the runs of set bits of a bitmap file: [first, last]."""
     bits = "".join(f"{word:032b}"[::-1] for word in words)
@@ -190,6 +198,7 @@ def parse_text(text: str, base: int) -> Row:
     match = re.match(r"PFN (0x[0-9a-f]+|\d+) Block \d+ (?:count (\d+) mapcount (-?\d+) mapping (0x\w+))?", lines[1])
     assert match is not None, text
     frames = tuple(line.strip().split("+")[0].split(" ")[0] for line in lines[2:] if line.startswith(" "))
+    frames = tuple(frame for frame in frames if not frame.startswith("pp_glue"))
     return Row(
         KINDS[lines[0][:8]],
         int(match[1], 0) - base,
@@ -260,7 +269,7 @@ class Scene:
     def __init__(self, case: Case, world: World, drains: tuple[Drain, ...] = ()) -> None:
         self.case, self.world, self._drains = case, world, drains
         self.first_wrong: int | None = None  # the number of the first call with another answer
-        self.base = 0xF000
+        self.base = area_of(case)[0]
         self._calls = (0, 0)
         self._new_total = 0  # records before those that the next dump of android12-5.10 shows
         self._release_after: tuple[int, str] | None = None
@@ -268,6 +277,8 @@ class Scene:
         self._keeps = any(op["call"] in ("all released", "released by the driver") for op in case.ops)
         self._second_area = False
         self._allocs = 0
+        self._pins_in_area = False
+        self._earlier: list[Any] = []
 
     def play(self) -> list[Comparison]:
         """Make all calls and compare their answers with the recorded ones."""
@@ -539,8 +550,60 @@ class Scene:
         yield self._compare(op, "", *(re.sub(r"\d+(?= us)", "N", text.split("\n")[0]) for text in (op["data"], got)))
 
 
+    # The stories of alloc_contig_failed, in words.
+
+    def _pinned(self, op: Op, match: re.Match[str]) -> None:
+        """Pin the lowest pages of those that were pinned in the area: no others are marked."""
+        file = "shmem" in self.case.name
+        self._pins_in_area = op["ret"][2] > 0
+        if self._pins_in_area:
+            shown = re.findall(r"PFN (0x[0-9a-f]+|\d+) ", str(self.case.ops))
+            lowest = min((int(pfn, 0) for pfn in shown), default=self.base)
+            self.world.lay([lowest - self.base + page for page in range(64)], file=file, how="get")
+        elif file:
+            self.world.alloc(AREA, area_of(self.case)[1], kept=True)  # the story before has left the area full
+
+    def _alloc_whole(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
+        offset = self.world.alloc(AREA, int(match[1]), kept=True)
+        yield self._compare(op, "errno", op.get("errno"), "ENOMEM" if offset is None else None)
+
+    def _snapshot(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
+        if "put_user_page" in op["call"]:
+            self.world.release("put_user_page")
+        elif "munmap" in op["call"]:
+            self.world.unmap([])
+        elif "threshold" in op["call"]:
+            self.world.set_threshold(300_000)
+        elif "failure_tracking" in op["call"]:
+            self.world.set_tracking(False)
+            self.world.set_tracking(True)
+        rows = self.world.rows()
+        assert rows is not None
+        if not self._pins_in_area:
+            # Nothing happens: records that earlier cases left stay what they are.
+            self._earlier = self._earlier or [op["n"], op["kinds"]]
+            yield self._compare(op, "n, kinds, new", [op["n"], op["kinds"], 0], [*self._earlier, len(rows)])
+            return
+        yield self._compare(op, "n", op["n"], len(rows))
+        kinds: Counter[str] = Counter()
+        for words, count in op["kinds"].items():
+            kinds[KINDS[words[:8]]] += count
+        yield self._compare(op, "kinds", kinds, Counter(row.kind for row in rows))
+        for name, texts, some in (("ret", op["ret"], rows), ("last", op.get("last", []), rows[-len(op.get("last", [])) :])):
+            for text, row in zip(texts, some, strict=False):
+                recorded = parse_text(text, self.base)
+                if self.case.generation == "android12-5.10-early":
+                    row = row._replace(count=0, mapcount=0, mapping=False)
+                same = _same_row(recorded, row)
+                yield Comparison(f"{op['call']} {name}", repr(recorded), repr(row), same)
+
+
 Action = Callable[[Scene, Op, re.Match[str]], Iterable[Comparison] | None]
 ACTIONS: list[tuple[str, Action]] = [
+    (r"cma base,count", Scene._nothing),
+    (r"pinned pages / sampled pfns / of those in CMA", Scene._pinned),
+    (r"write\(cma alloc (\d+) pages = whole area\)", Scene._alloc_whole),
+    (r"after (?:failed|put_user_page|munmap|second|threshold|failure_tracking) ?.*", Scene._snapshot),
     (r"setup", Scene._setup),
     (r"\(pins released by (\w+)\)", Scene._released),
     (r"\(another thread releases the pin by (\w+) (\d+) ms later\)", Scene._another_thread),

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.kernel.cma.model import Allocation, Area, Kernel, Model, Page
 from tests.oracle.cases import Case
-from tests.oracle.scene import Row, mm_of
+from tests.oracle.scene import Row, area_of, mm_of
 
 __all__ = ["ModelWorld"]
 
@@ -18,7 +18,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "look": ("isolate_migratepages_block", "isolate_migratepages_range"),
     "try": ("try_to_migrate_one",),
     "moved": ("migrate_folio_done", "migrate_pages_batch"),
-    "putback": ("folio_putback_lru", "putback_movable_pages"),
+    "putback": ("folio_putback_lru", "putback_lru_page", "putback_movable_pages"),
     "overflow": ("release_pages", "folio_batch_move_lru", "folio_add_lru"),
     "drain": ("release_pages", "folio_batch_move_lru", "lru_add_drain_cpu"),
     "release": ("release",),
@@ -26,17 +26,17 @@ FRAMES: dict[str, tuple[str, ...]] = {
     "truncate": ("release_pages", "__pagevec_release"),
     "free": ("free_pcp_prepare",),
 }
-BASE = 0xF000
 
 
 class ModelWorld:
     """The plain model, with the areas of the recorded machine."""
 
     def __init__(self, case: Case) -> None:
-        self._areas = {"reserved": Area(BASE, 16384)}
+        self._base, pages = area_of(case)
+        self._areas = {"reserved": Area(self._base, pages)}
         if case.family == "cma2":
-            self._areas["camera"] = Area(BASE + 16384, 4096, 2)
-        self.model = Model(Kernel(case.generation, mm_of(case)), self._areas)
+            self._areas["camera"] = Area(self._base + 16384, 4096, 2)
+        self.model = Model(Kernel(case.generation, mm_of(case), one_cpu=case.family != "acf"), self._areas)
         self._pages: list[Page] = []
         self._held: list[Allocation] = []
         self._last: Allocation | None = None
@@ -47,7 +47,7 @@ class ModelWorld:
     def lay(self, offsets: list[int], *, file: bool, how: str | None) -> None:
         if how == "pin_longterm":
             return  # the pages leave the area first
-        self._pages = self.model.fault([BASE + offset for offset in offsets], file=file)
+        self._pages = self.model.fault([self._base + offset for offset in offsets], file=file)
         if how:
             self.pin(how)
 
@@ -59,7 +59,7 @@ class ModelWorld:
 
     def _ordered(self, order: list[int]) -> list[Page]:
         places = {offset: place for place, offset in enumerate(order)}
-        return sorted(self._pages, key=lambda page: places.get(page.pfn - BASE, -1))
+        return sorted(self._pages, key=lambda page: places.get(page.pfn - self._base, -1))
 
     def unmap(self, order: list[int]) -> None:
         self.model.unmap(self._ordered(order))
@@ -135,7 +135,7 @@ class ModelWorld:
         if not self.model.tracking:
             return None
         return [
-            Row(one.kind, one.pfn - BASE, one.count, one.mapcount, one.mapping, self._frames(one.site))
+            Row(one.kind, one.pfn - self._base, one.count, one.mapcount, one.mapping, self._frames(one.site))
             for one in self.model.records()
         ]
 

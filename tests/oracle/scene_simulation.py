@@ -95,7 +95,10 @@ class SimulationWorld:
     def __init__(self, case: Case) -> None:
         file = "'pages': 'shmem'" in str(case.ops[0]) or "v3-handle0" in case.name
         text = scenario_of(file=file, second=case.family == "cma2")
-        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm_of(case))
+        mm = MMS[mm_of(case)]
+        if case.family != "acf":
+            mm = mm._replace(one_cpu=True)  # as recorded
+        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm)
         self._file = self._sim.generation.failure_file
         self._calls = Calls(self._sim)
         self._pfns: list[int] = []

@@ -71,6 +71,7 @@ class MmRules(NamedTuple):
     lru_batch: int = 15
     look_puts: bool = True  # looking at a pinned anonymous page takes and drops a reference
     unpin_puts: bool = False  # so does unpin_user_page, as page_pinner sees it
+    one_cpu: bool = False  # munmap empties the LRU batch: on other machines it is that of another CPU
 
 
 MMS: dict[str, MmRules] = {
@@ -87,6 +88,7 @@ class Kernel(NamedTuple):
 
     generation: str
     mm: str = "6.1.192"
+    one_cpu: bool = False
 
     @property
     def pinner(self) -> PinnerRules:
@@ -96,7 +98,7 @@ class Kernel(NamedTuple):
     @property
     def rules(self) -> MmRules:
         """Return the rules of the mm."""
-        return MMS[self.mm]
+        return MMS[self.mm]._replace(one_cpu=self.one_cpu)
 
 
 @dataclass(eq=False)
@@ -288,7 +290,8 @@ class Model:
 
     def unmap(self, pages: Iterable[Page]) -> None:
         """Take the pages' mappings away, in this order: munmap."""
-        self.drain()
+        if self.mm.one_cpu:
+            self.drain()
         here = [page for page in self._here(pages) if page.mapcount]
         # Pages are gathered first: 8 in a bundle, then 510 at once.
         for start, stop in _gathers(len(here)):
