@@ -374,7 +374,7 @@ class Model:
         if alloc.first_pfn is not None:
             self.areas[alloc.area].mark(alloc.first_pfn, alloc.pages, 0)
 
-    def _in_range(self, first: int, pages: int) -> list[Page]:
+    def _in_range(self, first: int, pages: int) -> Iterable[Page]:
         if pages > len(self.pages):
             return sorted((page for pfn, page in self.pages.items() if first <= pfn < first + pages), key=_pfn)
         return [self.pages[pfn] for pfn in range(first, first + pages) if pfn in self.pages]
@@ -393,7 +393,7 @@ class Model:
         self._busy(busy)
         return False
 
-    def _isolated(self, found: list[Page]) -> Iterator[list[Page]]:
+    def _isolated(self, found: Iterable[Page]) -> Iterator[list[Page]]:
         """Yield batches of pages that can be tried, highest PFN first: `isolate_migratepages_block`."""
         batch: list[Page] = []
         for page in found:
