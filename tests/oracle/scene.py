@@ -97,8 +97,8 @@ class World(Protocol):
     def new_log(self) -> list[str]:
         """Return the errno of each log line of a failed allocation since the last call."""
 
-    def tries(self) -> int:
-        """Return how many ranges the last allocation tried."""
+    def tries(self) -> int | None:
+        """Return how many ranges the last allocation tried; None if that cannot be seen."""
 
     def rows(self) -> list[Row] | None:
         """Return the records of the failure file, newest first; None if it cannot be read."""
@@ -452,8 +452,8 @@ class Scene:
             yield self._compare(op, "dmesg", [line.split("> ", 1)[-1].split(">", 1)[-1] for line in lines], log)
 
     def _trace(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
-        if op["kinds"].get("cma_alloc_start") != 1:
-            return  # the trace buffer had overflowed
+        if op["kinds"].get("cma_alloc_start") != 1 or self.world.tries() is None:
+            return  # the trace buffer had overflowed, or nothing can be compared
         yield self._compare(op, "tries", op["kinds"].get("test_pages_isolated", 0), self.world.tries())
 
     # Records.
