@@ -245,6 +245,11 @@ def _writev(self: CmaCalls, first: str, second: str) -> Op:
     return {"ret": os.writev(self.fd, [first.encode(), second.encode()])}
 
 
+def _done(function: Callable[..., None], *arguments: int) -> Op:
+    function(*arguments)
+    return {"ret": None}
+
+
 def _poll(fd: int) -> list[str]:
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)
@@ -280,7 +285,7 @@ PHRASES: list[tuple[str, Callable[..., Op]]] = [
     (r"\(.* was opened before that alloc, not read yet\)", lambda self: {}),
     (r"writev \[b\"(\d+)\",b\"(\d+)\"\]", _writev),
     (r"poll", lambda self: {"ret": _poll(self.fd)}),
-    (r"fsync", lambda self: {"ret": os.fsync(self.fd)}),
-    (r"ftruncate (\d+)", lambda self, size: {"ret": os.ftruncate(self.fd, int(size))}),
+    (r"fsync", lambda self: _done(os.fsync, self.fd)),
+    (r"ftruncate (\d+)", lambda self, size: _done(os.ftruncate, self.fd, int(size))),
     (r"ioctl FIONREAD", lambda self: {"ret": fcntl.ioctl(self.fd, FIONREAD, bytearray(4))}),
 ]
