@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from pinnerfs.kernel.cma.allocation import Allocation
+from pinnerfs.kernel.cma.allocation import Allocation, Request
+from pinnerfs.kernel.cma.allocator import Allocator
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.scenario.actions import AllocAction
 from pinnerfs.scenario.allocs import Alloc
@@ -18,29 +17,10 @@ from pinnerfs.workload.alloctimes import AllocTimes
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["MAX_LIVE", "Allocs", "Machine"]
+__all__ = ["MAX_LIVE", "Allocs"]
 
 # Each action looks at all live allocations, so their number bounds the time of an action.
 MAX_LIVE = 4096
-
-
-class Machine(Protocol):
-    """The calls of cma_alloc and cma_release, now; see Simulation."""
-
-    def start_alloc(
-        self,
-        area: str,
-        pages: int,
-        *,
-        align: int = 0,
-        retries: int | None = None,
-        no_warn: bool = False,
-        stack: Sequence[str] | None = None,
-    ) -> Allocation:
-        """Begin an allocation and make its first round."""
-
-    def release_alloc(self, allocation: Allocation) -> None:
-        """Release the pages of an allocation."""
 
 
 @dataclass(eq=False)
@@ -55,14 +35,18 @@ class _Open:
 
 
 class Allocs:
-    """The allocations of a scenario and the live ones. The events of one moment: releases first, then requests.
+    """The allocations of a scenario and the live ones.
 
-    Requests of one moment come in the order of the scenario's tables.
+    The order at one moment: releases, later rounds of all allocations, then requests in the order of the scenario's
+    tables.
     """
 
-    def __init__(self, scenario: Scenario, seed: int, generation: Generation, machine: Machine) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, generation: Generation, allocator: Allocator, retries: int
+    ) -> None:
         stop = FOREVER if scenario.duration is None else parse_time("duration", scenario.duration)
-        self._machine = machine
+        self._allocator = allocator
+        self._retries = retries  # of an alloc without a number of its own
         self._allocs = {alloc.name: alloc for alloc in scenario.alloc}
         self._times = {alloc.name: AllocTimes(alloc, seed, stop) for alloc in scenario.alloc}
         self._places = {name: place for place, name in enumerate(self._allocs)}
@@ -83,34 +67,38 @@ class Allocs:
         due = self._requests[0][0] if self._requests else FOREVER
         if self._releases:
             due = min(due, self._releases[0][0])
+        if (round_due := self._allocator.next_round()) is not None:
+            due = min(due, round_due)
         return None if due == FOREVER else due
 
     def step(self, now: int) -> None:
         """Do the first thing that is due now, if anything is."""
         if self._releases and self._releases[0][0] <= now:
             self._release(heapq.heappop(self._releases)[2])
-            return
-        if (due := self.next_event()) is not None and due <= now:
+        elif (due := self._allocator.next_round()) is not None and due <= now:
+            self._allocator.run(now)
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                self._note(one)
+        elif (due := self.next_event()) is not None and due <= now:
             _, _, name = heapq.heappop(self._requests)
             request = self._times[name].take()
             self._expect(name)
             if request is not None:
-                self._begin(self._allocs[name], self._allocs[name].pages, request.hold, now, live=False)
-
-    def settle(self) -> None:
-        """Take note of the allocations that ended in a later round."""
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            self._note(one)
+                alloc = self._allocs[name]
+                allocation = self._start(alloc, alloc.pages, now)
+                self._note(_Open(allocation, name, now, request.hold, live=False))
 
     def begin_live(self, action: AllocAction, now: int) -> None:
         """Begin the allocation of a live action."""
         if action.alloc is not None:
-            self._begin(action.alloc, action.pages or action.alloc.pages, action.hold, now, live=True)
-            return
-        assert action.pages is not None
-        allocation = self._machine.start_alloc(action.area, action.pages)
-        self._note(_Open(allocation, None, now, action.hold, live=True))
+            allocation = self._start(action.alloc, action.pages or action.alloc.pages, now)
+            name = action.alloc.name
+        else:
+            assert action.pages is not None
+            request = Request(action.pages, 0, self._retries, False, False, (), False)
+            allocation, name = self._allocator.start(self._allocator.areas[action.area], request, now), None
+        self._note(_Open(allocation, name, now, action.hold, live=True))
 
     def release_live(self, action: AllocAction) -> None:
         """Release the live allocations of an area or an alloc, the oldest first."""
@@ -146,17 +134,11 @@ class Allocs:
     def _expect(self, name: str) -> None:
         heapq.heappush(self._requests, (self._times[name].next_event, self._places[name], name))
 
-    def _begin(self, alloc: Alloc, pages: int, hold: int | None, now: int, *, live: bool) -> None:
+    def _start(self, alloc: Alloc, pages: int, now: int) -> Allocation:
         self._counters[alloc.name]["allocs"] += 1
-        allocation = self._machine.start_alloc(
-            alloc.area,
-            pages,
-            align=alloc.align,
-            retries=alloc.retries,
-            no_warn=alloc.no_warn,
-            stack=self._stacks[alloc.name],
-        )
-        self._note(_Open(allocation, alloc.name, now, hold, live))
+        retries = self._retries if alloc.retries is None else alloc.retries
+        request = Request(pages, alloc.align, retries, alloc.no_warn, False, self._stacks[alloc.name], False)
+        return self._allocator.start(self._allocator.areas[alloc.area], request, now)
 
     def _note(self, one: _Open) -> None:
         """Take note of an allocation's state."""
@@ -182,7 +164,7 @@ class Allocs:
         """Release an allocation, unless a live action has done so already."""
         if one in self._got:
             del self._got[one]
-            self._machine.release_alloc(one.allocation)
+            self._allocator.release(one.allocation)
 
 
 def _is_of(one: _Open, action: AllocAction) -> bool:
