@@ -36,6 +36,8 @@ class Row(NamedTuple):
 class World(Protocol):
     """Something with CMA areas and page_pinner. Offsets count pages from the first one of the area `reserved`."""
 
+    limits_log: bool  # whether the log has a rate limit
+
     def lay(self, offsets: list[int], *, file: bool, how: str | None) -> None:
         """Map new pages at these offsets, and pin them: "get", "pin", "plain", or not at all."""
 
@@ -104,7 +106,7 @@ class World(Protocol):
         """Return the records of the failure file, newest first; None if it cannot be read."""
 
     def texts(self) -> list[str] | None:
-        """Return the texts of the newest records; None if there are none to compare."""
+        """Return the texts of the records, newest first; None if there are none to compare."""
 
     def total(self) -> int:
         """Return how many records the failure file ever had."""
@@ -136,8 +138,8 @@ def set_bits(words: list[int]) -> list[list[int]]:
 
 
 def is_scene(case: Case) -> bool:
-    """Return whether the case is a scene."""
-    return case.family in FAMILIES and case.shell is None
+    """Return whether the case is a scene: a process with pins in an area, or a driver with allocations."""
+    return case.problem is None and case.shell is None and (case.family in FAMILIES or case.pins)
 
 
 # Frames of the recording's own driver, and of the way from a system call to the mm.
@@ -407,6 +409,14 @@ class Scene:
     def _fatal(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
         yield Comparison(op["call"], repr(op["ret"]), "no such message", False)
 
+    def _many(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
+        for _ in range(int(match[1])):
+            self.world.alloc(AREA, area_of(self.case)[1], kept=True)
+        log = self.world.new_log()
+        lines = [line for line in op["ret"] if "alloc failed" in line]
+        if self.world.limits_log:
+            yield self._compare(op, "", lines, log)
+
     def _cma_alloc(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
         if not self._keeps:
             self.world.release_allocs()
@@ -486,8 +496,8 @@ class Scene:
         if Drain(self._number, "after") in self._drains:
             self.world.drain()
         texts = self.world.texts()
-        if texts is not None:
-            yield from self._compare_texts(op, texts)
+        if texts is not None and not any(drain.call == self._number for drain in self._drains):
+            yield from self._compare_texts(op, texts[: op["n"]])
 
     def _steps_before(self, call: str) -> None:
         """Do what the words of a dump say was done before it, where no call of its own does."""
@@ -517,7 +527,8 @@ class Scene:
         yield Comparison(f"{op['call']} records", "", "", True)
 
     def _compare_texts(self, op: Op, texts: list[str]) -> Iterator[Comparison]:
-        for recorded, got in zip(op["ret"], texts, strict=False):
+        pairs = [*zip(op["ret"], texts, strict=False), *zip(reversed(op.get("last", [])), reversed(texts), strict=False)]
+        for recorded, got in pairs:
             yield self._compare(op, "text", canonical_text(recorded, self.base), canonical_text(got, self.base))
 
     # longterm_pinner of android12-5.10.
@@ -620,6 +631,7 @@ ACTIONS: list[tuple[str, Action]] = [
     (r"\(failure_tracking (\d)\)", Scene._tracking),
     (r"\(release and unmap were done with failure_tracking 0; now 1\)", Scene._tracking_was_off),
     (r"alloc: write\(b'(\d+)\\n'\)", Scene._alloc),
+    (r"(\d+) failing whole-area allocations in a row: dmesg", Scene._many),
     (r"cma_alloc\((\d+) pages, align (\d+)(.*)\), offset of the first page", Scene._cma_alloc),
     (r"free: write\(b'(\d+)\\n'\)", Scene._freed),
     (r"all released|released by the driver", Scene._all_released),

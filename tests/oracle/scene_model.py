@@ -31,6 +31,8 @@ FRAMES: dict[str, tuple[str, ...]] = {
 class ModelWorld:
     """The plain model, with the areas of the recorded machine."""
 
+    limits_log = False
+
     def __init__(self, case: Case) -> None:
         self._base, pages = area_of(case)
         self._areas = {"reserved": Area(self._base, pages)}

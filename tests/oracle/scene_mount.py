@@ -60,6 +60,7 @@ class Laid:
 class Plan:
     """A world that only notes what the pages' owner does and when. Its answers mean nothing."""
 
+    limits_log = True
     now: int = 0
     laid: list[Laid] = field(default_factory=list)
 
@@ -230,7 +231,7 @@ class MountWorld(Plan):
         return None if texts is None else [parse_text(text, self._base) for text in texts]
 
     def texts(self) -> list[str] | None:
-        return (self._texts() or [])[:4]
+        return self._texts()
 
     def total(self) -> int:
         return len(self._texts() or [])

@@ -92,6 +92,8 @@ class Calls:
 class SimulationWorld:
     """A Simulation with the areas of the recorded machine."""
 
+    limits_log = True
+
     def __init__(self, case: Case) -> None:
         file = "'pages': 'shmem'" in str(case.ops[0]) or "v3-handle0" in case.name
         text = scenario_of(file=file, second=case.family == "cma2")
@@ -192,17 +194,12 @@ class SimulationWorld:
         assert self._last is not None
         return self._last.tries
 
-    def _shown(self) -> Iterable[str]:
-        position = 0
-        while text := self._sim.text(position, self._file):
-            yield text.decode()
-            position += 1
+    def texts(self) -> list[str] | None:
+        texts = self._sim.cat(self._file).split("\n\n")[:-1]
+        return [f"{text}\n\n" for text in texts]
 
     def rows(self) -> list[Row] | None:
-        return [parse_text(text, BASE) for text in self._shown()] if self._sim.tracking else None
-
-    def texts(self) -> list[str] | None:
-        return [self._sim.text(position, self._file).decode() for position in range(4)]
+        return [parse_text(text, BASE) for text in self.texts() or []] if self._sim.tracking else None
 
     def total(self) -> int:
         ring = self._sim._files.ring(self._file)
