@@ -14,7 +14,7 @@ import numpy as np
 from pinnerfs import Simulation, parse
 from pinnerfs.kernel.calls import Event
 from tests.bench.measure import build
-from tests.kernel.cma.model import Area, Kernel, Model, Page
+from tests.kernel.cma.model import Area, Kernel, Model, Page, Record
 from tests.oracle.scene_simulation import Calls, scenario_of
 
 __all__ = ["BASE", "InC", "InEngine", "InPython", "Results", "in_c"]
@@ -49,7 +49,7 @@ class InEngine:
 
     def records(self) -> list[tuple[int, ...]]:
         """Return the newest records."""
-        found = []
+        found: list[tuple[int, ...]] = []
         for record in self._simulation.records():
             assert record.kind is not None
             time = record.moment if record.ts is None else record.ts
@@ -99,9 +99,19 @@ class InPython:
     def records(self) -> list[tuple[int, ...]]:
         """Return the newest records."""
         return [
-            (KINDS.index(one.kind), one.pfn, one.count, one.mapcount, one.elapsed if one.kind == "PUT" else one.time)
+            (
+                KINDS.index(one.kind),
+                one.pfn,
+                one.references,
+                one.mapcount,
+                one.elapsed if one.kind == "PUT" else one.time,
+            )
             for one in self._model.records()
         ]
+
+
+def _shown_time(record: Record) -> int:
+    return record.elapsed if record.kind == "PUT" else record.time
 
 
 class InC:

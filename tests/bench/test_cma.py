@@ -26,7 +26,8 @@ def test_all_three_give_the_same_results(file: bool, pins: range, wanted: list[i
     pfns = [BASE + page for page in pins]
     with in_c() as code:
         program = InC(code, 1024, pfns, file=file)
-        makers = [InEngine(1024, pfns, file=file), InPython(1024, pfns, file=file), program]
+        makers: list[InEngine | InPython | InC] = [InEngine(1024, pfns, file=file)]
+        makers += [InPython(1024, pfns, file=file), program]
         results = [(one.allocate(wanted), one.records()) for one in makers]
         program.close()
     assert results[1] == results[2]

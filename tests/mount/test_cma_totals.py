@@ -137,7 +137,8 @@ def test_the_numbers_of_records_are_those_of_real_kernels(kernel: str, tmp_path:
     file = "buffer" if kernel == "android14-6.1" else "alloc_contig_failed"
     with mounted(path, kernel=kernel, mm="6.1.192") as device:
         device.advance("2s")
-        errnos, totals = [_allocate(device)], []
+        errnos = [_allocate(device)]
+        totals: list[int] = []
         for expected in newest:
             if totals:
                 device.advance("1s")

@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
     kind: str
     offset: int
-    count: int
+    references: int
     mapcount: int
     mapping: bool
     frames: tuple[str, ...]
@@ -474,7 +474,7 @@ class Scene:
             self.world.drain()
         rows = after = self.world.rows()
         if rows is None:
-            errno = "kinds" in op and "errno EINVAL" in op["kinds"] or op["ret"] == ["errno EINVAL"]
+            errno = ("kinds" in op and "errno EINVAL" in op["kinds"]) or op["ret"] == ["errno EINVAL"]
             yield self._compare(op, "", True, errno)
             return
         if self._new:
@@ -527,7 +527,10 @@ class Scene:
         yield Comparison(f"{op['call']} records", "", "", True)
 
     def _compare_texts(self, op: Op, texts: list[str]) -> Iterator[Comparison]:
-        pairs = [*zip(op["ret"], texts, strict=False), *zip(reversed(op.get("last", [])), reversed(texts), strict=False)]
+        pairs = [
+            *zip(op["ret"], texts, strict=False),
+            *zip(reversed(op.get("last", [])), reversed(texts), strict=False),
+        ]
         for recorded, got in pairs:
             yield self._compare(op, "text", canonical_text(recorded, self.base), canonical_text(got, self.base))
 
@@ -559,7 +562,6 @@ class Scene:
     def _pread(self, op: Op, match: re.Match[str]) -> Iterator[Comparison]:
         got = self.world.longterm_at(int(match[1]))
         yield self._compare(op, "", *(re.sub(r"\d+(?= us)", "N", text.split("\n")[0]) for text in (op["data"], got)))
-
 
     # The stories of alloc_contig_failed, in words.
 
@@ -600,11 +602,14 @@ class Scene:
         for words, count in op["kinds"].items():
             kinds[KINDS[words[:8]]] += count
         yield self._compare(op, "kinds", kinds, Counter(row.kind for row in rows))
-        for name, texts, some in (("ret", op["ret"], rows), ("last", op.get("last", []), rows[-len(op.get("last", [])) :])):
+        for name, texts, some in (
+            ("ret", op["ret"], rows),
+            ("last", op.get("last", []), rows[-len(op.get("last", [])) :]),
+        ):
             for text, row in zip(texts, some, strict=False):
                 recorded = parse_text(text, self.base)
                 if self.case.generation == "android12-5.10-early":
-                    row = row._replace(count=0, mapcount=0, mapping=False)
+                    row = row._replace(references=0, mapcount=0, mapping=False)
                 same = _same_row(recorded, row)
                 yield Comparison(f"{op['call']} {name}", repr(recorded), repr(row), same)
 

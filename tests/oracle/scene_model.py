@@ -137,7 +137,7 @@ class ModelWorld:
         if not self.model.tracking:
             return None
         return [
-            Row(one.kind, one.pfn - self._base, one.count, one.mapcount, one.mapping, self._frames(one.site))
+            Row(one.kind, one.pfn - self._base, one.references, one.mapcount, one.mapping, self._frames(one.site))
             for one in self.model.records()
         ]
 

@@ -8,6 +8,7 @@ from typing import Any
 from pinnerfs import Simulation, parse
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.cma.allocation import Allocation
+from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.events import EventBatch
 from tests.oracle.cases import Case
 from tests.oracle.scene import Row, mm_of, parse_text, set_bits

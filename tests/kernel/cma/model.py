@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
     kind: str
     pfn: int
-    count: int
+    references: int
     mapcount: int
     mapping: bool
     lru: bool
@@ -56,9 +56,7 @@ RULES: dict[str, PinnerRules] = {
     "android12-5.10-early": PinnerRules(
         gets=True, kinds=_ONE_KIND, failure_records=False, busy_marks=False, freed="early"
     ),
-    "android12-5.10": PinnerRules(
-        gets=True, kinds=_ONE_KIND, fails_again=True, busy_marks=False, failed_is_get=True
-    ),
+    "android12-5.10": PinnerRules(gets=True, kinds=_ONE_KIND, fails_again=True, busy_marks=False, failed_is_get=True),
     "pixel-5.10": PinnerRules(gets=True, put_clears_ts=True, freed="any"),
     "android14-6.1": PinnerRules(gets=False, no_warn_skips=True),
 }

@@ -186,7 +186,9 @@ class Pair:
                 kind = "ACF"
             time = record.moment if record.kind != RecordKind.PUT or record.ts is None else record.ts
             page = (record.count, record.mapcount, bool(record.mapping))
-            shown.append((kind, record.pfn, time, bool(record.flags & 1 << 4), *(page if record.mapcount is not None else ())))
+            shown.append(
+                (kind, record.pfn, time, bool(record.flags & 1 << 4), *(page if record.mapcount is not None else ()))
+            )
         return shown
 
     def _model_records(self) -> list[tuple[object, ...]]:
@@ -197,7 +199,7 @@ class Pair:
                 one.pfn,
                 one.elapsed if one.kind == "PUT" else one.time,
                 one.lru,
-                *(() if early else (one.count, one.mapcount, one.mapping)),
+                *(() if early else (one.references, one.mapcount, one.mapping)),
             )
             for one in self.model.records()
         ]
