@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.kernel.cma.model import Allocation, Area, Kernel, Model, Page
 from tests.oracle.cases import Case
-from tests.oracle.scene import Row, area_of, mm_of
+from tests.oracle.cma import mm_of
+from tests.oracle.scene import Row, area_of
 
 __all__ = ["ModelWorld"]
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from pinnerfs import MountedDevice, mounted
 from tests.oracle.cases import Case, Op
+from tests.oracle.cma import mm_of
 from tests.oracle.comparison import Comparison
-from tests.oracle.scene import Row, Scene, area_of, mm_of, parse_text, set_bits
+from tests.oracle.scene import Row, area_of, parse_text, set_bits
+from tests.oracle.scene_play import Scene
 from tests.oracle.scene_simulation import scenario_of
 
 __all__ = ["cut_for_mount", "play_mounted"]

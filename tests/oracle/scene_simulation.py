@@ -11,7 +11,8 @@ from pinnerfs.kernel.cma.allocation import Allocation
 from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.events import EventBatch
 from tests.oracle.cases import Case
-from tests.oracle.scene import Row, mm_of, parse_text, set_bits
+from tests.oracle.cma import mm_of
+from tests.oracle.scene import Row, parse_text, set_bits
 
 __all__ = ["BASE", "Calls", "SimulationWorld", "scenario_of"]
 

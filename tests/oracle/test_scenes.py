@@ -13,9 +13,10 @@ import pytest
 from tests.oracle.cases import Case, load_all
 from tests.oracle.caveats import judge
 from tests.oracle.comparison import Comparison
-from tests.oracle.scene import Scene, is_scene, play
+from tests.oracle.scene import is_scene
 from tests.oracle.scene_model import ModelWorld
 from tests.oracle.scene_mount import Plan, cut_for_mount, play_mounted
+from tests.oracle.scene_play import Scene, play
 from tests.oracle.scene_simulation import SimulationWorld
 
 # The model needs seconds for these: they make thousands of tries, in six rounds.

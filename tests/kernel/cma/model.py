@@ -69,6 +69,7 @@ class MmRules(NamedTuple):
     lru_batch: int = 15
     look_puts: bool = True  # looking at a pinned anonymous page takes and drops a reference
     unpin_puts: bool = False  # so does unpin_user_page, as page_pinner sees it
+    quick_noretry: bool = False  # GFP_NORETRY: one round of passes, and no last look if pages stay
     one_cpu: bool = False  # munmap empties the LRU batch: on other machines it is that of another CPU
 
 
@@ -76,8 +77,8 @@ MMS: dict[str, MmRules] = {
     "6.1.192": MmRules(),
     "android12-5.10": MmRules(retries=10, lru_batch=1, look_puts=False, unpin_puts=True),
     "pixel-5.10": MmRules(retries=5, look_puts=False, unpin_puts=True),
-    "android14-6.1": MmRules(retries=5),
-    "android14-5.15": MmRules(retries=5),
+    "android14-6.1": MmRules(retries=5, quick_noretry=True),
+    "android14-5.15": MmRules(retries=5, quick_noretry=True),
 }
 
 
@@ -381,9 +382,12 @@ class Model:
         """Return whether the range is empty now: `alloc_contig_range`."""
         self.drain()
         for batch in self._isolated(self._in_range(first, pages)):
-            left = self._migrate(batch, 1 if alloc.noretry else ROUNDS)
+            quick = alloc.noretry and self.mm.quick_noretry
+            left = self._migrate(batch, 1 if quick else ROUNDS)
             if left:
                 self._fail(left, alloc)
+                if quick:
+                    return False
                 break
         busy = next(iter(self._in_range(first, pages)), None)
         if busy is None:
