@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pinnerfs import MountedDevice, mounted
+from pinnerfs import Client, mounted
 from tests.oracle.cases import Case, Op
 from tests.oracle.cma import mm_of
 from tests.oracle.comparison import Comparison
@@ -19,7 +19,7 @@ from tests.oracle.scene import Row, area_of, parse_text, set_bits
 from tests.oracle.scene_play import Scene
 from tests.oracle.scene_simulation import scenario_of
 
-__all__ = ["cut_for_mount", "play_mounted"]
+__all__ = ["MountWorld", "Plan", "cut_for_mount", "play_mounted"]
 
 ALLOC_US = 1_000_000  # more than all rounds of an allocation take
 FOLL = {"get": "FOLL_GET", "pin": "FOLL_PIN", "plain": "none"}
@@ -148,7 +148,7 @@ class Plan:
 class MountWorld(Plan):
     """A mount. The pages' owner is the scenario, so time alone makes its calls."""
 
-    def __init__(self, case: Case, device: MountedDevice) -> None:
+    def __init__(self, case: Case, device: Client) -> None:
         super().__init__()
         self._device = device
         self._base = area_of(case)[0]

@@ -84,7 +84,7 @@ class Scene:
         self._implied_setup()
         answers: list[Comparison] = []
         for number, op in enumerate(self.case.ops):
-            more = list(self._play(number, op))
+            more = self.call(number, op)
             if self.first_wrong is None and not all(answer.same for answer in more):
                 self.first_wrong = number
             answers += more
@@ -98,7 +98,11 @@ class Scene:
         # Without page_pinner the dumps are missing that say when a reference was dropped.
         self._unsaid = "two-references" in self.case.name and not any("records" in op["call"] for op in self.case.ops)
 
-    def _play(self, number: int, op: Op) -> Iterator[Comparison]:
+    def call(self, number: int, op: Op) -> list[Comparison]:
+        """Make one call."""
+        return list(self._call(number, op))
+
+    def _call(self, number: int, op: Op) -> Iterator[Comparison]:
         self._number = number
         for pattern, action in ACTIONS:
             match = re.fullmatch(pattern, op["call"], re.DOTALL)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.oracle.acf import needs_failure, play_story
 from tests.oracle.calls import UnknownCall
 from tests.oracle.cases import Case, for_introduced, load_all
 from tests.oracle.caveats import judge
@@ -81,6 +82,9 @@ def test_a_case_is_answered_as_recorded(
         _fail_or_skip(f"this machine cannot mount: {no_mount_reason}")
     if missing := missing_tools(case):
         _fail_or_skip(f"needs {', '.join(missing)}: {case.name}")
+    if needs_failure(case):
+        _judge(case, play_story(case, sandboxes.alone, lambda sandbox, case: replay_shell(sandbox, case, {})))
+        return
     if has_custom_scenario(case):
         _judge(case, compare_calls(case, play(case, sandboxes.alone)))
         return
