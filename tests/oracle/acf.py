@@ -15,6 +15,7 @@ from tests.oracle.comparison import Comparison, same
 from tests.oracle.layouts import freed_shown, texts_of
 from tests.oracle.phrases import PhraseCalls
 from tests.oracle.sandbox import Sandbox
+from tests.oracle.scenarios import freed_of, scenario
 from tests.oracle.scene import area_of
 from tests.oracle.scene_mount import MountWorld, Plan
 from tests.oracle.scene_play import FILE_CALL, Scene
@@ -87,15 +88,31 @@ def play_story(case: Case, open_sandbox: OpenSandbox, run_script: RunScript) -> 
         Scene(story, plan).play()
     base, pages = area_of(stories[0])
     file = "shmem" in stories[0].name
-    text = scenario_of(file=file, base=base, pages=pages, tail="\n".join(laid.tasks(base) for laid in plan.laid))
+    freed = () if _shows_failure(case) else freed_of(case)
+    if freed:
+        text = _with_area(scenario((), freed), base, pages)
+    else:
+        text = scenario_of(file=file, base=base, pages=pages, tail="\n".join(laid.tasks(base) for laid in plan.laid))
     with open_sandbox(case.generation, text, ("--mm", "6.1.192")) as sandbox:
         world = MountWorld(stories[0], _SandboxClient(sandbox.path))
+        if freed:
+            world.pause(freed[-1].at)
         if len(stories) == 2 or case.shell is not None:
             wrong = [answer for answer in Scene(stories[0], world).play() if not answer.same]
             assert not wrong, wrong
         if case.shell is not None:
             return run_script(sandbox, case)
         return _play(case, world, sandbox)
+
+
+def _with_area(text: str, base: int, pages: int) -> str:
+    """Return a scenario with a CMA area in the gap before its first region."""
+    match = re.search(r'\[\[memory\.region\]\]\nname = "between0"\nsize = "(\d+)MiB"\n', text)
+    assert match is not None, text
+    rest = int(match[1]) - (base + pages) * 4 // 1024
+    area = f'[[memory.region]]\nname = "area"\nsize = "{pages * 4}KiB"\nmigratetype = "CMA"\ncma = "reserved"\n'
+    gaps = [f'[[memory.region]]\nname = "gap{size}"\nsize = "{size}MiB"\n' for size in (base * 4 // 1024, rest)]
+    return text.replace(match[0], f"{gaps[0]}\n{area}\n{gaps[1]}")
 
 
 def _on_file(numbered: tuple[int, Op]) -> bool:

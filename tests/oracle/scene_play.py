@@ -395,8 +395,9 @@ class Scene:
         assert rows is not None
         if not self._pins_in_area:
             # Nothing happens: records that earlier cases left stay what they are.
-            self._earlier = self._earlier or [op["n"], op["kinds"]]
-            yield self._compare(op, "n, kinds, new", [op["n"], op["kinds"], 0], [*self._earlier, len(rows)])
+            found = [op["n"], op["kinds"], len(rows)]
+            self._earlier = self._earlier or found
+            yield self._compare(op, "n, kinds, records", found, self._earlier)
             return
         yield self._compare(op, "n", op["n"], len(rows))
         kinds: Counter[str] = Counter()
