@@ -215,10 +215,18 @@ def parse_text(text: str, base: int) -> Row:
     )
 
 
+def _place(pfn: int, block: int, base: int) -> str:
+    return f"offset {pfn - base}" if pfn >> 10 == block else f"PFN {pfn:#x} in the wrong block {block}"
+
+
 def canonical_text(text: str, base: int) -> list[Any]:
     """Return the parts of a record's text that do not depend on the run: the frames are compared apart."""
     lines = text.split("\n")
     first = re.sub(r"\d+(?= us)|\[[ \d]{5,}\.\d{6}\]", "N", lines[0])
     second = re.sub(r"(?<=mapping )0x[0-9a-f]{16}", "ADDRESS", lines[1])
-    second = re.sub(r"PFN (0x[0-9a-f]+)", lambda match: f"offset {int(match[1], 0) - base}", second)
+    # Kernels with the same page_pinner print flags in the way of their Linux version.
+    second = re.sub(r"Flags (0x[0-9a-f]+)\(\1\((.*?)\|?zone=\d\)\)", r"Flags \1(\2)", second)
+    second = re.sub(
+        r"PFN (0x[0-9a-f]+) Block (\d+)", lambda match: _place(int(match[1], 0), int(match[2]), base), second
+    )
     return [first, second, len(lines) > 3 and lines[-2:] == ["", ""]]

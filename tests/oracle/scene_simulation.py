@@ -100,9 +100,9 @@ class SimulationWorld:
         file = "'pages': 'shmem'" in str(case.ops[0]) or "v3-handle0" in case.name
         text = scenario_of(file=file, second=case.family == "cma2")
         mm = MMS[mm_of(case)]
-        if case.family != "acf":
-            mm = mm._replace(one_cpu=True)  # as recorded
-        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm)
+        if "one_cpu" in mm._fields:
+            mm = mm._replace(one_cpu=True)
+        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm if "one_cpu" in mm._fields else mm.name)
         self._file = self._sim.generation.failure_file
         self._calls = Calls(self._sim)
         self._pfns: list[int] = []
