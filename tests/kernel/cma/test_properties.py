@@ -43,6 +43,7 @@ class Pair:
         self.holds: list[Hold] = []
         self.allocs: list[tuple[Allocation, ModelAllocation]] = []
         self.waiting: list[ModelAllocation] = []
+        self.judged: list[ModelAllocation] = []  # failures whose reason was checked
         self.failure_file = self.engine.generation.failure_file
 
     def _events(self, kind: Event, pages: Iterable[Page]) -> None:
@@ -166,8 +167,9 @@ class Pair:
                 theirs.log,
                 theirs.tries,
             )
-            if ours.state == "failed" and ours.ended == self.engine.now and ours.errno_in_log == -16:
+            if ours.state == "failed" and ours.errno_in_log == -16 and theirs not in self.judged:
                 self._check_held(ours.pages, theirs.align)
+                self.judged.append(theirs)
         if self.failure_file is not None and self.model.tracking:
             assert self._engine_records() == self._model_records()
 
