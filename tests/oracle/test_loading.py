@@ -95,7 +95,7 @@ def test_states_of_an_area_are_compared_without_what_differs_from_run_to_run(tmp
     """Other counters of vmstat and the levels of log lines are left out; the two counters of CMA are always there."""
     state = {"used": 1, "maxchunk": 2, "bitmap_set_bits": [], "count": 3, "vmstat_delta": {"nr_free_cma": -4}}
     ops = [
-        {"call": "state", "ret": state | {"CmaFree": "4 kB", "dmesg": ["<3>cma: cma_alloc: reserved: alloc failed"]}}
+        {"call": "state", "ret": state | {"CmaFree": "4 kB", "dmesg": ["<3>cma: cma_alloc: reserved: failed"]}}
     ]
     raw = {"case": "cmaseq.x", "kind": "sys", "kernel": "linux", "boot": "cma=64M", "auto": True, "ops": ops}
     (op,) = the_case(write(tmp_path / "cma-6.1.jsonl", raw)).ops
