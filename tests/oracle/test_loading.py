@@ -94,9 +94,7 @@ def test_the_machine_of_a_case_of_cma(tmp_path: Path, kernel: str, boot: str, mm
 def test_states_of_an_area_are_compared_without_what_differs_from_run_to_run(tmp_path: Path) -> None:
     """Other counters of vmstat and the levels of log lines are left out; the two counters of CMA are always there."""
     state = {"used": 1, "maxchunk": 2, "bitmap_set_bits": [], "count": 3, "vmstat_delta": {"nr_free_cma": -4}}
-    ops = [
-        {"call": "state", "ret": state | {"CmaFree": "4 kB", "dmesg": ["<3>cma: cma_alloc: reserved: failed"]}}
-    ]
+    ops = [{"call": "state", "ret": state | {"CmaFree": "4 kB", "dmesg": ["<3>cma: cma_alloc: reserved: failed"]}}]
     raw = {"case": "cmaseq.x", "kind": "sys", "kernel": "linux", "boot": "cma=64M", "auto": True, "ops": ops}
     (op,) = the_case(write(tmp_path / "cma-6.1.jsonl", raw)).ops
     counted = {"cma_alloc_success": 0, "cma_alloc_fail": 0}
