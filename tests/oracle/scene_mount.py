@@ -243,14 +243,9 @@ class MountWorld(Plan):
 
 
 def cut_for_mount(case: Case) -> tuple[Op, ...]:
-    """Return the calls of a case that a mount can answer.
-
-    A scenario's processes and the writer of `alloc` run on different processors, and the recorded ones on the same: so
-    munmap differs while pages of a file are in the LRU batch.
-    """
-    ends = ("(pages unmapped)", "(last close") if "shmem" in str(case.ops[:1]) else ("(last close",)
+    """Return the calls of a case up to the last close of a file, for which a scenario has no word."""
     calls = [op["call"] for op in case.ops]
-    end = next((at for at, call in enumerate(calls) if call.startswith(ends)), len(calls))
+    end = next((at for at, call in enumerate(calls) if call.startswith("(last close")), len(calls))
     return case.ops[:end]
 
 
@@ -260,7 +255,9 @@ def _world(case: Case, directory: Path) -> Iterator[MountWorld]:
     Scene(case, plan).play()
     base, pages = area_of(case)
     file = "'pages': 'shmem'" in str(case.ops[0])
-    text = scenario_of(file=file, base=base, pages=pages, tail="\n".join(laid.tasks(base) for laid in plan.laid))
+    text = scenario_of(
+        file=file, base=base, pages=pages, cpus=1, tail="\n".join(laid.tasks(base) for laid in plan.laid)
+    )
     path = directory / "scene.toml"
     path.write_text(text)
     with mounted(path, kernel=case.generation, mm=mm_of(case)) as device:

@@ -8,7 +8,6 @@ from typing import Any
 from pinnerfs import Simulation, parse
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.cma.allocation import Allocation
-from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.events import EventBatch
 from tests.oracle.cases import Case
 from tests.oracle.cma import mm_of
@@ -24,7 +23,9 @@ FLAGS = {
 PINS = {"get": Event.get_user_pages, "pin": Event.pin_user_pages, "plain": Event.get_page}
 
 
-def scenario_of(*, file: bool, second: bool = False, base: int = BASE, pages: int = 16384, tail: str = "") -> str:
+def scenario_of(
+    *, file: bool, second: bool = False, base: int = BASE, pages: int = 16384, cpus: int = 8, tail: str = ""
+) -> str:
     """Return the scenario of the recorded machine. The pages in the area are those of a file, or anonymous."""
     kind = "file" if file else "anon"
     camera = (
@@ -33,6 +34,7 @@ def scenario_of(*, file: bool, second: bool = False, base: int = BASE, pages: in
     return f"""format = 1
 name = "scene"
 description = "The recorded machine."
+cpus = {cpus}
 
 [memory]
 size = "{pages * 4 + 65536}KiB"
@@ -98,11 +100,8 @@ class SimulationWorld:
 
     def __init__(self, case: Case) -> None:
         file = "'pages': 'shmem'" in str(case.ops[0]) or "v3-handle0" in case.name
-        text = scenario_of(file=file, second=case.family == "cma2")
-        mm = MMS[mm_of(case)]
-        if "one_cpu" in mm._fields:
-            mm = mm._replace(one_cpu=True)
-        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm if "one_cpu" in mm._fields else mm.name)
+        text = scenario_of(file=file, second=case.family == "cma2", cpus=1)
+        self._sim = Simulation(parse(text), kernel=case.generation, mm=mm_of(case))
         self._file = self._sim.generation.failure_file
         self._calls = Calls(self._sim)
         self._pfns: list[int] = []
