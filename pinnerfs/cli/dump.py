@@ -9,6 +9,7 @@ from pinnerfs.cli.explain import explain
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.memory import memory_for
+from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.progress import advance
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.gallery import load
@@ -24,6 +25,7 @@ __all__ = ["dump"]
 @options.seed
 @options.threshold
 @kernel
+@mm
 @click.option(
     "--file",
     metavar="NAME",
@@ -43,6 +45,7 @@ def dump(
     seed: int | None,
     threshold: int | None,
     kernel: str,
+    mm: MmOptions,
     file: str | None,
     limits: Limits,
     max_wait: float,
@@ -64,7 +67,7 @@ def dump(
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):
-        simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel)
+        simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)
     click.echo(simulation.cat(file), nl=False)
     if explained:

@@ -58,8 +58,8 @@ class _Handle:
             self._write(data, offset)
 
     def _write(self, data: bytes, offset: int) -> None:
-        self._file.write(data)
         self._wrote(data, offset)
+        self._file.write(data)
 
     def _wrote(self, data: bytes, offset: int) -> None:
         self._write_end, self._write_length = offset + len(data), len(data)
