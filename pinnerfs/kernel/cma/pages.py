@@ -46,8 +46,7 @@ class AreaPages:
 
     def mapcount(self, pages: Int64s) -> Int64s:
         """Return the mappings of pages."""
-        found: Int64s = self.state.mapcount.take(self.base + pages)
-        return found.astype(np.int64)
+        return self.state.mapcount.take(self.base + pages).astype(np.int64)
 
     def failed(self, pages: Int64s) -> Bools:
         """Tell which pages are marked FAILED."""
@@ -59,7 +58,9 @@ class AreaPages:
 
     def off_lru(self) -> Int64s:
         """Return the pages that are in a CPU's LRU batch."""
-        return self.used[self.state.bits.take(self.base + self.used) & ON_LRU == 0]
+        waits = self.state.bits.take(self.base + self.used) & ON_LRU == 0
+        found: Int64s = self.used[waits]
+        return found
 
     def free(self, pages: Int64s, generation: Generation) -> None:
         """Free pages, and clear the marks as the kernel does: imitates `__reset_page_pinner`."""
