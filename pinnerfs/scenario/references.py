@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.messages import nearest, unknown_name
 from pinnerfs.scenario.schema import Scenario, Task
@@ -53,15 +55,18 @@ def _check_names(scenario: Scenario) -> None:
         except ValueError as error:
             raise TableError(str(error), ("stack", name), complete=True) from None
     _check_unique("region", [region.name for region in scenario.memory.region], ("memory", "region"))
+    _check_unique("CMA area", [region.cma for region in scenario.memory.region], ("memory", "region"), "cma")
     _check_unique("task", [task.name for task in scenario.task], ("task",))
 
 
-def _check_unique(kind: str, names: list[str], path: KeyPath) -> None:
+def _check_unique(kind: str, names: Sequence[str | None], path: KeyPath, key: str = "name") -> None:
+    """Raise TableError at the second of two equal names. None is no name."""
     known: set[str] = set()
     for number, name in enumerate(names):
         if name in known:
-            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), "name", complete=True)
-        known.add(name)
+            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), key, complete=True)
+        if name is not None:
+            known.add(name)
 
 
 def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:

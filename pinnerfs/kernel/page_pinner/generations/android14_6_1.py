@@ -13,6 +13,7 @@ ANDROID14_6_1 = ANDROID14_5_15._replace(
     about="android14-6.1",
     evidence="recorded",
     evidence_about="a kernel with this page_pinner was asked",
+    mm="android14-6.1",
     layouts={"buffer": LEAST_FAILURES._replace(flags="doubled")},
     # gup_put_folio() drops FOLL_PIN references by folio_put_refs(), which has no hook.
     puts=ANDROID14_5_15.puts - {Event.unpin_user_page},

@@ -24,6 +24,7 @@ class Generation(NamedTuple):
     name: the name for --kernel.
     about: the kernels that have it, in a few words.
     evidence, evidence_about: how the rules below are known.
+    mm: the name of the memory management around it, by default, see `Mm`.
     files: the files in page_pinner/, in the order in which the kernel creates them.
     layouts: how the records of each record file are printed, by the file's name. The first is the kernel's main file.
     counts: what `count` in a record of longterm_pinner is: the page's pins, always 0, or the page's references.
@@ -50,6 +51,7 @@ class Generation(NamedTuple):
     about: str
     evidence: Literal["recorded", "read in source", "expected"]
     evidence_about: str
+    mm: str
     files: tuple[str, ...]
     layouts: dict[str, Layout]
     counts: Literal["pins", "0", "references"]

@@ -16,6 +16,7 @@ INTRODUCED = Generation(
     about="the feature as it was announced",
     evidence="recorded",
     evidence_about="the published description, and a kernel with its hooks for FOLL_PIN",
+    mm="android12-5.10",
     files=("longterm_pinner", "threshold"),
     layouts={"longterm_pinner": ANNOUNCED},
     counts="pins",

@@ -14,6 +14,7 @@ PIXEL_5_10 = ANDROID12_5_10._replace(
     about="Pixel 6 until 2022-04",
     evidence="recorded",
     evidence_about="a kernel with this page_pinner was asked",
+    mm="pixel-5.10",
     layouts={"longterm_pinner": LEAST, "alloc_contig_failed": LEAST_FAILURES},
     failed_as_pinned=False,
     # A PUT record of a page that was released before shows the uptime, therefore.
