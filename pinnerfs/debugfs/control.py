@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,8 @@ class Control:
         self._device = device
         self._error = ""
 
-    def directory(self) -> Directory:
-        """Declare the directory; only its owner can open it."""
+    def directory(self, more: Sequence[File | Directory] = ()) -> Directory:
+        """Declare the directory, with `more` entries; only its owner can open it."""
         files = [
             File("advance", 0o200, lambda: OpenCommand(partial(self.advance, _Unfinished()))),
             text_file("clock", lambda: f"{self._device.now()}\n", 0o400),
@@ -59,6 +59,7 @@ class Control:
             text_file("inject", self._device.faults.text, 0o600, self.inject),
             text_file("pid", lambda: f"{os.getpid()}\n", 0o400),
             text_file("stats", self._stats, 0o400),
+            *more,
         ]
         return Directory(CONTROL_DIRECTORY, 0o700, files, listed=False)
 

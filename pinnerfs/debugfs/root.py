@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pinnerfs.debugfs.android import dma_buf_directory, phone_files
 from pinnerfs.debugfs.control import Control
 from pinnerfs.debugfs.declaration import Directory
 from pinnerfs.debugfs.device import Device
@@ -11,6 +12,8 @@ from pinnerfs.kernel.page_pinner.generations import Generation
 __all__ = ["root_directory"]
 
 
-def root_directory(device: Device, generation: Generation) -> Directory:
-    """Declare all that a device's debugfs contains."""
-    return Directory("", 0o700, [page_pinner_directory(device, generation), Control(device).directory()])
+def root_directory(device: Device, generation: Generation, *, android: bool = False) -> Directory:
+    """Declare all that a device's debugfs contains; with `android` also what `run --android` shows."""
+    entries = [dma_buf_directory(device.mm)] if android else []
+    control = Control(device).directory(phone_files(device) if android else ())
+    return Directory("", 0o700, [*entries, page_pinner_directory(device, generation), control])

@@ -127,4 +127,3 @@ def _show(entry: os.DirEntry[str], there: str) -> None:
         bind(entry.path, there)
     except FileNotFoundError:  # it was removed meanwhile
         os.rmdir(there) if is_directory else os.unlink(there)
-

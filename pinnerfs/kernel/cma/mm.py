@@ -28,6 +28,7 @@ class Mm(NamedTuple):
     log_name: the function that the log line names.
     noretry_counts: whether a failed allocation with GFP_NORETRY counts as failed.
     prefix: what the name of an area's directory in debugfs begins with.
+    dma_buf_name: whether dma_buf/bufinfo has a title for the names of buffers.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Mm(NamedTuple):
     log_name: str
     noretry_counts: bool
     prefix: str
+    dma_buf_name: bool
 
     def directory(self, area: str) -> str:
         """Return the name of an area's directory in debugfs: imitates `cma_debugfs_add_one`."""
@@ -61,6 +63,7 @@ _MAINLINE_6_1 = Mm(
     log_name="cma_alloc",
     noretry_counts=True,
     prefix="",
+    dma_buf_name=True,
 )
 _ANDROID12_5_10 = Mm(
     name="android12-5.10",
@@ -75,6 +78,7 @@ _ANDROID12_5_10 = Mm(
     log_name="cma_alloc",
     noretry_counts=True,
     prefix="cma-",
+    dma_buf_name=False,
 )
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
     name="pixel-5.10",
@@ -94,6 +98,7 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     about="android13-5.15 and android14-5.15",
     evidence="expected",
     prefix="cma-",
+    dma_buf_name=False,
 )
 
 MMS = {mm.name: mm for mm in (_MAINLINE_6_1, _ANDROID12_5_10, _PIXEL_5_10, _ANDROID14_5_15, _ANDROID14_6_1)}
