@@ -54,7 +54,7 @@ def add_to_root(additions: Additions) -> None:
 
 @contextmanager
 def _kept_working_directory() -> Iterator[None]:
-    """Return to the working directory at the end, by its path if that leads to the same directory then."""
+    """Return to the working directory at the end: to its path in the new root directory, if there is one."""
     before = os.open(".", os.O_PATH)
     path = None
     with suppress(FileNotFoundError):  # it was deleted
@@ -63,12 +63,10 @@ def _kept_working_directory() -> Iterator[None]:
         yield
     finally:
         os.fchdir(before)
+        os.close(before)
         if path is not None:
             with suppress(OSError):
                 os.chdir(path)
-                if not os.path.samestat(os.stat("."), os.fstat(before)):
-                    os.fchdir(before)
-        os.close(before)
 
 
 def _missing(additions: Additions, path: str) -> Additions:
