@@ -26,6 +26,7 @@ from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.threshold import no_threshold
+from pinnerfs.workload.allocs import Allocs
 from pinnerfs.workload.callchains import ReleaseChains
 from pinnerfs.workload.timeline import Timeline
 
@@ -126,6 +127,7 @@ class Simulation:
         self._mm = memory_management(self.generation.mm if mm is None else mm)
         self._retries = self._mm.retries if cma_retries is None else cma_retries
         self._allocator = Allocator(_areas(scenario.memory), self._mm)
+        self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
         chains = ReleaseChains(scenario, self.generation, self._depot)
         self._files = RecordFiles(self._pinner, self._depot, chains)
         self._live: Live | None = None  # until the first live action
@@ -167,8 +169,8 @@ class Simulation:
             if self._observer is not None:
                 self._observer.generated(batch, moment)
             self._pinner.apply(batch)
-            if not len(batch) and (due := self._due_round(moment)) is not None:
-                self._allocator.run(due)
+            if not len(batch) and (due := self._due_alloc(moment)) is not None:
+                self._allocs.step(due)
                 self._now = max(self._now, due)
             elif len(batch):
                 self._now = int(batch.time[-1])
@@ -181,9 +183,9 @@ class Simulation:
             yield self._now
 
     def _take(self, moment: int) -> EventBatch:
-        """Return the next events. At equal times, live actions come after the scenario's events and after rounds."""
+        """Return the next events. At equal times, live actions come after the scenario's events and allocations."""
         own = self._timeline.next_event()
-        if (due := self._allocator.next_round()) is not None and due <= moment:
+        if (due := self._allocs.next_event()) is not None and due <= moment:
             moment = due
             if self._live is not None and self._live.next_event() == due:
                 return self._timeline.take(moment, STEP_FRAMES)
@@ -195,9 +197,9 @@ class Simulation:
                 return batch
         return self._live.take(live, STEP_FRAMES)
 
-    def _due_round(self, moment: int) -> int | None:
-        """Return the time of the next round of an allocation, if all that comes before it is done."""
-        due = self._allocator.next_round()
+    def _due_alloc(self, moment: int) -> int | None:
+        """Return the time of the next step of allocations, if all that comes before it is done."""
+        due = self._allocs.next_event()
         if due is None or due > moment or ((own := self._timeline.next_event()) is not None and own <= due):
             return None
         live = None if self._live is None else self._live.next_event()
@@ -212,7 +214,9 @@ class Simulation:
 
         self.advance_to(self._now)
         if self._live is None:
-            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live)
+            self._live = Live(
+                self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live, self._allocs
+            )
         try:
             self._live.do(actions, self._now)
         except ValueError as error:
@@ -223,7 +227,7 @@ class Simulation:
         """Return the time (µs) of the next event, or None if there are no more."""
         own = self._timeline.next_event()
         live = None if self._live is None else self._live.next_event()
-        due = self._allocator.next_round()
+        due = self._allocs.next_event()
         return min((moment for moment in (own, live, due) if moment is not None), default=None)
 
     @property
@@ -365,6 +369,9 @@ class Simulation:
             "held_now": counted.pop("held_now"),
             **counted,
             "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
+            "allocs_ok": self._allocator.succeeded,
+            "allocs_failed": self._allocator.failed,
+            "cma_pages_now": sum(area.used for area in self.areas.values()),
         }
 
     def explain(self) -> dict[str, dict[str, int]]:
@@ -380,3 +387,11 @@ class Simulation:
             counted = self._pinner.counters.of(self._depot.handles(task.name))
             explained[task.name] = counted | {"shares_empty": shares_empty.get(task.name, 0)}
         return explained
+
+    def explain_allocs(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each alloc of the scenario, by its name, in the scenario's order.
+
+        `allocs` began, of which some `got` their pages, some `failed`, and the others are `waiting` for a later round.
+        `pages_now` is the number of pages that the alloc has now. Live allocations by the alloc's name count, too.
+        """
+        return self._allocs.counters()

@@ -23,7 +23,7 @@ COMMANDS = {
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
-    "show": "Describe a scenario: its memory, its tasks and its expectations.",
+    "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
 }
 

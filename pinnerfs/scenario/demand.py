@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.scenario.schema import Task
 
-__all__ = ["Demand", "estimate_demand"]
+__all__ = ["Demand", "estimate_alloc_demand", "estimate_demand"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
+# A round of an allocation takes as much processor time as this many pins, and more for each page of the area.
+ROUND = 3000
+AREA = 256  # so many pages of an area take as much as one pin
+MOST_RETRIES = 10  # of any kernel
 
 
 @dataclass(frozen=True)
 class Demand:
-    """The estimated demand of all instances of a task, by the names of the limits."""
+    """The estimated demand of all instances of a task, or of an alloc, by the names of the limits."""
 
     pins: float
     rate: float
@@ -44,6 +50,20 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
         rate=task.instances * rate * 10**6,
         work=task.instances * _work(loads, cost, time),
     )
+
+
+def estimate_alloc_demand(alloc: Alloc, area_pages: int, stop: float, until: float = 0) -> Demand:
+    """Estimate the demand of an alloc as if each allocation failed. Its work is up to a moment (µs).
+
+    No allocation begins at `stop` (µs) or later.
+    """
+    loads = [_Load.of(phase, None) for phase in alloc.phase]
+    period = sum(load.lasts for load in loads)
+    rounds = 1 + (MOST_RETRIES if alloc.retries is None else alloc.retries)
+    cost = rounds * (ROUND + area_pages / AREA)
+    rate = cost * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
+    time = min(until, stop) - alloc.start_distribution.low
+    return Demand(pins=0, rate=rate * 10**6, work=_work(loads, cost, time))
 
 
 def _work(loads: Sequence[_Load], cost: float, time: float) -> float:

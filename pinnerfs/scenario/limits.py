@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import Demand, estimate_demand
+from pinnerfs.scenario.demand import Demand, estimate_alloc_demand, estimate_demand
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size, parse_time
 from pinnerfs.scenario.schema import Scenario
@@ -56,7 +56,7 @@ def _value(name: str, text: str) -> int:
     return int(text)
 
 
-# What a task does, with one and with several.
+# What a task or an alloc does, with one and with several.
 _WORDS = {
     "instances": ("needs {}", "instance", "instances"),
     "pins": ("pins about {} at once in the long run", "page", "pages"),
@@ -91,9 +91,14 @@ def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: L
 
 
 def _demands(scenario: Scenario, until: int) -> list[Demand]:
+    """Return the demand of each task, then of each alloc."""
     tasks = {task.name: task for task in scenario.task}
+    areas = {region.cma: region.frames for region in scenario.memory.region}
     stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    return [estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task]
+    return [
+        *(estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task),
+        *(estimate_alloc_demand(alloc, areas[alloc.area], stop, until) for alloc in scenario.alloc),
+    ]
 
 
 def _rounded(seconds: float) -> str:
@@ -111,8 +116,11 @@ def _check(name: str, scenario: Scenario, demands: Sequence[float], limits: Limi
     most = max(range(len(demands)), key=demands.__getitem__)
     own = math.ceil(demands[most])
     does, one, several = _WORDS[name]
-    message = f'task "{scenario.task[most].name}" {does.format(f"{shown(own)} {one if own == 1 else several}")}'
+    users = [("task", number, task.name) for number, task in enumerate(scenario.task)]
+    users += [("alloc", number, alloc.name) for number, alloc in enumerate(scenario.alloc)]
+    kind, number, user = users[most]
+    message = f'{kind} "{user}" {does.format(f"{shown(own)} {one if own == 1 else several}")}'
     if own <= limit:
-        message += f", of {shown(total)} for all tasks"
+        message += f", of {shown(total)} for all tasks{' and allocs' if scenario.alloc else ''}"
     key = name if name == "instances" else None
-    raise TableError(f"{message} (limit {limit}; raise it with --limit {name}=N)", ("task", most), key, complete=True)
+    raise TableError(f"{message} (limit {limit}; raise it with --limit {name}=N)", (kind, number), key, complete=True)
