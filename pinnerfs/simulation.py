@@ -269,6 +269,11 @@ class Simulation:
         self.advance_to(self._now)
         self._allocator.release(allocation)
 
+    def give_up_alloc(self, allocation: Allocation) -> None:
+        """Let an allocation that waits for its next round fail now, as after a fatal signal."""
+        self.advance_to(self._now)
+        self._allocator.give_up(allocation, self._now)
+
     def free_kept(self, area: str, pages: int) -> None:
         """Free pages that cma/NAME/alloc got, the newest first, or all if negative: imitates `cma_free_write`."""
         self.advance_to(self._now)

@@ -55,6 +55,9 @@ def test_the_directory_is_hidden(device: Device) -> None:
         "inject": 0o600,
         "pid": 0o400,
         "stats": 0o400,
+        "cma": 0o755,
+        "dmesg": 0o400,
+        "vmstat": 0o400,
     }
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse import connection as module
 from pinnerfs.fuse.connection import MANY, Connection
 from pinnerfs.fuse.messages import IN_HEADER, INTERRUPT_IN, OUT_HEADER
-from pinnerfs.fuse.protocols import Later
 from tests.mount.support import DEADLINE
 
 FAST, SLOW, BROKEN, REFUSED, CHAIN, SILENT, INTERRUPT = range(1, 8)

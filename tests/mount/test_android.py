@@ -77,7 +77,7 @@ def test_the_short_path(source: Path) -> None:
     """/d is a link to the fake debugfs, which has no ion/."""
     done = _run(source, "readlink /d; ls /d/; cat /d/page_pinner/threshold; ls /d/ion 2>/dev/null; pwd; exit 7")
     assert (done.returncode, done.stderr) == (7, "")
-    assert done.stdout.split() == ["/sys/kernel/debug", "dma_buf", "page_pinner", "300000", str(source.parent)]
+    assert done.stdout.split() == ["/sys/kernel/debug", "cma", "dma_buf", "page_pinner", "300000", str(source.parent)]
 
 
 def test_the_short_path_to_another_mount_point(source: Path) -> None:
@@ -99,7 +99,7 @@ def test_only_with_the_option(source: Path) -> None:
     """Without --android the command sees none of this."""
     script = "ls /d /system /sys/kernel/debug/dma_buf /sys/kernel/pixel_stat 2>/dev/null; ls /sys/kernel/debug"
     done = pinnerfs("run", source, "--", "sh", "-c", script)
-    assert done.stdout == "page_pinner\n"
+    assert done.stdout == "cma\npage_pinner\n"
 
 
 def test_the_machine_stays_as_it_is(source: Path) -> None:
@@ -233,7 +233,8 @@ def test_the_bounds_of_a_pixel(source: Path) -> None:
     """The bounds of Pixel's latencies can be written, in ms, as long as low is below mid."""
     script = f"""
     cd {AREA}
-    for write in 'low 600' 'mid 700' 'low 700' 'mid 600' 'low x' 'mid -1' 'low 0x10' 'low +1' 'mid 18446744073709551615'; do
+    for write in 'low 600' 'mid 700' 'low 700' 'mid 600' 'low x' 'mid -1' 'low 0x10' 'low +1' \
+        'mid 18446744073709551615' 'mid 18446744073709551616'; do
         echo ${{write#* }} 2>/dev/null >latency_${{write% *}}_bound && echo "$write"
     done 2>/dev/null
     cat latency_*_bound; echo 1 2>/dev/null > fail_pages || echo refused; ls
@@ -319,7 +320,7 @@ def test_an_ordinary_user(source: Path, tmp_path_factory: pytest.TempPathFactory
     script = (
         f"id -u; readlink /d; cat /d/page_pinner/threshold {AREA}/latency_low_bound; grep -c ^cma_alloc /proc/vmstat"
     )
-    command = [*AS_USER, "1000", *_arguments(Path("/dev/stdin"), "--", "sh", "-c", script)]
+    command = [*AS_USER, "1000", *_arguments(Path("-"), "--", "sh", "-c", script)]
     outside = ["unshare", "-m", "--propagation", "private", "sh", "-c", OUTSIDE, "sh", tmp_path_factory.mktemp("dev")]
     done = run_command([*map(str, outside), *command], cwd="/", input=SCENARIO)
     assert (done.returncode, NOTES.sub("", done.stderr)) == (0, "")

@@ -55,6 +55,13 @@ class Allocator:
         assert allocation.first_pfn is not None
         area.clear(allocation.first_pfn - area.base_pfn >> area.order_per_bit, allocation.pages)
 
+    def give_up(self, allocation: Allocation, now: int) -> None:
+        """Let an allocation fail that waits for its next round: the caller of `cma_alloc` has a fatal signal."""
+        if allocation in self._waiting:
+            self._waiting.remove(allocation)
+            allocation.next_round = None
+            self._fail(allocation, EBUSY, now)
+
     def _round(self, allocation: Allocation, now: int) -> None:
         """Try every range of the area from the beginning on, until one can be emptied."""
         area, request = allocation.area, allocation.request
