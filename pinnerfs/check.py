@@ -82,9 +82,9 @@ def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, 
     allocs = [counters for name, counters in counted.items() if wanted.name in (None, name)]
     came = {outcome: sum(counters[outcome] for counters in allocs) for outcome in ("got", "failed", "waiting")}
     met = all(low <= came[outcome] <= high for outcome, (low, high) in wanted.bounds.items())
-    words = f"{came['got']} got and {came['failed']} failed"
+    words = f"{came['got']} got, {came['failed']} failed"
     if came["waiting"]:
-        words += f"; {came['waiting']} not over"
+        words += f", {came['waiting']} not over"
     return ExpectationResult(expectation, met, words)
 
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pinnerfs.arguments import checked_seed
+from pinnerfs.arguments import checked_retries, checked_seed
 from pinnerfs.client import Client
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
-from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounts.directories import (
     end_daemon,
@@ -24,7 +23,6 @@ from pinnerfs.mounts.directories import (
     remove_left_directories,
 )
 from pinnerfs.mounts.unmount import fusermount
-from pinnerfs.scenario.allocs import MAX_RETRIES
 from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
@@ -125,13 +123,12 @@ def _mm_options(mm: str | None, cma_retries: int | None, quiet_migration: bool) 
     """Return the options of `pinnerfs mount` for the memory management."""
     options = []
     if mm is not None:
-        if mm not in MMS:
-            raise PinnerfsError(f"no mm {mm!r}: wanted one of {', '.join(MMS)}", BAD_INPUT)
+        from pinnerfs.simulation import memory_management  # imports numpy
+
+        memory_management(mm)
         options.append(f"--mm={mm}")
     if cma_retries is not None:
-        if isinstance(cma_retries, bool) or not isinstance(cma_retries, int) or not 0 <= cma_retries <= MAX_RETRIES:
-            raise PinnerfsError(f"cma_retries = {cma_retries!r}: wanted a number from 0 to {MAX_RETRIES}", BAD_INPUT)
-        options.append(f"--cma-retries={cma_retries}")
+        options.append(f"--cma-retries={checked_retries(cma_retries)}")
     if quiet_migration:
         options.append("--quiet-migration")
     return options

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
-from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
+from pinnerfs.arguments import checked_microseconds, checked_retries, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.cma.allocation import Allocation, Request
@@ -33,7 +33,7 @@ from pinnerfs.workload.timeline import Timeline
 if TYPE_CHECKING:
     from pinnerfs.workload.live import Live
 
-__all__ = ["Observer", "Simulation", "generation"]
+__all__ = ["Observer", "Simulation", "generation", "memory_management"]
 
 # Frames that events touch in one step: about 10 ms of work, so that other threads get their turn soon.
 STEP_FRAMES = 1 << 17
@@ -125,7 +125,7 @@ class Simulation:
             if not task.mapped:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
         self._mm = memory_management(self.generation.mm if mm is None else mm)
-        self._retries = self._mm.retries if cma_retries is None else cma_retries
+        self._retries = self._mm.retries if cma_retries is None else checked_retries(cma_retries)
         self._allocator = Allocator(_areas(scenario.memory), self._mm)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
         chains = ReleaseChains(scenario, self.generation, self._depot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
@@ -102,11 +103,19 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
             "pins, releases, still held, put_page and untracked calls count pages; "
             "the other columns count the frames of the pages"
         )
-    if simulation.generation.failure_file is None and totals["allocs_failed"]:
-        sentences.append(f"a failed allocation leaves no record on {simulation.generation.name}")
+    if totals["allocs_failed"]:
+        sentences += _where_failures_are(simulation.generation)
     if totals["records_overwritten"]:
         sentences.append(f"the ring holds {RING_SIZE} records: the oldest were overwritten")
     return sentences
+
+
+def _where_failures_are(generation: Generation) -> list[str]:
+    if generation.failure_file is None:
+        return [f"a failed allocation leaves no record on {generation.name}"]
+    if generation.failure_file == generation.main_file:
+        return []
+    return [f"the records of failed allocations are in {generation.failure_file}: add --file"]
 
 
 def _releases_of_others(simulation: Simulation, tasks: Mapping[str, Counters]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,9 @@ from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import TimeDistribution
 from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Task
+from pinnerfs.scenario.schema import Scenario, Task
 
-__all__ = ["Demand", "estimate_alloc_demand", "estimate_demand"]
+__all__ = ["Demand", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
@@ -30,7 +31,18 @@ class Demand:
     work: float  # in pins of a single page
 
 
-def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> Demand:
+def estimate_demands(scenario: Scenario, until: float = 0) -> list[Demand]:
+    """Estimate the demand of each task, then of each alloc. Their work is up to a moment (µs)."""
+    tasks = {task.name: task for task in scenario.task}
+    areas = {region.cma: region.frames for region in scenario.memory.region}
+    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
+    return [
+        *(_of_task(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task),
+        *(_of_alloc(alloc, areas[alloc.area], stop, until) for alloc in scenario.alloc),
+    ]
+
+
+def _of_task(task: Task, owner: Task, stop: float, until: float) -> Demand:
     """Estimate the demand of a task from means, rather too high than too low. Its work is up to a moment (µs).
 
     No hold begins at `stop` (µs) or later.
@@ -52,7 +64,7 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
     )
 
 
-def estimate_alloc_demand(alloc: Alloc, area_pages: int, stop: float, until: float = 0) -> Demand:
+def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float) -> Demand:
     """Estimate the demand of an alloc as if each allocation failed. Its work is up to a moment (µs).
 
     No allocation begins at `stop` (µs) or later.

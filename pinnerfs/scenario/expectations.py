@@ -53,7 +53,7 @@ class AllocCounts(Table, frozen=True):
     def wanted(self) -> str:
         """Return the numbers in words."""
         parts = [f"{_to(bounds)} {outcome}" for outcome, bounds in self.bounds.items()]
-        return f"of the allocations{'' if self.name is None else f' of {self.name}'} {' and '.join(parts)}"
+        return f"allocations{'' if self.name is None else f' of {self.name}'}: {', '.join(parts)}"
 
 
 ANY_RECORDS = RecordBounds(min=1)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import Demand, estimate_alloc_demand, estimate_demand
+from pinnerfs.scenario.demand import estimate_demands
 from pinnerfs.scenario.messages import nearest, shown
-from pinnerfs.scenario.quantities import parse_size, parse_time
+from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
@@ -72,7 +72,7 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         raise TableError(f"size = {scenario.memory.size!r} is too large {remedy}", ("memory",), "size")
     # Before the estimates, which multiply by it.
     _check("instances", scenario, [task.instances for task in scenario.task], limits)
-    demands = _demands(scenario, until=0)
+    demands = estimate_demands(scenario)
     _check("pins", scenario, [demand.pins for demand in demands], limits)
     _check("rate", scenario, [demand.rate for demand in demands], limits)
 
@@ -82,23 +82,12 @@ def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: L
 
     The message begins with `where`.
     """
-    demands = [demand for moment in moments for demand in _demands(scenario, moment)]
+    demands = [demand for moment in moments for demand in estimate_demands(scenario, moment)]
     work = math.ceil(sum(demand.work for demand in demands))
     if work > limits.work:
         takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
         remedy = f"limit {limits.work}; raise it with --limit work=N"
         raise PinnerfsError(in_a_line(f"{where}: to play it {takes} ({remedy})"), BAD_INPUT)
-
-
-def _demands(scenario: Scenario, until: int) -> list[Demand]:
-    """Return the demand of each task, then of each alloc."""
-    tasks = {task.name: task for task in scenario.task}
-    areas = {region.cma: region.frames for region in scenario.memory.region}
-    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    return [
-        *(estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task),
-        *(estimate_alloc_demand(alloc, areas[alloc.area], stop, until) for alloc in scenario.alloc),
-    ]
 
 
 def _rounded(seconds: float) -> str:
