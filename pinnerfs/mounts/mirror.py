@@ -44,12 +44,12 @@ def add_to_root(additions: Additions) -> None:
         try:
             _mirror("/", ".", missing)
             set_read_only(".", True)
+            os.chroot(".")
         except OSError:
             check(libc.umount2(b".", MNT_DETACH))
             raise
         finally:
             os.umask(mask)
-        os.chroot(".")
 
 
 @contextmanager
