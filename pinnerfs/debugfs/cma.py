@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,20 @@ if TYPE_CHECKING:  # these import numpy, which a client of the control files doe
 
 __all__ = ["cma_directory", "counters_directory"]
 
+SYSFS_SIZE = 4096  # what stat shows for an attribute in sysfs
 COUNTERS = ("alloc_pages_success", "alloc_pages_fail")
 
 log = logging.getLogger(__name__)
 
 
 def cma_directory(device: Device) -> Directory:
-    """Declare `cma/`. It is there without areas, too."""
-    areas = [_area_directory(device, directory, area) for directory, area in device.cma_directories.items()]
-    return Directory("cma", 0o755, areas)
+    """Declare `cma/`. It is there without areas, too.
+
+    The areas are created from the highest address to the lowest, as a kernel allocates them. So a listing, which begins
+    with the newest, has the order of the scenario.
+    """
+    directories = reversed(device.cma_directories.items())
+    return Directory("cma", 0o755, [_area_directory(device, directory, area) for directory, area in directories])
 
 
 def _area_directory(device: Device, directory: str, name: str) -> Directory:
@@ -98,6 +104,7 @@ def counters_directory(device: Device) -> Directory:
             return simulation.cma_counters(area)[counter]
 
     def files(area: str) -> list[File]:
-        return [number_file(counter, partial(count, area, counter)) for counter in COUNTERS]
+        declared = [number_file(counter, partial(count, area, counter)) for counter in COUNTERS]
+        return [replace(file, size=SYSFS_SIZE) for file in declared]
 
     return Directory("cma", 0o755, [Directory(area, 0o755, files(area)) for area in device.areas])

@@ -53,12 +53,13 @@ class OpenFile(Protocol):
 class File:
     """A file, as debugfs_create_file() takes it: `mode` is its permissions, `open` is called at each open.
 
-    In a name each character stands for one byte.
+    In a name each character stands for one byte. `size` is what stat shows.
     """
 
     name: str
     mode: int
     open: Callable[[], OpenFile]
+    size: int = 0
 
 
 @dataclass(frozen=True)
