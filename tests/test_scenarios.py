@@ -366,14 +366,15 @@ def test_the_commands_of_the_reference(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    *checked, count = done.stdout.splitlines()
+    *checked, count, contiguous = done.stdout.splitlines()
     assert [line.startswith("./two-readers.toml: ") for line in checked] == [True] * 3
     assert int(count) >= 2
+    assert f"{contiguous}\n" in _blocks("text")
 
 
 def test_the_errors_of_the_reference() -> None:
     """The reference shows errors as they are printed."""
-    mistake, year = _blocks("text")
+    mistake, _, year = _blocks("text")
     with pytest.raises(pinnerfs.PinnerfsError) as refused:
         pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
     assert mistake == f"Error: {refused.value}\n"

@@ -100,7 +100,7 @@ def clock(target: _Target) -> None:
         )
 
 
-@ctl.command()
+@ctl.command(short_help="Print the kernel log of failed CMA allocations.")
 @click.pass_obj
 def dmesg(target: _Target) -> None:
     """Print the kernel log: the lines about failed CMA allocations, with their boot time.
@@ -108,7 +108,8 @@ def dmesg(target: _Target) -> None:
     \b
     Example:
       mkdir -p /tmp/d
-      pinnerfs mount camera-stall /tmp/d --kernel android14-6.1
+      pinnerfs mount faceunlock-fails /tmp/d --kernel android14-6.1 --clock manual
+      pinnerfs ctl /tmp/d advance 60s
       pinnerfs ctl /tmp/d dmesg
       pinnerfs umount /tmp/d
     """

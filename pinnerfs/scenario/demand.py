@@ -16,9 +16,8 @@ __all__ = ["Demand", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
-# A round of an allocation takes as much processor time as this many pins, and more for each page of the area.
+# A round of an allocation takes as much processor time as this many pins, and one more for each page of the area.
 ROUND = 3000
-AREA = 256  # so many pages of an area take as much as one pin
 MOST_RETRIES = 10  # of any kernel
 
 
@@ -72,7 +71,7 @@ def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float) -> Deman
     loads = [_Load.of(phase, None) for phase in alloc.phase]
     period = sum(load.lasts for load in loads)
     rounds = 1 + (MOST_RETRIES if alloc.retries is None else alloc.retries)
-    cost = rounds * (ROUND + area_pages / AREA)
+    cost = rounds * (ROUND + area_pages)
     rate = cost * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
     time = min(until, stop) - alloc.start_distribution.low
     return Demand(pins=0, rate=rate * 10**6, work=_work(loads, cost, time))

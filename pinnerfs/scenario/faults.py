@@ -7,6 +7,7 @@ Here `chance` is a percentage.
 from __future__ import annotations
 
 import errno
+import re
 
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_time
@@ -21,6 +22,8 @@ FILES = ("longterm_pinner", "threshold", "alloc_contig_failed", "failure_trackin
 # Rules have the names CMA/DIRECTORY/FILE for the files of CMA areas.
 CMA = "cma"
 CMA_FILES = ("alloc", "free", "base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
+
+_CMA_FILE = re.compile(rf"{CMA}/[A-Za-z0-9_.@+-]+/(?:{'|'.join(CMA_FILES)})")
 
 MAX_RULES = 256  # each request is compared with all of them
 MAX_DELAY = 3600 * 10**6  # µs
@@ -74,7 +77,7 @@ class Rule(Table, frozen=True):
     def _check_file(self) -> None:
         if self.file is None or not self.file.startswith(f"{CMA}/"):
             _check_name("file", self.file, FILES)
-        elif len(parts := self.file.split("/")) != 3 or not parts[1] or parts[2] not in CMA_FILES:
+        elif not _CMA_FILE.fullmatch(self.file):
             raise ValueError(f"file = {self.file!r} must be cma/DIRECTORY/FILE with a FILE of {', '.join(CMA_FILES)}")
 
     @staticmethod

@@ -56,12 +56,14 @@ def _value(name: str, text: str) -> int:
     return int(text)
 
 
-# What a task or an alloc does, with one and with several.
+# What a task does, with one and with several.
 _WORDS = {
     "instances": ("needs {}", "instance", "instances"),
     "pins": ("pins about {} at once in the long run", "page", "pages"),
     "rate": ("makes {} a second", "pin or phase", "pins and phases"),
 }
+# An alloc makes no pins, but its rounds take time.
+_ALLOC_WORDS = ("takes as much work as {} a second", "pin", "pins")
 
 
 def check_limits(scenario: Scenario, limits: Limits) -> None:
@@ -104,10 +106,10 @@ def _check(name: str, scenario: Scenario, demands: Sequence[float], limits: Limi
         return
     most = max(range(len(demands)), key=demands.__getitem__)
     own = math.ceil(demands[most])
-    does, one, several = _WORDS[name]
     users = [("task", number, task.name) for number, task in enumerate(scenario.task)]
     users += [("alloc", number, alloc.name) for number, alloc in enumerate(scenario.alloc)]
     kind, number, user = users[most]
+    does, one, several = _WORDS[name] if kind == "task" else _ALLOC_WORDS
     message = f'{kind} "{user}" {does.format(f"{shown(own)} {one if own == 1 else several}")}'
     if own <= limit:
         message += f", of {shown(total)} for all tasks{' and allocs' if scenario.alloc else ''}"

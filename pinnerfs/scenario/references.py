@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
+from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.expectations import AllocCounts
 from pinnerfs.scenario.longterm import in_cma, leaves_cma, moved_to
@@ -50,6 +52,8 @@ def check_references(scenario: Scenario) -> None:
     _check_allocs(scenario)
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
+    if any(region.cma is not None for region in scenario.memory.region):
+        known |= {frame for mm in MMS.values() for frame in (mm.log_name, *chain.from_iterable(mm.frames))}
     for number, expectation in enumerate(scenario.expect):
         if expectation.allocs is not None:
             _check_alloc_counts(scenario, expectation.allocs, ("expect", number))

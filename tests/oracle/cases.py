@@ -58,7 +58,7 @@ class Case:
     note: str
     boot: str
     kernel: str = ""  # the recorded one in words; only in the cases of cma-6.1
-    root_mode: str = "700"
+    modes: tuple[tuple[str, int], ...] = ()  # of files of an area, or of `debugfs`, the root directory
     pins: bool = False  # whether the setup has pins that the other keys do not describe
     extra: bool = False  # from the file of the option --oracle
     problem: str | None = None
@@ -152,7 +152,7 @@ def _case(raw: Any, generation: str | None) -> Case:
         note=f"{raw.get('note', '')} {raw.get('cut', '')}".strip(),
         boot=raw.get("boot", ""),
         kernel=raw.get("kernel", ""),
-        root_mode=setup.get("debugfs_mode", "700"),
+        modes=tuple((key.removesuffix("_mode"), int(mode, 8)) for key, mode in setup.items() if key.endswith("_mode")),
         pins="pins" in setup,
     )
 

@@ -124,7 +124,9 @@ def set_up(sandbox: Sandbox, case: Case) -> None:
     for area in _areas(case):
         sandbox.write(f"cma/{area.name}/free", EVERYTHING)
     sandbox.write(".pinnerfs/advance", "6s")
-    sandbox.path.chmod(int(case.root_mode, 8))
+    sandbox.path.chmod(0o700)
+    for name, mode in case.modes:
+        (sandbox.path if name == "debugfs" else sandbox.path / "cma" / FIRST / name).chmod(mode)
     if "all others find it full" in case.note or (case.family == "cma" and "/maxchunk: 0\n" in case.stdout):
         sandbox.write(f"cma/{FIRST}/alloc", str(_areas(case)[0].pages))
 

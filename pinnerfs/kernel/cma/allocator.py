@@ -31,6 +31,13 @@ class Allocator:
         """Return the time of the next round of an allocation that waits, or None."""
         return min((waiting.next_round for waiting in self._waiting if waiting.next_round is not None), default=None)
 
+    def give_up(self, allocation: Allocation, now: int) -> None:
+        """Let an allocation fail that waits for its next round: the caller of `cma_alloc` has a fatal signal."""
+        if allocation in self._waiting:
+            self._waiting.remove(allocation)
+            allocation.next_round = None
+            self._fail(allocation, EBUSY, now)
+
     def start(self, area: Area, request: Request, now: int) -> Allocation:
         """Begin an allocation and make its first round."""
         allocation = Allocation(area, request, now)
@@ -54,13 +61,6 @@ class Allocator:
         area = allocation.area
         assert allocation.first_pfn is not None
         area.clear(allocation.first_pfn - area.base_pfn >> area.order_per_bit, allocation.pages)
-
-    def give_up(self, allocation: Allocation, now: int) -> None:
-        """Let an allocation fail that waits for its next round: the caller of `cma_alloc` has a fatal signal."""
-        if allocation in self._waiting:
-            self._waiting.remove(allocation)
-            allocation.next_round = None
-            self._fail(allocation, EBUSY, now)
 
     def _round(self, allocation: Allocation, now: int) -> None:
         """Try every range of the area from the beginning on, until one can be emptied."""
