@@ -72,7 +72,7 @@ def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        (b"\n", "no action: wanted one of pin, release, free, unmap\n"),
+        (b"\n", "no action: wanted one of pin, release, free, unmap, alloc\n"),
         (b"pin task=driver\nrelease task=driver pages=2", "line 2: pages = 2 is more than the 1 that are pinned live"),
         (b"\xff\xfe", "wanted UTF-8 text"),
         (b"pin task=driver\n" * 8192, "bytes of actions in one write: wanted at most 65536\n"),
@@ -118,7 +118,7 @@ def test_ctl_do(mount: Mounts) -> None:
     done = pinnerfs("ctl", device.path, "do", "")
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: cannot do the actions: the text has no action: wanted one of pin, release, free, unmap\n",
+        "Error: cannot do the actions: the text has no action: wanted one of pin, release, free, unmap, alloc\n",
     )
 
 
