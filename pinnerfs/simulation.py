@@ -126,7 +126,8 @@ class Simulation:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
         self._mm = memory_management(self.generation.mm if mm is None else mm)
         self._retries = self._mm.retries if cma_retries is None else checked_retries(cma_retries)
-        self._allocator = Allocator(_areas(scenario.memory), self._mm)
+        areas = _areas(scenario.memory)
+        self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
         chains = ReleaseChains(scenario, self.generation, self._depot)
         self._files = RecordFiles(self._pinner, self._depot, chains)
@@ -168,7 +169,7 @@ class Simulation:
             batch = self._take(moment)
             if self._observer is not None:
                 self._observer.generated(batch, moment)
-            self._pinner.apply(batch)
+            self._allocator.apply(batch)
             if not len(batch) and (due := self._due_alloc(moment)) is not None:
                 self._allocs.step(due)
                 self._now = max(self._now, due)

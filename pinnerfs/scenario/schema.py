@@ -178,6 +178,7 @@ class Scenario(Table, frozen=True):
     duration: Measure | None = None
     threshold: Measure = "300ms"
     race: Number = 0.0
+    cpus: int = 8
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
@@ -192,6 +193,8 @@ class Scenario(Table, frozen=True):
             raise ValueError(f"fault has {len(self.fault)} entries: it must have at most {MAX_RULES}")
         if not 0 <= self.race <= 1:
             raise ValueError(f"race = {shown(self.race)} must be from 0 to 1")
+        if not 1 <= self.cpus <= 8192:
+            raise ValueError(f"cpus = {shown(self.cpus)} must be from 1 to 8192")
 
 
 def _check_weights(weights: dict[str, int]) -> None:

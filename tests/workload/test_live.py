@@ -16,6 +16,7 @@ from pinnerfs.kernel.cma.allocator import Allocator
 from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.events import PINS, Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.actions import Action, parse_actions
 from pinnerfs.scenario.gallery import parse
@@ -56,8 +57,10 @@ SCENARIO = parse(
 
 def new_live() -> Live:
     """Return a Live without any holds."""
-    allocs = Allocs(SCENARIO, SCENARIO.seed, INTRODUCED, Allocator([], MMS["6.1.192"]), 0)
-    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot(), LIMITS.pins, allocs)
+    memory, depot = Simulation(SCENARIO).memory, StackDepot()
+    allocator = Allocator([], MMS["6.1.192"], Pinner(memory, INTRODUCED), depot)
+    allocs = Allocs(SCENARIO, SCENARIO.seed, INTRODUCED, allocator, 0)
+    return Live(SCENARIO, SCENARIO.seed, memory, INTRODUCED, depot, LIMITS.pins, allocs)
 
 
 @pytest.fixture

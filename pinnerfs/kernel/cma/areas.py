@@ -40,7 +40,9 @@ class Area:
         self.alloc_pages_fail = 0
         self.stat = PixelStat()
         self._bits: npt.NDArray[np.bool_] = lazy_zeros(self.bits, np.bool_)
-        self._clear: tuple[Int64s, Int64s] | None = None  # the runs of clear bits, until the bitmap changes
+        # Until the bitmap changes: the runs of clear bits, and the number of set bits before each.
+        self._clear: tuple[Int64s, Int64s] | None = None
+        self._set: Int64s | None = None
 
     @property
     def bits(self) -> int:
@@ -60,13 +62,16 @@ class Area:
 
         The PFN is aligned to 2**align. Imitates `bitmap_find_next_zero_area_off`.
         """
-        bits, mask = self.bits_for(pages), self.step(align) - 1
-        offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit if mask else 0
-        begins, ends = self._runs()
-        first = np.maximum(begins, start)
-        first = (first + offset + mask & ~mask) - offset
-        fits = np.flatnonzero(first + bits <= ends)
+        begins, ends = self.runs()
+        first = self.aligned(np.maximum(begins, start), align)
+        fits = np.flatnonzero(first + self.bits_for(pages) <= ends)
         return int(first[fits[0]]) if len(fits) else None
+
+    def aligned(self, bits: Int64s, align: int) -> Int64s:
+        """Return the first bits from these on whose PFNs are aligned: imitates `cma_bitmap_aligned_offset`."""
+        mask = self.step(align) - 1
+        offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit if mask else 0
+        return (bits + offset + mask & ~mask) - offset
 
     def set(self, first: int, pages: int) -> None:
         """Give out pages from a bit on."""
@@ -75,10 +80,6 @@ class Area:
     def clear(self, first: int, pages: int) -> None:
         """Take pages back from a bit on: imitates `cma_clear_bitmap`."""
         self._write(first, pages, False)
-
-    def is_clear(self, first: int, end: int) -> bool:
-        """Tell whether no bit from `first` up to `end` is set."""
-        return not self._bits[first:end].any()
 
     def keep(self, first: int, pages: int) -> None:
         """Put pages, from a bit on, into the list that `give_back` takes from: imitates `cma_alloc_mem`."""
@@ -108,6 +109,11 @@ class Area:
         return freed
 
     @property
+    def given_out(self) -> bool:
+        """Tell whether any page is given out."""
+        return bool(self._bits.any())
+
+    @property
     def used(self) -> int:
         """Return the number of pages that are given out, as whole bits: imitates `cma_used_get`."""
         return int(np.count_nonzero(self._bits)) << self.order_per_bit
@@ -115,7 +121,7 @@ class Area:
     @property
     def maxchunk(self) -> int:
         """Return the length in pages of the longest run of clear bits: imitates `cma_maxchunk_get`."""
-        begins, ends = self._runs()
+        begins, ends = self.runs()
         return int((ends - begins).max(initial=0)) << self.order_per_bit
 
     def words(self) -> list[int]:
@@ -127,14 +133,24 @@ class Area:
 
     def clear_runs(self) -> list[tuple[int, int]]:
         """Return the runs of clear bits: the first bit of each, and the one after its last."""
-        begins, ends = self._runs()
+        begins, ends = self.runs()
         return list(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    def touches_given_out(self, pfn: Int64s, frames: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which of these ranges have a frame in common with a range that is given out."""
+        if self._set is None:
+            self._set = np.concatenate([[0], np.cumsum(self._bits)])
+        begin = np.clip(pfn - self.base_pfn >> self.order_per_bit, 0, self.bits)
+        end = np.clip((pfn + frames - 1 - self.base_pfn >> self.order_per_bit) + 1, begin, self.bits)
+        found: npt.NDArray[np.bool_] = self._set.take(end) > self._set.take(begin)
+        return found
 
     def _write(self, first: int, pages: int, value: bool) -> None:
         self._bits[first : first + self.bits_for(pages)] = value
-        self._clear = None
+        self._clear = self._set = None
 
-    def _runs(self) -> tuple[Int64s, Int64s]:
+    def runs(self) -> tuple[Int64s, Int64s]:
+        """Return the runs of clear bits: the first bits, and the ones after the last."""
         if self._clear is None:
             edges = np.flatnonzero(self._bits[1:] != self._bits[:-1]) + 1
             edges = np.concatenate([[0], edges, [self.bits]])

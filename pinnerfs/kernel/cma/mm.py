@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pinnerfs.kernel.cma.frames import LINUX_5_10, LINUX_5_15, LINUX_6_1, Frames
+
 __all__ = ["MMS", "Mm"]
 
 DIRECTORY_NAME = 15  # the name is printed into 16 bytes, the last one a zero
@@ -25,10 +27,14 @@ class Mm(NamedTuple):
     pfns_busy: whether a busy range has a line of its own in the kernel log.
     free_areas: whether the log lists the free parts of the area behind a failed allocation.
     limits_log: whether the log line of a failed allocation has a rate limit.
-    log_name: the function that the log line names.
+    log_name: the function that the log line names, which calls alloc_contig_range.
+    quick_noretry: whether an attempt with GFP_NORETRY tries to move pages in one round instead of five, and ends there
+    if some stay.
+    noretry_skips_block: whether the next attempt with GFP_NORETRY starts behind the pageblock with the failed page.
     noretry_counts: whether a failed allocation with GFP_NORETRY counts as failed.
     prefix: what the name of an area's directory in debugfs begins with.
     dma_buf_name: whether dma_buf/bufinfo has a title for the names of buffers.
+    frames: the call chains behind records.
     """
 
     name: str
@@ -41,9 +47,12 @@ class Mm(NamedTuple):
     free_areas: bool
     limits_log: bool
     log_name: str
+    quick_noretry: bool
+    noretry_skips_block: bool
     noretry_counts: bool
     prefix: str
     dma_buf_name: bool
+    frames: Frames
 
     def directory(self, area: str) -> str:
         """Return the name of an area's directory in debugfs: imitates `cma_debugfs_add_one`."""
@@ -61,9 +70,12 @@ _MAINLINE_6_1 = Mm(
     free_areas=False,
     limits_log=True,
     log_name="cma_alloc",
+    quick_noretry=False,
+    noretry_skips_block=False,
     noretry_counts=True,
     prefix="",
     dma_buf_name=True,
+    frames=LINUX_6_1,
 )
 _ANDROID12_5_10 = Mm(
     name="android12-5.10",
@@ -76,9 +88,12 @@ _ANDROID12_5_10 = Mm(
     free_areas=True,
     limits_log=False,
     log_name="cma_alloc",
+    quick_noretry=True,
+    noretry_skips_block=True,
     noretry_counts=True,
     prefix="cma-",
     dma_buf_name=False,
+    frames=LINUX_5_10,
 )
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
     name="pixel-5.10",
@@ -92,6 +107,7 @@ _ANDROID14_6_1 = _MAINLINE_6_1._replace(
     about="android14-6.1 (6.1.138)",
     retries=5,
     log_name="__cma_alloc",
+    quick_noretry=True,
 )
 _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     name="android14-5.15",
@@ -99,6 +115,7 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     evidence="expected",
     prefix="cma-",
     dma_buf_name=False,
+    frames=LINUX_5_15,
 )
 
 MMS = {mm.name: mm for mm in (_MAINLINE_6_1, _ANDROID12_5_10, _PIXEL_5_10, _ANDROID14_5_15, _ANDROID14_6_1)}

@@ -28,6 +28,12 @@ INTRODUCED = Generation(
     freed=Mark.GET,
     freed_recorded=Mark(0),
     free_clears_ts=False,
+    failed_recorded="never",
+    busy_marks=False,
+    failure_takes_ts=False,
+    no_warn_marks=True,
+    mark_head=(),
+    free_head=(),
     pincount_order=2,
     # This kernel's stack trace includes the function that takes it.
     heads={"slow": ("__set_page_pinner", *_SLOW), "fast": ("__set_page_pinner", *_FAST)},

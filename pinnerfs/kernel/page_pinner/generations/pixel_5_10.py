@@ -22,6 +22,11 @@ PIXEL_5_10 = ANDROID12_5_10._replace(
     # A page that was pinned by get_user_pages and released by put_page is "Freed at", without any failure.
     freed_recorded=Mark.GET | Mark.FAILED,
     free_clears_ts=True,
+    failed_recorded="first",
+    busy_marks=True,
+    failure_takes_ts=True,
+    mark_head=(),
+    free_head=(),
     free_page=ANDROID12_5_10_EARLY.free_page,
     free_list=ANDROID12_5_10_EARLY.free_list,
 )
