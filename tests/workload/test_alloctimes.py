@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinnerfs.scenario.gallery import parse
+from pinnerfs.scenario.limits import Limits
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.workload.alloctimes import AllocTimes
 from pinnerfs.workload.tasks import FOREVER
@@ -33,7 +34,7 @@ def failed(moment: int, hold: int | None) -> tuple[int, int]:
 
 def scenario(*phases: str, **keys: object) -> Scenario:
     """Return a scenario whose only alloc has these phases."""
-    return parse(source(alloc("a", *phases, **keys), top="task = []"))
+    return parse(source(alloc("a", *phases, **keys), top="task = []"), limits=Limits(rate=1 << 40))
 
 
 def requests(
