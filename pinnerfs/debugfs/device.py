@@ -12,6 +12,7 @@ from time import monotonic, thread_time
 from pinnerfs.clock import Clock
 from pinnerfs.debugfs.inject import Faults, cma_files
 from pinnerfs.kernel.cma.allocation import Allocation
+from pinnerfs.kernel.cma.mm import Mm
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
 
@@ -99,6 +100,11 @@ class Device:
             return self._simulation.text(position, file)
         finally:
             self._lock.release()
+
+    @property
+    def mm(self) -> Mm:
+        """The memory management around page_pinner."""
+        return self._simulation.mm
 
     @property
     def threshold(self) -> int:

@@ -130,7 +130,7 @@ class Allocator:
         area.set(first, request.pages)
         if request.kept:
             area.keep(first, request.pages)
-        allocation.state, allocation.ended = "got", now
+        allocation.end("got", now)
         allocation.first_pfn = area.base_pfn + int(tries.first[-1])
         area.alloc_pages_success += request.pages
         self.succeeded += 1
@@ -159,7 +159,8 @@ class Allocator:
 
     def _fail(self, allocation: Allocation, errno: int | None, now: int) -> None:
         area, request = allocation.area, allocation.request
-        allocation.state, allocation.ended, allocation.errno_in_log = "failed", now, errno
+        allocation.end("failed", now)
+        allocation.errno_in_log = errno
         if self.mm.noretry_counts or not request.noretry:
             # A negative number is a very large one, and the counter has 64 bits.
             area.alloc_pages_fail = area.alloc_pages_fail + request.pages & COUNTER
