@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnerfs.cli import report_options
 from pinnerfs.cli.launch import say
 from pinnerfs.errors import PinnerfsError, in_a_line
-from pinnerfs.report.budget import Budget, parse_budget
 from pinnerfs.report.columns import SORT_KEYS
+from pinnerfs.words import count_of
 
 if TYPE_CHECKING:
+    from pinnerfs.report.budget import Budget
     from pinnerfs.report.diff import Diff
     from pinnerfs.report.model import Area, Report
 
 __all__ = ["report"]
 
 FAILED_BUDGET = 1  # exit status
-FORMATS = {
-    "json": "Print everything as JSON, for scripts.",
-    "csv": "Print the table as CSV; times in us.",
-    "md": "Print Markdown, to paste into a bug report.",
-    "folded": "Print stacks with their page time, for flamegraph.pl.",
-    "speedscope": "Print a file for speedscope: page time and holds.",
-}
-KINDS = {"pin": "PIN", "put": "PUT", "free": "FREE", "detect": "DETECT", "event": "EVENT"}
-
-
-def _range(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Read `A-B`, two page frame numbers."""
-    match = re.fullmatch(r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})-(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})", value or "", re.ASCII)
-    if value is not None and (match is None or int(match[1], 0) > int(match[2], 0)):
-        raise click.BadParameter(f"{value!r}: wanted A-B, such as 0xf3500-0xf37ff", context, option)
-    return None if match is None else (int(match[1], 0), int(match[2], 0))
-
-
-def _areas(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Area, ...]:
-    """Read `BASE+PAGES`, a page frame number and a number of pages."""
-    from pinnerfs.report.model import Area
-
-    areas: list[Area] = []
-    for value in values:
-        match = re.fullmatch(r"(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})\+(0x[0-9a-fA-F]{1,16}|[0-9]{1,19})", value, re.ASCII)
-        if match is None or int(match[2], 0) == 0:
-            raise click.BadParameter(f"{value!r}: wanted BASE+PAGES, such as 0xf8000+16384", context, option)
-        name = "" if not areas else str(len(areas) + 1)
-        areas.append(Area(f"cma{name}", int(match[1], 0), int(match[2], 0), origin="--cma"))
-    return tuple(areas)
-
-
-def _budgets(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Budget, ...]:
-    try:
-        return tuple(parse_budget(value) for value in values)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
-
-
-def _formats(command: Any) -> Any:
-    """Add one flag for each format of standard output."""
-    for name, about in reversed(FORMATS.items()):
-        command = click.option(f"--{name}", "chosen", flag_value=name, help=about)(command)
-    return command
 
 
 @click.command()
@@ -73,13 +30,17 @@ def _formats(command: Any) -> Any:
 @click.option(
     "--site", "wanted", multiple=True, metavar="TEXT", help="Only sites with this key, owner or part of a name."
 )
-@click.option("--pfn", callback=_range, metavar="A-B", help="Only records of page frames from A to B.")
-@click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), help="Only records of this kind.")
+@click.option(
+    "--pfn", callback=report_options.pfn_range, metavar="A-B", help="Only records of page frames from A to B."
+)
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice([*report_options.KINDS]), help="Only records of this kind."
+)
 @click.option(
     "--cma",
     "areas",
     multiple=True,
-    callback=_areas,
+    callback=report_options.areas,
     metavar="BASE+PAGES",
     help="Where a CMA area is: its first page frame and its pages. Needed if the dump does not tell.",
 )
@@ -91,12 +52,12 @@ def _formats(command: Any) -> Any:
     "--fail-if",
     "budgets",
     multiple=True,
-    callback=_budgets,
+    callback=report_options.budgets,
     metavar="'FIELD OP VALUE'",
     help="Exit with status 1 if this is true, such as 'max > 1s'. FIELD: records, holds, pages, blocks, max or p99.",
 )
 @click.option("--fail-on-new", is_flag=True, help="With --diff, exit with status 1 if a site is new.")
-@_formats
+@report_options.formats
 @click.option("--html", metavar="FILE", help="Also write one self-contained HTML page.")
 @click.option("--svg", metavar="FILE", help="Also write the text as a picture.")
 @click.option("--perfetto", metavar="FILE", help="Also write a trace for ui.perfetto.dev, if the records have times.")
@@ -138,7 +99,7 @@ def report(
     _check_options(inputs, as_diff, fail_on_new, chosen, files)
 
     def one(sources: tuple[str, ...]) -> Report:
-        made = _analyse(sources, pfn, tuple(KINDS[kind] for kind in kinds), areas, names, dedup)
+        made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
         for note in made.notes:
             say(str(note))
         return only_sites(made, wanted)
@@ -192,9 +153,19 @@ def _analyse(
     from pinnerfs.report.selection import only_records
 
     capture = read(*sources, areas=areas)
-    if kinds or pfn:
-        capture = only_records(capture, kinds, *(pfn or (None, None)))
-    return analyse(capture, sites=names, dedup=dedup)
+    if not kinds and not pfn:
+        return analyse(capture, sites=names, dedup=dedup)
+    chosen = only_records(capture, kinds, *(pfn or (None, None)))
+    made = analyse(chosen, sites=names, dedup=dedup)
+    if capture.records and not chosen.records:
+        from msgspec.structs import replace
+
+        # An empty choice is no empty dump, and proves nothing.
+        left_out = count_of(len(capture.records), "record")
+        return replace(
+            made, headline=f"none of {left_out} is of the chosen kind and page frames", proves="", findings=()
+        )
+    return made
 
 
 def _report_text(shown: Report, chosen: str | None, stacks: bool) -> Any:

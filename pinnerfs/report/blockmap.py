@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from pinnerfs.report import units
 from pinnerfs.report.lines import WIDTH, Line, Span, text
@@ -18,14 +19,14 @@ _CELLS = WIDTH - _LABEL
 _ROWS = 5  # sites that get a row of their own
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True):
     """The share of pages that a site held, from 0 to 1, for each cell of the map. key: "" for all sites."""
 
     key: str
     shares: tuple[float, ...]
 
 
-class BlockMap(NamedTuple):
+class BlockMap(msgspec.Struct, frozen=True):
     """The pageblocks of an area: `per_cell` blocks from `first` on in each cell."""
 
     name: str
@@ -68,7 +69,7 @@ def block_map(report: Report) -> list[Line]:
     lines: list[Line] = []
     for area in block_maps(report):
         name = f"CMA area {area.name}" if area.name else "all blocks touched"
-        blocks = f"blocks {area.first}-{area.last}"
+        blocks = f"blocks {area.first}-{area.last}" if area.first < area.last else f"block {area.first}"
         lines.append(
             text(f"{name}: {blocks}, {units.memory(area.block_pages)} each, {_blocks(area.per_cell)} a column")
         )
@@ -122,8 +123,9 @@ def _union(ranges: list[tuple[int, int]]) -> int:
 
 
 def _shares(held: dict[int, int], first: int, last: int, per_cell: int, block_pages: int) -> tuple[float, ...]:
-    shares = []
-    for start in range(first, last + 1, per_cell):
-        blocks = range(start, min(start + per_cell, last + 1))
-        shares.append(min(1.0, sum(held.get(block, 0) for block in blocks) / (len(blocks) * block_pages)))
-    return tuple(shares)
+    # An area of a hostile dump may have any size: the time depends on the held blocks only.
+    pages = [0] * -(-(last - first + 1) // per_cell)
+    for block, count in held.items():
+        if first <= block <= last:
+            pages[(block - first) // per_cell] += count
+    return tuple(min(1.0, count / (per_cell * block_pages)) for count in pages)

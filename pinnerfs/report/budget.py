@@ -43,8 +43,8 @@ class Budget(NamedTuple):
 def parse_budget(text: str) -> Budget:
     """Return the budget of a text such as "max > 1s". Raise ValueError for any other text."""
     match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*(.*?)\s*", text)
-    if match is None or match[1] not in Totals._fields:
-        fields = ", ".join(Totals._fields)
+    if match is None or match[1] not in Totals.__struct_fields__:
+        fields = ", ".join(Totals.__struct_fields__)
         raise ValueError(
             f"{text!r}: wanted FIELD OP VALUE, such as 'max > 1s'; "
             f"FIELD is one of {fields}; OP is one of {', '.join(_OPERATORS)}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from pinnerfs.report import units
 from pinnerfs.report.model import Site
@@ -13,7 +14,7 @@ __all__ = ["COLUMNS", "SORT_KEYS", "Column", "shown_columns"]
 Value = str | int | float | None
 
 
-class Column(NamedTuple):
+class Column(msgspec.Struct, frozen=True):
     """A column: its name for scripts, its title, the value of a site, and the value as text."""
 
     name: str

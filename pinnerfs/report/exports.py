@@ -25,7 +25,7 @@ FORMAT = 1  # fields are only added; a change of a field's meaning gets a new nu
 
 def as_json(report: Report) -> str:
     """Return the report as JSON: its fields as in `pinnerfs.report.model.Report`, and the totals."""
-    return _json({"format": FORMAT, "totals": totals(report)._asdict(), **_fields(report)})
+    return _json({"format": FORMAT, "totals": _fields(totals(report)), **_fields(report)})
 
 
 def diff_as_json(diff: Diff) -> str:

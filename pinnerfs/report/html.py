@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from pinnerfs.report import units
+from pinnerfs.report.bars import threshold_of
 from pinnerfs.report.blockmap import BlockMap, Row, block_maps
 from pinnerfs.report.columns import Column, shown_columns
 from pinnerfs.report.lines import clean
@@ -81,7 +82,8 @@ def _cell(column: Column, site: Site) -> str:
 
 def _victims(victims: list[Site]) -> str:
     rows = "".join(
-        f"<tr><td><code>{_text(site.key)}</code></td><td>{_text(site.owner)}</td><td>{_text(site.site)}</td>"
+        f'<tr><td><a href="#stack-{_text(site.key)}"><code>{_text(site.key)}</code></a></td>'
+        f"<td>{_text(site.owner)}</td><td>{_text(site.site)}</td>"
         f'<td class="number">{site.records}</td><td class="number">{site.pages}</td></tr>'
         for site in victims
     )
@@ -113,11 +115,10 @@ def _bars(report: Report, sites: tuple[Site, ...]) -> str:
     if not timed:
         return ""
     longest = max(site.max_us or 0 for site in timed)
-    threshold = report.threshold_us if report.threshold_us is not None else report.threshold_at_most_us
+    threshold, words = threshold_of(report)
     mark = ""
-    if threshold is not None and 0 <= threshold < longest:
-        title = f"threshold {units.duration(threshold)}"
-        mark = f'<b style="left:{100 * threshold / longest:.2f}%" title="{title}"></b>'
+    if threshold is not None and 0 <= threshold < longest and any(site.role == "culprit" for site in timed):
+        mark = f'<b style="left:{100 * threshold / longest:.2f}%" title="{words}"></b>'
     rows = []
     for site in timed:
         reach = "".join(
@@ -126,10 +127,11 @@ def _bars(report: Report, sites: tuple[Site, ...]) -> str:
         )
         times = (("median", site.p50_us), ("99th percentile", site.p99_us), ("longest", site.max_us))
         title = ", ".join(f"{name} {units.duration(value)}" for name, value in times)
-        rows.append(f'<span>{_text(site.key)}</span><div class="track" title="{title}">{reach}{mark}</div>')
+        own_mark = mark if site.role == "culprit" else ""
+        rows.append(f'<span>{_text(site.key)}</span><div class="track" title="{title}">{reach}{own_mark}</div>')
     legend = f"From 0 to {units.duration(longest)}: up to the median, the 99th percentile and the longest hold."
     if mark:
-        legend += f" The line is the threshold, {units.duration(threshold)}."
+        legend += f" The line is the {words}."
     return f'<p>{legend}</p><div class="map">{"".join(rows)}</div>'
 
 

@@ -12,11 +12,13 @@ from pinnerfs.report.model import Hold, Report
 
 __all__ = ["trace"]
 
+_LATEST = (1 << 63) // 1000  # µs: a trace has ns in 64 bits
+
 
 def trace(report: Report) -> bytes:
     """Return a trace with a track for each call site; slices that overlap get further tracks of that site."""
     timed = sorted(
-        (hold for hold in report.holds if _end(hold) is not None), key=lambda hold: (_begin(hold), _end(hold))
+        (hold for hold in report.holds if 0 <= _last(hold) <= _LATEST), key=lambda hold: (_begin(hold), _last(hold))
     )
     if not timed:
         raise PinnerfsError(
@@ -53,7 +55,7 @@ def trace(report: Report) -> bytes:
         packet.track_event.name = clean(sites[hold.key].site) if hold.key in sites else hold.key
         for name, value in ("pfn", hold.pfn), ("pages", hold.pages), ("blocks", len(hold.blocks)):
             note = packet.track_event.debug_annotations.add()
-            note.name, note.int_value = name, value
+            note.name, note.uint_value = name, value
         note = packet.track_event.debug_annotations.add()
         note.name, note.string_value = "duration", units.duration(hold.duration_us)
 
@@ -61,7 +63,7 @@ def trace(report: Report) -> bytes:
     # For each site, its tracks, and when the last slice of each ends.
     lanes: dict[str, list[list[int]]] = defaultdict(list)
     for hold in timed:
-        begin, end = _begin(hold), _end(hold) or 0
+        begin, end = _begin(hold), _last(hold)
         if hold.key not in parents:
             site = sites.get(hold.key)
             parents[hold.key] = track(clean(f"{site.owner}: {site.site} ({hold.key})" if site else hold.key), None)
@@ -78,9 +80,11 @@ def trace(report: Report) -> bytes:
     return bytes(builder.serialize())
 
 
-def _end(hold: Hold) -> int | None:
-    return hold.at_us if hold.end_us is None else hold.end_us
+def _last(hold: Hold) -> int:
+    """Return the end of a hold; -1 if it is unknown."""
+    end = hold.at_us if hold.end_us is None else hold.end_us
+    return -1 if end is None else end
 
 
 def _begin(hold: Hold) -> int:
-    return max(0, (_end(hold) or 0) - (hold.duration_us or 0))
+    return max(0, _last(hold) - (hold.duration_us or 0))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
@@ -16,7 +16,7 @@ __all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top"
 HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
 
 
-class Totals(NamedTuple):
+class Totals(msgspec.Struct, frozen=True):
     """Sums over the call sites that held pages. Times are µs; None if no record has a duration."""
 
     records: int

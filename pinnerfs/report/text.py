@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pinnerfs.report import units
-from pinnerfs.report.bars import bars
+from pinnerfs.report.bars import bars, threshold_of
 from pinnerfs.report.blockmap import block_map
 from pinnerfs.report.lines import Line, heading, paragraph, text
 from pinnerfs.report.model import Report, Site
@@ -50,21 +49,20 @@ def report_lines(report: Report, *, stacks: bool = False) -> list[Line]:
 def facts(report: Report) -> str:
     """Return the facts about the input, in one sentence: its kernel, its records, its threshold."""
     parts = [
-        f"kernel {report.generation}",
+        f"kernel {report.generation.replace('|', ' or ')}",
         f"{count_of(report.records, 'record')} = {count_of(len(report.holds), 'hold')}",
         "ring full: older records may be lost" if report.ring_full else "ring not full",
     ]
-    if report.threshold_us is not None:
-        parts.append(f"threshold {units.duration(report.threshold_us)}")
-    elif report.threshold_at_most_us is not None:
-        parts.append(f"threshold at most {units.duration(report.threshold_at_most_us)}")
+    threshold, words = threshold_of(report)
+    if threshold is not None:
+        parts.append(words)
     return f"{named_sources(report)}: {', '.join(parts)}"
 
 
 def named_sources(report: Report) -> str:
     """Return the names of the inputs: the first ones, and how many more there are."""
     more = len(report.sources) - _NAMED
-    names = ", ".join(report.sources[:_NAMED])
+    names = ", ".join("stdin" if source == "-" else source for source in report.sources[:_NAMED])
     return f"{names} and {more} more" if more > 0 else names
 
 

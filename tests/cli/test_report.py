@@ -6,7 +6,9 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -19,6 +21,26 @@ from tests.cli.test_imports import heavy_imports
 from tests.mount.support import why_no_mount
 
 PACKAGE = Path(pinnerfs.__file__).parent
+# A file `buffer`, newest record first: an allocation fails, a driver lets go 1.5 s later, and the page is freed.
+PAGE = "PFN 0xf8400 Block 993 count 1 mapcount 0 mapping 0x0 Flags 0x8000000000080014(uptodate|lru|swapbacked)"
+BUFFER = f"""\
+Freed at [   13.500000]
+{PAGE}
+ free_unref_page_prepare+0x19c/0x3a0
+ free_unref_page+0x3c/0x1b8
+
+At least, pinned for 1500000 us
+{PAGE}
+ __page_pinner_put_page+0x12c/0x2a0
+ kbase_mem_free+0x120/0x1f0
+
+Failure detected at [   12.000000]
+{PAGE}
+ __alloc_contig_migrate_range+0x2b0/0x354
+ cma_alloc+0x158/0x310
+ cma_heap_allocate+0x100/0x5d0
+
+"""
 
 
 def dump_of(name: str, at: str = "60s", **options: object) -> str:
@@ -35,9 +57,7 @@ def dumps() -> dict[str, str]:
         "camera.txt": dump_of("camera-stall"),
         "short.txt": dump_of("camera-stall", "20s"),
         "gpu.txt": dump_of("gpu-put-page"),
-        "buffer.txt": dump_of("migration-race", kernel="android14-6.1")
-        if "migration-race" in pinnerfs.gallery()
-        else "",
+        "buffer.txt": BUFFER,
     }
 
 
@@ -91,6 +111,19 @@ def table(text: str) -> list[str]:
     return text.partition("\n\n")[2].partition("\n\n")[0].splitlines()
 
 
+def test_stdin(run: Run, directory: Path) -> None:
+    """`-` reads standard input."""
+    with open("camera.txt") as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            lines = report(run, "-").out.splitlines()
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert lines[1].startswith("stdin: kernel introduced, 720 records = 45 holds")
+
+
 def test_several_inputs(run: Run, directory: Path) -> None:
     """Several files are one report."""
     assert "camera.txt, gpu.txt: " in report(run, "camera.txt", "gpu.txt").out.splitlines()[1]
@@ -103,7 +136,7 @@ def test_a_mount(run: Run, tmp_path: Path) -> None:
         pytest.skip(f"this machine cannot mount: {reason}")
     with pinnerfs.mounted("camera-stall", threshold="1s") as device:
         device.advance("60s")
-        lines = report(run, device.path).out.splitlines()
+        lines = report(run, device.root).out.splitlines()
     assert lines[1].endswith("288 records = 18 holds, ring not full, threshold 1.00 s")
 
 
@@ -157,10 +190,12 @@ def test_pfn_and_kind(run: Run, directory: Path, dumps: dict[str, str]) -> None:
     """--pfn and --kind choose records."""
     pfns = sorted({int(pfn) for pfn in re.findall(r"^PFN (\d+) ", dumps["camera.txt"], re.MULTILINE)})
     middle = pfns[len(pfns) // 2]
-    below = rows(report(run, "camera.txt", "--csv", "--pfn", f"0-{middle - 1}"))
+    below = rows(report(run, "camera.txt", "--csv", "--pfn", f"00-{middle - 1}"))
     above = rows(report(run, "camera.txt", "--csv", "--pfn", f"{middle:#x}-0xffffffffffffffff"))
     assert sum(int(row["records"]) for row in below + above) == 720
     assert rows(report(run, "camera.txt", "--csv", "--kind", "put")) == []
+    text = report(run, "camera.txt", "--kind", "put").out
+    assert text.startswith("none of 720 records is of the chosen kind and page frames\n") and text.count("\n") == 2
     assert len(rows(report(run, "camera.txt", "--csv", "--kind", "pin"))) == 1
 
 
@@ -263,9 +298,21 @@ def test_errors(run: Run, directory: Path, name: str) -> None:
     assert not (directory / "x").exists()
 
 
+def test_perfetto(run: Run, directory: Path) -> None:
+    """--perfetto writes the holds of records with times, and the perfetto package reads them back."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+    report(run, "buffer.txt", "--perfetto", "x")
+    trace = Trace()
+    trace.ParseFromString((directory / "x").read_bytes())
+    slices = [packet for packet in trace.packet if packet.track_event.name == "kbase_mem_free"]
+    assert [packet.timestamp for packet in slices] == [12_000_000_000]
+
+
 def test_perfetto_is_not_installed(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package perfetto, the error says how to install it."""
-    monkeypatch.setitem(__import__("sys").modules, "perfetto", None)
+    monkeypatch.setitem(sys.modules, "perfetto.trace_builder", None)
+    monkeypatch.delitem(sys.modules, "perfetto.trace_builder.proto_builder", raising=False)
     result = report(run, "buffer.txt", "--perfetto", "x", status=1)
     assert result.err == "Error: --perfetto needs the Python package perfetto: pip install 'pinnerfs[perfetto]'\n"
 

@@ -181,6 +181,11 @@ def test_a_map_has_at_most_80_columns() -> None:
     assert len(cells(block_map(one))["all"]) == 67
 
 
+def test_an_area_of_any_size() -> None:
+    """An area that is larger than any memory has a map, too."""
+    assert cells(block_map(report(site(), areas=(Area("x", 0, 1 << 63),))))["all"] == "0" + "." * 69
+
+
 def test_maps_of_several_areas() -> None:
     """Each area with a held page has a map, and other areas have none."""
     areas = (Area("a", 992 << 10, 4 << 10), Area("b", 1000 << 10, 4 << 10), Area("c", 0, 4 << 10))
