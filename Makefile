@@ -3,7 +3,7 @@ PY := .venv/bin/python
 .PHONY: help demo test fresh setup-oracle tools lint bench soak pythons clean system
 
 help:
-	@echo 'make demo          mount a scenario, read it, change the threshold, unmount'
+	@echo 'make demo          let a CMA allocation fail, find the pages, fix the driver'
 	@echo 'make test          install the tools that the tests use, and run the tests'
 	@echo 'make fresh         run demo and tests on a minimal Debian 12 and 13 (as root; RELEASE=13 for only one)'
 	@echo 'make lint          check style and types'

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.scenario.allocs import MAX_RETRIES
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["checked_microseconds", "checked_seed", "checked_step", "checked_threshold"]
+__all__ = ["checked_microseconds", "checked_retries", "checked_seed", "checked_step", "checked_threshold"]
 
 
 def checked_threshold(value: int | str) -> int:
@@ -26,6 +27,13 @@ def checked_seed(value: int) -> int:
     """Return a seed of 64 bits."""
     if not _is_int(value) or not 0 <= value < 1 << 64:
         raise PinnerfsError(f"seed = {value!r}: wanted a whole number from 0 to {(1 << 64) - 1}")
+    return value
+
+
+def checked_retries(value: int) -> int:
+    """Return a number of retries of a CMA allocation."""
+    if not _is_int(value) or not 0 <= value <= MAX_RETRIES:
+        raise PinnerfsError(f"cma_retries = {value!r}: wanted a whole number from 0 to {MAX_RETRIES}")
     return value
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.stacks import symbol
-from pinnerfs.scenario.expectations import Expectation, check_kernel, plays
+from pinnerfs.scenario.expectations import AllocCounts, Expectation, check_kernel, plays
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation, generation
 from pinnerfs.words import count_of
@@ -38,11 +38,16 @@ def check_expectations(
     scenario: Scenario,
     advance: Callable[[Simulation, int], None] = Simulation.advance_to,
     kernel: str = INTRODUCED.name,
+    *,
+    mm: str | None = None,
+    cma_retries: int | None = None,
+    quiet_migration: bool = False,
 ) -> ExpectationReport:
     """Play a scenario with its own seed, and compare its records with its expectations.
 
     It is played on `kernel`, and on each kernel that an expectation names. On each of them it is played once under its
-    own threshold, and once more for each other threshold. `advance` advances a simulation to a moment.
+    own threshold, and once more for each other threshold. `advance` advances a simulation to a moment. The other
+    arguments are those of Simulation.
 
     Raise PinnerfsError for an unknown kernel, or for one that cannot show what an expectation is about.
     """
@@ -53,17 +58,34 @@ def check_expectations(
     results: dict[int, ExpectationResult] = {}
     played = 0
     for (played_on, written), numbers in plays(scenario.expect, kernel).items():
-        simulation = Simulation(scenario, kernel=played_on)
+        simulation = Simulation(
+            scenario, kernel=played_on, mm=mm, cma_retries=cma_retries, quiet_migration=quiet_migration
+        )
         if written is not None:
             since, threshold = written
             advance(simulation, since)
             simulation.threshold = threshold
         for number in numbers:
-            advance(simulation, scenario.expect[number].moment)
-            file = scenario.expect[number].file_on(simulation.generation)
-            results[number] = _compare(scenario.expect[number], list(simulation.records(file)))
+            expectation = scenario.expect[number]
+            advance(simulation, expectation.moment)
+            if expectation.allocs is not None:
+                results[number] = _count(expectation, expectation.allocs, simulation.explain_allocs())
+            else:
+                file = expectation.file_on(simulation.generation)
+                results[number] = _compare(expectation, list(simulation.records(file)))
         played += simulation.now
     return ExpectationReport([results[number] for number in sorted(results)], played)
+
+
+def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, dict[str, int]]) -> ExpectationResult:
+    """Compare the outcomes of allocations with an expectation."""
+    allocs = [counters for name, counters in counted.items() if wanted.name in (None, name)]
+    came = {outcome: sum(counters[outcome] for counters in allocs) for outcome in ("got", "failed", "waiting")}
+    met = all(low <= came[outcome] <= high for outcome, (low, high) in wanted.bounds.items())
+    words = f"{came['got']} got, {came['failed']} failed"
+    if came["waiting"]:
+        words += f", {came['waiting']} not over"
+    return ExpectationResult(expectation, met, words)
 
 
 def _compare(expectation: Expectation, records: Sequence[Record]) -> ExpectationResult:

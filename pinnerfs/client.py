@@ -156,8 +156,19 @@ class Client:
 
     def stats(self) -> dict[str, int]:
         """Return the counters of the accounting by their names."""
-        pairs = (line.rsplit(" ", 1) for line in self.read("stats").splitlines())
+        return self._counters("stats")
+
+    def _counters(self, name: str) -> dict[str, int]:
+        pairs = (line.rsplit(" ", 1) for line in self.read(name).splitlines())
         return {name: int(value) for name, value in pairs}
+
+    def dmesg(self) -> str:
+        """Return the lines of the kernel log about failed CMA allocations, with their boot time."""
+        return self.read("dmesg")
+
+    def vmstat(self) -> dict[str, int]:
+        """Return cma_alloc_success and cma_alloc_fail, as /proc/vmstat counts calls of cma_alloc."""
+        return self._counters("vmstat")
 
     def read(self, name: str) -> str:
         """Return the text of a control file."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pinnerfs.arguments import checked_seed
+from pinnerfs.arguments import checked_retries, checked_seed
 from pinnerfs.client import Client
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
@@ -60,14 +60,20 @@ def mounted(
     seed: int | None = None,
     threshold: int | str | None = None,
     kernel: str | None = None,
+    mm: str | None = None,
+    cma_retries: int | None = None,
+    quiet_migration: bool = False,
     clock: Literal["manual", "real"] = "manual",
 ) -> Iterator[MountedDevice]:
     """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
 
-    ValueError for a wrong threshold, or for one on a kernel that has none. PinnerfsError for any other wrong argument,
-    or if the mount fails, with the exit status of `pinnerfs mount`.
+    The arguments are options of `pinnerfs mount`. ValueError for a wrong threshold, or for one on a kernel that has
+    none. PinnerfsError for any other wrong argument, or if the mount fails, with the exit status of `pinnerfs mount`.
     """
-    options = _checked_options(seed, threshold, kernel, clock)
+    options = [
+        *(f"--{name}={value}" for name, value in _checked_options(seed, threshold, kernel, clock).items()),
+        *_mm_options(mm, cma_retries, quiet_migration),
+    ]
     source = _located(scenario)
     if os.geteuid() != 0:
         fusermount()  # it is needed at the end, when PATH may be another
@@ -109,16 +115,31 @@ def _checked_options(
     if kernel is not None and threshold is not None and not GENERATIONS[kernel].has_threshold:
         raise ValueError(no_threshold(f"kernel {kernel}"))
     unsigned = None if threshold is None else parse_threshold(threshold) % (1 << 64)
-    return {"seed": seed, "threshold": unsigned, "kernel": kernel, "clock": clock}
+    options = {"seed": seed, "threshold": unsigned, "kernel": kernel, "clock": clock}
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def _start_daemon(scenario: str, directory: Path, options: Mapping[str, object]) -> None:
+def _mm_options(mm: str | None, cma_retries: int | None, quiet_migration: bool) -> list[str]:
+    """Return the options of `pinnerfs mount` for the memory management."""
+    options = []
+    if mm is not None:
+        from pinnerfs.simulation import memory_management  # imports numpy
+
+        memory_management(mm)
+        options.append(f"--mm={mm}")
+    if cma_retries is not None:
+        options.append(f"--cma-retries={checked_retries(cma_retries)}")
+    if quiet_migration:
+        options.append("--quiet-migration")
+    return options
+
+
+def _start_daemon(scenario: str, directory: Path, options: Sequence[str]) -> None:
     root = directory / "mnt"
     root.mkdir()
     # A process of its own: a file system that this process serves would wait for itself.
     command = [sys.executable, "-m", "pinnerfs", "mount", "--log", str(directory / "log")]
-    command += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    command += ["--", scenario, str(root)]
+    command += [*options, "--", scenario, str(root)]
     try:
         done = subprocess.run(
             command,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from time import perf_counter
 
-from pinnerfs.scenario.demand import estimate_demand
+from pinnerfs.scenario.demand import estimate_demands
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
 
@@ -25,9 +24,7 @@ def reached_speed(scenario: Scenario, speed: float) -> float | None:
     A scenario that needs little gets no trial, so that its mount starts fast. The trial is a simulation of its own: how
     far it gets has no effect on a mount.
     """
-    tasks = {task.name: task for task in scenario.task}
-    demands = (estimate_demand(task, tasks[task.share] if task.share else task, math.inf) for task in scenario.task)
-    if speed * sum(demand.rate for demand in demands) < SAFE_RATE:
+    if speed * sum(demand.rate for demand in estimate_demands(scenario)) < SAFE_RATE:
         return None
     with suppress(MemoryError):  # the mount itself may have enough
         simulation = Simulation(scenario)

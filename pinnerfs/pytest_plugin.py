@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["page_pinner", "pytest_configure", "pytest_sessionstart"]
 
-MARKER = "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, kernel=None)"
+MARKER = (
+    "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, kernel=None, mm=None, cma_retries=None, "
+    "quiet_migration=False)"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{MARKER}: what the fixture page_pinner mounts: a scenario's name, or a path relative to the test's file; the "
-        'seed; the threshold in µs or as a time such as "300ms"; and the kernel whose page_pinner to imitate',
+        'seed; the threshold in µs or as a time such as "300ms"; the kernel whose page_pinner to imitate; and '
+        "mm, cma_retries and quiet_migration as the options of `pinnerfs mount`",
     )
 
 
@@ -48,6 +52,9 @@ def _mounted(
     seed: int | None = None,
     threshold: int | str | None = None,
     kernel: str | None = None,
+    mm: str | None = None,
+    cma_retries: int | None = None,
+    quiet_migration: bool = False,
 ) -> AbstractContextManager[MountedDevice]:
     """Mount what a marker asks for; a path is relative to the directory of the test's file."""
     from pinnerfs.mounting import mounted
@@ -55,7 +62,15 @@ def _mounted(
     name = os.fspath(scenario)
     if "/" in name or name.endswith(".toml"):
         name = os.path.join(directory, name)
-    return mounted(name, seed=seed, threshold=threshold, kernel=kernel)
+    return mounted(
+        name,
+        seed=seed,
+        threshold=threshold,
+        kernel=kernel,
+        mm=mm,
+        cma_retries=cma_retries,
+        quiet_migration=quiet_migration,
+    )
 
 
 def _set_up(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
@@ -83,8 +98,8 @@ def _set_up(item: pytest.Item, mounts: ExitStack) -> MountedDevice:
 def page_pinner(request: pytest.FixtureRequest) -> Iterator[MountedDevice]:
     """Mount a fake debugfs with page_pinner for this test alone; `advance` moves its clock.
 
-    `@pytest.mark.page_pinner(...)` chooses scenario, seed, threshold and kernel. The test is skipped on a machine that
-    cannot mount, or fails there if PINNERFS_REQUIRE_FUSE=1.
+    `@pytest.mark.page_pinner(...)` chooses scenario, seed, threshold, kernel and mm. The test is skipped on a
+    machine that cannot mount, or fails there if PINNERFS_REQUIRE_FUSE=1.
     """
     with ExitStack() as mounts:
         yield _set_up(request.node, mounts)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
-from pinnerfs.arguments import checked_microseconds, checked_seed, checked_step, checked_threshold
+from pinnerfs.arguments import checked_microseconds, checked_retries, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.kernel.cma.allocation import Allocation, Request
+from pinnerfs.kernel.cma.allocator import Allocator
+from pinnerfs.kernel.cma.areas import Area
+from pinnerfs.kernel.cma.mm import MMS, Mm
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
@@ -22,13 +26,14 @@ from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.threshold import no_threshold
+from pinnerfs.workload.allocs import Allocs
 from pinnerfs.workload.callchains import ReleaseChains
 from pinnerfs.workload.timeline import Timeline
 
 if TYPE_CHECKING:
     from pinnerfs.workload.live import Live
 
-__all__ = ["Observer", "Simulation", "generation"]
+__all__ = ["Observer", "Simulation", "generation", "memory_management"]
 
 # Frames that events touch in one step: about 10 ms of work, so that other threads get their turn soon.
 STEP_FRAMES = 1 << 17
@@ -51,6 +56,21 @@ def generation(name: str) -> Generation:
     return GENERATIONS[name]
 
 
+def memory_management(name: str) -> Mm:
+    """Return a kernel's memory management. Raise PinnerfsError with the known names for an unknown one."""
+    if name not in MMS:
+        raise PinnerfsError(f"no mm {name!r}: wanted one of {', '.join(MMS)}", BAD_INPUT)
+    return MMS[name]
+
+
+def _areas(memory: Memory) -> list[Area]:
+    return [
+        Area(region.cma, memory.first_frame(region.name), region.frames, region.order_per_bit)
+        for region in memory.region
+        if region.cma is not None
+    ]
+
+
 def _memory_map(memory: Memory) -> MemoryMap:
     regions, start = [], memory.base_pfn
     for region in memory.region:
@@ -67,7 +87,11 @@ class Simulation:
     `seed` and `threshold` replace the scenario's own. A threshold is a time such as "1s", or a number of µs. A kernel
     without a threshold ignores the scenario's own. Of the limits only `pins` counts: it is the most for live pins.
 
-    Raise PinnerfsError for a wrong seed, threshold or kernel, and for a threshold on a kernel that has none.
+    `mm` names the memory management around page_pinner, and the default is the kernel's own. `cma_retries` replaces its
+    number of retries. `quiet_migration` leaves out the records of a marked page's mappings, which a failing allocation
+    takes away and puts back fifty times.
+
+    Raise PinnerfsError for a wrong seed, threshold, kernel or mm, and for a threshold on a kernel that has none.
     """
 
     def __init__(
@@ -79,6 +103,9 @@ class Simulation:
         kernel: str = INTRODUCED.name,
         limits: Limits = LIMITS,
         observer: Observer | None = None,
+        mm: str | None = None,
+        cma_retries: int | None = None,
+        quiet_migration: bool = False,
     ) -> None:
         self.scenario = scenario
         self.generation = generation(kernel)
@@ -97,6 +124,11 @@ class Simulation:
         for task in scenario.task:
             if not task.mapped:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
+        self._mm = memory_management(self.generation.mm if mm is None else mm)
+        self._retries = self._mm.retries if cma_retries is None else checked_retries(cma_retries)
+        areas = _areas(scenario.memory)
+        self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
+        self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
         chains = ReleaseChains(scenario, self.generation, self._depot)
         self._files = RecordFiles(self._pinner, self._depot, chains)
         self._live: Live | None = None  # until the first live action
@@ -137,8 +169,11 @@ class Simulation:
             batch = self._take(moment)
             if self._observer is not None:
                 self._observer.generated(batch, moment)
-            self._pinner.apply(batch)
-            if len(batch):
+            self._allocator.apply(batch)
+            if not len(batch) and (due := self._due_alloc(moment)) is not None:
+                self._allocs.step(due)
+                self._now = max(self._now, due)
+            elif len(batch):
                 self._now = int(batch.time[-1])
             else:
                 # The next event is not known yet, if it may be due.
@@ -149,8 +184,12 @@ class Simulation:
             yield self._now
 
     def _take(self, moment: int) -> EventBatch:
-        """Return the next events. At equal times, live actions come after the scenario's events."""
+        """Return the next events. At equal times, live actions come after the scenario's events and allocations."""
         own = self._timeline.next_event()
+        if (due := self._allocs.next_event()) is not None and due <= moment:
+            moment = due
+            if self._live is not None and self._live.next_event() == due:
+                return self._timeline.take(moment, STEP_FRAMES)
         if self._live is None or (live := self._live.next_event()) is None or live > moment:
             return self._timeline.take(moment, STEP_FRAMES)
         if own is not None and own <= live:
@@ -158,6 +197,14 @@ class Simulation:
             if len(batch) or ((own := self._timeline.next_event()) is not None and own <= live):
                 return batch
         return self._live.take(live, STEP_FRAMES)
+
+    def _due_alloc(self, moment: int) -> int | None:
+        """Return the time of the next step of allocations, if all that comes before it is done."""
+        due = self._allocs.next_event()
+        if due is None or due > moment or ((own := self._timeline.next_event()) is not None and own <= due):
+            return None
+        live = None if self._live is None else self._live.next_event()
+        return None if live is not None and live < due else due
 
     def do(self, actions: str) -> None:
         """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
@@ -168,7 +215,9 @@ class Simulation:
 
         self.advance_to(self._now)
         if self._live is None:
-            self._live = Live(self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live)
+            self._live = Live(
+                self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live, self._allocs
+            )
         try:
             self._live.do(actions, self._now)
         except ValueError as error:
@@ -179,7 +228,76 @@ class Simulation:
         """Return the time (µs) of the next event, or None if there are no more."""
         own = self._timeline.next_event()
         live = None if self._live is None else self._live.next_event()
-        return own if live is None else live if own is None else min(own, live)
+        due = self._allocs.next_event()
+        return min((moment for moment in (own, live, due) if moment is not None), default=None)
+
+    @property
+    def mm(self) -> Mm:
+        """Return the memory management around page_pinner."""
+        return self._mm
+
+    @property
+    def areas(self) -> dict[str, Area]:
+        """Return the CMA areas by name, in the order of the scenario's regions."""
+        return self._allocator.areas
+
+    def start_alloc(
+        self,
+        area: str,
+        pages: int,
+        *,
+        align: int = 0,
+        retries: int | None = None,
+        no_warn: bool = False,
+        noretry: bool = False,
+        stack: Sequence[str] | None = None,
+        kept: bool = False,
+    ) -> Allocation:
+        """Begin to allocate contiguous pages now, and make the first round: imitates `cma_alloc`.
+
+        The rounds of an allocation that finds busy pages are events of later times. `stack` has the frames outside of
+        cma_alloc; the default is a write to cma/NAME/alloc. `kept` pages belong to the list that cma/NAME/free takes
+        from, the others to the caller.
+        """
+        self.advance_to(self._now)
+        frames = tuple(stack) if stack is not None else ()
+        most = self._retries if retries is None else retries
+        request = Request(pages, align, most, no_warn, noretry, frames, kept)
+        return self._allocator.start(self._area(area), request, self._now)
+
+    def release_alloc(self, allocation: Allocation) -> None:
+        """Give the pages of an allocation back: imitates `cma_release`."""
+        self.advance_to(self._now)
+        self._allocator.release(allocation)
+
+    def give_up_alloc(self, allocation: Allocation) -> None:
+        """Let an allocation that waits for its next round fail now, as after a fatal signal."""
+        self.advance_to(self._now)
+        self._allocator.give_up(allocation, self._now)
+
+    def free_kept(self, area: str, pages: int) -> None:
+        """Free pages that cma/NAME/alloc got, the newest first, or all if negative: imitates `cma_free_write`."""
+        self.advance_to(self._now)
+        self._area(area).give_back(pages)
+
+    def dmesg(self) -> str:
+        """Return the newest lines of the kernel log."""
+        return self._allocator.log.text()
+
+    def cma_counters(self, area: str) -> dict[str, int]:
+        """Return the pages asked for, as /sys/kernel/mm/cma/NAME counts them."""
+        counted = self._area(area)
+        return {"alloc_pages_success": counted.alloc_pages_success, "alloc_pages_fail": counted.alloc_pages_fail}
+
+    def vmstat(self) -> dict[str, int]:
+        """Return the calls of cma_alloc, as /proc/vmstat counts them."""
+        return {"cma_alloc_success": self._allocator.succeeded, "cma_alloc_fail": self._allocator.failed}
+
+    def _area(self, name: str) -> Area:
+        if name not in self.areas:
+            known = ", ".join(self.areas) or "none"
+            raise PinnerfsError(f"no CMA area {name!r}: the scenario has {known}", BAD_INPUT)
+        return self.areas[name]
 
     def _need_threshold(self) -> None:
         if not self.generation.has_threshold:
@@ -257,6 +375,9 @@ class Simulation:
             "held_now": counted.pop("held_now"),
             **counted,
             "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
+            "allocs_ok": self._allocator.succeeded,
+            "allocs_failed": self._allocator.failed,
+            "cma_pages_now": sum(area.used for area in self.areas.values()),
         }
 
     def explain(self) -> dict[str, dict[str, int]]:
@@ -272,3 +393,11 @@ class Simulation:
             counted = self._pinner.counters.of(self._depot.handles(task.name))
             explained[task.name] = counted | {"shares_empty": shares_empty.get(task.name, 0)}
         return explained
+
+    def explain_allocs(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each alloc of the scenario, by its name, in the scenario's order.
+
+        `allocs` began, of which some `got` their pages, some `failed`, and the others are `waiting` for a later round.
+        `pages_now` is the number of pages that the alloc has now. Live allocations by the alloc's name count, too.
+        """
+        return self._allocs.counters()

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +160,27 @@ def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: 
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel": "android14-6.1", "mm": "6.1.192"},
+        {"kernel": "android14-6.1", "cma_retries": 2},
+        {"kernel": "android14-6.1", "quiet_migration": True},
+        {"kernel": "pixel-5.10", "mm": "android14-5.15", "cma_retries": 1, "quiet_migration": True},
+    ],
+)
+def test_the_memory_management_of_a_mount(options: dict[str, Any]) -> None:
+    """Its options are those of a Simulation, and each changes what a failing allocation leaves."""
+    twin = pinnerfs.Simulation(pinnerfs.load("cma-retries"), **options)
+    plain = pinnerfs.Simulation(pinnerfs.load("cma-retries"), kernel=options["kernel"])
+    file = twin.generation.failure_file
+    with mounted("cma-retries", **options) as device:
+        for one in (device, twin, plain):
+            one.advance("4s")
+        assert device.text(file) == twin.cat(file) != plain.cat(file)
+        assert device.stats() == twin.stats()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"scenario": "-"}, "scenario = '-': wanted a name or a path: the daemon has no standard input"),
@@ -170,6 +192,12 @@ def test_a_mount_that_fails(arguments: dict[str, object], status: int, message: 
             "no kernel '6.6': wanted one of introduced, android12-5.10-early, android12-5.10, pixel-5.10, "
             "android13-5.10-buffer, android14-5.15, android14-6.1, android15-6.6",
         ),
+        (
+            {"mm": "6.6"},
+            "no mm '6.6': wanted one of 6.1.192, android12-5.10, pixel-5.10, android14-5.15, android14-6.1",
+        ),
+        ({"cma_retries": -1}, "cma_retries = -1: wanted a whole number from 0 to 1000"),
+        ({"cma_retries": True}, "cma_retries = True: wanted a whole number from 0 to 1000"),
         ({"clock": "atomic"}, "clock = 'atomic': wanted one of manual, real"),
     ],
 )

@@ -230,8 +230,13 @@ def test_pages_that_are_not_mapped() -> None:
     assert [(record.count, record.mapcount) for record in simulation.records()] == [(1, 0)]
 
 
-WEIGHTS = {"FOLL_GET": 1, "FOLL_PIN": 1024, "none": 1}
-RELEASES = {"FOLL_GET": {"put_user_page", "put_page"}, "FOLL_PIN": {"unpin_user_page"}, "none": {"put_page"}}
+WEIGHTS = {"FOLL_GET": 1, "FOLL_PIN": 1024, "FOLL_PIN|FOLL_LONGTERM": 1024, "none": 1}
+RELEASES = {
+    "FOLL_GET": {"put_user_page", "put_page"},
+    "FOLL_PIN": {"unpin_user_page"},
+    "FOLL_PIN|FOLL_LONGTERM": {"unpin_user_page"},
+    "none": {"put_page"},
+}
 
 
 @pytest.mark.parametrize("name", pinnerfs.gallery())

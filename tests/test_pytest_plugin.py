@@ -145,6 +145,16 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
             assert [record.count for record in page_pinner.records()] == [0, 0]
             assert (page_pinner.root / "page_pinner" / "failure_tracking").exists()
 
+        @pytest.mark.page_pinner("cma-retries", kernel="android14-6.1", mm="6.1.192", quiet_migration=True)
+        def test_memory_management(page_pinner):
+            page_pinner.advance("1600ms")
+            assert page_pinner.stats()["allocs_failed"] == 1
+
+        @pytest.mark.page_pinner("cma-retries", kernel="android14-6.1", cma_retries=0)
+        def test_retries(page_pinner):
+            page_pinner.advance("1600ms")
+            assert page_pinner.stats()["allocs_failed"] == 1
+
         @pytest.mark.page_pinner(threshold="500ms")
         def test_threshold_as_a_time(page_pinner):
             assert page_pinner.threshold == 500_000
@@ -155,7 +165,7 @@ def test_the_marker(pytester: pytest.Pytester, tmp_path: Path) -> None:
             twin.advance("60s")
             assert page_pinner.text() == twin.cat()
         """,
-        passed=4,
+        passed=6,
     )
     result = pytester.runpytest_subprocess(*OPTIONS, "--markers", timeout=DEADLINE)
     result.stdout.fnmatch_lines(

@@ -30,9 +30,12 @@ REFERENCE = (DIRECTORY / "README.md").read_text()
 GOLDEN = {
     "blind-spot": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "camera-stall": "e114384d3b1c99c7047b3e1bf34d8b87249812aa6ee1464b1145f245b04d0d6e",
+    "cma-retries": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "core-dump-slow-disk": "2b6f04a189fa4c25a17bef1d7397bb99180bbc95f1f838db6ac5300064eeff7c",
     "every-kernel": "0b20af7113b29065f01df0eb9e07289386efb082eb87e8ef412ee092855cbe68",
     "execve-storm": "76e8e5284de67604151f5cc045180d11f0be87a4c0a38103606d7bbcba493054",
+    "faceunlock-fails": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "faceunlock-fixed": "1fe5e76433de4c4091f625fafd417c28fdcf163397d48698831090769590756b",
     "flaky-reads": "c38143a00dd0032056214a21162dbc35aed3338f811ba311bf212a3b1d3a823d",
     "fuse-daemon-hang": "d35fb612061a1db9fd082abc3c1446c45b561dc228c2ca08d78101852eaecf17",
     "futex-storm": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -363,14 +366,15 @@ def test_the_commands_of_the_reference(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    *checked, count = done.stdout.splitlines()
+    *checked, count, contiguous = done.stdout.splitlines()
     assert [line.startswith("./two-readers.toml: ") for line in checked] == [True] * 3
     assert int(count) >= 2
+    assert f"{contiguous}\n" in _blocks("text")
 
 
 def test_the_errors_of_the_reference() -> None:
     """The reference shows errors as they are printed."""
-    mistake, year = _blocks("text")
+    mistake, _, year = _blocks("text")
     with pytest.raises(pinnerfs.PinnerfsError) as refused:
         pinnerfs.parse(_example().replace('hold = "50us"', 'hld = "50us"'), "./two-readers.toml")
     assert mistake == f"Error: {refused.value}\n"

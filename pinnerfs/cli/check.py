@@ -9,6 +9,7 @@ import click
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
+from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import limit
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
@@ -25,8 +26,9 @@ __all__ = ["check"]
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--expect", is_flag=True, help="Also play the scenarios, and check their expectations.")
 @kernel
+@mm
 @limit
-def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits) -> None:
+def check(scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, limits: Limits) -> None:
     """Validate scenarios.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. All of them are
@@ -64,13 +66,13 @@ def check(scenarios: tuple[str, ...], expect: bool, kernel: str, limits: Limits)
     if invalid:
         raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be checked", BAD_INPUT)
     if expect:
-        _expect(valid, kernel)
+        _expect(valid, kernel, mm)
     else:
         for name, _ in valid:
             click.echo(f"{in_a_line(name)}: ok")
 
 
-def _expect(scenarios: list[tuple[str, Scenario]], kernel: str) -> None:
+def _expect(scenarios: list[tuple[str, Scenario]], kernel: str, mm: MmOptions) -> None:
     """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
     # These import numpy, which validation does not need.
     from pinnerfs.check import check_expectations
@@ -81,7 +83,7 @@ def _expect(scenarios: list[tuple[str, Scenario]], kernel: str) -> None:
         name = in_a_line(path)
         began = time.perf_counter()
         with memory_for(scenario):
-            report = check_expectations(scenario, advance, kernel)
+            report = check_expectations(scenario, advance, kernel, **mm.arguments)
         took = time.perf_counter() - began
         for result in report.results:
             verdict = "ok" if result.met else "FAILED"

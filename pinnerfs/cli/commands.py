@@ -24,7 +24,7 @@ COMMANDS = {
     "mount": "Mount a fake debugfs that plays SCENARIO.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
-    "show": "Describe a scenario: its memory, its tasks and its expectations.",
+    "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
 }
 

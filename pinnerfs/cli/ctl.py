@@ -30,7 +30,7 @@ class _Target:
 @max_wait
 @click.pass_context
 def ctl(context: click.Context, mountpoint: str, max_wait: float) -> None:
-    """Control a mounted fake device: advance its clock, pin pages, read its counters.
+    """Control a mounted fake device: advance its clock, pin pages, read its counters and its log.
 
     \b
     Example:
@@ -98,6 +98,22 @@ def clock(target: _Target) -> None:
             f"Note: the clock has slipped by {slipped / 1e6:.6f} s, because this machine cannot keep up with it; "
             "mount with a lower --speed, or a higher --max-lag"
         )
+
+
+@ctl.command(short_help="Print the kernel log of failed CMA allocations.")
+@click.pass_obj
+def dmesg(target: _Target) -> None:
+    """Print the kernel log: the lines about failed CMA allocations, with their boot time.
+
+    \b
+    Example:
+      mkdir -p /tmp/d
+      pinnerfs mount faceunlock-fails /tmp/d --kernel android14-6.1 --clock manual
+      pinnerfs ctl /tmp/d advance 60s
+      pinnerfs ctl /tmp/d dmesg
+      pinnerfs umount /tmp/d
+    """
+    click.echo(in_child(lambda: target.client().dmesg()), nl=False)
 
 
 @ctl.command()

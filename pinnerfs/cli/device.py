@@ -14,6 +14,7 @@ import click
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.memory import memory_for
+from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import TIME, limit, seed, threshold
 from pinnerfs.clock import MAX_LAG, Clock, ManualClock, RealClock
 from pinnerfs.daemon.daemon import Daemon
@@ -55,6 +56,7 @@ class DeviceOptions:
     seed: int | None
     threshold: int | None
     kernel: str
+    mm: MmOptions
     limits: Limits
     log_file: str | None
     verbose: bool
@@ -89,6 +91,7 @@ class DeviceOptions:
                 kernel=self.kernel,
                 limits=self.limits,
                 observer=SimulationTrace() if traced else None,
+                **self.mm.arguments,
             )
 
     def daemon(
@@ -147,6 +150,7 @@ _OPTIONS = (
     seed,
     threshold,
     kernel,
+    mm,
     limit,
     click.option("--log", "log_file", metavar="FILE", help="Log to this file."),
     click.option("--verbose", is_flag=True, help="Also log what users do to the device."),

@@ -8,6 +8,7 @@ from pinnerfs.cli import options
 from pinnerfs.cli.explain import explain
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.memory import memory_for
+from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.progress import advance
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.gallery import load
@@ -23,6 +24,7 @@ __all__ = ["dump"]
 @options.seed
 @options.threshold
 @kernel
+@mm
 @click.option(
     "--file",
     metavar="NAME",
@@ -41,6 +43,7 @@ def dump(
     seed: int | None,
     threshold: int | None,
     kernel: str,
+    mm: MmOptions,
     file: str | None,
     limits: Limits,
     explained: bool,
@@ -60,7 +63,7 @@ def dump(
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):
-        simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel)
+        simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)
     click.echo(simulation.cat(file), nl=False)
     if explained:

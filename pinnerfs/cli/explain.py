@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
@@ -30,15 +31,24 @@ SOMETIMES = {
     "untracked": "untracked calls",
     "shares_empty": "nothing to share",
 }
+# The same for the allocs of the scenario.
+ALLOCS = {
+    "allocs": "allocations",
+    "got": "got their pages",
+    "failed": "failed",
+    "waiting": "not over",
+    "pages_now": "pages now",
+}
 
 
 def explain(simulation: Simulation) -> list[str]:
-    """Return a table of the counters by task, and sentences about what is missing from the main record file."""
+    """Return tables of the counters by task and by alloc, and sentences about what the main record file lacks."""
     tasks, totals = simulation.explain(), simulation.stats()
     generation = simulation.generation
     where = f" in {generation.main_file}" if len(generation.record_files) > 1 else ""
     return [
         *_table(tasks),
+        *_alloc_table(simulation.explain_allocs()),
         f"{count_of(totals['records_now'], 'record')} now{where}, "
         f"{count_of(totals['records_overwritten'], 'record')} overwritten in the ring",
         *_sentences(simulation, tasks, totals),
@@ -49,8 +59,17 @@ def _table(tasks: Mapping[str, Counters]) -> list[str]:
     shown = ALWAYS | {
         name: title for name, title in SOMETIMES.items() if any(counters[name] for counters in tasks.values())
     }
-    rows = [["task", *shown.values()]]
-    rows += [[task, *(str(counters[name]) for name in shown)] for task, counters in tasks.items()]
+    return _aligned("task", tasks, shown)
+
+
+def _alloc_table(allocs: Mapping[str, Counters]) -> list[str]:
+    """Return a table of the outcomes by alloc, or nothing for a scenario without one."""
+    return _aligned("alloc", allocs, ALLOCS) if allocs else []
+
+
+def _aligned(kind: str, counted: Mapping[str, Counters], shown: Mapping[str, str]) -> list[str]:
+    rows = [[kind, *shown.values()]]
+    rows += [[name, *(str(counters[counter]) for counter in shown)] for name, counters in counted.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])  # numbers to the right
@@ -67,7 +86,7 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
             sentences.append("a page that is still held has no record yet: it comes with the release")
     if not simulation.generation.pins and sums["untracked"]:
         sentences.append(f"no pin is tracked by {simulation.generation.name}: it records failed migrations alone")
-    elif any(task.foll == "FOLL_PIN" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
+    elif any(task.foll.startswith("FOLL_PIN") and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append(f"FOLL_PIN is not tracked by {simulation.generation.name}")
     if any(task.foll == "none" and tasks[task.name]["untracked"] for task in simulation.scenario.task):
         sentences.append("a plain get_page is not tracked by any kernel")
@@ -84,9 +103,19 @@ def _sentences(simulation: Simulation, tasks: Mapping[str, Counters], totals: Co
             "pins, releases, still held, put_page and untracked calls count pages; "
             "the other columns count the frames of the pages"
         )
+    if totals["allocs_failed"]:
+        sentences += _where_failures_are(simulation.generation)
     if totals["records_overwritten"]:
         sentences.append(f"the ring holds {RING_SIZE} records: the oldest were overwritten")
     return sentences
+
+
+def _where_failures_are(generation: Generation) -> list[str]:
+    if generation.failure_file is None:
+        return [f"a failed allocation leaves no record on {generation.name}"]
+    if generation.failure_file == generation.main_file:
+        return []
+    return [f"the records of failed allocations are in {generation.failure_file}: add --file"]
 
 
 def _releases_of_others(simulation: Simulation, tasks: Mapping[str, Counters]) -> bool:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import click
 
+from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation, Mark
 from pinnerfs.kernel.page_pinner.layouts import Layout
 from pinnerfs.kernel.page_pinner.records import Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
+from pinnerfs.words import count_of
 
 __all__ = ["kernel", "kernel_table"]
 
@@ -35,7 +37,7 @@ kernel = click.option(
 
 
 def kernel_table() -> Iterator[str]:
-    """Yield the lines of the table of kernels: files, lines of a record, what is tracked, and evidence."""
+    """Yield the lines of the table of kernels: files, lines of a record, what is tracked, mm, and evidence."""
     for name, generation in GENERATIONS.items():
         rows = [("files", ", ".join(generation.files))]
         for file, layout in generation.layouts.items():
@@ -43,6 +45,7 @@ def kernel_table() -> Iterator[str]:
             rows += [(file, first), *(("", line) for line in others)]
         rows += [
             ("tracks", _tracked(generation)),
+            ("mm", _mm(generation)),
             ("evidence", f"{generation.evidence}; {generation.evidence_about}"),
         ]
         yield f"{name}: {generation.about}"
@@ -69,6 +72,18 @@ def _lines(layout: Layout, count: int) -> list[str]:
         first, second, *_ = record_text(record, layout).split("\n")
         lines.append(first)
     return [*lines, second]
+
+
+def _mm(generation: Generation) -> str:
+    """Return which memory management is around page_pinner, and how that is known."""
+    mm = MMS[generation.mm]
+    retries = count_of(mm.retries, "retry", "retries")
+    parts = [f"{mm.name}, {retries} of a CMA allocation, cma/{mm.directory('NAME')}"]
+    if mm.evidence != "recorded":
+        parts.append(mm.evidence)
+    if generation.name != mm.name:
+        parts.append("that it goes with this page_pinner is expected")
+    return "; ".join(parts)
 
 
 def _tracked(generation: Generation) -> str:

@@ -17,7 +17,8 @@ def list_(kernels: bool) -> None:
     Without an option, print one scenario per line: its name and a description.
 
     With --kernels, print for each kernel its files, the lines of a record in each record file, what the kernel tracks,
-    and the evidence: a real kernel was asked (recorded), its source was read, or it is expected to be so.
+    the memory management around it (as for --mm), and the evidence: a real kernel was asked (recorded), its source was
+    read, or it is expected to be so.
 
     \b
     Example:

@@ -19,8 +19,21 @@ from pinnerfs.scenario.quantities import parse_time
 __all__ = ["helper"]
 
 # The options of `pinnerfs mount`, without the dashes.
-VALUES = ("clock", "speed", "max_lag", "start", "seed", "threshold", "kernel", "log", "trace", "max_wait")
-FLAGS = ("allow_other", "verbose")
+VALUES = (
+    "clock",
+    "speed",
+    "max_lag",
+    "start",
+    "seed",
+    "threshold",
+    "kernel",
+    "mm",
+    "cma_retries",
+    "log",
+    "trace",
+    "max_wait",
+)
+FLAGS = ("allow_other", "verbose", "quiet_migration")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
 # Ignored: they are for mount(8) itself, or have no effect on a file system without devices and programs.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli.options import limit, scenario
+from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
-from pinnerfs.scenario.schema import Phase, Scenario, Task
+from pinnerfs.scenario.phases import Phase
+from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.words import count_of
 
 __all__ = ["show"]
@@ -18,7 +20,7 @@ __all__ = ["show"]
 @scenario
 @limit
 def show(scenario: str, limits: Limits) -> None:
-    """Describe a scenario: its memory, its tasks and its expectations.
+    """Describe a scenario: its memory, its tasks, its allocs and its expectations.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
 
@@ -41,11 +43,17 @@ def _describe(scenario: Scenario) -> list[str]:
         lines.insert(2, f"  culprit {blind}")
     for region in scenario.memory.region:
         pages = "" if region.pages == "anon" else ", pages of a file"
-        lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}")
+        area = "" if region.cma is None else f", CMA area {region.cma}"
+        lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}{area}")
     for task in scenario.task:
         instances = "" if task.instances == 1 else f", {task.instances} instances"
         lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
+    for alloc in scenario.alloc:
+        lines.append(f"alloc {alloc.name}: {_request(alloc)}, stack {alloc.stack}, from {_quantity(alloc.start)}")
+        lines += [
+            f"  {_phase(phase)}{'' if phase.pause or phase.hold else ', never released'}" for phase in alloc.phase
+        ]
     lines += [f"expects {expectation.when()}: {expectation.wanted()}" for expectation in scenario.expect]
     lines += [f"fault from {fault.at}: {fault.text}" for fault in scenario.fault]
     return lines
@@ -61,6 +69,15 @@ def _pages(task: Task) -> str:
             pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"
     return f"{takes}, {_ends(task)}{_unmaps(task)}"
+
+
+def _request(alloc: Alloc) -> str:
+    request = f"{count_of(alloc.pages, 'page')} of area {alloc.area}"
+    if alloc.align:
+        request += f", aligned to {1 << alloc.align} pages"
+    if alloc.retries is not None:
+        request += f", {count_of(alloc.retries, 'retry', 'retries')}"
+    return request + (", without a line in the log" if alloc.no_warn else "")
 
 
 def _ends(task: Task) -> str:

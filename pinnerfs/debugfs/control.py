@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pinnerfs.debugfs.attributes import OpenCommand, command_file, text_file
+from pinnerfs.debugfs.cma import counters_directory
 from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.scenario.quantities import parse_time
@@ -51,7 +52,7 @@ class Control:
 
     def directory(self) -> Directory:
         """Declare the directory; only its owner can open it."""
-        files = [
+        files: list[File | Directory] = [
             File("advance", 0o200, lambda: OpenCommand(partial(self.advance, _Unfinished()))),
             text_file("clock", lambda: f"{self._device.now()}\n", 0o400),
             command_file("do", self.do),
@@ -59,6 +60,9 @@ class Control:
             text_file("inject", self._device.faults.text, 0o600, self.inject),
             text_file("pid", lambda: f"{os.getpid()}\n", 0o400),
             text_file("stats", self._stats, 0o400),
+            counters_directory(self._device),
+            text_file("dmesg", self._dmesg, 0o400),
+            text_file("vmstat", self._vmstat, 0o400),
         ]
         return Directory(CONTROL_DIRECTORY, 0o700, files, listed=False)
 
@@ -134,8 +138,20 @@ class Control:
         if logged:
             log.info("refused: %s", in_a_line(reason))
 
+    def _dmesg(self) -> str:
+        with self._device.up_to_now() as simulation:
+            return simulation.dmesg()
+
+    def _vmstat(self) -> str:
+        with self._device.up_to_now() as simulation:
+            return _lines(simulation.vmstat())
+
     def _stats(self) -> str:
         clock = self._device.clock
         with self._device.up_to_now() as simulation:
             slipped = {"clock_slipped": clock.slipped} if clock.speed else {}
-            return "".join(f"{name} {value}\n" for name, value in (simulation.stats() | slipped).items())
+            return _lines(simulation.stats() | slipped)
+
+
+def _lines(numbers: dict[str, int]) -> str:
+    return "".join(f"{name} {value}\n" for name, value in numbers.items())

@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Directory", "File", "OpenFile"]
+__all__ = ["Directory", "File", "Later", "OpenFile"]
+
+
+def _nothing() -> None:
+    pass
+
+
+class Later(Exception):
+    """Raised by an operation that answers after a delay.
+
+    After `seconds` the server calls `then` for the answer, and serves other requests until then. If the caller gets a
+    signal earlier, its call fails with EINTR, and the server calls `cancel` instead.
+    """
+
+    def __init__(self, seconds: float, then: Callable[[], Any], cancel: Callable[[], None] = _nothing) -> None:
+        super().__init__(f"after {seconds:g} s")
+        self.seconds = seconds
+        self.then = then
+        self.cancel = cancel
+
+    def converted(self, convert: Callable[[Any], Any]) -> Later:
+        """Return the same delay with an answer that passes through `convert`."""
+
+        def then() -> Any:
+            try:
+                answer = self.then()
+            except Later as again:
+                raise again.converted(convert) from None
+            return convert(answer)
+
+        return Later(self.seconds, then, self.cancel)
 
 
 class OpenFile(Protocol):
-    """An open file. Both methods raise OSError with the kernel's errno."""
+    """An open file. Both methods raise OSError with the kernel's errno. `write` may raise Later."""
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`; b"" at the end."""
@@ -23,12 +53,13 @@ class OpenFile(Protocol):
 class File:
     """A file, as debugfs_create_file() takes it: `mode` is its permissions, `open` is called at each open.
 
-    In a name each character stands for one byte.
+    In a name each character stands for one byte. `size` is what stat shows.
     """
 
     name: str
     mode: int
     open: Callable[[], OpenFile]
+    size: int = 0
 
 
 @dataclass(frozen=True)

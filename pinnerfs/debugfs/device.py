@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from time import monotonic, thread_time
 
 from pinnerfs.clock import Clock
-from pinnerfs.debugfs.inject import Faults
+from pinnerfs.debugfs.inject import Faults, cma_files
+from pinnerfs.kernel.cma.allocation import Allocation
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
 
@@ -43,7 +44,13 @@ class Device:
 
     def __init__(self, simulation: Simulation, clock: Clock) -> None:
         self.clock = clock
-        self.faults = Faults(simulation.scenario.fault, simulation.seed, simulation.generation.files, self.now)
+        self.areas = tuple(simulation.areas)
+        self.cma_directories: dict[str, str] = {}  # the areas by the names of their directories
+        for area in self.areas:
+            # If the names of two areas are cut to the same, the second directory is not created.
+            self.cma_directories.setdefault(simulation.mm.directory(area), area)
+        files = [*simulation.generation.files, *cma_files(self.cma_directories)]
+        self.faults = Faults(simulation.scenario.fault, simulation.seed, files, self.now)
         self._simulation = simulation
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by the next thread to get `_lock`
@@ -138,6 +145,14 @@ class Device:
                     break
             self.clock.slip(simulation.now, 0)  # under the lock: no reader has seen the later time
             return goal - simulation.now
+
+    def start_alloc(self, area: str, pages: int) -> Allocation:
+        """Begin an allocation from a CMA area, whose pages debugfs can free: see `Simulation.start_alloc`."""
+        with self.up_to_now() as simulation:
+            allocation = simulation.start_alloc(area, pages, kept=True)
+        # The next round may be earlier than the event that `keep_up` waits for.
+        self._wake.set()
+        return allocation
 
     def _catch_up(self, now: int) -> None:
         if now == self._slipped_to and not self._failure:

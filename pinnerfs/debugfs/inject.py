@@ -1,7 +1,7 @@
 """Faults on demand: the rules in force, and which of them a request meets.
 
 The rules come from `.pinnerfs/inject` and from the scenario's `[[fault]]` tables. They concern the directory
-`page_pinner/` and its files, and nothing else.
+`page_pinner/` and its files, and those files in `cma/` that they name.
 """
 
 from __future__ import annotations
@@ -12,13 +12,26 @@ from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from typing import Protocol
 
-from pinnerfs.scenario.faults import MAX_RULES, Fault, Rule, parse_rules
+from pinnerfs.scenario.faults import CMA, CMA_FILES, MAX_RULES, Fault, Rule, parse_rules
 
-__all__ = ["PAGE_PINNER", "Caller", "Faults"]
+__all__ = ["PAGE_PINNER", "Caller", "Faults", "cma_files", "file_of"]
 
 PAGE_PINNER = "page_pinner"  # the directory that rules are about
 
 log = logging.getLogger(__name__)
+
+
+def cma_files(directories: Iterable[str]) -> list[str]:
+    """Return the names that rules have for the files of CMA areas, which have these directories."""
+    return [f"{CMA}/{directory}/{file}" for directory in directories for file in CMA_FILES]
+
+
+def file_of(path: str) -> str | None:
+    """Return the name that rules have for a path: "" is the directory `page_pinner/`, and None is beyond all rules."""
+    _, top, *rest = path.split("/", 2)
+    if top == PAGE_PINNER:
+        return rest[0] if rest else ""
+    return path[1:] if top == CMA and rest else None
 
 
 class Caller(Protocol):
@@ -76,7 +89,8 @@ class _RuleInForce:
 class Faults:
     """The rules of one device.
 
-    `planned` come into force when the clock `now` reaches their moment. `files` are the names in `page_pinner/`.
+    `planned` come into force when the clock `now` reaches their moment. `files` are the names of the files
+    that rules can be about.
     """
 
     def __init__(self, planned: Iterable[Fault], seed: int, files: Collection[str], now: Callable[[], int]) -> None:
@@ -130,7 +144,7 @@ class Faults:
     def fault(self, op: str, file: str, caller: Caller) -> Rule | None:
         """Return the first rule that hits a request, or None.
 
-        `op` is the request: lookup, opendir, open, read or write. `file` is its file in `page_pinner/`, or "".
+        `op` is the request: lookup, opendir, open, read or write. `file` is its file, see `file_of`.
         """
         self._come_into_force()
         for known in self._rules:

@@ -58,7 +58,9 @@ class Tree:
         """Create a node and all below it, each directory before its entries."""
         ino = len(self._nodes) + 1
         if isinstance(entry, File):
-            node = self._nodes[path] = Node(ino, stat.S_IFREG | entry.mode, *self._owner, open=entry.open)
+            node = self._nodes[path] = Node(
+                ino, stat.S_IFREG | entry.mode, *self._owner, size=entry.size, open=entry.open
+            )
             return node
         node = self._nodes[path or "/"] = Node(ino, stat.S_IFDIR | entry.mode, *self._owner, nlink=2)
         for child in entry.entries:

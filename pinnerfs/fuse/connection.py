@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 
+from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse.caller import Caller
 from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER
-from pinnerfs.fuse.protocols import Later
 
 __all__ = ["MAX_WRITE", "Connection"]
 
@@ -41,7 +41,8 @@ class Connection:
         self.buffer = bytearray(DATA + MAX_WRITE)
         self._header: tuple[int, ...] = ()
         self._due: list[tuple[float, int]] = []  # a heap of moments and requests, some of them interrupted since
-        self._postponed: dict[int, Callable[[int], bytes | None]] = {}  # by request
+        # By request: its handler, and what to call if it is interrupted.
+        self._postponed: dict[int, tuple[Callable[[int], bytes | None], Callable[[], None]]] = {}
         self._blocking = True
         self._arrivals = select.poll()
         self._arrivals.register(self.descriptor, select.POLLIN)
@@ -115,7 +116,7 @@ class Connection:
         # Without blocking: a request may be withdrawn between its arrival and the read.
         self._set_blocking(False)
         heapq.heappush(self._due, (monotonic() + later.seconds, unique))
-        self._postponed[unique] = delayed
+        self._postponed[unique] = delayed, later.cancel
 
     def _answer_due(self) -> None:
         """Answer the requests that are due, and wait for the next of the others, or for a new request."""
@@ -126,8 +127,8 @@ class Connection:
                     return
                 continue
             heapq.heappop(self._due)
-            if work := self._postponed.pop(unique, None):
-                self._answer(unique, work, 0)
+            if postponed := self._postponed.pop(unique, None):
+                self._answer(unique, postponed[0], 0)
                 if self._arrivals.poll(0):
                     return
         self._set_blocking(True)
@@ -140,7 +141,8 @@ class Connection:
     def interrupt(self, ino: int) -> None:
         """Handle INTERRUPT: the caller of another request got a signal. Only one that waits can still be ended."""
         (unique,) = INTERRUPT_IN.unpack_from(self.buffer, BODY)
-        if self._postponed.pop(unique, None):
+        if postponed := self._postponed.pop(unique, None):
+            postponed[1]()
             self._send(_pack_header(_HEADER, -errno.EINTR, unique))
             if len(self._due) > 2 * len(self._postponed) + MANY:
                 self._due = [entry for entry in self._due if entry[1] in self._postponed]

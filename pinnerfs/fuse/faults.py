@@ -1,4 +1,4 @@
-"""Let rules of faults hit the operations on page_pinner/."""
+"""Let rules of faults hit the operations on page_pinner/ and on files in cma/."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from pinnerfs.debugfs.inject import PAGE_PINNER, Caller, Faults
-from pinnerfs.fuse.protocols import Later
+from pinnerfs.debugfs.declaration import Later
+from pinnerfs.debugfs.inject import Caller, Faults, file_of
 from pinnerfs.scenario.faults import Rule
 
 __all__ = ["Injection"]
@@ -37,8 +37,8 @@ class Injection:
         return self._rule("lookup", path) is not None
 
     def _rule(self, operation: str, path: str) -> Rule | None:
-        _, top, *file = path.split("/", 2)
-        return self.faults.fault(operation, file[0] if file else "", self._caller()) if top == PAGE_PINNER else None
+        file = file_of(path)
+        return None if file is None else self.faults.fault(operation, file, self._caller())
 
 
 def _hit(rule: Rule, work: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import NoReturn
 
+from pinnerfs.debugfs.declaration import Later
 from pinnerfs.debugfs.inject import PAGE_PINNER
 from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.inodes import ENCODING, Inodes
@@ -20,7 +21,7 @@ from pinnerfs.fuse.messages import (
     RENAME_IN,
     ROOT_ID,
 )
-from pinnerfs.fuse.protocols import Later, Operations
+from pinnerfs.fuse.protocols import Operations
 
 __all__ = ["NameHandlers"]
 

@@ -55,9 +55,10 @@ class _Handle:
     def _write(self, data: bytes, offset: int) -> None:
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A write
         # at offset 0 is a new one.
-        if not (offset == self._write_end and self._write_length > PIECE):
-            self._file.write(data)
+        continued = offset == self._write_end and self._write_length > PIECE
         self._write_end, self._write_length = offset + len(data), len(data)
+        if not continued:
+            self._file.write(data)
 
     def truncate(self, size: int) -> None:
         self._operations.tree.truncate(self._path, size)

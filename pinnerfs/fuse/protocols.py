@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Node
 
-__all__ = ["Later", "OpenHandle", "Operations"]
-
-
-class Later(Exception):
-    """Raised by an operation that answers after a delay.
-
-    After `seconds` the server calls `then` for the answer, and serves other requests until then. If the caller gets a
-    signal earlier, its call fails with EINTR, and `then` is not called.
-    """
-
-    def __init__(self, seconds: float, then: Callable[[], Any]) -> None:
-        super().__init__(f"after {seconds:g} s")
-        self.seconds = seconds
-        self.then = then
-
-    def converted(self, convert: Callable[[Any], Any]) -> Later:
-        """Return the same delay with an answer that passes through `convert`."""
-
-        def then() -> Any:
-            try:
-                answer = self.then()
-            except Later as again:
-                raise again.converted(convert) from None
-            return convert(answer)
-
-        return Later(self.seconds, then)
+__all__ = ["OpenHandle", "Operations"]
 
 
 class OpenHandle(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
+from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse.connection import MAX_WRITE, Connection
 from pinnerfs.fuse.directories import DirectoryHandlers
 from pinnerfs.fuse.inodes import SECOND, Inodes
@@ -42,7 +43,7 @@ from pinnerfs.fuse.messages import (
     Opcode,
 )
 from pinnerfs.fuse.names import NameHandlers
-from pinnerfs.fuse.protocols import Later, OpenHandle, Operations
+from pinnerfs.fuse.protocols import OpenHandle, Operations
 
 __all__ = ["serve_requests"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
-__all__ = ["parse_simple_attribute", "to_signed"]
+__all__ = ["parse_simple_attribute", "to_signed", "to_signed_32"]
 
 # simple_attr_write has a buffer of 24 bytes, with the NUL.
 MAX_BYTES = 23
@@ -35,3 +35,9 @@ def parse_simple_attribute(data: bytes) -> int:
 def to_signed(value: int) -> int:
     """Return an unsigned 64-bit number as an s64: 18446744073709551615 is -1."""
     return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def to_signed_32(value: int) -> int:
+    """Return the lowest 32 bits of a number as an int: 4294967295 is -1, and so is 18446744073709551615."""
+    value &= (1 << 32) - 1
+    return value - (1 << 32) if value >= 1 << 31 else value

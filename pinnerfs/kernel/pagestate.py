@@ -81,7 +81,8 @@ class Pages:
     - A frame without a page gets one at its first reference or mapping: a page of its region's kind, on the LRU if the
       region's flags say so.
     - A process that pins pages has mapped them, unless its task says otherwise: a page has one mapping from then on.
-    - munmap empties the LRU batch first, so that the page is on the LRU, and drops the mapping and its reference.
+    - munmap empties the LRU batch first, so that the page is on the LRU, and drops the mapping and its reference. The
+      pages `waiting` are in the batch of another CPU.
     - The last reference or mapping frees an anonymous page. A file's page stays in the page cache.
     - A free takes away references, mappings and the page.
     """
@@ -96,6 +97,7 @@ class Pages:
         handle: npt.NDArray[np.int32],
         unmapped: Set[int],
         pincount_order: int,
+        waiting: Int64s,
     ) -> None:
         self._segments = segments
         step = _STEP.take(batch.kind)
@@ -129,7 +131,7 @@ class Pages:
             on_lru = np.where(present, self._found.on_lru, in_lru)
             last = self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
         else:
-            self._follow(kind, step, mapping, in_lru, of_file)
+            self._follow(kind, step, mapping, in_lru, of_file, np.isin(frame, waiting))
             last = self._lives.take(segments.end)
         changed = not steady or not present.all() or not mapcount.all()
         references = self._total.take(segments.end) - self._base
@@ -139,7 +141,15 @@ class Pages:
             kept = last.present * PRESENT | (last.on_lru & last.present) * ON_LRU
             segments.fill(state.bits, kept | bits & FAILED)
 
-    def _follow(self, kind: npt.NDArray[np.uint8], step: Int64s, mapping: Bools, in_lru: Bools, of_file: Bools) -> None:
+    def _follow(
+        self,
+        kind: npt.NDArray[np.uint8],
+        step: Int64s,
+        mapping: Bools,
+        in_lru: Bools,
+        of_file: Bools,
+        waits: Bools,
+    ) -> None:
         """Follow every page from touch to touch."""
         segments, found = self._segments, self._found
         frees = kind == Event.free
@@ -158,8 +168,9 @@ class Pages:
         was_present = segments.before(present, found.present)
         unmapped = (kind == Event.unmap) & (segments.before(mapcount, found.mapcount) > 0)
         born = present & ~was_present
-        set_to = unmapped | born & np.repeat(in_lru, segments.lengths())
-        on_lru = segments.carry(unmapped | born).left(set_to, found.on_lru)
+        drained = unmapped & ~np.repeat(waits, segments.lengths())
+        set_to = drained | born & np.repeat(in_lru, segments.lengths())
+        on_lru = segments.carry(drained | born).left(set_to, found.on_lru)
         on_lru &= present | was_present  # a record of the last reference still tells about the page
         self.died = was_present & ~present & ~frees
         self._total, self._base = references, np.zeros_like(segments.frame)

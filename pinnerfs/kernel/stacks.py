@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-__all__ = ["MAX_FRAMES", "StackDepot", "symbol"]
+__all__ = ["MAX_FRAMES", "StackDepot", "full_frame", "symbol"]
 
 # PAGE_PINNER_STACK_DEPTH: further frames, the outermost ones, are cut silently.
 MAX_FRAMES = 16
@@ -14,6 +15,22 @@ MAX_FRAMES = 16
 def symbol(frame: str) -> str:
     """Return a frame's symbol, without `+offset/size` and ` [module]`."""
     return frame.partition(" ")[0].partition("+")[0]
+
+
+def full_frame(frame: str) -> str:
+    """Return a frame with `+offset/size`, as sprint_symbol() prints it.
+
+    A bare symbol gets an offset and a size from a hash of its name, so they are the same in every run. A module, as in
+    `kbase_ioctl [mali_kbase]`, stays behind the symbol.
+    """
+    symbol, space, module = frame.partition(" ")
+    if "+" in symbol:
+        return frame
+    digest = hashlib.sha256(symbol.encode()).digest()
+    # An arm64 instruction has 4 bytes, and a return address is never the first instruction of a function.
+    size = 4 * (8 + int.from_bytes(digest[:2]) % 248)
+    offset = 4 * (1 + int.from_bytes(digest[2:4]) % (size // 4 - 1))
+    return f"{symbol}+{offset:#x}/{size:#x}{space}{module}"
 
 
 class StackDepot:

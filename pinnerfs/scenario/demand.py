@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.scenario.schema import Scenario, Task
 
-__all__ = ["Demand", "estimate_demand"]
+__all__ = ["Demand", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
+# A round of an allocation takes as much processor time as this many pins, and one more for each page of the area.
+ROUND = 3000
+MOST_RETRIES = 10  # of any kernel
 
 
 @dataclass(frozen=True)
 class Demand:
-    """The estimated demand of all instances of a task, by the names of the limits."""
+    """The estimated demand of all instances of a task, or of an alloc, by the names of the limits."""
 
     pins: float
     rate: float
     work: float  # in pins of a single page
 
 
-def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> Demand:
+def estimate_demands(scenario: Scenario, until: float = 0) -> list[Demand]:
+    """Estimate the demand of each task, then of each alloc. Their work is up to a moment (µs)."""
+    tasks = {task.name: task for task in scenario.task}
+    areas = {region.cma: region.frames for region in scenario.memory.region}
+    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
+    return [
+        *(_of_task(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task),
+        *(_of_alloc(alloc, areas[alloc.area], stop, until) for alloc in scenario.alloc),
+    ]
+
+
+def _of_task(task: Task, owner: Task, stop: float, until: float) -> Demand:
     """Estimate the demand of a task from means, rather too high than too low. Its work is up to a moment (µs).
 
     No hold begins at `stop` (µs) or later.
@@ -44,6 +61,20 @@ def estimate_demand(task: Task, owner: Task, stop: float, until: float = 0) -> D
         rate=task.instances * rate * 10**6,
         work=task.instances * _work(loads, cost, time),
     )
+
+
+def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float) -> Demand:
+    """Estimate the demand of an alloc as if each allocation failed. Its work is up to a moment (µs).
+
+    No allocation begins at `stop` (µs) or later.
+    """
+    loads = [_Load.of(phase, None) for phase in alloc.phase]
+    period = sum(load.lasts for load in loads)
+    rounds = 1 + (MOST_RETRIES if alloc.retries is None else alloc.retries)
+    cost = rounds * (ROUND + area_pages)
+    rate = cost * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
+    time = min(until, stop) - alloc.start_distribution.low
+    return Demand(pins=0, rate=rate * 10**6, work=_work(loads, cost, time))
 
 
 def _work(loads: Sequence[_Load], cost: float, time: float) -> float:

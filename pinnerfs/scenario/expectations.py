@@ -14,9 +14,9 @@ from pinnerfs.scenario.messages import listed, nearest, shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
 
-__all__ = ["Expectation", "PageBounds", "RecordBounds", "check_kernel", "plays"]
+__all__ = ["AllocCounts", "Expectation", "NumberBounds", "RecordBounds", "check_kernel", "plays"]
 
-MAX_REFERENCES = (1 << 31) - 1
+MAX_NUMBER = (1 << 31) - 1
 
 
 class RecordBounds(Table, frozen=True):
@@ -26,15 +26,41 @@ class RecordBounds(Table, frozen=True):
     max: int = RING_SIZE
 
 
-class PageBounds(Table, frozen=True):
-    """The references or mappings of a page from `min` to `max`, both included."""
+class NumberBounds(Table, frozen=True):
+    """Numbers from `min` to `max`, both included."""
 
     min: int = 0
-    max: int = MAX_REFERENCES
+    max: int = MAX_NUMBER
+
+
+class AllocCounts(Table, frozen=True):
+    """How many allocations got their pages and how many failed: of one alloc, or of all."""
+
+    name: str | None = None
+    got: int | NumberBounds | None = None
+    failed: int | NumberBounds | None = None
+
+    def __post_init__(self) -> None:
+        if not self.bounds:
+            raise ValueError("allocs has no number: it must have one or both of `got` and `failed`")
+
+    @property
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """Return the smallest and the largest number of each outcome that is given."""
+        counts = {"got": self.got, "failed": self.failed}
+        return {name: _bounds(f"allocs.{name}", count) for name, count in counts.items() if count is not None}
+
+    def wanted(self) -> str:
+        """Return the numbers in words."""
+        parts = [f"{_to(bounds)} {outcome}" for outcome, bounds in self.bounds.items()]
+        return f"allocations{'' if self.name is None else f' of {self.name}'}: {', '.join(parts)}"
+
+
+ANY_RECORDS = RecordBounds(min=1)
 
 
 class Expectation(Table, frozen=True):
-    """The records that a file must show at a moment: all, or those of one kind or call site."""
+    """What must be there at a moment: the records of a file, perhaps of one kind or call site; or allocations."""
 
     at: Measure
     kernel: str | None = None
@@ -43,10 +69,11 @@ class Expectation(Table, frozen=True):
     threshold: Measure | None = None
     since: Measure | None = None
     call_site: str | None = None
-    records: int | RecordBounds = RecordBounds(min=1)
+    records: int | RecordBounds = ANY_RECORDS
     ts: Measure | Bounds | None = None
-    count: int | PageBounds | None = None
-    mapcount: int | PageBounds | None = None
+    count: int | NumberBounds | None = None
+    mapcount: int | NumberBounds | None = None
+    allocs: AllocCounts | None = None
 
     def __post_init__(self) -> None:
         at = parse_time("at", self.at)
@@ -59,6 +86,9 @@ class Expectation(Table, frozen=True):
                 raise ValueError(f"since = {self.since!r} is after at = {self.at!r}")
         if self.call_site == "":
             raise ValueError("call_site is empty: it must be a symbol, or leave it out")
+        if self.allocs is not None:
+            self._check_no_records()
+            return
         low, high = self.record_bounds
         if not 0 <= low <= high <= RING_SIZE:
             came = shown(low) if low == high else f"{{ min = {shown(low)}, max = {shown(high)} }}"
@@ -70,6 +100,16 @@ class Expectation(Table, frozen=True):
             raise ValueError(f"records = {{ min = 0, max = {RING_SIZE} }} is always true: narrow it, or add a `ts`")
         if given and high == 0:
             raise ValueError(f"{given[0]} is about records, and there must be none: leave it out")
+        self._check_kernel()
+
+    def _check_no_records(self) -> None:
+        """Check an expectation about allocations."""
+        about_records = ("file", "kind", "call_site", "ts", "count", "mapcount")
+        given = [name for name in about_records if getattr(self, name) is not None]
+        if self.records != ANY_RECORDS:
+            given.insert(0, "records")
+        if given:
+            raise ValueError(f"{given[0]} is about records, and allocs is not: write an [[expect]] for each")
         self._check_kernel()
 
     def _check_kernel(self) -> None:
@@ -144,12 +184,12 @@ class Expectation(Table, frozen=True):
     @property
     def count_bounds(self) -> tuple[int, int] | None:
         """Return the smallest and the largest count of each record; None to accept any."""
-        return _page_bounds("count", self.count)
+        return None if self.count is None else _bounds("count", self.count)
 
     @property
     def mapcount_bounds(self) -> tuple[int, int] | None:
         """Return the smallest and the largest mapcount of each record; None to accept any."""
-        return _page_bounds("mapcount", self.mapcount)
+        return None if self.mapcount is None else _bounds("mapcount", self.mapcount)
 
     def when(self) -> str:
         """Return the moment of the look in words, and the kernel if the table names one."""
@@ -161,7 +201,9 @@ class Expectation(Table, frozen=True):
         return words
 
     def wanted(self) -> str:
-        """Return in words which records must be there."""
+        """Return in words which records must be there, or how many allocations."""
+        if self.allocs is not None:
+            return self.allocs.wanted()
         low, high = self.record_bounds
         count = f"{low} to {high}"
         if low == high:
@@ -180,9 +222,7 @@ class Expectation(Table, frozen=True):
             words += f", each ts {self.ts}"
         for name, bounds in (("count", self.count_bounds), ("mapcount", self.mapcount_bounds)):
             if bounds is not None:
-                low, high = bounds
-                to = "" if low == high else " or more" if high == MAX_REFERENCES else f" to {high}"
-                words += f", each {name} {low}{to}"
+                words += f", each {name} {_to(bounds)}"
         return words
 
 
@@ -204,11 +244,14 @@ def plays(expectations: Sequence[Expectation], kernel: str) -> dict[tuple[str, t
     return found
 
 
-def _page_bounds(name: str, value: int | PageBounds | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
+def _bounds(name: str, value: int | NumberBounds) -> tuple[int, int]:
     low, high = (value, value) if isinstance(value, int) else (value.min, value.max)
-    if not 0 <= low <= high <= MAX_REFERENCES:
+    if not 0 <= low <= high <= MAX_NUMBER:
         came = shown(low) if low == high else f"{{ min = {shown(low)}, max = {shown(high)} }}"
-        raise ValueError(f"{name} = {came} must be from 0 to {MAX_REFERENCES}, with min at most max")
+        raise ValueError(f"{name} = {came} must be from 0 to {MAX_NUMBER}, with min at most max")
     return low, high
+
+
+def _to(bounds: tuple[int, int]) -> str:
+    low, high = bounds
+    return f"{low}" if low == high else f"{low} or more" if high == MAX_NUMBER else f"{low} to {high}"

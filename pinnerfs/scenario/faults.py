@@ -7,16 +7,23 @@ Here `chance` is a percentage.
 from __future__ import annotations
 
 import errno
+import re
 
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Table
 
-__all__ = ["FILES", "MAX_RULES", "Fault", "Rule", "parse_rules"]
+__all__ = ["CMA", "CMA_FILES", "FILES", "MAX_RULES", "Fault", "Rule", "parse_rules"]
 
 OPERATIONS = ("open", "read", "write")
 FINDING = ("lookup", "opendir", "open")  # the operations that find a file or a directory
 FILES = ("longterm_pinner", "threshold", "alloc_contig_failed", "failure_tracking", "buffer", "buffer_size")
+
+# Rules have the names CMA/DIRECTORY/FILE for the files of CMA areas.
+CMA = "cma"
+CMA_FILES = ("alloc", "free", "base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
+
+_CMA_FILE = re.compile(rf"{CMA}/[A-Za-z0-9_.@+-]+/(?:{'|'.join(CMA_FILES)})")
 
 MAX_RULES = 256  # each request is compared with all of them
 MAX_DELAY = 3600 * 10**6  # µs
@@ -51,7 +58,7 @@ class Rule(Table, frozen=True):
 
     def __post_init__(self) -> None:
         _check_name("op", self.op, OPERATIONS)
-        _check_name("file", self.file, FILES)
+        self._check_file()
         if self.errno == "ENOSYS":
             raise ValueError("errno = 'ENOSYS' is not possible: FUSE takes it for an unsupported operation")
         if self.errno is not None and self.errno not in ERRNOS:
@@ -66,6 +73,12 @@ class Rule(Table, frozen=True):
         if self.comm is not None:
             self._check_comm(self.comm)
         self._check_combination()
+
+    def _check_file(self) -> None:
+        if self.file is None or not self.file.startswith(f"{CMA}/"):
+            _check_name("file", self.file, FILES)
+        elif not _CMA_FILE.fullmatch(self.file):
+            raise ValueError(f"file = {self.file!r} must be cma/DIRECTORY/FILE with a FILE of {', '.join(CMA_FILES)}")
 
     @staticmethod
     def _check_comm(comm: str) -> None:
@@ -106,7 +119,12 @@ class Rule(Table, frozen=True):
         return ",".join(["add", *(key if value is True else f"{key}={value}" for key, value in pairs)])
 
     def concerns(self, operation: str, file: str) -> bool:
-        """Return whether the rule is about an operation on a file of page_pinner/, or "" for the directory."""
+        """Return whether the rule is about an operation on a file; "" is the directory page_pinner/.
+
+        A rule without a file is about all of page_pinner/, and not about cma/.
+        """
+        if self.file is None and file.startswith(f"{CMA}/"):
+            return False
         if self.missing:
             return operation in FINDING  # what is open already can be used
         operations = (self.op,) if self.op is not None else ("read",) if self.cut else OPERATIONS

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import Demand, estimate_demand
+from pinnerfs.scenario.demand import estimate_demands
 from pinnerfs.scenario.messages import nearest, shown
-from pinnerfs.scenario.quantities import parse_size, parse_time
+from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
@@ -62,6 +62,8 @@ _WORDS = {
     "pins": ("pins about {} at once in the long run", "page", "pages"),
     "rate": ("makes {} a second", "pin or phase", "pins and phases"),
 }
+# An alloc makes no pins, but its rounds take time.
+_ALLOC_WORDS = ("takes as much work as {} a second", "pin", "pins")
 
 
 def check_limits(scenario: Scenario, limits: Limits) -> None:
@@ -72,7 +74,7 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
         raise TableError(f"size = {scenario.memory.size!r} is too large {remedy}", ("memory",), "size")
     # Before the estimates, which multiply by it.
     _check("instances", scenario, [task.instances for task in scenario.task], limits)
-    demands = _demands(scenario, until=0)
+    demands = estimate_demands(scenario)
     _check("pins", scenario, [demand.pins for demand in demands], limits)
     _check("rate", scenario, [demand.rate for demand in demands], limits)
 
@@ -82,18 +84,12 @@ def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: L
 
     The message begins with `where`.
     """
-    demands = [demand for moment in moments for demand in _demands(scenario, moment)]
+    demands = [demand for moment in moments for demand in estimate_demands(scenario, moment)]
     work = math.ceil(sum(demand.work for demand in demands))
     if work > limits.work:
         takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
         remedy = f"limit {limits.work}; raise it with --limit work=N"
         raise PinnerfsError(in_a_line(f"{where}: to play it {takes} ({remedy})"), BAD_INPUT)
-
-
-def _demands(scenario: Scenario, until: int) -> list[Demand]:
-    tasks = {task.name: task for task in scenario.task}
-    stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
-    return [estimate_demand(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task]
 
 
 def _rounded(seconds: float) -> str:
@@ -110,9 +106,12 @@ def _check(name: str, scenario: Scenario, demands: Sequence[float], limits: Limi
         return
     most = max(range(len(demands)), key=demands.__getitem__)
     own = math.ceil(demands[most])
-    does, one, several = _WORDS[name]
-    message = f'task "{scenario.task[most].name}" {does.format(f"{shown(own)} {one if own == 1 else several}")}'
+    users = [("task", number, task.name) for number, task in enumerate(scenario.task)]
+    users += [("alloc", number, alloc.name) for number, alloc in enumerate(scenario.alloc)]
+    kind, number, user = users[most]
+    does, one, several = _WORDS[name] if kind == "task" else _ALLOC_WORDS
+    message = f'{kind} "{user}" {does.format(f"{shown(own)} {one if own == 1 else several}")}'
     if own <= limit:
-        message += f", of {shown(total)} for all tasks"
+        message += f", of {shown(total)} for all tasks{' and allocs' if scenario.alloc else ''}"
     key = name if name == "instances" else None
-    raise TableError(f"{message} (limit {limit}; raise it with --limit {name}=N)", ("task", most), key, complete=True)
+    raise TableError(f"{message} (limit {limit}; raise it with --limit {name}=N)", (kind, number), key, complete=True)

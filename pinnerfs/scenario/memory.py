@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -15,6 +16,8 @@ from pinnerfs.words import count_of
 __all__ = ["Memory", "Region"]
 
 MAX_MEMORY = 1 << 40  # more than any Android device; the accounting reserves address space in proportion
+# An area's name is the name of a directory, and the kernel keeps 64 bytes of it, the last one a zero.
+AREA_NAME = re.compile(r"[A-Za-z0-9_,@+-][A-Za-z0-9_.,@+-]{0,62}", re.ASCII)
 
 
 class Region(Table, frozen=True):
@@ -26,6 +29,8 @@ class Region(Table, frozen=True):
     flags: list[str] = msgspec.field(default_factory=list)
     zone: int = 0
     pages: Literal["anon", "file"] = "anon"
+    cma: str | None = None
+    order_per_bit: int = 0
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
@@ -40,6 +45,25 @@ class Region(Table, frozen=True):
         parse_size("size", self.size)
         if not 0 <= self.zone <= 3:
             raise ValueError(f"zone = {shown(self.zone)} must be from 0 to 3")
+        self._check_area()
+
+    def _check_area(self) -> None:
+        """Check what cma_init_reserved_mem checks: an area has a whole number of bits."""
+        if self.cma is None:
+            if self.order_per_bit:
+                raise ValueError(f"order_per_bit = {shown(self.order_per_bit)} goes with a CMA area: add `cma`")
+            return
+        if not AREA_NAME.fullmatch(self.cma):
+            raise ValueError(
+                f"cma = {self.cma!r} must be the name of a CMA area, with at most 63 letters, digits and any of _.,@+-"
+            )
+        if self.migratetype != Migratetype.CMA.name:
+            raise ValueError(f"cma = {self.cma!r} goes with migratetype = 'CMA', and this is {self.migratetype!r}")
+        if not 0 <= self.order_per_bit <= 18:
+            raise ValueError(f"order_per_bit = {shown(self.order_per_bit)} must be from 0 to 18")
+        if self.frames % (1 << self.order_per_bit):
+            bit = f"one bit stands for {1 << self.order_per_bit} pages"
+            raise ValueError(f"size = {self.size!r} must be a multiple of {4 << self.order_per_bit}KiB: {bit}")
 
     @property
     def frames(self) -> int:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
+from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.stacks import symbol
+from pinnerfs.scenario.expectations import AllocCounts
+from pinnerfs.scenario.longterm import in_cma, leaves_cma, moved_to
+from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.messages import nearest, unknown_name
-from pinnerfs.scenario.schema import Scenario, Task
+from pinnerfs.scenario.schema import LONGTERM, Scenario, Task
 from pinnerfs.scenario.tables import KeyPath, TableError, check_text
 from pinnerfs.words import count_of
 
@@ -35,11 +42,23 @@ def check_references(scenario: Scenario) -> None:
         if tasks[task.share].share is not None:
             message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
             raise TableError(message, path, "share")
+        owner = tasks[task.share]
+        if task.foll == LONGTERM and owner.foll != LONGTERM and in_cma(owner, scenario.memory):
+            message = (
+                f"share = {task.share!r} holds its pages in CMA, and {LONGTERM} cannot move pages out of CMA while "
+                f"they are pinned: share a task outside of CMA"
+            )
+            raise TableError(message, path, "share")
+    _check_allocs(scenario)
     if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
         raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
+    if any(region.cma is not None for region in scenario.memory.region):
+        known |= {frame for mm in MMS.values() for frame in (mm.log_name, *chain.from_iterable(mm.frames))}
     for number, expectation in enumerate(scenario.expect):
+        if expectation.allocs is not None:
+            _check_alloc_counts(scenario, expectation.allocs, ("expect", number))
         if expectation.call_site is not None and expectation.call_site not in known:
             message = (
                 f"call_site = {expectation.call_site!r} must be a symbol of the stacks' frames, "
@@ -55,15 +74,56 @@ def _check_names(scenario: Scenario) -> None:
         except ValueError as error:
             raise TableError(str(error), ("stack", name), complete=True) from None
     _check_unique("region", [region.name for region in scenario.memory.region], ("memory", "region"))
+    _check_unique("CMA area", [region.cma for region in scenario.memory.region], ("memory", "region"), "cma")
     _check_unique("task", [task.name for task in scenario.task], ("task",))
+    _check_unique("alloc", [alloc.name for alloc in scenario.alloc], ("alloc",))
 
 
-def _check_unique(kind: str, names: list[str], path: KeyPath) -> None:
+def _check_unique(kind: str, names: Sequence[str | None], path: KeyPath, key: str = "name") -> None:
+    """Raise TableError at the second of two equal names. None is no name."""
     known: set[str] = set()
     for number, name in enumerate(names):
         if name in known:
-            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), "name", complete=True)
-        known.add(name)
+            raise TableError(f"two {kind}s have the name {name!r}", (*path, number), key, complete=True)
+        if name is not None:
+            known.add(name)
+
+
+def _check_alloc_counts(scenario: Scenario, counts: AllocCounts, path: KeyPath) -> None:
+    names = [alloc.name for alloc in scenario.alloc]
+    if counts.name is not None and counts.name not in names:
+        raise TableError(f"allocs.{unknown_name('name', counts.name, names, 'alloc')}", path, "allocs")
+    if not names:
+        raise TableError("allocs: this scenario has no alloc", path, "allocs")
+
+
+def _check_allocs(scenario: Scenario) -> None:
+    areas = {region.cma: region for region in scenario.memory.region if region.cma is not None}
+    for number, alloc in enumerate(scenario.alloc):
+        path = ("alloc", number)
+        if alloc.area not in areas:
+            raise TableError(unknown_name("area", alloc.area, areas, "CMA area"), path, "area")
+        if alloc.stack not in scenario.stack:
+            raise TableError(unknown_name("stack", alloc.stack, scenario.stack, "stack"), path, "stack")
+        if scenario.stack[alloc.stack].via is not None:
+            message = f"stack = {alloc.stack!r} has `via`, the path of a pin: give the alloc a stack without it"
+            raise TableError(message, path, "stack")
+        if alloc.pages > (room := areas[alloc.area].frames):
+            message = f"pages = {alloc.pages} is more than area {alloc.area!r} has: {room}"
+            raise TableError(message, path, "pages")
+
+
+def _check_move(task: Task, memory: Memory, path: KeyPath) -> None:
+    """Check that there is a place for pages that FOLL_LONGTERM moves out of CMA."""
+    target, needed = moved_to(memory), (task.pages or 1) << (task.order or 0)
+    moves = f"{task.foll} moves the pages out of region {task.region!r}, which is CMA"
+    if target is None:
+        raise TableError(f"{moves}, and no region is Movable: add one", path, "foll")
+    if task.pfn is not None:
+        raise TableError(f"pfn = {task.pfn}: {moves}: leave out pfn", path, "pfn")
+    if needed > target.frames:
+        message = f"{moves}: one hold takes {count_of(needed, 'frame')}, and region {target.name!r} has {target.frames}"
+        raise TableError(message, path, "pages")
 
 
 def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:
@@ -72,6 +132,8 @@ def _check_pages(scenario: Scenario, task: Task, path: KeyPath) -> None:
     assert task.region is not None
     if task.region not in regions:
         raise TableError(unknown_name("region", task.region, regions, "region"), path, "region")
+    if leaves_cma(task, memory):
+        _check_move(task, memory, path)
     order = task.order or 0
     if order > memory.pageblock_order:
         message = f"order = {order} must be at most the pageblock_order, {memory.pageblock_order}"

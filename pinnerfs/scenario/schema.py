@@ -8,24 +8,33 @@ from typing import Literal, get_args
 
 import msgspec
 
+from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import Quantity, TimeDistribution, read_quantity
 from pinnerfs.scenario.expectations import Expectation
 from pinnerfs.scenario.faults import MAX_RULES, Fault
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.messages import nearest, shown
-from pinnerfs.scenario.quantities import parse_rate, parse_time
+from pinnerfs.scenario.phases import Phase
+from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.tables import Measure, Number, Table, check_text
 
-__all__ = ["MAX_PAGES", "RELEASES", "Phase", "Release", "Scenario", "Stack", "Task"]
+__all__ = ["LONGTERM", "MAX_PAGES", "RELEASES", "Release", "Scenario", "Stack", "Task"]
 
 Via = Literal["slow", "fast"]
-Foll = Literal["FOLL_GET", "FOLL_PIN", "none"]
+# FOLL_LONGTERM goes with FOLL_PIN alone: is_valid_gup_flags() refuses it to get_user_pages().
+Foll = Literal["FOLL_GET", "FOLL_PIN", "FOLL_PIN|FOLL_LONGTERM", "none"]
+LONGTERM: Foll = "FOLL_PIN|FOLL_LONGTERM"
 Pick = Literal["contiguous", "scattered"]
 Release = Literal["put_user_page", "unpin_user_page", "put_page", "free", "never"]
 RELEASES: tuple[Release, ...] = get_args(Release)
 
 # The call that releases pages by default. A reference without a FOLL flag is a plain one.
-RELEASE_OF: dict[Foll, Release] = {"FOLL_GET": "put_user_page", "FOLL_PIN": "unpin_user_page", "none": "put_page"}
+RELEASE_OF: dict[Foll, Release] = {
+    "FOLL_GET": "put_user_page",
+    "FOLL_PIN": "unpin_user_page",
+    LONGTERM: "unpin_user_page",
+    "none": "put_page",
+}
 
 MAX_PAGES = 1 << 18
 MAX_WEIGHT = 1_000_000
@@ -60,54 +69,6 @@ def _check_frame(frame: str) -> None:
         )
     if match["offset"] is not None and int(match["offset"], 16) >= int(match["size"], 16):
         raise ValueError(f"frames has {frame!r}, whose offset must be below its size: symbol+0x10/0x80")
-
-
-class Phase(Table, frozen=True, dict=True, rename={"lasts": "for"}):
-    """A phase of a task, `[[task.phase]]`: arrivals and holds for a time, or a pause."""
-
-    lasts: Quantity | None = None
-    repeat: int | None = None
-    every: Measure | None = None
-    gap: Quantity | None = None
-    rate: Measure | None = None
-    hold: Quantity | None = None
-
-    def __post_init__(self) -> None:
-        if (self.lasts is None) == (self.repeat is None):
-            raise ValueError("a phase must have one of `for` and `repeat`")
-        if self.repeat is not None and not 1 <= self.repeat <= 1 << 40:
-            raise ValueError(f"repeat = {shown(self.repeat)} must be from 1 to {1 << 40}")
-        arrivals = sum(way is not None for way in (self.every, self.gap, self.rate))
-        if arrivals > 1 or (not arrivals and (self.repeat is not None or self.hold is not None)):
-            raise ValueError("a phase must have one of `every`, `gap` and `rate`; a pause has only `for`")
-        if self.lasts_distribution is not None and isinstance(self.lasts, str) and not parse_time("for", self.lasts):
-            raise ValueError(f"for = {self.lasts!r} must be above 0")
-        if self.every is not None and not parse_time("every", self.every):
-            raise ValueError(f"every = {self.every!r} must be at least 1us")
-        if self.rate is not None:
-            parse_rate("rate", self.rate)
-        _ = self.gap_distribution, self.hold_distribution  # to check them
-
-    # Cached for all instances: a choice may have thousands of values.
-    @cached_property
-    def lasts_distribution(self) -> TimeDistribution | None:
-        """Return how long the phase lasts; None if it ends by `repeat`."""
-        return None if self.lasts is None else read_quantity("for", self.lasts)
-
-    @cached_property
-    def gap_distribution(self) -> TimeDistribution | None:
-        """Return the time from a release to the next arrival; None without `gap`."""
-        return None if self.gap is None else read_quantity("gap", self.gap)
-
-    @cached_property
-    def hold_distribution(self) -> TimeDistribution | None:
-        """Return how long a hold lasts; None if there is no release, or no hold."""
-        return None if self.hold is None else read_quantity("hold", self.hold)
-
-    @property
-    def pause(self) -> bool:
-        """Return whether nothing arrives in this phase."""
-        return self.every is None and self.gap is None and self.rate is None
 
 
 class Task(Table, frozen=True, dict=True):
@@ -210,6 +171,7 @@ class Scenario(Table, frozen=True):
     memory: Memory
     stack: dict[str, Stack]
     task: list[Task]
+    alloc: list[Alloc] = msgspec.field(default_factory=list)
     expect: list[Expectation] = msgspec.field(default_factory=list)
     fault: list[Fault] = msgspec.field(default_factory=list)
     seed: int = 0
@@ -217,6 +179,7 @@ class Scenario(Table, frozen=True):
     threshold: Measure = "300ms"
     race: Number = 0.0
     culprit: str | None = None
+    cpus: int = 8
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
@@ -231,6 +194,8 @@ class Scenario(Table, frozen=True):
             raise ValueError(f"fault has {len(self.fault)} entries: it must have at most {MAX_RULES}")
         if not 0 <= self.race <= 1:
             raise ValueError(f"race = {shown(self.race)} must be from 0 to 1")
+        if not 1 <= self.cpus <= 8192:
+            raise ValueError(f"cpus = {shown(self.cpus)} must be from 1 to 8192")
 
 
 def _check_weights(weights: dict[str, int]) -> None:

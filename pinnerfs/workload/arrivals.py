@@ -12,12 +12,13 @@ import numpy as np
 
 from pinnerfs.kernel.pages import Int64s
 from pinnerfs.scenario.distributions import TimeDistribution
+from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
-from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["Arrivals", "PhaseTimes", "hold_times"]
+__all__ = ["NO_LIMIT", "QUIET_PHASES", "Arrivals", "PhaseTimes", "hold_times"]
 
 # The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
 FIRST_BLOCK = 16  # holds

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from pinnerfs.kernel.calls import RELEASES, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
-from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot
+from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot, full_frame
 from pinnerfs.scenario.schema import Scenario, Stack
 
-__all__ = ["ReleaseChains", "call_chain", "full_frame"]
-
-
-def full_frame(frame: str) -> str:
-    """Return a frame with `+offset/size`, as sprint_symbol() prints it.
-
-    A bare symbol gets an offset and a size from a hash of its name, so they are the same in every run. A module, as in
-    `kbase_ioctl [mali_kbase]`, stays behind the symbol.
-    """
-    symbol, space, module = frame.partition(" ")
-    if "+" in symbol:
-        return frame
-    digest = hashlib.sha256(symbol.encode()).digest()
-    # An arm64 instruction has 4 bytes, and a return address is never the first instruction of a function.
-    size = 4 * (8 + int.from_bytes(digest[:2]) % 248)
-    offset = 4 * (1 + int.from_bytes(digest[2:4]) % (size // 4 - 1))
-    return f"{symbol}+{offset:#x}/{size:#x}{space}{module}"
+__all__ = ["ReleaseChains", "call_chain"]
 
 
 def call_chain(stack: Stack, generation: Generation) -> tuple[str, ...]:
@@ -51,9 +34,12 @@ class ReleaseChains:
 
     def fetch(self, handle: int, call: int, kind: RecordKind) -> tuple[str, ...]:
         """Return the chain of a record of this kind that the caller with this handle caused by this call."""
+        owner = self._depot.owner(handle)
+        if not owner:  # no task's: the whole chain is in the depot
+            return self._depot.fetch(handle)
         key = handle, call, kind
         if key not in self._chains:
-            chain = self._chain(self._stacks[self._depot.owner(handle)], Event(call), kind == RecordKind.FREE)
+            chain = self._chain(self._stacks[owner], Event(call), kind == RecordKind.FREE)
             self._chains[key] = chain[:MAX_FRAMES]
         return self._chains[key]
 

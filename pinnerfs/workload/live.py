@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,8 +18,10 @@ from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.scenario.actions import Action, parse_actions
+from pinnerfs.scenario.actions import Action, AllocAction, parse_actions
+from pinnerfs.scenario.longterm import settled
 from pinnerfs.scenario.schema import Scenario, Task
+from pinnerfs.workload.allocs import MAX_LIVE, Allocs
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, pin_call, random_stream
@@ -56,6 +58,13 @@ class _LiveUnmap:
     moment: int
 
 
+class _AllocCall(NamedTuple):
+    """A call of cma_alloc or cma_release by an action."""
+
+    moment: int
+    action: AllocAction
+
+
 @dataclass
 class _Transaction:
     """The result of a text of actions. It is dropped if one of the actions is refused."""
@@ -65,8 +74,9 @@ class _Transaction:
     pickers: dict[tuple[str, int], Picker]
     releases: dict[str, ReleaseCalls]
     unmap_times: dict[str, UnmapTimes]
-    batches: list[EventBatch]
+    batches: list[EventBatch | _AllocCall]
     pins: int = 0
+    allocs: int = 0
 
 
 def _draft(drafts: dict[_Key, _Draws], kept: Mapping[_Key, _Draws], key: _Key, make: Callable[[], _Draws]) -> _Draws:
@@ -76,19 +86,46 @@ def _draft(drafts: dict[_Key, _Draws], kept: Mapping[_Key, _Draws], key: _Key, m
     return drafts[key]
 
 
+def _joined(parts: list[EventBatch | _AllocCall]) -> list[EventBatch | _AllocCall]:
+    """Return the same events and calls, with all events between two calls in one batch."""
+    joined: list[EventBatch | _AllocCall] = []
+    batches: list[EventBatch] = []
+    for part in [*parts, None]:
+        if isinstance(part, EventBatch):
+            batches.append(part)
+            continue
+        if batches:
+            joined.append(EventBatch.concatenate(batches))
+            batches = []
+        if part is not None:
+            joined.append(part)
+    return joined
+
+
 def _live(task: Task) -> Task:
     """Return the task with a name of its own, so that live draws do not change those of the scenario."""
     return msgspec.structs.replace(task, name=f"{task.name} live")
 
 
 class Live:
-    """The live holds of a scenario and their events. At most `most` pages are pinned at once, and by one text."""
+    """The live holds of a scenario and their events. At most `most` pages are pinned at once, and by one text.
+
+    Live allocations are those of `allocs`: here is only their place among the other actions.
+    """
 
     def __init__(
-        self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot, most: int
+        self,
+        scenario: Scenario,
+        seed: int,
+        memory: MemoryMap,
+        generation: Generation,
+        depot: StackDepot,
+        most: int,
+        allocs: Allocs,
     ) -> None:
         self._most = most
-        self._scenario = scenario
+        self._allocs = allocs
+        self._scenario = scenario = settled(scenario)
         self._seed = seed
         self._memory = memory
         self._tasks = {task.name: task for task in scenario.task}
@@ -101,7 +138,7 @@ class Live:
         self._releases: dict[str, ReleaseCalls] = {}  # by task
         self._unmaps: list[_LiveUnmap] = []
         self._unmap_times: dict[str, UnmapTimes] = {}  # by task
-        self._ready = EventBatch.of([])  # due, not yet taken
+        self._ready: list[EventBatch | _AllocCall] = []  # due, not yet taken
         self._next_end = FOREVER
 
     def do(self, text: str, now: int) -> None:
@@ -109,7 +146,9 @@ class Live:
         transaction = self._begin()
         searched = 0
         for action in parse_actions(text, self._scenario):
-            if action.verb != "pin" or action.hold == 0 or action.task.share is not None:
+            if isinstance(action, AllocAction):
+                searched += MAX_HOLDS if action.verb == "release" else 1
+            elif action.verb != "pin" or action.hold == 0 or action.task.share is not None:
                 searched += len(transaction.holds)
             if searched > MAX_SEARCHED:
                 raise ValueError(
@@ -117,7 +156,9 @@ class Live:
                     "fewer lines in one go"
                 )
             try:
-                if action.verb == "pin":
+                if isinstance(action, AllocAction):
+                    self._allocate(transaction, action, now)
+                elif action.verb == "pin":
                     self._pin(transaction, action, now)
                 elif action.verb == "unmap":
                     self._unmap(transaction, action, now)
@@ -125,7 +166,7 @@ class Live:
                     self._release(transaction, action, now)
             except ValueError as error:
                 raise ValueError(f"line {action.line}: {error}") from None
-            if action.hold == 0:  # it ends before the next action
+            if action.hold == 0 and action.verb == "pin":  # it ends before the next action
                 self._release_due(transaction, now)
         pinned = sum(len(hold.pfn) for hold in transaction.holds)
         if pinned > self._most:
@@ -134,17 +175,32 @@ class Live:
 
     def next_event(self) -> int | None:
         """Return the time (µs) of the next event, or None if only a new action can cause one."""
-        if len(self._ready):
-            return int(self._ready.time[0])
+        if self._ready:
+            first = self._ready[0]
+            return first.moment if isinstance(first, _AllocCall) else int(first.time[0])
         return None if self._next_end == FOREVER else self._next_end
 
     def take(self, until: int, most: int) -> EventBatch:
-        """Return the next events up to and at `until`, on at most `most` frames or a single page. Empty: none left."""
-        if not len(self._ready) and self._next_end <= until:
+        """Return the next events up to and at `until`, on at most `most` frames or a single page.
+
+        If a call of cma_alloc or cma_release comes next, make it instead. Empty: it was made, or no event is left.
+        """
+        if not self._ready and self._next_end <= until:
             transaction = self._begin()
             self._release_due(transaction, self._next_end)
             self._commit(transaction)
-        taken, self._ready = take_first(self._ready, until, most)
+        if not self._ready:
+            return EventBatch.of([])
+        first = self._ready.pop(0)
+        if isinstance(first, _AllocCall):
+            if first.action.verb == "alloc":
+                self._allocs.begin_live(first.action, first.moment)
+            else:
+                self._allocs.release_live(first.action)
+            return EventBatch.of([])
+        taken, left = take_first(first, until, most)
+        if len(left):
+            self._ready.insert(0, left)
         return taken
 
     def _begin(self) -> _Transaction:
@@ -158,7 +214,19 @@ class Live:
         self._unmap_times |= transaction.unmap_times
         ends = [hold.end for hold in self._holds] + [unmap.moment for unmap in self._unmaps]
         self._next_end = min(ends, default=FOREVER)
-        self._ready = EventBatch.concatenate([self._ready, *transaction.batches])
+        if transaction.batches:
+            self._ready = _joined([*self._ready, *transaction.batches])
+
+    def _allocate(self, transaction: _Transaction, action: AllocAction, now: int) -> None:
+        """Let an allocation or a release take place behind the actions before it."""
+        if action.verb == "alloc":
+            transaction.allocs += 1
+            if transaction.allocs > self._allocs.room:
+                raise ValueError(f"{MAX_LIVE} allocations are live already: wanted a `release` before")
+        elif not self._allocs.live(action) and not transaction.allocs:
+            word = f"area={action.area}" if action.alloc is None else f"name={action.alloc.name}"
+            raise ValueError(f"no live allocation of {word} has pages: wanted an `alloc {word}` before")
+        transaction.batches.append(_AllocCall(now, action))
 
     def _pin(self, transaction: _Transaction, action: Action, now: int) -> None:
         task = action.task

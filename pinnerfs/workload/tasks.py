@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.events import Event
 from pinnerfs.kernel.pages import Int64s
-from pinnerfs.scenario.schema import Task
+from pinnerfs.scenario.schema import LONGTERM, Task
 from pinnerfs.workload.draws import draw
 
 __all__ = ["FOREVER", "NO_RELEASE", "ReleaseCalls", "Stream", "UnmapTimes", "pin_call", "random_stream"]
@@ -19,7 +19,12 @@ FOREVER = 1 << 62  # µs: later than any event; the end of a hold that is never 
 
 NO_RELEASE = 255  # stands for the releasing call of a hold that is never released
 
-PIN_OF = {"FOLL_GET": Event.get_user_pages, "FOLL_PIN": Event.pin_user_pages, "none": Event.get_page}
+PIN_OF = {
+    "FOLL_GET": Event.get_user_pages,
+    "FOLL_PIN": Event.pin_user_pages,
+    LONGTERM: Event.pin_user_pages,
+    "none": Event.get_page,
+}
 
 
 class Stream(IntEnum):
@@ -29,6 +34,7 @@ class Stream(IntEnum):
     pages = 1
     releases = 2
     unmaps = 3
+    allocs = 4
 
 
 def random_stream(seed: int, task: str, instance: int, stream: Stream) -> np.random.Generator:

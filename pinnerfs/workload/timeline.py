@@ -15,6 +15,7 @@ from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import MemoryMap
 from pinnerfs.kernel.stacks import StackDepot
+from pinnerfs.scenario.longterm import settled
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.workload.callchains import call_chain
 from pinnerfs.workload.holds import Holds
@@ -50,6 +51,7 @@ class Timeline:
     def __init__(
         self, scenario: Scenario, seed: int, memory: MemoryMap, generation: Generation, depot: StackDepot
     ) -> None:
+        scenario = settled(scenario)
         self._chance, self._seed = scenario.race, seed
         self.work = Work()
         tasks = {task.name: task for task in scenario.task}

@@ -163,14 +163,19 @@ def test_pages_still_held(run: Run) -> None:
 @pytest.mark.parametrize("kernel", ["introduced", "android12-5.10-early"])
 @pytest.mark.parametrize("name", sorted(pinnerfs.gallery()))
 def test_the_gallery(run: Run, name: str, kernel: str) -> None:
-    """Every scenario can be explained: a row for each task, aligned, and the number of records."""
+    """Every scenario can be explained: a row for each task and each alloc, aligned, and the number of records."""
     lines = explained(run, name, "--at", "20s", "--kernel", kernel)
     scenario = pinnerfs.load(name)
     table = lines[: 1 + len(scenario.task)]
     assert [line.split()[0] for line in table[1:]] == [task.name for task in scenario.task]
     assert len({len(line) for line in table}) == 1
     count = run("dump", name, "--at", "20s", "--kernel", kernel).out.count("Page pinned")
-    assert lines[len(table)].startswith(f"{count} record")
+    rest = lines[len(table) :]
+    if scenario.alloc:
+        allocs, rest = rest[: 1 + len(scenario.alloc)], rest[1 + len(scenario.alloc) :]
+        assert [line.split()[0] for line in allocs[1:]] == [alloc.name for alloc in scenario.alloc]
+        assert len({len(line) for line in allocs}) == 1
+    assert rest[0].startswith(f"{count} record")
 
 
 @pytest.mark.parametrize(("kernel", "where"), [("introduced", ""), ("pixel-5.10", " in longterm_pinner")])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.clock import ManualClock
-from pinnerfs.debugfs.inject import Faults
+from pinnerfs.debugfs.inject import Faults, cma_files, file_of
 from pinnerfs.scenario.faults import MAX_RULES, Fault
 
 FILES = ("longterm_pinner", "threshold")
@@ -122,6 +122,20 @@ def test_removing_all_rules() -> None:
     assert faults.text() == "" and _ask(faults) is None
     faults.write("add,errno=EIO\nremoveall\nadd,cut\n")
     assert faults.text() == "add,cut fired=0\n"
+
+
+def test_files_of_areas() -> None:
+    """A rule hits a file in cma/ only if it names it."""
+    files = [*FILES, *cma_files(["cma-camera"])]
+    faults = Faults([], 0, files, ManualClock().now)
+    faults.write("add,errno=EPERM\nadd,missing\nadd,file=cma/cma-camera/used,errno=EIO")
+    assert _ask(faults, file="cma/cma-camera/used") == "add,file=cma/cma-camera/used,errno=EIO"
+    assert _ask(faults, file="cma/cma-camera/free") is None
+    assert file_of("/cma/cma-camera/used") == "cma/cma-camera/used"
+    assert [file_of(path) for path in ("/page_pinner", "/page_pinner/a")] == ["", "a"]
+    assert [file_of(path) for path in ("/", "/cma", "/.pinnerfs/do")] == [None] * 3
+    with pytest.raises(ValueError, match="this kernel has only longterm_pinner, threshold, cma/cma-camera/alloc, "):
+        faults.write("add,file=cma/camera/used,errno=EIO")
 
 
 @pytest.mark.parametrize(

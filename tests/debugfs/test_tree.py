@@ -33,13 +33,14 @@ def tree(tmp_path: Path) -> Tree:
 def test_modes_owners_links(tree: Tree) -> None:
     """Every node has its mode, the owner, a size of 0, and a unique inode number."""
     expected = {
-        "/": "drwx------ 3",
+        "/": "drwx------ 4",
         "/page_pinner": "drwxr-xr-x 2",
         "/page_pinner/threshold": "-rw-r--r-- 1",
         "/page_pinner/longterm_pinner": "-r--r--r-- 1",
         "/page_pinner/failure_tracking": "-rw-r--r-- 1",
         "/page_pinner/alloc_contig_failed": "-r--r--r-- 1",
-        "/.pinnerfs": "drwx------ 2",
+        "/cma": "drwxr-xr-x 2",
+        "/.pinnerfs": "drwx------ 3",
         "/.pinnerfs/advance": "--w------- 1",
         "/.pinnerfs/do": "--w------- 1",
     }
@@ -51,7 +52,7 @@ def test_modes_owners_links(tree: Tree) -> None:
 
 def test_listing(tree: Tree) -> None:
     """Entries are listed newest first, without the control directory."""
-    assert [name for name, _ in tree.listing("/")] == ["page_pinner"]
+    assert [name for name, _ in tree.listing("/")] == ["cma", "page_pinner"]
     names = [name for name, _ in tree.listing("/page_pinner")]
     assert names == ["failure_tracking", "alloc_contig_failed", "threshold", "longterm_pinner"]
 

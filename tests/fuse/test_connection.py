@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse import connection as module
 from pinnerfs.fuse.connection import MANY, Connection
 from pinnerfs.fuse.messages import IN_HEADER, INTERRUPT_IN, OUT_HEADER
-from pinnerfs.fuse.protocols import Later
 from tests.mount.support import DEADLINE
 
 FAST, SLOW, BROKEN, REFUSED, CHAIN, SILENT, INTERRUPT = range(1, 8)
@@ -44,6 +44,7 @@ class Kernel:
     """The other end of a connection. The number of the inode tells the handlers what to do."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cancelled: list[int] = []  # the inodes of requests
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._end.settimeout(DEADLINE)
         self.theirs = theirs
@@ -63,10 +64,9 @@ class Kernel:
         self._thread = threading.Thread(target=self.connection.serve, args=(handlers,))
         self._thread.start()
 
-    @staticmethod
-    def _slow(ino: int) -> bytes:
+    def _slow(self, ino: int) -> bytes:
         """Answer after `ino` ms."""
-        raise Later(ino / 1000, lambda: b"slow %d" % ino)
+        raise Later(ino / 1000, lambda: b"slow %d" % ino, lambda: self.cancelled.append(ino))
 
     @staticmethod
     def _broken(ino: int) -> bytes:
@@ -197,6 +197,7 @@ def test_interrupts(kernel: Kernel) -> None:
     kernel.interrupt(1)
     assert kernel.answer() == (1, errno.EINTR, b"")
     kernel.wait_until_blocking()
+    assert kernel.cancelled == [HOUR, HOUR]
 
 
 def test_many_interrupts(kernel: Kernel) -> None:

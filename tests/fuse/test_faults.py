@@ -9,13 +9,13 @@ import os
 import pytest
 
 from pinnerfs.debugfs.attributes import command_file, text_file
-from pinnerfs.debugfs.declaration import Directory, File
+from pinnerfs.debugfs.declaration import Directory, File, Later
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.fuse.caller import Caller
 from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.operations import TreeOperations
-from pinnerfs.fuse.protocols import Later, Operations
+from pinnerfs.fuse.protocols import Operations
 from pinnerfs.fuse.tracing import traced
 from tests.mount.support import outcome
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed
+from pinnerfs.kernel.attribute import parse_simple_attribute, to_signed, to_signed_32
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,19 @@ def test_any_bytes_are_a_number_or_refused(data: bytes) -> None:
             answers.append(None)
     assert answers[0] == answers[1]
     assert len(data) < 23 or answers[1] == answers[2]
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [
+        (5, 5),
+        ((1 << 31) - 1, (1 << 31) - 1),
+        (1 << 31, -(1 << 31)),
+        ((1 << 64) - 1, -1),
+        (1 << 32, 0),
+        ((1 << 32) + 1, 1),
+    ],
+)
+def test_cut_to_an_int(number: int, kept: int) -> None:
+    """The lowest 32 bits are kept as a signed number."""
+    assert to_signed_32(number) == kept

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pinnerfs.debugfs.attributes import command_file, number_file, text_file
-from pinnerfs.debugfs.declaration import Directory, File, OpenFile
+from pinnerfs.debugfs.declaration import Directory, File, Later, OpenFile
 from pinnerfs.debugfs.inject import Faults
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.fuse.libfuse import mount_by_path
 from pinnerfs.fuse.operations import serve
-from pinnerfs.fuse.protocols import Later
 from pinnerfs.mounts.attach import attach
 from pinnerfs.mounts.claim import claim
 

@@ -70,7 +70,7 @@ def test_the_chroot_has_another_directory_of_the_name(directory: Path) -> None:
     """The mount covers the directory in the chroot, also if the path leads to another directory outside."""
     setup = f'{CHROOTS["a mount point"]}; mount -t tmpfs none "$1/root$1/debug"; touch "$1/root$1/debug/inside"'
     done = _run(directory, setup, "ls debug; grep -c $PWD/debug.fuse.pinnerfs /proc/self/mounts")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "page_pinner\n1\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cma\npage_pinner\n1\n", "")
 
 
 def test_a_mount_point_that_only_the_chroot_has(directory: Path) -> None:

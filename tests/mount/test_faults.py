@@ -139,7 +139,7 @@ def test_missing_for_some_callers(mount: Mounts) -> None:
     for _ in range(3):
         assert device.shell("cat $PWD/threshold").returncode == 1
         assert device.threshold.read_text() == "300000\n"
-        assert os.listdir(device.path) == ["page_pinner"]
+        assert os.listdir(device.path) == ["cma", "page_pinner"]
     assert device.shell(f"cd {device.path}; exec -a ls cat page_pinner/threshold").returncode == 1
 
 
@@ -198,12 +198,12 @@ def test_faults_of_a_scenario(mount: Mounts) -> None:
     source.write_text(source.read_text() + FAULTS)
     device = mount(source)
     for step, control, threshold, listing in (
-        ("0s", "", "300000\n", ["page_pinner"]),
-        ("4999999us", "", "300000\n", ["page_pinner"]),
-        ("1us", "add,op=read,file=threshold,errno=ENOMEM fired=0\n", -errno.ENOMEM, ["page_pinner"]),
-        ("5s", "add,op=read,file=threshold,errno=ENOMEM fired=1\nadd,missing fired=0\n", -errno.ENOENT, []),
-        ("9999999us", "", -errno.ENOENT, []),
-        ("1us", "", "300000\n", ["page_pinner"]),
+        ("0s", "", "300000\n", ["cma", "page_pinner"]),
+        ("4999999us", "", "300000\n", ["cma", "page_pinner"]),
+        ("1us", "add,op=read,file=threshold,errno=ENOMEM fired=0\n", -errno.ENOMEM, ["cma", "page_pinner"]),
+        ("5s", "add,op=read,file=threshold,errno=ENOMEM fired=1\nadd,missing fired=0\n", -errno.ENOENT, ["cma"]),
+        ("9999999us", "", -errno.ENOENT, ["cma"]),
+        ("1us", "", "300000\n", ["cma", "page_pinner"]),
     ):
         device.advance(step)
         if step != "9999999us":
@@ -217,7 +217,7 @@ def test_faults_of_a_scenario_at_the_start(mount: Mounts) -> None:
     source = scenario(mount.directory)
     source.write_text(source.read_text() + '[[fault]]\nmissing = true\n[[fault]]\nerrno = "EIO"\n')
     device = mount(source, "--start", "3s")
-    assert os.listdir(device.path) == []
+    assert os.listdir(device.path) == ["cma"]
     assert device.stats()["longterm_records"] == 3
 
 

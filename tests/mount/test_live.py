@@ -72,7 +72,7 @@ def test_the_same_writes_give_the_same_bytes(mount: Mounts) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        (b"\n", "no action: wanted one of pin, release, free, unmap\n"),
+        (b"\n", "no action: wanted one of pin, release, free, unmap, alloc\n"),
         (b"pin task=driver\nrelease task=driver pages=2", "line 2: pages = 2 is more than the 1 that are pinned live"),
         (b"\xff\xfe", "wanted UTF-8 text"),
         (b"pin task=driver\n" * 8192, "bytes of actions in one write: wanted at most 65536\n"),
@@ -118,7 +118,7 @@ def test_ctl_do(mount: Mounts) -> None:
     done = pinnerfs("ctl", device.path, "do", "")
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: cannot do the actions: the text has no action: wanted one of pin, release, free, unmap\n",
+        "Error: cannot do the actions: the text has no action: wanted one of pin, release, free, unmap, alloc\n",
     )
 
 
@@ -132,3 +132,35 @@ def test_a_release_on_a_real_clock(mount: Mounts) -> None:
         time.sleep(0.02)
     (text,) = device.read_all()
     assert text.startswith(b"Page pinned ts 310000 us count 1\n")
+
+
+# The GPU driver of the scenario has its pages from the third second on.
+ALLOCATIONS = """
+set -eu
+cd ..
+count() { grep -E "^$1 " .pinnerfs/stats | cut -d' ' -f2; }
+echo alloc area=faceauth_tpu pages=4096 hold=500ms > .pinnerfs/do
+test "$(count cma_pages_now)" = 4096
+echo 500ms > .pinnerfs/advance
+test "$(count cma_pages_now)" = 0
+echo alloc name=faceauth > .pinnerfs/do
+echo release name=faceauth > .pinnerfs/do
+test "$(count allocs_ok)" = 2
+echo 3s > .pinnerfs/advance
+echo alloc name=faceauth > .pinnerfs/do
+test "$(count allocs_failed)" = 0
+echo 1s > .pinnerfs/advance
+test "$(count allocs_failed)" = 1
+if echo release area=faceauth_tpu > .pinnerfs/do; then exit 9; fi
+cat .pinnerfs/error
+"""
+
+
+def test_a_script_that_allocates(mount: Mounts) -> None:
+    """A live allocation gets its pages at once, or fails after its retries if a page is pinned."""
+    device = mount("faceunlock-fails", "--kernel", "android14-6.1")
+    done = device.shell(ALLOCATIONS)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "line 1: no live allocation of area=faceauth_tpu has pages: wanted an `alloc area=faceauth_tpu` before\n",
+    ), done.stderr

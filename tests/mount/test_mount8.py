@@ -70,6 +70,21 @@ def test_mount_and_umount(directory: Path) -> None:
     assert done.stdout == "0\n16\n" + b"".join(newest_first(2)).decode() + "0\n"
 
 
+def test_the_memory_management(directory: Path) -> None:
+    """mm, cma_retries and quiet_migration work as mount options: the allocation of 1.5 s fails without a retry."""
+    done = _shell(
+        directory,
+        "for options in mm=6.1.192 cma_retries=0,quiet_migration quiet_migration; do "
+        "mount -t fuse.pinnerfs cma-retries mnt -o clock=manual,start=1600ms,kernel=android14-6.1,$options && "
+        "grep allocs_failed mnt/.pinnerfs/stats && umount mnt; done",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "allocs_failed 1\nallocs_failed 1\nallocs_failed 0\n",
+        "",
+    )
+
+
 def test_a_log_and_a_trace(directory: Path) -> None:
     """log, verbose and trace work as mount options. Colons separate trace layers, as mount(8) splits at commas."""
     done = _shell(

@@ -149,7 +149,7 @@ def test_only_the_command_sees_the_mount(directory: Path) -> None:
     script = 'ls debug; cat debug/page_pinner/threshold; grep -c "$PWD/debug fuse.pinnerfs" /proc/$PPID/mounts'
     shared = ["unshare", "-m", "--propagation", "shared"] if os.geteuid() == 0 else []
     done = run_command([*shared, *PINNERFS, *_arguments(directory, "sh", "-c", script)], cwd=directory)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "page_pinner\n300000\n0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "cma\npage_pinner\n300000\n0\n", "")
     assert (directory / "debug" / "something").read_text() == "that was there\n"
 
 
@@ -371,7 +371,7 @@ def test_an_ordinary_user(users_directory: Path) -> None:
 def test_a_mount_over_dev() -> None:
     """The mount can cover /dev, because the daemon does not need it any more."""
     done = pinnerfs("run", "camera-stall", "--mountpoint", "/dev", "--", "ls", "/dev")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "page_pinner\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "cma\npage_pinner\n", "")
 
 
 def test_a_mount_over_the_root() -> None:

@@ -294,14 +294,14 @@ def test_every_call_has_the_recorded_and_the_live_result(
 def test_the_order_of_a_listing(mount: Mounts) -> None:
     """The newest file is listed first, and .pinnerfs is not listed."""
     device = mount(None, "--kernel", "android12-5.10-early")
-    assert os.listdir(device.path) == ["page_pinner"]
+    assert os.listdir(device.path) == ["cma", "page_pinner"]
     expected = ["failure_tracking", "alloc_contig_failed", "threshold", "longterm_pinner"]
     assert os.listdir(device.path / "page_pinner") == expected
     with os.scandir(device.path / "page_pinner") as entries:
         assert [(entry.name, entry.inode()) for entry in entries] == [
             (name, (device.path / "page_pinner" / name).stat().st_ino) for name in expected
         ]
-    assert device.shell("ls -a ..").stdout.split() == [".", "..", "page_pinner"]
+    assert device.shell("ls -a ..").stdout.split() == [".", "..", "cma", "page_pinner"]
     assert device.shell("echo .*", "dash").stdout.split() in (["..", "."], [".", ".."], [".*"])
 
 
@@ -319,6 +319,9 @@ def test_pinnerfs_is_hidden(mount: Mounts) -> None:
         "inject": "-rw-------",
         "pid": "-r--------",
         "stats": "-r--------",
+        "cma": "drwxr-xr-x",
+        "dmesg": "-r--------",
+        "vmstat": "-r--------",
     }
     assert outcome(lambda: os.unlink(hidden / "pid")) == -errno.EPERM
     assert outcome(lambda: os.mkdir(hidden / "new")) == -errno.EPERM
@@ -337,7 +340,7 @@ def test_what_find_and_ls_show(mount: Mounts) -> None:
     device = mount()
     owner = f"{os.geteuid()} {os.getegid()}"
     assert device.shell("stat -c '%A %h %u %g %s %b %n' .. . *").stdout.splitlines() == [
-        f"drwx------ 3 {owner} 0 0 ..",
+        f"drwx------ 4 {owner} 0 0 ..",
         f"drwxr-xr-x 2 {owner} 0 0 .",
         f"-r--r--r-- 1 {owner} 0 0 longterm_pinner",
         f"-rw-r--r-- 1 {owner} 0 0 threshold",

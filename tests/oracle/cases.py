@@ -12,7 +12,7 @@ from typing import Any
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 
-__all__ = ["DEBUGFS", "RECORDED", "Case", "Op", "for_introduced", "load", "load_all", "recorded_case"]
+__all__ = ["DEBUGFS", "RECORDED", "VMSTAT", "Case", "Op", "for_introduced", "load", "load_all", "recorded_case"]
 
 RECORDED = Path(__file__).parent / "cases"
 DEBUGFS = "/sys/kernel/debug"
@@ -22,6 +22,11 @@ Op = dict[str, Any]
 # No kernel `introduced` was recorded. Its answers are those of this kernel, except for these files and the count.
 _NEAREST_TO_INTRODUCED = "android12-5.10-early"
 _MISSING_FROM_INTRODUCED = ("alloc_contig_failed", "failure_tracking")
+
+# What can be compared of the state of a CMA area. Pages on per-CPU lists, and pages that a kernel moved for its own
+# reasons, differ from run to run.
+_STATE = ("used", "maxchunk", "bitmap_set_bits", "count", "vmstat_delta", "dmesg")
+VMSTAT = ("cma_alloc_success", "cma_alloc_fail")
 
 # The count, as printed by toybox rev, xxd, hexdump, xxd -p and od -c: recorded, and by other generations.
 _ENCODED_COUNTS = (
@@ -52,6 +57,9 @@ class Case:
     hold_ms: int
     note: str
     boot: str
+    kernel: str = ""  # the recorded one in words; only in the cases of cma-6.1
+    modes: tuple[tuple[str, int], ...] = ()  # of files of an area, or of `debugfs`, the root directory
+    pins: bool = False  # whether the setup has pins that the other keys do not describe
     extra: bool = False  # from the file of the option --oracle
     problem: str | None = None
 
@@ -82,6 +90,22 @@ def _require(found: bool, reason: str) -> None:
         raise ValueError(reason)
 
 
+def _comparable(value: Any) -> Any:
+    """Return an answer of a case about CMA without what differs from run to run, and log lines without levels."""
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"^<\d>(?=\S+: )", "", value)
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _comparable(item) for key, item in value.items()}
+    if "bitmap_set_bits" in kept:
+        kept = {key: kept[key] for key in _STATE if key in kept}
+        kept["vmstat_delta"] = {name: kept["vmstat_delta"].get(name, 0) for name in VMSTAT}
+    # Counters of the second area count what earlier cases did.
+    return {key: "PAGES" if re.fullmatch(r"camera/alloc_pages_\w+", key) else item for key, item in kept.items()}
+
+
 def _case(raw: Any, generation: str | None) -> Case:
     """Parse a case. Without a `generation`, its keys say the kernel.
 
@@ -105,6 +129,7 @@ def _case(raw: Any, generation: str | None) -> Case:
         # The files of CMA's cases: their setup is a list of pins.
         _require(isinstance(raw.get("kernel"), str), "`kernel` is missing or not a string")
         generation = "android12-5.10" if "(V3)" in raw["kernel"] else "android14-6.1"
+        ops = _comparable(ops)
     elif raw.get("auto") and GENERATIONS[generation].has_threshold:
         _require(
             isinstance(setup.get("threshold"), str | int), "`setup` has no `threshold` that is a number or a string"
@@ -126,6 +151,9 @@ def _case(raw: Any, generation: str | None) -> Case:
         hold_ms=setup.get("hold_ms", 5),
         note=f"{raw.get('note', '')} {raw.get('cut', '')}".strip(),
         boot=raw.get("boot", ""),
+        kernel=raw.get("kernel", ""),
+        modes=tuple((key.removesuffix("_mode"), int(mode, 8)) for key, mode in setup.items() if key.endswith("_mode")),
+        pins="pins" in setup,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pinnerfs import Simulation
 from pinnerfs import load as load_scenario
+from tests.oracle import cma
 from tests.oracle.calls import UnknownCall
 from tests.oracle.cases import Case, Op, recorded_case
 from tests.oracle.comparison import Comparison, canonical, same
@@ -38,18 +39,21 @@ class SandboxPool:
         import_module("pinnerfs.cli.mount")
         Simulation(load_scenario("camera-stall")).advance("1s")
         self._directory = directory
-        self._sandboxes: OrderedDict[tuple[str, str], Sandbox] = OrderedDict()
+        self._sandboxes: OrderedDict[tuple[str, str, tuple[str, ...]], Sandbox] = OrderedDict()
 
     def get(self, case: Case) -> Sandbox:
         """Return a sandbox whose scenario has the pins of the case's setup."""
         freed = freed_of(case)
-        key = (case.generation, scenario(pins_of(case), freed))
+        if cma.is_cma(case):
+            key = (case.generation, cma.scenario(case), cma.options(case))
+        else:
+            key = (case.generation, scenario(pins_of(case), freed), ())
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None and not sandbox.usable():
             sandbox.close()
             sandbox = None
         if sandbox is None:
-            sandbox = Sandbox(self._directory, case.generation, key[1])
+            sandbox = Sandbox(self._directory, *key)
             if freed:
                 sandbox.pass_over(freed[-1].at)
         self._sandboxes[key] = sandbox
@@ -74,8 +78,11 @@ class SandboxPool:
 
 
 def set_up(sandbox: Sandbox, case: Case) -> None:
-    """Write the threshold of the setup, which clears the records, and then pin."""
+    """Write the threshold of the setup, which clears the records, and then pin. Or set up the areas of CMA."""
     sandbox.reset()
+    if cma.is_cma(case):
+        cma.set_up(sandbox, case)
+        return
     sandbox.rewind(len(pins_of(case)))
     sandbox.threshold(case.threshold or "300000")
     sandbox.pin(case.long_pins)
@@ -84,6 +91,8 @@ def set_up(sandbox: Sandbox, case: Case) -> None:
 def replay_shell(sandbox: Sandbox, case: Case, leftovers: dict[str, str]) -> list[Comparison]:
     """Run the script of a case and compare its exit status, stdout and stderr."""
     name = case.name
+    if cma.is_cma(case):
+        case = cma.without_machine(case)
     answer = run_shell(sandbox, case, leftovers)
     if name in INTERRUPTED:
         # Compare only as many lines as were recorded.
@@ -106,6 +115,8 @@ def _first_lines(answered: str, recorded: str) -> str:
 def _compare(case: Case, answer: ShellAnswer) -> list[Comparison]:
     answers = [Comparison("exit", str(case.exit), str(answer.exit), answer.exit == case.exit)]
     for what, recorded, got in (("stdout", case.stdout, answer.stdout), ("stderr", case.stderr, answer.stderr)):
+        if cma.is_cma(case):
+            got, recorded = cma.without_history(got, case), cma.without_history(recorded, case)
         ours, theirs = canonical(got, case), canonical(recorded, case)
         # The command was killed. When that happened decides how often it repeated a line and where the last line ends.
         if case.exit == "timeout":

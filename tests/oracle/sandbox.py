@@ -24,10 +24,12 @@ from tests.mount import support
 from tests.oracle.cases import DEBUGFS
 from tests.oracle.scenarios import SLOT
 
-__all__ = ["Sandbox", "SandboxError", "why_no_mount"]
+__all__ = ["CMA_COUNTERS", "Sandbox", "SandboxError", "why_no_mount"]
 
 DEADLINE = 90  # default seconds for a case; large, because the machine may be busy
 USER = 1000  # the recorded cases call this user `user`
+
+CMA_COUNTERS = "/sys/kernel/mm/cma"  # there, the mount's own counters are visible to a call
 
 CLONE_NEWNS = 0x20000
 MNT_DETACH = 2
@@ -74,6 +76,10 @@ def _enter_namespace(pid: int) -> None:
         Path(f"/tmp/{name}").write_text(text)
         _mount(f"/tmp/{name}", f"/etc/{name}", "", MS_BIND)
         os.unlink(f"/tmp/{name}")
+    if os.path.isdir(counters := f"{DEBUGFS}/.pinnerfs/cma"):
+        _mount("none", os.path.dirname(CMA_COUNTERS), "tmpfs", 0)
+        os.mkdir(CMA_COUNTERS)
+        _mount(counters, CMA_COUNTERS, "", MS_BIND)
     os.chdir("/")
 
 
@@ -112,6 +118,7 @@ class _Daemon:
             if not os.path.isdir(DEBUGFS):
                 _mount("none", "/sys/kernel", "tmpfs", 0)
                 os.mkdir(DEBUGFS)
+                os.mkdir(os.path.dirname(CMA_COUNTERS))
             sys.argv = ["pinnerfs", *arguments]
             main()
         except SystemExit as error:
@@ -139,7 +146,7 @@ class _Daemon:
 class Sandbox:
     """A running mount. Its clock is always at the start of a slot of the scenario."""
 
-    def __init__(self, directory: Path, kernel: str, scenario: str) -> None:
+    def __init__(self, directory: Path, kernel: str, scenario: str, options: tuple[str, ...] = ()) -> None:
         number = len(list(directory.iterdir()))
         file = directory / f"{number}.toml"
         file.write_text(scenario)
@@ -155,6 +162,7 @@ class Sandbox:
             kernel,
             "--log",
             str(self._log),
+            *options,
         ]
         self._daemon = _Daemon(arguments, self._log)
         self.path = Path(f"/proc/{self._daemon.pid}/root{DEBUGFS}")

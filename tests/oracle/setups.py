@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tests.oracle.calls import Calls
 from tests.oracle.cases import Case
+from tests.oracle.cma import CmaCalls, is_cma, why_not
 from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
 from tests.oracle.layouts import freed_shown, texts_of
 from tests.oracle.phrases import PhraseCalls
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 # Names of cases that need a CMA allocation. Scenarios do not support CMA.
-NEEDS_CMA = r"cma\w*\..*|acf\.cma-failure\..*|ft\.off\.longterm\.cma"
+NEEDS_CMA = r"cma(?:pin|search|rec|kapi)\..*|acf\.cma-failure\..*|ft\.off\.longterm\.cma"
 # Found in the records of a failed allocation, which other cases show too.
 ALLOCATION_FAILED = r"Failure detected at \[|Page pinned ts \[|\bcma_alloc\b"
 NO_INIT = ".noinit"  # at the end of a name: the kernel does not zero its memory; see caveats.toml
@@ -184,6 +185,8 @@ def why_not_replayable(case: Case) -> str | None:
     """Return why a case cannot be replayed, or None if it can."""
     if case.problem is not None:
         return case.problem
+    if is_cma(case):
+        return why_not(case)
     if re.fullmatch(NEEDS_CMA, case.name) or (not case.name.endswith(NO_INIT) and _shows_failed_allocation(case)):
         return "waits for CMA"
     if case.shell is not None and case.shell not in SHELLS:
@@ -233,6 +236,8 @@ def prepare(sandbox: Sandbox, case: Case) -> dict[str, str]:
 
 def calls_class(case: Case) -> type[Calls]:
     """Return the class that makes the calls of a case."""
+    if is_cma(case):
+        return CmaCalls
     if case.auto:
         return Calls
     return SystemCalls if re.match(r"misc\.|rawfs\.root", case.name) else PhraseCalls

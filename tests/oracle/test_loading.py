@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs import Simulation, parse
+from tests.oracle import cma
 from tests.oracle.cases import Case, for_introduced, load, load_all, recorded_case
 from tests.oracle.partial_records import partial_records
 from tests.oracle.scenarios import freed_of, pins_of
@@ -65,6 +67,38 @@ def test_cases_of_cma_say_their_kernel(tmp_path: Path, kernel: str, generation: 
     for name in ("cma-6.1.jsonl", "cma-6.1-more.jsonl"):
         case = the_case(write(tmp_path / name, raw))
         assert (case.generation, why_not_replayable(case)) == (generation, "waits for CMA")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "boot", "mm", "areas"),
+    [
+        ("linux 6.1.192 (Debian source), UP, pageblock_order 10", "cma=64M", "6.1.192", ["reserved"]),
+        (
+            "linux 6.1.192 with mm/cma.c of android14-6.1 (5 retries 100 ms apart)",
+            "cma=64M",
+            "android14-6.1",
+            ["reserved"],
+        ),
+        ("linux 6.1.192 (Debian source), UP", "cma=64M cma2=16M,2", "6.1.192", ["reserved", "camera"]),
+        ("linux 6.1.192 (Debian source), UP", "", "6.1.192", []),
+    ],
+)
+def test_the_machine_of_a_case_of_cma(tmp_path: Path, kernel: str, boot: str, mm: str, areas: list[str]) -> None:
+    """Its kernel and its boot parameters say the memory management and the areas."""
+    case = the_case(write(tmp_path / "cma-6.1.jsonl", FEW | {"case": "cmafs.x", "kernel": kernel, "boot": boot}))
+    simulation = Simulation(parse(cma.scenario(case)), mm=cma.mm_of(case))
+    assert (simulation.mm.name, list(simulation.areas)) == (mm, areas)
+    assert cma.is_cma(case) and why_not_replayable(case) is None
+
+
+def test_states_of_an_area_are_compared_without_what_differs_from_run_to_run(tmp_path: Path) -> None:
+    """Other counters of vmstat and the levels of log lines are left out; the two counters of CMA are always there."""
+    state = {"used": 1, "maxchunk": 2, "bitmap_set_bits": [], "count": 3, "vmstat_delta": {"nr_free_cma": -4}}
+    ops = [{"call": "state", "ret": state | {"CmaFree": "4 kB", "dmesg": ["<3>cma: cma_alloc: reserved: failed"]}}]
+    raw = {"case": "cmaseq.x", "kind": "sys", "kernel": "linux", "boot": "cma=64M", "auto": True, "ops": ops}
+    (op,) = the_case(write(tmp_path / "cma-6.1.jsonl", raw)).ops
+    counted = {"cma_alloc_success": 0, "cma_alloc_fail": 0}
+    assert op["ret"] == state | {"vmstat_delta": counted, "dmesg": ["cma: cma_alloc: reserved: failed"]}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def expectation(keys: str) -> Expectation:
             'at = "1s"\nblames = "who"',
             (
                 "expect 1: unknown key 'blames': the keys are at, kernel, file, kind, threshold, since, call_site, "
-                "records, ts, count, mapcount"
+                "records, ts, count, mapcount, allocs"
             ),
         ),
         ('at = "1s"\nthreshold = 1000', "expect 1: threshold = 1000 has no unit: write a string such as '300ms'"),

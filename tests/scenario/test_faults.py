@@ -73,6 +73,11 @@ def test_several_lines() -> None:
             "buffer, buffer_size; did you mean 'longterm_pinner'?",
         ),
         (
+            {"file": "cma/a/size", "errno": "EIO"},
+            "file = 'cma/a/size' must be cma/DIRECTORY/FILE with a FILE of alloc, ",
+        ),
+        ({"file": "cma//used", "errno": "EIO"}, "file = 'cma//used' must be cma/DIRECTORY/FILE with a FILE of alloc, "),
+        (
             {"errno": "EI0"},
             "errno = 'EI0' is unknown: it must be a name such as 'EIO'; did you mean 'EIO'?",
         ),
@@ -175,7 +180,7 @@ RULES = st.fixed_dictionaries(
     {},
     optional={
         "op": st.sampled_from(OPERATIONS),
-        "file": st.sampled_from(FILES),
+        "file": st.sampled_from([*FILES, "cma/reserved/alloc"]),
         "errno": st.sampled_from(sorted(ERRNOS)),
         "delay": st.sampled_from(["1us", "2 s", "0.5h"]),
         "missing": st.just(True),

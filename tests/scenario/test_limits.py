@@ -14,7 +14,7 @@ from pinnerfs.scenario.distributions import Choice, Exponential, Lognormal, Norm
 from pinnerfs.scenario.gallery import gallery, load, parse
 from pinnerfs.scenario.limits import Limits, check_work
 from pinnerfs.workload.draws import draw
-from tests.workload.stories import source, task
+from tests.workload.stories import alloc, source, task
 
 REFERENCE = (Path(__file__).parents[2] / "scenarios" / "README.md").read_text()
 SECOND = 10**6
@@ -212,3 +212,34 @@ def test_the_reference_has_every_limit() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE)
     assert Limits().raised(f"{name}={default}" for name, default in rows) == Limits()
     assert len(rows) == len(Limits.__dataclass_fields__)
+
+
+ALLOC = 'for = "1s", every = "1s", hold = "1ms"'
+
+
+@pytest.mark.parametrize(("keys", "rounds"), [({"retries": 0}, 1), ({"retries": 2}, 3), ({}, 11)])
+def test_the_work_of_allocations(keys: dict[str, object], rounds: int) -> None:
+    """A round counts as 3000 pins and one for each of the area's 4096 pages; by default there are 11 rounds."""
+    text = source(alloc("a", ALLOC, **keys), top="task = []")
+    work = rounds * 7096 + 100
+    assert refusal(text, rate=work - 1).partition(": ")[2] == (
+        f'alloc "a" takes as much work as {work} pins a second (limit {work - 1}; raise it with --limit rate=N)'
+    )
+    parse(text, limits=Limits(rate=work))
+
+
+def test_the_work_of_allocations_is_that_of_a_play() -> None:
+    """What a command plays counts all allocations up to its moment, beside the pins of tasks."""
+    scenario = parse(source(alloc("a", ALLOC, retries=0), task("t", PLAIN)))
+    with pytest.raises(PinnerfsError, match=r"to play it takes as much work as 7297\d\d pins of a single page, about"):
+        check_work(scenario, "x", [100 * SECOND], Limits(work=729_000))
+    check_work(scenario, "x", [100 * SECOND], Limits(work=730_000))
+
+
+def test_the_rates_of_tasks_and_allocs_add_up() -> None:
+    """Together they exceed the limit, and the message names what takes most."""
+    text = source(alloc("a", ALLOC, retries=0), task("t", PLAIN))
+    assert refusal(text, rate=7200).partition(": ")[2] == (
+        'alloc "a" takes as much work as 7196 pins a second, of 7297 for all tasks and allocs '
+        "(limit 7200; raise it with --limit rate=N)"
+    )

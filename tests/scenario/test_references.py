@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.scenario.refusals import PHASE, refusal
-from tests.workload.stories import source, story, task
+from tests.workload.stories import alloc, source, story, task
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,144 @@ def test_refused_frames(keys: dict[str, object], words: str) -> None:
 def test_a_name_of_something_that_the_scenario_lacks(text: str, words: str) -> None:
     """Where there is no name to choose from, the message says so."""
     assert refusal(text) == words
+
+
+ALLOC = 'for = "1s", every = "10ms"'
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"area": "are"}, "area = 'are' must be one of 'area'; did you mean 'area'?"),
+        ({"stack": "t"}, "stack = 't' must be one of 's'"),
+        ({"pages": 4097}, "pages = 4097 is more than area 'area' has: 4096"),
+        ({"pages": 0}, "pages = 0 must be at least 1"),
+        ({"align": 19}, "align = 19 must be from 0 to 18"),
+        ({"align": -1}, "align = -1 must be from 0 to 18"),
+        ({"retries": -1}, "retries = -1 must be from 0 to 1000"),
+        ({"retries": 1001}, "retries = 1001 must be from 0 to 1000"),
+        ({"start": "1m"}, "start = '1m' must be a number and a unit (us, ms, s, min, h), such as '300ms'"),
+        (
+            {"hold": "1s"},
+            "unknown key 'hold': the keys are name, area, stack, pages, phase, start, align, retries, no_warn",
+        ),
+    ],
+)
+def test_refusals_of_allocs(keys: dict[str, object], words: str) -> None:
+    """A mistake in an alloc is one line that names the alloc, the value and what was wanted."""
+    text = source(alloc("a", ALLOC, **keys), top="task = []")
+    if "stack" in keys:
+        text = text.replace('stack = "s"\n', "", 1)
+    assert refusal(text) == f'alloc "a": {words}'
+
+
+def test_an_alloc_needs_an_area_of_the_scenario() -> None:
+    """A region of migratetype CMA is an area only if it has `cma`."""
+    text = source(alloc("a", ALLOC), top="task = []").replace(', cma = "area"', "")
+    assert refusal(text) == "alloc \"a\": area = 'area': this scenario has no CMA area"
+
+
+def test_an_alloc_has_no_path_of_a_pin() -> None:
+    """The frames of `via` are those of get_user_pages."""
+    text = source(alloc("a", ALLOC), top="task = []", stack='via = "slow"\nframes = ["who"]')
+    assert refusal(text) == ("alloc \"a\": stack = 's' has `via`, the path of a pin: give the alloc a stack without it")
+
+
+def test_two_allocs_have_two_names() -> None:
+    """A live alloc and an expectation find an alloc by its name."""
+    assert refusal(source(alloc("a", ALLOC), alloc("a", ALLOC), top="task = []")) == "two allocs have the name 'a'"
+
+
+def test_an_alloc_must_allocate() -> None:
+    """An alloc of pauses alone would do nothing."""
+    words = 'alloc "a": an alloc must have a phase in which something arrives, with `every`, `gap` or `rate`'
+    assert refusal(source(alloc("a", 'for = "1s"'), top="task = []")) == words
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            'allocs = { failed = 1 }\nkind = "PUT"',
+            "kind is about records, and allocs is not: write an [[expect]] for each",
+        ),
+        (
+            "allocs = { got = 1 }\nrecords = 0",
+            "records is about records, and allocs is not: write an [[expect]] for each",
+        ),
+        ("allocs = {}", "allocs has no number: it must have one or both of `got` and `failed`"),
+        ('allocs = { name = "b", got = 1 }', "allocs.name = 'b' must be one of 'a'"),
+        (
+            "allocs = { got = -1 }",
+            "allocs.got = -1 must be from 0 to 2147483647, with min at most max",
+        ),
+        (
+            "allocs = { failed = { min = 2, max = 1 } }",
+            "allocs.failed = { min = 2, max = 1 } must be from 0 to 2147483647, with min at most max",
+        ),
+    ],
+)
+def test_refusals_of_expected_outcomes(keys: str, words: str) -> None:
+    """An expectation of outcomes is about an alloc that exists, and about nothing else."""
+    text = source(alloc("a", ALLOC), f'[[expect]]\nat = "1s"\n{keys}\n', top="task = []")
+    assert refusal(text).removeprefix("expect 1: ").removeprefix("expect 1, allocs: ") == words
+
+
+def test_outcomes_are_expected_of_allocs_alone() -> None:
+    """Without an alloc, no outcome can come."""
+    text = source(task("a", PHASE), '[[expect]]\nat = "1s"\nallocs = { failed = 0 }\n')
+    assert refusal(text) == "expect 1: allocs: this scenario has no alloc"
+
+
+LONGTERM = "FOLL_PIN|FOLL_LONGTERM"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "words"),
+    [
+        (
+            [task("a", PHASE, foll=LONGTERM, region="cma", pfn=12288)],
+            (
+                "task \"a\": pfn = 12288: FOLL_PIN|FOLL_LONGTERM moves the pages out of region 'cma', which is CMA: "
+                "leave out pfn"
+            ),
+        ),
+        (
+            [task("a", PHASE, region="cma"), task("b", PHASE, share="a", foll=LONGTERM)],
+            (
+                "task \"b\": share = 'a' holds its pages in CMA, and FOLL_PIN|FOLL_LONGTERM cannot move pages out of "
+                "CMA while they are pinned: share a task outside of CMA"
+            ),
+        ),
+        (
+            [task("a", PHASE, foll="FOLL_GET|FOLL_LONGTERM")],
+            (
+                "task \"a\": foll = 'FOLL_GET|FOLL_LONGTERM' must be one of 'FOLL_GET', 'FOLL_PIN', "
+                "'FOLL_PIN|FOLL_LONGTERM', 'none'; did you mean 'FOLL_PIN|FOLL_LONGTERM'?"
+            ),
+        ),
+    ],
+)
+def test_pins_that_leave_cma(tasks: list[str], words: str) -> None:
+    """Pages that FOLL_LONGTERM moves have no place of their own in CMA."""
+    assert refusal(source(*tasks)) == words
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ('migratetype = "Unmovable"', "and no region is Movable: add one"),
+        ('migratetype = "Movable"', "one hold takes 2048 frames, and region 'normal' has 1024"),
+    ],
+)
+def test_pins_that_leave_cma_need_room(other: str, words: str) -> None:
+    """The pages go to the first Movable region, which must have room for a hold."""
+    regions = f'{{ name = "normal", size = "4MiB", {other} }}, {{ name = "cma", size = "16MiB", migratetype = "CMA" }}'
+    memory = f'[memory]\nsize = "64MiB"\nregion = [{regions}]\n'
+    text = source(task("a", PHASE, foll=LONGTERM, region="cma", pages=2048), memory=memory)
+    assert (
+        refusal(text)
+        .removeprefix("task \"a\": FOLL_PIN|FOLL_LONGTERM moves the pages out of region 'cma', which is CMA")
+        .lstrip(":, ")
+        == words
+    )

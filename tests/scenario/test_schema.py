@@ -33,8 +33,8 @@ def test_defaults() -> None:
             "format = 1",
             "format = 1\nsede = 4",
             (
-                "unknown key 'sede': the keys are format, name, description, memory, stack, task, expect, fault, seed, "
-                "duration, threshold, race; did you mean 'seed'?"
+                "unknown key 'sede': the keys are format, name, description, memory, stack, task, alloc, expect, "
+                "fault, seed, duration, threshold, race, cpus; did you mean 'seed'?"
             ),
         ),
         ("format = 1", "format = 1\nseed = -1", "seed = -1 must be from 0 to 18446744073709551615"),
@@ -181,7 +181,7 @@ def test_defaults() -> None:
         (
             'name = "a"',
             'name = "a"\nfoll = "GET"',
-            "task \"a\": foll = 'GET' must be one of 'FOLL_GET', 'FOLL_PIN', 'none'",
+            "task \"a\": foll = 'GET' must be one of 'FOLL_GET', 'FOLL_PIN', 'FOLL_PIN|FOLL_LONGTERM', 'none'",
         ),
         ('name = "a"', 'name = "a"\npick = "any"', "task \"a\": pick = 'any' must be one of 'contiguous', 'scattered'"),
         (

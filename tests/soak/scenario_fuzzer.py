@@ -30,11 +30,11 @@ STEPS = 8
 # A refusal names its place: a line, a table, or a key at the top.
 PLACES = (
     r"^IT:\d+: ",
-    r"^IT: (task|region|expect|stack|memory)\b",
+    r"^IT: (task|alloc|region|expect|stack|memory)\b",
     r"\(at end of document\)",
     r"at byte \d+",
     r"^IT: (unknown key|the key) '",
-    r"^IT: (two (tasks|regions) |name is empty|a stack's name |\w+ = |\w+ is an? )",
+    r"^IT: (two (tasks|allocs|regions|CMA areas) |name is empty|a stack's name |\w+ = |\w+ is an? )",
     r"nested too deeply",
 )
 PLACE = re.compile("|".join(PLACES))

@@ -23,6 +23,7 @@ __all__ = [
     "PUT",
     "UNPIN",
     "Row",
+    "alloc",
     "batches",
     "events",
     "rows",
@@ -47,7 +48,7 @@ size = "64MiB"
 base_pfn = 4096
 region = [
     { name = "normal", size = "32MiB", flags = ["uptodate", "lru"] },
-    { name = "cma", size = "16MiB", migratetype = "CMA" },
+    { name = "cma", size = "16MiB", migratetype = "CMA", cma = "area" },
 ]
 """
 
@@ -58,6 +59,12 @@ def task(name: str, *phases: str, **keys: object) -> str:
     lines = [f"{key} = {value if not isinstance(value, str) else _text(value)}" for key, value in keys.items()]
     tables = ", ".join(f"{{ {phase} }}" for phase in phases)
     return "\n".join(["[[task]]", f'name = "{name}"', 'stack = "s"', *lines, f"phase = [{tables}]", ""])
+
+
+def alloc(name: str, *phases: str, **keys: object) -> str:
+    """Return an [[alloc]] with these keys, of one page of `area` by default. A phase is the inside of a table."""
+    keys = {"area": "area", "pages": 1} | keys
+    return task(name, *phases, **keys, share="").replace("[[task]]", "[[alloc]]").replace('share = ""\n', "")
 
 
 def _text(value: str) -> str:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
+from pinnerfs.kernel.stacks import full_frame
 from pinnerfs.scenario.schema import Stack
-from pinnerfs.workload.callchains import call_chain, full_frame
+from pinnerfs.workload.callchains import call_chain
 
 
 def symbols(chain: tuple[str, ...]) -> list[str]:

@@ -12,13 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.cma.allocator import Allocator
+from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.events import PINS, Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.stacks import StackDepot
-from pinnerfs.scenario.actions import parse_actions
+from pinnerfs.scenario.actions import Action, parse_actions
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.simulation import Simulation
+from pinnerfs.workload.allocs import Allocs
 from pinnerfs.workload.live import Live
 from pinnerfs.workload.timeline import Timeline
 from tests.kernel.page_pinner.model import Model
@@ -53,7 +57,10 @@ SCENARIO = parse(
 
 def new_live() -> Live:
     """Return a Live without any holds."""
-    return Live(SCENARIO, SCENARIO.seed, Simulation(SCENARIO).memory, INTRODUCED, StackDepot(), LIMITS.pins)
+    memory, depot = Simulation(SCENARIO).memory, StackDepot()
+    allocator = Allocator([], MMS["6.1.192"], Pinner(memory, INTRODUCED), depot)
+    allocs = Allocs(SCENARIO, SCENARIO.seed, INTRODUCED, allocator, 0)
+    return Live(SCENARIO, SCENARIO.seed, memory, INTRODUCED, depot, LIMITS.pins, allocs)
 
 
 @pytest.fixture
@@ -197,7 +204,7 @@ TASKS = "'busy', 'quiet', 'huge', 'guest', 'leak', 'two words', 'forgetful', 'pl
 REFUSED = {
     "": "no action: wanted one of pin, release, free",
     " \n\n": "no action: wanted one of pin, release, free",
-    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free, unmap; did you mean 'pin'?",
+    "pim task=quiet": "line 1: no action 'pim': wanted one of pin, release, free, unmap, alloc; did you mean 'pin'?",
     "pin task=qiet": f"line 1: task = 'qiet' must be one of {TASKS}; did you mean 'quiet'?",
     "pin tsk=quiet": "line 1: pin has 'tsk=quiet': wanted task=..., pages=..., hold=...; did you mean 'task'?",
     "release task=quiet by=unpin_page": "'put_page'; did you mean 'unpin_user_page'?",
@@ -225,6 +232,10 @@ REFUSED = {
     "pin task=quiet\nrelease task=quiet pages=4": "line 2: pages = 4 is more than the 3 that are pinned live for",
     "pin task=quiet\nrelease task=quiet by=never": "line 2: by = 'never' must be one of 'put_user_page', ",
     "pin task=forgetful hold=0s\n" * 9 + "pin": "line 10: pin has no task",
+    "alloc pages=1": "line 1: alloc has no area: wanted an area, but this scenario has none",
+    "alloc task=quiet pages=1": "line 1: alloc has 'task=quiet': wanted area=..., name=..., pages=..., hold=...",
+    "release area=x": "line 1: area = 'x': this scenario has no CMA area",
+    "release task=quiet area=x": "line 1: release has task=... and area=...: wanted an area, but this scenario has",
     "pin task=leak\nrelease task=leak": "line 2: task 'leak' never releases its pages: wanted by=..., such as",
 }
 
@@ -249,7 +260,8 @@ def test_refusals(live: Live, text: str) -> None:
 def test_actions_are_parsed() -> None:
     """Times are written as in a scenario, words are quoted as in a shell, and empty lines are skipped but counted."""
     actions = parse_actions("\npin  task='two words' 'hold=1.5 ms'\r\n\n release task=quiet pages=007\n", SCENARIO)
-    assert [(one.line, one.verb, one.task.name, one.pages, one.hold, one.by) for one in actions] == [
+    pins = [one for one in actions if isinstance(one, Action)]
+    assert [(one.line, one.verb, one.task.name, one.pages, one.hold, one.by) for one in pins] == [
         (2, "pin", "two words", None, 1500, None),
         (4, "release", "quiet", 7, None, None),
     ]

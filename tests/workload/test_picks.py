@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import FrameRange
-from pinnerfs.scenario.schema import Phase, Task
+from pinnerfs.scenario.phases import Phase
+from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.picks import Picker
 
 

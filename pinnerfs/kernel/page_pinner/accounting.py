@@ -44,7 +44,17 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
         return
     kind, time = batch.kind.take(segments.row), batch.time.take(segments.row)
     handle = batch.handle.take(segments.row)
-    pages = Pages(state, memory, segments, batch, kind, handle, pinner.unmapped, generation.pincount_order)
+    pages = Pages(
+        state,
+        memory,
+        segments,
+        batch,
+        kind,
+        handle,
+        pinner.unmapped,
+        generation.pincount_order,
+        pinner.lru_batch,
+    )
     freed = kind == Event.free
     if pages.died is not None:
         freed |= pages.died

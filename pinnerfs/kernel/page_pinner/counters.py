@@ -58,8 +58,14 @@ class Counters:
             found = np.bincount(handle, frames)
             self._columns(len(found))[counter] += found.astype(np.int64)
 
-    def add_calls(self, batch: EventBatch, generation: Generation) -> None:
-        """Count the calls of a batch on a kernel that has hooks for some of them.
+    def add_moved(self, attribution: npt.NDArray[np.int32]) -> None:
+        """Count the marks of frames in CMA areas whose pages were moved away, and so freed."""
+        marked = attribution[attribution > 0]
+        self.add(Counter.marks_freed, marked)
+        self.pinned_now_in_cma -= len(marked)
+
+    def add_calls(self, batch: EventBatch, generation: Generation, marks: bool = True) -> None:
+        """Count the calls of a batch on a kernel that has hooks for some of them. `marks`: the pins set marks, too.
 
         `held` needs no tracking. A task holds the pages that it took with `get_user_pages`, `pin_user_pages` or
         `get_page`, until it lets them go with `put_user_page`, `unpin_user_page`, `put_page` or `free`.
@@ -75,7 +81,7 @@ class Counters:
             columns[Counter.held] += pages[kind] if kind in TAKING else -pages[kind]
             if kind in generation.pins:
                 columns[Counter.pins] += pages[kind]
-                columns[Counter.marks] += frames[kind]
+                columns[Counter.marks] += frames[kind] * marks
             elif kind in generation.releases:
                 columns[Counter.releases] += pages[kind]
             elif kind == Event.put_page:

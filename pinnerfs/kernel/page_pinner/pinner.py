@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.accounting import account
 from pinnerfs.kernel.page_pinner.counters import Counters
 from pinnerfs.kernel.page_pinner.generations import Generation
+from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.ring import Ring
-from pinnerfs.kernel.pages import FrameState, MemoryMap
+from pinnerfs.kernel.pages import FrameState, Int64s, MemoryMap
 
 __all__ = ["DEFAULT_THRESHOLD", "Pinner"]
 
@@ -20,6 +23,7 @@ class Pinner:
     threshold: in µs, signed. A kernel without the file `threshold` has no long-term records, and ignores it.
     tracking: the switch `failure_tracking`.
     rings: the ring of each record file, by the file's name.
+    lru_batch: the frames of pages that wait to be put on the LRU, counted from the base PFN, see `LruBatch`.
     unmapped: the callers (handles) whose processes have not mapped the pages that they pin.
     """
 
@@ -31,12 +35,27 @@ class Pinner:
         self.threshold = threshold
         self.tracking = True
         self.unmapped: set[int] = set()
+        self.lru_batch: Int64s = np.empty(0, dtype=np.int64)
         self.counters = Counters()
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold and clear the long-term records: imitates `pp_threshold_set`."""
         self.threshold = threshold
         self.rings["longterm_pinner"].clear()
+
+    def put_times(self, frames: Int64s, now: int) -> Int64s:
+        """Return what a PUT record of each frame shows now, if its reference is dropped: a duration, or the time."""
+        file = self.generation.failure_file
+        assert file is not None
+        layout = self.generation.layouts[file]
+        if not layout.shows_duration(layout.kind(RecordKind.PUT)):
+            return np.full(len(frames), now, dtype=np.int64)
+        return np.maximum(now - self.state.ts.take(frames), 0)
+
+    def count_elsewhere(self, batch: EventBatch) -> None:
+        """Count calls on pages that have moved out of this memory map's frames."""
+        if len(batch):
+            self.counters.add_calls(batch, self.generation, marks=False)
 
     def apply(self, batch: EventBatch) -> None:
         """Account for a batch. Records go into the rings in order of the events.

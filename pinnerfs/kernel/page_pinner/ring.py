@@ -64,9 +64,12 @@ class Ring:
             raise OSError(errno.ENOMEM, "not enough memory for the ring") from None
         self.filled = 0
 
-    def append(self, records: npt.NDArray[np.void]) -> None:
-        """Add records (dtype RECORD), the oldest first. A ring of no slots drops them: a kernel divides by zero."""
-        new, size = len(records), self.size
+    def append(self, records: npt.NDArray[np.void], lost: int = 0) -> None:
+        """Add records (dtype RECORD), the oldest first. A ring of no slots drops them: a kernel divides by zero.
+
+        `lost` counts further records before these, which these overwrite all.
+        """
+        new, size = lost + len(records), self.size
         self.appended += new
         if not size:
             return

@@ -20,6 +20,9 @@ ANDROID12_5_10 = ANDROID12_5_10_EARLY._replace(
     failed_as_pinned=True,
     freed=Mark.GET | Mark.FAILED,
     freed_recorded=Mark.FAILED,
+    failed_recorded="always",
+    mark_head=("__page_pinner_mark_migration_failed_pages",),
+    free_head=("__reset_page_pinner",),
     free_page=("__reset_page_pinner", *ANDROID12_5_10_EARLY.free_page),
     free_list=("__reset_page_pinner", *ANDROID12_5_10_EARLY.free_list),
 )

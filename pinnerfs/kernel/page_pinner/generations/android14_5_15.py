@@ -12,6 +12,7 @@ ANDROID14_5_15 = ANDROID13_5_10_BUFFER._replace(
     about="android13-5.15 and android14-5.15",
     evidence="read in source",
     evidence_about="the rules of android14-6.1, which are recorded, on a 5.15 kernel; how it prints flags is expected",
+    mm="android14-5.15",
     layouts={"buffer": LEAST_FAILURES._replace(flags="fields")},
     tail=(
         "__arm64_sys_{}",

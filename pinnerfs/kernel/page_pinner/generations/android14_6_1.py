@@ -13,9 +13,11 @@ ANDROID14_6_1 = ANDROID14_5_15._replace(
     about="android14-6.1",
     evidence="recorded",
     evidence_about="a kernel with this page_pinner was asked",
+    mm="android14-6.1",
     layouts={"buffer": LEAST_FAILURES._replace(flags="doubled")},
     # gup_put_folio() drops FOLL_PIN references by folio_put_refs(), which has no hook.
     puts=ANDROID14_5_15.puts - {Event.unpin_user_page},
+    no_warn_marks=False,
     pincount_order=1,
     free_page=("free_pcp_prepare", "free_unref_page", "__folio_put"),
     unmap=(

@@ -24,6 +24,7 @@ class Generation(NamedTuple):
     name: the name for --kernel.
     about: the kernels that have it, in a few words.
     evidence, evidence_about: how the rules below are known.
+    mm: the name of the memory management around it, by default, see `Mm`.
     files: the files in page_pinner/, in the order in which the kernel creates them.
     layouts: how the records of each record file are printed, by the file's name. The first is the kernel's main file.
     counts: what `count` in a record of longterm_pinner is: the page's pins, always 0, or the page's references.
@@ -36,6 +37,12 @@ class Generation(NamedTuple):
     freed: the marks of which a free of the page needs one to do anything. It clears all marks then.
     freed_recorded: the marks of which a free needs one to leave a FREE record.
     free_clears_ts: whether a free forgets the time of the pin or of the failure.
+    failed_recorded: whether a page that could not be moved leaves a record: never, at the first time, or always.
+    busy_marks: whether the page that makes an allocation fail is marked, with a record, if it is not. Otherwise it
+    leaves a record if it is marked.
+    failure_takes_ts: whether a failure is taken for the time of the pin if that is not known.
+    no_warn_marks: whether a page that could not be moved is marked although the caller wants no warnings.
+    mark_head, free_head: page_pinner's own frames in the call chain of such a record and of a FREE record.
     pincount_order: from this order on, compound pages count their FOLL_PIN pins apart, so that each adds 1 to the
     references and not 1024.
 
@@ -50,6 +57,7 @@ class Generation(NamedTuple):
     about: str
     evidence: Literal["recorded", "read in source", "expected"]
     evidence_about: str
+    mm: str
     files: tuple[str, ...]
     layouts: dict[str, Layout]
     counts: Literal["pins", "0", "references"]
@@ -61,6 +69,12 @@ class Generation(NamedTuple):
     freed: Mark
     freed_recorded: Mark
     free_clears_ts: bool
+    failed_recorded: Literal["never", "first", "always"]
+    busy_marks: bool
+    failure_takes_ts: bool
+    no_warn_marks: bool
+    mark_head: tuple[str, ...]
+    free_head: tuple[str, ...]
     pincount_order: int
     heads: dict[str, tuple[str, ...]]
     tail: tuple[str, ...]

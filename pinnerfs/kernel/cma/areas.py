@@ -1,0 +1,157 @@
+"""A CMA area: its bitmap, and the allocations that debugfs made. Imitates mm/cma.c and mm/cma_debug.c."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pinnerfs.kernel.pages import Int64s, lazy_zeros
+
+__all__ = ["Area", "Kept"]
+
+WORD = 32  # bits in a word of the file `bitmap`
+
+
+class Kept(NamedTuple):
+    """Pages that a write to debugfs' `alloc` got: the first one, counted from the area's base, and their number."""
+
+    first: int
+    pages: int
+
+
+class Area:
+    """An area: `pages` frames from `base_pfn` on, with one bit for 2**order_per_bit of them. A set bit is given out.
+
+    allocations: what `alloc` of debugfs got and `free` can give back, the newest first.
+    alloc_pages_success, alloc_pages_fail: the pages that callers asked for, and got or did not get.
+    """
+
+    def __init__(self, name: str, base_pfn: int, pages: int, order_per_bit: int = 0) -> None:
+        self.name = name
+        self.base_pfn = base_pfn
+        self.pages = pages
+        self.order_per_bit = order_per_bit
+        self.allocations: list[Kept] = []
+        self.alloc_pages_success = 0
+        self.alloc_pages_fail = 0
+        self._bits: npt.NDArray[np.bool_] = lazy_zeros(self.bits, np.bool_)
+        # Until the bitmap changes: the runs of clear bits, and the number of set bits before each.
+        self._clear: tuple[Int64s, Int64s] | None = None
+        self._set: Int64s | None = None
+
+    @property
+    def bits(self) -> int:
+        """Return the number of bits."""
+        return self.pages >> self.order_per_bit
+
+    def bits_for(self, pages: int) -> int:
+        """Return how many bits so many pages take: imitates `cma_bitmap_pages_to_bits`."""
+        return -(-pages >> self.order_per_bit)
+
+    def step(self, align: int) -> int:
+        """Return the distance in bits between two places for pages aligned to 2**align: the mask and one."""
+        return 1 << max(0, align - self.order_per_bit)
+
+    def find(self, pages: int, start: int = 0, align: int = 0) -> int | None:
+        """Return the first bit of the first clear run for so many pages, from bit `start` on, or None without room.
+
+        The PFN is aligned to 2**align. Imitates `bitmap_find_next_zero_area_off`.
+        """
+        begins, ends = self.runs()
+        first = self.aligned(np.maximum(begins, start), align)
+        fits = np.flatnonzero(first + self.bits_for(pages) <= ends)
+        return int(first[fits[0]]) if len(fits) else None
+
+    def aligned(self, bits: Int64s, align: int) -> Int64s:
+        """Return the first bits from these on whose PFNs are aligned: imitates `cma_bitmap_aligned_offset`."""
+        mask = self.step(align) - 1
+        offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit if mask else 0
+        return (bits + offset + mask & ~mask) - offset
+
+    def set(self, first: int, pages: int) -> None:
+        """Give out pages from a bit on."""
+        self._write(first, pages, True)
+
+    def clear(self, first: int, pages: int) -> None:
+        """Take pages back from a bit on: imitates `cma_clear_bitmap`."""
+        self._write(first, pages, False)
+
+    def keep(self, first: int, pages: int) -> None:
+        """Put pages, from a bit on, into the list that `give_back` takes from: imitates `cma_alloc_mem`."""
+        self.allocations.insert(0, Kept(first << self.order_per_bit, pages))
+
+    def give_back(self, pages: int) -> list[Kept]:
+        """Free kept pages, the newest allocation first, and return them: imitates `cma_free_mem`.
+
+        Of an allocation with more pages than are left to free, the first ones are freed, if a bit stands for one page;
+        otherwise none. A negative number frees everything.
+        """
+        freed: list[Kept] = []
+        if pages < 0:
+            pages = sum(kept.pages for kept in self.allocations)
+        while pages and self.allocations:
+            kept = self.allocations[0]
+            if kept.pages <= pages:
+                self.allocations.pop(0)
+            elif self.order_per_bit == 0:
+                self.allocations[0] = Kept(kept.first + pages, kept.pages - pages)
+                kept = Kept(kept.first, pages)
+            else:
+                break
+            pages -= kept.pages
+            self.clear(kept.first >> self.order_per_bit, kept.pages)
+            freed.append(kept)
+        return freed
+
+    @property
+    def given_out(self) -> bool:
+        """Tell whether any page is given out."""
+        return bool(self._bits.any())
+
+    @property
+    def used(self) -> int:
+        """Return the number of pages that are given out, as whole bits: imitates `cma_used_get`."""
+        return int(np.count_nonzero(self._bits)) << self.order_per_bit
+
+    @property
+    def maxchunk(self) -> int:
+        """Return the length in pages of the longest run of clear bits: imitates `cma_maxchunk_get`."""
+        begins, ends = self.runs()
+        return int((ends - begins).max(initial=0)) << self.order_per_bit
+
+    def words(self) -> list[int]:
+        """Return the bitmap as the 32-bit words of the file `bitmap`. The first page is bit 0 of word 0."""
+        octets = np.packbits(self._bits, bitorder="little").tobytes()
+        octets += bytes(-len(octets) % (WORD // 8))
+        words: list[int] = np.frombuffer(octets, dtype="<u4").tolist()
+        return words
+
+    def clear_runs(self) -> list[tuple[int, int]]:
+        """Return the runs of clear bits: the first bit of each, and the one after its last."""
+        begins, ends = self.runs()
+        return list(zip(begins.tolist(), ends.tolist(), strict=True))
+
+    def touches_given_out(self, pfn: Int64s, frames: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which of these ranges have a frame in common with a range that is given out."""
+        if self._set is None:
+            self._set = np.concatenate([[0], np.cumsum(self._bits)])
+        begin = np.clip(pfn - self.base_pfn >> self.order_per_bit, 0, self.bits)
+        end = np.clip((pfn + frames - 1 - self.base_pfn >> self.order_per_bit) + 1, begin, self.bits)
+        found: npt.NDArray[np.bool_] = self._set.take(end) > self._set.take(begin)
+        return found
+
+    def _write(self, first: int, pages: int, value: bool) -> None:
+        self._bits[first : first + self.bits_for(pages)] = value
+        self._clear = self._set = None
+
+    def runs(self) -> tuple[Int64s, Int64s]:
+        """Return the runs of clear bits: the first bits, and the ones after the last."""
+        if self._clear is None:
+            edges = np.flatnonzero(self._bits[1:] != self._bits[:-1]) + 1
+            edges = np.concatenate([[0], edges, [self.bits]])
+            first = int(self._bits[0])  # runs alternate
+            begins, ends = edges[first:-1:2], edges[first + 1 :: 2]
+            self._clear = begins, ends
+        return self._clear

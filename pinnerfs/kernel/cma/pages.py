@@ -1,0 +1,79 @@
+"""The pages of an area as a round of an allocation finds them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pinnerfs.kernel.cma.areas import Area
+from pinnerfs.kernel.page_pinner.generations import Generation, Mark
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS
+from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameState, Int64s, MemoryMap
+
+__all__ = ["AreaPages"]
+
+Bools = npt.NDArray[np.bool_]
+
+
+class AreaPages:
+    """The pages of an area that are not free, in ascending order. A page is told by its place in the area.
+
+    base: the area's first frame, counted from the base PFN of the memory.
+    of_file, clean: whether they are pages of a file, and clean ones, which need not be moved.
+    pinned, movable: the pages with and without references beyond mappings and page cache.
+    """
+
+    def __init__(self, state: FrameState, memory: MemoryMap, area: Area) -> None:
+        self.state, self.area = state, area
+        self.base = area.base_pfn - memory.base_pfn
+        base = np.array([area.base_pfn])
+        self.flags = int(memory.flags_of(base)[0])
+        self.mapping = int(memory.mapping_of(base)[0])
+        self.migratetype = int(memory.migratetype_of(base)[0])
+        self.of_file = self.mapping > 0
+        kept = sum(1 << PAGE_FLAG_BITS[name] for name in ("dirty", "swapbacked", "unevictable"))
+        self.clean = self.of_file and not self.flags & kept
+        self._part = slice(self.base, self.base + area.pages)
+        self.used: Int64s = np.flatnonzero(state.bits[self._part] & PRESENT)
+        held = state.references[self._part].take(self.used) > 0
+        self.pinned: Int64s = self.used[held]
+        self.movable: Int64s = self.used[~held]
+
+    def references(self, pages: Int64s) -> Int64s:
+        """Return all references of pages that are on the LRU: those of holders, mappings and the page cache."""
+        found: Int64s = self.state.references.take(self.base + pages) + self.mapcount(pages) + self.of_file
+        return found
+
+    def mapcount(self, pages: Int64s) -> Int64s:
+        """Return the mappings of pages."""
+        return self.state.mapcount.take(self.base + pages).astype(np.int64)
+
+    def failed(self, pages: Int64s) -> Bools:
+        """Tell which pages are marked FAILED."""
+        return self.state.bits.take(self.base + pages) & FAILED > 0
+
+    def marked(self, pages: Int64s) -> Bools:
+        """Tell which pages are marked GET."""
+        return self.state.attribution.take(self.base + pages) > 0
+
+    def off_lru(self) -> Int64s:
+        """Return the pages that are in a CPU's LRU batch."""
+        waits = self.state.bits.take(self.base + self.used) & ON_LRU == 0
+        found: Int64s = self.used[waits]
+        return found
+
+    def free(self, pages: Int64s, generation: Generation) -> None:
+        """Free pages, and clear the marks as the kernel does: imitates `__reset_page_pinner`."""
+        state, frames = self.state, self.base + pages
+        acts = np.zeros(len(pages), dtype=np.bool_)
+        if Mark.GET in generation.freed:
+            acts |= self.marked(pages)
+        if Mark.FAILED in generation.freed:
+            acts |= self.failed(pages)
+        state.references[frames], state.mapcount[frames] = 0, 0
+        state.bits[frames] = np.where(acts, 0, state.bits.take(frames) & FAILED)
+        state.attribution[frames] = -np.abs(state.attribution.take(frames))
+        if generation.free_clears_ts:
+            state.ts[frames] = np.where(acts, 0, state.ts.take(frames))
+        if state.pins is not None:
+            state.pins[frames] = 0

@@ -1,0 +1,135 @@
+"""The ranges that a round of an allocation tries, and how far each try gets.
+
+A round tries one range after the other, each a step further, until one can be emptied. Nothing but the round itself
+happens meanwhile. So which tries fail, and at which pages, follows from the pages that the round finds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pinnerfs.kernel.cma.areas import Area
+from pinnerfs.kernel.pages import Int64s, concatenated_ranges
+
+__all__ = ["BATCH", "Tries", "find_tries"]
+
+BATCH = 32  # COMPACT_CLUSTER_MAX: the pages that an attempt collects before it moves them
+
+
+class Tries(NamedTuple):
+    """The tries of a round, in order. All of them fail but perhaps the last one.
+
+    Pages are counted from the area's base. Pinned pages are told by their place in the list of all pinned pages.
+
+    first: the first page of each range.
+    low, high: the first pinned page of the range, and the one after its last.
+    end: the one after the last pinned page of the batch that fails; `low` if no batch fails.
+    scanned: the page after the last one that the try collects or moves.
+    success: whether the last try succeeds.
+    """
+
+    first: Int64s
+    low: Int64s
+    high: Int64s
+    end: Int64s
+    scanned: Int64s
+    success: bool
+
+    @property
+    def number(self) -> int:
+        """Return the number of tries."""
+        return len(self.first)
+
+    def try_of(self, pages: Int64s) -> Int64s:
+        """Return the try that moves each of these movable pages, or the number of tries for a page that stays."""
+        found = np.searchsorted(self.scanned, pages, side="right")
+        reached = found < self.number
+        reached[reached] = self.first.take(found[reached]) <= pages[reached]
+        return np.where(reached, found, self.number)
+
+
+def find_tries(
+    area: Area, pages: int, align: int, pinned: Int64s, movable: Int64s, batches: bool, skip: int | None
+) -> Tries:
+    """Return the tries of a round for so many pages, aligned to 2**align.
+
+    pinned, movable: the pages of the area that are not free, in ascending order.
+    batches: whether pinned pages are collected in batches, as those of a file are. Pinned anonymous pages are left.
+    skip: after a batch that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
+    """
+    first = _starts(area, pages, align)
+    low = np.searchsorted(pinned, first)
+    high = np.searchsorted(pinned, first + pages)
+    clean = np.flatnonzero(low == high)
+    success = len(clean) > 0
+    if success and skip is None:
+        first, low, high = (column[: clean[0] + 1] for column in (first, low, high))
+    if not batches:
+        return Tries(first, low, high, low, first + pages, success)
+    end = np.minimum(low + BATCH, high)
+    scanned = np.where(end - low == BATCH, pinned[end - 1] + 1 if len(pinned) else 0, first + pages)
+    tries = Tries(first, low, high, end, scanned, success)
+    if len(first) and (len(movable) or skip is not None):
+        return _followed(tries, pages, pinned, movable, area.base_pfn, skip)
+    return tries
+
+
+def _starts(area: Area, pages: int, align: int) -> Int64s:
+    """Return the first pages of all ranges for an allocation: imitates `bitmap_find_next_zero_area_off`."""
+    bits, step = area.bits_for(pages), area.step(align)
+    begins, ends = area.runs()
+    begins = area.aligned(begins, align)
+    counts = np.maximum((ends - bits - begins) // step + 1, 0)
+    number = concatenated_ranges(np.zeros_like(counts), counts)
+    return np.repeat(begins, counts) + number * step << area.order_per_bit
+
+
+def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:
+    """Return the tries with the batches as the movable pages fill them.
+
+    A try moves the pages before its failing batch and those in it. The next try collects further ones instead.
+    """
+    used = np.sort(np.concatenate([pinned, movable]))
+    is_pinned = np.zeros(len(used) + 1, dtype=np.int64)
+    is_pinned[1:] = np.isin(used, pinned, assume_unique=True)
+    before: list[int] = np.cumsum(is_pinned).tolist()  # pinned pages before each used page
+    place: list[int] = np.searchsorted(used, pinned).tolist()
+    starts: list[int] = np.searchsorted(used, tries.first).tolist()
+    stops: list[int] = np.searchsorted(used, tries.first + pages).tolist()
+    firsts: list[int] = tries.first.tolist()
+    lows: list[int] = tries.low.tolist()
+    highs: list[int] = tries.high.tolist()
+    last_movable = int(np.searchsorted(used, movable[-1])) if len(movable) else -1
+    reached = 0  # the used pages before this one have been collected
+    kept, ends, scans = [], [], []
+    wanted = 0
+    for number, (begin, stop, lowest, highest) in enumerate(zip(starts, stops, lows, highs, strict=True)):
+        if skip is None and reached > last_movable:
+            break
+        if firsts[number] < wanted:
+            continue
+        reached = max(reached, begin)
+        if lowest == highest:
+            reached, last, wanted = stop, lowest, firsts[-1] + 1
+        else:
+            ahead = place[lowest] - reached
+            if ahead > 0:
+                reached = min(reached + ahead // BATCH * BATCH + BATCH, stop)
+            else:
+                reached = min(reached + BATCH - (before[reached] - lowest), stop)
+            last = before[reached]
+            if skip is not None:
+                pfn = base_pfn + int(pinned[last - 1]) + 1
+                wanted = -(-pfn // skip) * skip - base_pfn
+        kept.append(number)
+        ends.append(last)
+        scans.append(firsts[number] + pages if reached == stop else int(used[reached - 1]) + 1)
+    if skip is not None:
+        first, low, high, end, scanned = (column.take(kept) for column in tries[:5])
+        tries = Tries(first, low, high, end, scanned, lows[kept[-1]] == highs[kept[-1]])
+    ended, scanned = tries.end.copy(), tries.scanned.copy()
+    ended[: len(ends)] = ends
+    scanned[: len(scans)] = scans
+    return tries._replace(end=ended, scanned=np.maximum.accumulate(scanned))
