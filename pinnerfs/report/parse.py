@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pinnerfs.kernel.page_pinner.records import printed_time
 from pinnerfs.report.model import DumpRecord, Kind
 
-__all__ = ["RECORD_FILES", "Frames", "frames_of", "is_garbage", "parse_record"]
+__all__ = ["MAX_PFN", "RECORD_FILES", "Frames", "frames_of", "is_garbage", "parse_record"]
 
 # The files that have records. `buffer` and `alloc_contig_failed` are about failed migrations.
 RECORD_FILES = ("longterm_pinner", "alloc_contig_failed", "buffer")
@@ -23,7 +23,7 @@ _GRABS = re.compile(
 _LOOK_AT = 3
 
 # No machine has such numbers: 52 bits of physical address, and 30 years of uptime.
-_MAX_PFN = 1 << 40
+MAX_PFN = 1 << 40
 _MAX_TIME_US = 10**15
 _COUNTS = range(-(1 << 12), 1 << 29)
 
@@ -95,7 +95,7 @@ def is_garbage(record: DumpRecord) -> bool:
     A kernel that does not clear new memory (`init_on_alloc`) shows such records after boot, and after a write to
     buffer_size.
     """
-    if record.pfn >= _MAX_PFN or (record.at_us or 0) >= _MAX_TIME_US:
+    if record.pfn >= MAX_PFN or (record.at_us or 0) >= _MAX_TIME_US:
         return True
     if record.mapcount is not None and not (record.mapcount in _COUNTS and record.count in _COUNTS):
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.finder import Broken, Finder, Found, Line
@@ -14,7 +14,7 @@ from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted
 from pinnerfs.report.sources import MAX_WAIT, Source, sources
 from pinnerfs.report.titles import debugfs_path, problem_of, record_file, title_of
 
-__all__ = ["read", "read_text"]
+__all__ = ["read", "read_sources", "read_text"]
 
 _MOST_NOTES = 1000  # different ones; a damaged input has one for each of its lines
 
@@ -27,19 +27,22 @@ def read(*paths: str | os.PathLike[str], areas: Iterable[Area] = (), max_wait: f
     """
     if not paths:
         raise PinnerfsError("nothing to read: give a file, a directory, or - for stdin", BAD_INPUT)
-    reader = _Reader()
-    for path in paths:
-        for source in sources(os.fspath(path), max_wait):
-            reader.read(source)
-    return reader.capture(tuple(os.fspath(path) for path in paths), tuple(areas))
+    names = [os.fspath(path) for path in paths]
+    return read_sources(names, (source for name in names for source in sources(name, max_wait)), tuple(areas))
 
 
 def read_text(text: str, name: str = "text", file: str = "") -> Capture:
     """Read a dump that is already in memory. file: the record file that it is, if nothing in it tells."""
-    reader = _Reader()
     path = f"page_pinner/{file}" if file else ""
-    reader.read(Source(name, path, iter([text.encode(errors="surrogateescape")]), []))
-    return reader.capture((name,), ())
+    return read_sources([name], [Source(name, path, iter([text.encode(errors="surrogateescape")]), [])])
+
+
+def read_sources(names: Sequence[str], found: Iterable[Source], areas: tuple[Area, ...] = ()) -> Capture:
+    """Read sources that are open. `names` are those of the inputs that they come from."""
+    reader = _Reader()
+    for source in found:
+        reader.read(source)
+    return reader.capture(tuple(names), areas)
 
 
 class _Reader:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pinnerfs.kernel.pageflags import PAGE_SIZE
 from pinnerfs.report.model import Area
+from pinnerfs.report.parse import MAX_PFN
 
 __all__ = ["DMESG", "VERSION", "area_of_log", "areas_of", "is_wanted", "number"]
 
@@ -42,8 +43,13 @@ def area_of_log(line: str, number: int) -> Area | None:
     match = _RESERVED.search(line) or _CREATED.search(line)
     if match is None:
         return None
-    pages = int(match["size"]) * _UNITS[match["unit"]] // PAGE_SIZE
-    return Area(f"cma{number}", int(match["at"], 16) // PAGE_SIZE, pages, origin=DMESG)
+    base, pages = int(match["at"], 16) // PAGE_SIZE, int(match["size"]) * _UNITS[match["unit"]] // PAGE_SIZE
+    return Area(f"cma{number}", base, pages, origin=DMESG) if _exists(base, pages) else None
+
+
+def _exists(base: int, pages: int) -> bool:
+    """Tell whether a machine can have these pages."""
+    return base >= 0 and pages > 0 and base + pages <= MAX_PFN
 
 
 def areas_of(sections: Mapping[str, str]) -> list[Area]:
@@ -55,6 +61,6 @@ def areas_of(sections: Mapping[str, str]) -> list[Area]:
             continue
         name = match[1]
         base, pages = number(sections, path), number(sections, f"cma/{name}/count")
-        if base is not None and pages is not None and base >= 0 and pages > 0:
+        if base is not None and pages is not None and _exists(base, pages):
             areas.append(Area(name, base, pages, number(sections, f"cma/{name}/used")))
     return areas

@@ -42,8 +42,6 @@ def check_references(scenario: Scenario) -> None:
         if tasks[task.share].share is not None:
             message = f"share = {task.share!r} must be a task with pages of its own, but that task shares, too"
             raise TableError(message, path, "share")
-    if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
-        raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
         owner = tasks[task.share]
         if task.foll == LONGTERM and owner.foll != LONGTERM and in_cma(owner, scenario.memory):
             message = (
@@ -52,6 +50,8 @@ def check_references(scenario: Scenario) -> None:
             )
             raise TableError(message, path, "share")
     _check_allocs(scenario)
+    if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
+        raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
     if any(region.cma is not None for region in scenario.memory.region):
