@@ -26,7 +26,7 @@ def analyse(capture: Capture, sites: str | os.PathLike[str] | None = None, dedup
     sites: a file with more names, in the form of sites.toml. dedup: drop records that were read twice.
     """
     names = load_sites(*(() if sites is None else (sites,)))
-    twice = read_twice(capture.records)
+    twice = read_twice(capture.records, names)
     if dedup and twice:
         drop = set(twice)
         records = tuple(record for place, record in enumerate(capture.records) if place not in drop)

@@ -58,7 +58,8 @@ def headline(evidence: Evidence) -> str:
     where = f"{site.site} ({site.owner})"
     pages = count_of(site.pages, "page")
     if site.role == "candidate":
-        longest = f", up to {duration(site.max_us)} after it had failed" if site.max_us else ""
+        since = "the pin or the failure" if "pixel-5.10" in evidence.capture.generation else "the failure"
+        longest = f", up to {duration(site.max_us)} after {since}" if site.max_us else ""
         for_whom = f" for {site.refused[0]}" if site.refused else ""
         return f"{where} dropped the last reference to {pages} that an allocation{for_whom} wanted{longest}"
     blocks = len(site.blocks if site.cma_blocks is None else site.cma_blocks)
@@ -110,10 +111,10 @@ def _put_page(evidence: Evidence) -> Finding | None:
     names = ", ".join(dict.fromkeys(site.owner for site in sites))
     return Finding(
         "put-page",
-        f"The times of {names} belong to another holder",
-        f"{sites[0].site} releases its pins by put_page, which page_pinner does not see. Its mark stays on the "
-        "page, and the next put_user_page of that page, by anyone, is recorded with its stack. The record shows "
-        "how long that other holder kept the page after this pin. How long this site kept it is unknown.",
+        f"The times of {names} may be those of another holder",
+        f"{sites[0].site} is known to release its pins by put_page, which page_pinner does not see. Its mark "
+        "stays on the page, and the next put_user_page of that page, by any caller, is recorded with its stack. Such a "
+        "record shows how long the other holder kept the page after this pin. How long this site kept it is unknown.",
         "Look for who else pins the same pages: the app whose buffer it is, direct I/O into it, ksmd. A count of 2 "
         "or more in a record of the first kernel is a sign of a pin that ended by put_page.",
         tuple(site.key for site in sites),

@@ -15,21 +15,17 @@ class Times:
     """The times of a capture's records.
 
     pixel-5.10 forgets the time of a pin when put_user_page releases it. A PUT record of such a page then shows the
-    uptime and not a duration. No duration is longer than the time since the first failure of the page.
+    uptime and not a duration: it is later than all older records, and not later than the newer ones.
     """
 
     def __init__(self, records: Sequence[DumpRecord], generation: str) -> None:
-        self._detected: dict[int, int] = {}
-        earliest: int | None = None
-        for record in records:
-            if record.at_us is None:
-                continue
-            earliest = record.at_us if earliest is None else min(earliest, record.at_us)
-            if record.kind == "DETECT":
-                # Newest first, so this ends with the oldest: the kernel measures from the first failure.
-                self._detected[record.pfn] = record.at_us
-        self._uptime_from = earliest if _UPTIME in generation.split("|") else None
-        self.uptimes = 0
+        # Newest first, so this ends with the oldest: the kernel measures from the first failure.
+        self._detected = {record.pfn: record.at_us for record in records if record.kind == "DETECT"}
+        self._uptimes: set[int] = set()
+        if _UPTIME in generation.split("|"):
+            self._detected = {}  # here it measures from the pin, if there was one
+            self._uptimes = _uptimes(records)
+        self.uptimes = len(self._uptimes)
 
     def of(self, records: Sequence[DumpRecord]) -> tuple[int | None, int | None]:
         """Return how long a hold lasted, and the boot time of its end."""
@@ -40,8 +36,24 @@ class Times:
         longest = max(durations)
         if first.kind != "PUT":
             return longest, None
-        if self._uptime_from is not None and longest >= self._uptime_from:
-            self.uptimes += len(records)
+        if id(first) in self._uptimes:
             return None, longest
         detected = self._detected.get(first.pfn)
         return longest, None if detected is None else detected + longest
+
+
+def _uptimes(records: Sequence[DumpRecord]) -> set[int]:
+    """Return the ids of the PUT records that show the uptime."""
+    found: set[int] = set()
+    newer: list[int | None] = []  # for each record, the boot time of the next newer one that has one
+    at: int | None = None
+    for record in records:
+        newer.append(at)
+        at = record.at_us if record.at_us is not None else at
+    older: int | None = None
+    for record, limit in zip(reversed(records), reversed(newer), strict=True):
+        if record.at_us is not None:
+            older = record.at_us
+        elif record.kind == "PUT" and older is not None and older < (record.duration_us or 0) <= (limit or 1 << 63):
+            found.add(id(record))
+    return found

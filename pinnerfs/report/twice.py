@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pinnerfs.report.model import DumpRecord
+from pinnerfs.report.naming import Sites
 
 __all__ = ["read_twice"]
 
@@ -12,10 +13,11 @@ __all__ = ["read_twice"]
 _MOST = 64
 
 
-def read_twice(records: Sequence[DumpRecord]) -> list[int]:
+def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
     """Return the places of records that repeat the ones right before them.
 
-    The frames of a compound page have equal records, so these do not count.
+    The frames of a compound page have equal records, and an allocation may drop equal references at one time. These do
+    not count.
     """
     twice: list[int] = []
     last: dict[tuple[str, tuple[str, ...]], int] = {}
@@ -29,14 +31,19 @@ def read_twice(records: Sequence[DumpRecord]) -> list[int]:
         if (
             before is not None
             and length <= _MOST
-            and "head" not in record.flag_names
             and _same(records, before, at, length)
+            and all(_is_distinct(again, sites) for again in records[at : at + length])
         ):
             twice += range(at, at + length)
             at += length
         else:
             at += 1
     return twice
+
+
+def _is_distinct(record: DumpRecord, sites: Sites) -> bool:
+    role = sites.name(record.kind, record.stack).role
+    return "head" not in record.flag_names and role not in ("allocator", "victim")
 
 
 def _same(records: Sequence[DumpRecord], first: int, second: int, length: int) -> bool:

@@ -38,7 +38,7 @@ def test_released_by_put_page() -> None:
     """Times of a driver that releases by put_page are somebody else's, and the headline does not say that it held."""
     made = of_gallery("gpu-put-page")
     found = finding(made, "put-page")
-    assert found.title == "The times of mali belong to another holder"
+    assert found.title == "The times of mali may be those of another holder"
     assert found.sites == (made.culprit,)
     assert made.headline.startswith("kbase_jd_user_buf_pin_pages (mali) was recorded for 120 pages")
     assert "put-page" not in names(of_gallery("camera-stall"))
