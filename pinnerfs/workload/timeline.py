@@ -181,7 +181,9 @@ class Timeline:
         self._held = EventBatch.of([])
         if len(events) and events.time[-1] == until - 1:
             pauses = np.flatnonzero(np.diff(events.time) > 1)
-            if len(pauses):
-                self._held = events[int(pauses[-1]) + 1 :]
-                events = events[: int(pauses[-1]) + 1]
+            # A short window may have no pause. More events without one are too many to hold back.
+            if len(pauses) or len(events) < WINDOW_EVENTS:
+                first = int(pauses[-1]) + 1 if len(pauses) else 0
+                self._held = events[first:]
+                events = events[:first]
         return race(events, self._chance, self._seed)
