@@ -23,8 +23,9 @@ class Times:
         self._detected = {record.pfn: record.at_us for record in records if record.kind == "DETECT"}
         self._uptimes: set[int] = set()
         if _UPTIME in generation.split("|"):
-            self._detected = {}  # here it measures from the pin, if there was one
             self._uptimes = _uptimes(records)
+        if generation == _UPTIME:
+            self._detected = {}  # this kernel measures from the pin, if there was one
         self.uptimes = len(self._uptimes)
 
     def of(self, records: Sequence[DumpRecord]) -> tuple[int | None, int | None]:

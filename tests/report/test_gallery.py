@@ -12,7 +12,7 @@ from pinnerfs.scenario.schema import Scenario
 from pinnerfs.workload.callchains import call_chain
 
 # When a scenario shows what it is about, if not after a minute.
-AT = {"every-kernel": "10s", "vfio-guest": "61min"}
+AT = {"cma-retries": "4s", "every-kernel": "10s", "faceunlock-fails": "10s", "vfio-guest": "61min"}
 
 # The findings that say why a culprit cannot be seen.
 BLIND = {"put-page", "foll-pin-invisible", "failures-only", "no-release", "marks-gone"}
