@@ -237,8 +237,8 @@ def _no_release(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         "no-release",
-        "No record shows who released the pages that were in the way",
-        "An allocation failed, and none of the records after that is of a reference that was in its way. The "
+        "No record shows who released the pages that blocked the allocation",
+        "An allocation failed, and none of the records after that is of a reference that blocked it. The "
         "holder has not released the pages yet, or released them by unpin_user_page, which leaves no record on 6.1 "
         "and later.",
         "Read the file again later. If there is still no such record, look at drivers that pin by pin_user_pages: "

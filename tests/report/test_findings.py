@@ -35,7 +35,7 @@ def of_gallery(scenario: str, at: str = "60s", kernel: str = "introduced", file:
 
 
 def test_released_by_put_page() -> None:
-    """Times of a driver that releases by put_page are somebody else's, and the headline does not say that it held."""
+    """The times of a put_page driver belong to another holder, and the headline does not say that it held."""
     made = of_gallery("gpu-put-page")
     found = finding(made, "put-page")
     assert found.title == "The times of mali may be those of another holder"
