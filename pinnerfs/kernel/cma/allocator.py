@@ -45,6 +45,7 @@ class Allocator:
         self.succeeded = self.failed = 0  # calls, as /proc/vmstat counts them
         self.log = KernelLog()
         self._limit = RateLimit(self.log, mm.log_name)
+        self._busy_limit = RateLimit(self.log, "alloc_contig_range")
         self._waiting: deque[Allocation] = deque()  # in the order of their next rounds, as all wait equally long
 
     def next_round(self) -> int | None:
@@ -120,6 +121,8 @@ class Allocator:
             return
         allocation.tries += tries.number
         self._attempt(allocation, found, tries, now)
+        if self.mm.pfns_busy and not (request.noretry and found.of_file):
+            self._log_busy(area, request.pages, tries, now)
         if not tries.success:
             if allocation.rounds <= request.retries and not request.noretry:
                 allocation.next_round = now + RETRY
@@ -156,6 +159,16 @@ class Allocator:
         found.free(outcome.moved, generation)
         self._lru.frames = found.base + outcome.in_batch()
         state.bits[self._lru.frames] &= ~ON_LRU
+
+    def _log_busy(self, area: Area, pages: int, tries: Tries, now: int) -> None:
+        """Print the ranges that were busy, as alloc_contig_range() of 5.10 does."""
+        busy = tries.number - tries.success
+        for number in range(busy):
+            if not self._busy_limit.allows(now):
+                self._busy_limit.miss(busy - number - 1)
+                break
+            first = area.base_pfn + int(tries.first[number])
+            self.log.print(now, f"alloc_contig_range: [{first:x}, {first + pages:x}) PFNs busy")
 
     def _fail(self, allocation: Allocation, errno: int | None, now: int) -> None:
         area, request = allocation.area, allocation.request
