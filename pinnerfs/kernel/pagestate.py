@@ -180,6 +180,12 @@ class Pages:
         """Tell which of these touches, munmap calls, find a mapping."""
         return self.before(touches, self._segments.of_touch(touches)).mapcount > 0
 
+    def frees(self, touches: Int64s) -> Bools:
+        """Tell which of these touches, frees, find a page."""
+        segment = self._segments.of_touch(touches)
+        first = touches == self._segments.begin.take(segment)
+        return np.where(first, self._found.present.take(segment), self._lives.present.take(touches - 1))
+
     def after(self, touches: Int64s, segment: Int64s) -> PageCounts:
         """Return what the pages are like after these touches of these segments."""
         return _counts(self._references(touches, segment), self._lives.take(segment if self.steady else touches))

@@ -33,6 +33,8 @@ class Mm(NamedTuple):
     noretry_skips_block: whether the next attempt with GFP_NORETRY starts behind the pageblock with the failed page.
     noretry_counts: whether a failed allocation with GFP_NORETRY counts as failed.
     prefix: what the name of an area's directory in debugfs begins with.
+    anon_exclusive: whether the flag mappedtodisk of an anonymous page is PG_anon_exclusive, which a move clears.
+    unpin_puts: whether page_pinner sees that unpin_user_page drops a reference.
     frames: the call chains behind records.
     """
 
@@ -50,6 +52,8 @@ class Mm(NamedTuple):
     noretry_skips_block: bool
     noretry_counts: bool
     prefix: str
+    anon_exclusive: bool
+    unpin_puts: bool
     frames: Frames
 
     def directory(self, area: str) -> str:
@@ -72,6 +76,8 @@ _MAINLINE_6_1 = Mm(
     noretry_skips_block=False,
     noretry_counts=True,
     prefix="",
+    anon_exclusive=True,
+    unpin_puts=False,
     frames=LINUX_6_1,
 )
 _ANDROID12_5_10 = Mm(
@@ -89,6 +95,8 @@ _ANDROID12_5_10 = Mm(
     noretry_skips_block=True,
     noretry_counts=True,
     prefix="cma-",
+    anon_exclusive=False,
+    unpin_puts=True,
     frames=LINUX_5_10,
 )
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
@@ -110,6 +118,8 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     about="android13-5.15 and android14-5.15",
     evidence="expected",
     prefix="cma-",
+    anon_exclusive=False,
+    unpin_puts=True,
     frames=LINUX_5_15,
 )
 

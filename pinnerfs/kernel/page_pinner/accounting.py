@@ -71,7 +71,7 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
             found = found._replace(references=counts.found_by(longterm.touches, segment))
         ring.append(take_records(memory, batch, segments, [longterm._replace(pages=found)]))
     if generation.failure_file is not None:
-        failed = failures.taken(pages, kind, handle, time, pinner.tracking)
+        failed = failures.taken(pages, kind, handle, time, pinner.puts if pinner.tracking else frozenset())
         if failed:
             pinner.rings[generation.failure_file].append(take_records(memory, batch, segments, failed))
 

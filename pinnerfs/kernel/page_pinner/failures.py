@@ -58,15 +58,17 @@ class Failures:
         kind: npt.NDArray[np.uint8],
         handle: npt.NDArray[np.int32],
         time: Int64s,
-        tracking: bool,
+        calls: frozenset[Event],
     ) -> list[Taken]:
-        """Return the records that the touches leave: of dropped references, if those are tracked, and of frees."""
+        """Return the records that the touches leave: of references that these calls drop, and of frees."""
         generation, marks, taken = self._generation, self._marks, []
-        if self.any and tracking:
-            drops = np.array([call in generation.puts for call in Event]).take(kind) & self.found
+        if self.any and calls:
+            drops = np.array([call in calls for call in Event]).take(kind) & self.found
             puts = np.flatnonzero(drops)
             of_unmap = np.flatnonzero(kind.take(puts) == Event.unmap)
             puts = np.delete(puts, of_unmap[~pages.unmaps(puts.take(of_unmap))])
+            of_free = np.flatnonzero(kind.take(puts) == Event.free)
+            puts = np.delete(puts, of_free[~pages.frees(puts.take(of_free))])
             moment = time.take(puts)
             if self._prints_duration():
                 # put_user_page forgets the time of the pin before it drops the reference.

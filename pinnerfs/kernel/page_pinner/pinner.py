@@ -22,6 +22,7 @@ class Pinner:
 
     threshold: in µs, signed. A kernel without the file `threshold` has no long-term records, and ignores it.
     tracking: the switch `failure_tracking`.
+    puts: the calls whose dropped reference leaves a PUT record if the page is FAILED. By default the generation's own.
     rings: the ring of each record file, by the file's name.
     lru_batch: the frames of pages that wait to be put on the LRU, counted from the base PFN, see `LruBatch`.
     unmapped: the callers (handles) whose processes have not mapped the pages that they pin.
@@ -34,6 +35,7 @@ class Pinner:
         self.rings = {file: Ring() for file in generation.record_files}
         self.threshold = threshold
         self.tracking = True
+        self.puts = generation.puts
         self.unmapped: set[int] = set()
         self.lru_batch: Int64s = np.empty(0, dtype=np.int64)
         self.counters = Counters()

@@ -8,16 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.ring import KINDS, RECORD
-from pinnerfs.kernel.pageflags import PAGE_HEAD, PAGE_LRU, ZONE_SHIFT
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_HEAD, PAGE_LRU, ZONE_SHIFT
 from pinnerfs.kernel.pages import Int64s, MemoryMap, concatenated_ranges
 from pinnerfs.kernel.pagestate import PageCounts
 from pinnerfs.kernel.segments import Segments
 
 __all__ = ["Taken", "take_records"]
+
+PAGE_DIRTY = 1 << PAGE_FLAG_BITS["dirty"]
 
 Records = npt.NDArray[np.void]
 
@@ -68,7 +71,11 @@ def _records(memory: MemoryMap, batch: EventBatch, segments: Segments, taken: Ta
         lru = np.repeat(taken.pages.on_lru, width) * np.uint64(PAGE_LRU)
         head = (order > 0) * np.uint64(PAGE_HEAD)
         records["flags"] = flags & ~np.uint64(PAGE_LRU) | lru | head
-        records["mapping"] = memory.mapping_of(pfn)
+        mapping = memory.mapping_of(pfn)
+        # A page that is taken from all its users is out of the page cache then, and a file's page is not dirty.
+        of_free = np.repeat(batch.kind.take(row) == Event.free, width)
+        records["mapping"] = np.where(of_free, 0, mapping)
+        records["flags"] &= ~np.where(of_free & (mapping > 0), np.uint64(PAGE_DIRTY), np.uint64(0))
         records["count"] = np.repeat(taken.pages.references, width)
         records["mapcount"] = np.repeat(taken.pages.mapcount, width)
     records["pfn"] = pfn
