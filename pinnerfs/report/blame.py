@@ -99,7 +99,7 @@ def blame(groups: Sequence[Group], holds: Sequence[Hold], places: Places) -> Bla
 
 
 def _count_last_puts(groups: Sequence[Group], sums: dict[str, _Sum]) -> None:
-    """Count for each site the pages whose last reference that was in the way it dropped.
+    """Count for each site the pages whose last blocking reference it dropped.
 
     Records are newest first, so that is the first one of a page that is neither of the allocation nor ordinary.
     """

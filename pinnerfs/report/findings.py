@@ -231,14 +231,12 @@ def _marks_gone(evidence: Evidence) -> Finding | None:
 
 
 def _no_release(evidence: Evidence) -> Finding | None:
-    if not evidence.of("victim") or any(site.role == "candidate" for site in evidence.blame.sites[:1]):
-        return None
-    if evidence.blame.culprit is not None:
+    if not evidence.of("victim") or evidence.blame.culprit is not None:
         return None
     return Finding(
         "no-release",
-        "No record shows who released the pages that were in the way",
-        "An allocation failed, and none of the records after that is of a reference that was in its way. The "
+        "No record shows who released the pages that blocked the allocation",
+        "An allocation failed, and none of the records after that is of a reference that blocked it. The "
         "holder has not released the pages yet, or released them by unpin_user_page, which leaves no record on 6.1 "
         "and later.",
         "Read the file again later. If there is still no such record, look at drivers that pin by pin_user_pages: "

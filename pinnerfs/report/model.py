@@ -13,7 +13,7 @@ __all__ = ["Area", "Capture", "Dump", "DumpRecord", "Finding", "Hold", "Kind", "
 # prints the same first line for all of them.
 Kind = Literal["PIN", "PUT", "FREE", "DETECT", "EVENT"]
 
-# What a call site did. culprit: its pin lasted too long. candidate: it dropped a reference that was in the way of an
+# What a call site did. culprit: its pin lasted too long. candidate: it dropped a reference that blocked an
 # allocation. victim: its allocation failed. allocator: the allocation's own handling of pages. end: it freed a page.
 # event: a kernel that prints all kinds alike does not tell.
 Role = Literal["culprit", "candidate", "victim", "allocator", "end", "event"]
