@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "commands"]
 # One line of --help for each, so that --help need not import them.
 COMMANDS = {
     "check": "Validate scenarios.",
-    "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters.",
+    "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",

@@ -9,6 +9,7 @@ from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.longterm import leaves_cma, moved_to
 from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.words import count_of
@@ -47,7 +48,8 @@ def _describe(scenario: Scenario) -> list[str]:
         lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}{area}")
     for task in scenario.task:
         instances = "" if task.instances == 1 else f", {task.instances} instances"
-        lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
+        pages = _pages(task, scenario)
+        lines.append(f"task {task.name}{instances}: {pages}, stack {task.stack}, from {_quantity(task.start)}")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
     for alloc in scenario.alloc:
         lines.append(f"alloc {alloc.name}: {_request(alloc)}, stack {alloc.stack}, from {_quantity(alloc.start)}")
@@ -59,12 +61,15 @@ def _describe(scenario: Scenario) -> list[str]:
     return lines
 
 
-def _pages(task: Task) -> str:
+def _pages(task: Task, scenario: Scenario) -> str:
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
         pages = count_of(task.pages or 1, f"{task.pick or 'contiguous'} page") + f"{order} in {task.region}"
+        target = moved_to(scenario.memory) if leaves_cma(task, scenario.memory) else None
+        if target is not None:
+            pages += f" (moved to {target.name} first)"
         if task.pfn is not None:
             pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"

@@ -12,7 +12,7 @@ from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Scenario, Task
 
-__all__ = ["Demand", "estimate_demands"]
+__all__ = ["ROUND", "Demand", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself

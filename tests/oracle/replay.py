@@ -62,9 +62,9 @@ class SandboxPool:
         return sandbox
 
     @contextmanager
-    def alone(self, kernel: str, text: str) -> Iterator[Sandbox]:
+    def alone(self, kernel: str, text: str, options: tuple[str, ...] = ()) -> Iterator[Sandbox]:
         """Open a sandbox with this scenario and close it after use."""
-        sandbox = Sandbox(self._directory, kernel, text)
+        sandbox = Sandbox(self._directory, kernel, text, options)
         try:
             yield sandbox
         finally:

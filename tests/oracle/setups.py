@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from tests.oracle.acf import needs_failure
 from tests.oracle.calls import Calls
 from tests.oracle.cases import Case
 from tests.oracle.cma import CmaCalls, is_cma, why_not
 from tests.oracle.custom_scenarios import CUSTOM_SCENARIOS
-from tests.oracle.layouts import freed_shown, texts_of
 from tests.oracle.phrases import PhraseCalls
 from tests.oracle.sandbox import Sandbox
 from tests.oracle.scenarios import recorded_pins
@@ -27,10 +27,6 @@ __all__ = [
     "with_implied_pins",
 ]
 
-# Names of cases that need a CMA allocation. Scenarios do not support CMA.
-NEEDS_CMA = r"cma(?:pin|search|rec|kapi)\..*|acf\.cma-failure\..*|ft\.off\.longterm\.cma"
-# Found in the records of a failed allocation, which other cases show too.
-ALLOCATION_FAILED = r"Failure detected at \[|Page pinned ts \[|\bcma_alloc\b"
 NO_INIT = ".noinit"  # at the end of a name: the kernel does not zero its memory; see caveats.toml
 
 PP = "page_pinner"
@@ -187,19 +183,12 @@ def why_not_replayable(case: Case) -> str | None:
         return case.problem
     if is_cma(case):
         return why_not(case)
-    if re.fullmatch(NEEDS_CMA, case.name) or (not case.name.endswith(NO_INIT) and _shows_failed_allocation(case)):
-        return "waits for CMA"
     if case.shell is not None and case.shell not in SHELLS:
         return f"unsupported shell {case.shell!r}"
     if case.auto:
         return None
-    return None if _step(case) is not None or has_custom_scenario(case) else "no setup step in tests/oracle/setups.py"
-
-
-def _shows_failed_allocation(case: Case) -> bool:
-    if "cma=" in case.boot and freed_shown(case.shown):
-        return True  # the records that `acf.cma-failure` left
-    return any(re.search(ALLOCATION_FAILED, text) for text in texts_of(case.shown))
+    known = needs_failure(case) or _step(case) is not None or has_custom_scenario(case)
+    return None if known else "no setup step in tests/oracle/setups.py"
 
 
 def applies_to(case: Case) -> bool:

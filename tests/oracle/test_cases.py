@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.oracle.acf import needs_failure, play_story
 from tests.oracle.calls import UnknownCall
 from tests.oracle.cases import Case, for_introduced, load_all
 from tests.oracle.caveats import judge
+from tests.oracle.cma import is_cma
 from tests.oracle.comparison import Comparison
 from tests.oracle.custom_scenarios import play
 from tests.oracle.replay import SandboxPool, compare_calls, replay_calls, replay_shell, set_up
 from tests.oracle.sandbox import Sandbox, why_no_mount
+from tests.oracle.scene import is_scene
 from tests.oracle.setups import (
     applies_to,
     has_custom_scenario,
@@ -33,6 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     recorded = load_all(metafunc.config.getoption("--oracle", default=None))
     derived = [for_introduced(case) for case in recorded if not case.problem]
     cases = [case for case in [*recorded, *derived] if case is not None and (case.problem or applies_to(case))]
+    cases = [case for case in cases if not is_scene(case) or is_cma(case)]  # those are in test_scenes
     params = [
         pytest.param(
             case if case.problem else with_implied_pins(case),
@@ -78,6 +82,9 @@ def test_a_case_is_answered_as_recorded(
         _fail_or_skip(f"this machine cannot mount: {no_mount_reason}")
     if missing := missing_tools(case):
         _fail_or_skip(f"needs {', '.join(missing)}: {case.name}")
+    if needs_failure(case):
+        _judge(case, play_story(case, sandboxes.alone, lambda sandbox, case: replay_shell(sandbox, case, {})))
+        return
     if has_custom_scenario(case):
         _judge(case, compare_calls(case, play(case, sandboxes.alone)))
         return

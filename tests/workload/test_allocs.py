@@ -174,6 +174,16 @@ def test_the_number_of_live_allocations_is_bounded() -> None:
     assert counted(simulation) == {"allocs_ok": 4096, "allocs_failed": 0, "cma_pages_now": 0}
 
 
+def test_the_work_of_a_text_is_bounded() -> None:
+    """A round on the area of 4096 pages is as much work as 7096 pins, and a text can have 16777216."""
+    simulation = play()
+    with pytest.raises(
+        PinnerfsError, match="line 2365: 2365 allocations up to here take as much work as 16782040 pins"
+    ):
+        simulation.do("alloc area=area pages=4097\n" * 2365)
+    assert simulation.stats()["allocs_failed"] == 0
+
+
 # One page of the area is pinned from one second on, for this long.
 def holder(hold: str) -> str:
     return task("gpu", f'repeat = 1, every = "8000h", hold = "{hold}"', region="cma", start="1s", release="put_page")

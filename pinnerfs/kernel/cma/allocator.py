@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,11 +45,11 @@ class Allocator:
         self.succeeded = self.failed = 0  # calls, as /proc/vmstat counts them
         self.log = KernelLog()
         self._limit = RateLimit(self.log, mm.log_name)
-        self._waiting: list[Allocation] = []  # in the order of their beginnings
+        self._waiting: deque[Allocation] = deque()  # in the order of their next rounds, as all wait equally long
 
     def next_round(self) -> int | None:
         """Return the time of the next round of an allocation that waits, or None."""
-        return min((waiting.next_round for waiting in self._waiting if waiting.next_round is not None), default=None)
+        return self._waiting[0].next_round if self._waiting else None
 
     def give_up(self, allocation: Allocation, now: int) -> None:
         """Let an allocation fail that waits for its next round: the caller of `cma_alloc` has a fatal signal."""
@@ -68,12 +69,13 @@ class Allocator:
             self._waiting.append(allocation)
         return allocation
 
-    def run(self, now: int) -> None:
-        """Make the rounds that are due at `now`."""
-        for allocation in self._waiting:
-            if allocation.next_round is not None and allocation.next_round <= now:
-                self._round(allocation, now)
-        self._waiting = [waiting for waiting in self._waiting if waiting.state == "waiting"]
+    def run(self, now: int) -> Allocation:
+        """Make the next round, which is due at `now`, and return its allocation."""
+        allocation = self._waiting.popleft()
+        self._round(allocation, now)
+        if allocation.state == "waiting":
+            self._waiting.append(allocation)
+        return allocation
 
     def release(self, allocation: Allocation) -> None:
         """Take the pages of an allocation back from their owner: imitates `cma_release`."""

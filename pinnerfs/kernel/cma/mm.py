@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.cma.frames import LINUX_5_10, LINUX_5_15, LINUX_6_1, Frames
+from pinnerfs.kernel.page_pinner.generations import Generation
 
 __all__ = ["MMS", "Mm"]
 
@@ -24,6 +26,7 @@ class Mm(NamedTuple):
     lru_batch: the pages that a CPU collects before it puts them on the LRU. 1 stands for a kernel that switches the
     batches off during an allocation.
     look_puts: whether an allocation takes and drops a reference to each pinned anonymous page that it looks at.
+    unpin_puts: whether unpin_user_page drops its reference by put_page, so that page_pinner sees it.
     pfns_busy: whether a busy range has a line of its own in the kernel log.
     free_areas: whether the log lists the free parts of the area behind a failed allocation.
     limits_log: whether the log line of a failed allocation has a rate limit.
@@ -42,6 +45,7 @@ class Mm(NamedTuple):
     retries: int
     lru_batch: int
     look_puts: bool
+    unpin_puts: bool
     pfns_busy: bool
     free_areas: bool
     limits_log: bool
@@ -51,6 +55,11 @@ class Mm(NamedTuple):
     noretry_counts: bool
     prefix: str
     frames: Frames
+
+    def seen(self, generation: Generation) -> Generation:
+        """Return a kernel's page_pinner with the calls that it sees in this memory management."""
+        puts = generation.puts if self.unpin_puts else generation.puts - {Event.unpin_user_page}
+        return generation._replace(puts=puts)
 
     def directory(self, area: str) -> str:
         """Return the name of an area's directory in debugfs: imitates `cma_debugfs_add_one`."""
@@ -64,6 +73,7 @@ _MAINLINE_6_1 = Mm(
     retries=0,
     lru_batch=15,
     look_puts=True,
+    unpin_puts=False,
     pfns_busy=False,
     free_areas=False,
     limits_log=True,
@@ -81,6 +91,7 @@ _ANDROID12_5_10 = Mm(
     retries=10,
     lru_batch=1,
     look_puts=False,
+    unpin_puts=True,
     pfns_busy=True,
     free_areas=True,
     limits_log=False,
@@ -109,6 +120,7 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     name="android14-5.15",
     about="android13-5.15 and android14-5.15",
     evidence="expected",
+    unpin_puts=True,
     prefix="cma-",
     frames=LINUX_5_15,
 )

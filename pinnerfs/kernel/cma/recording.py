@@ -67,6 +67,9 @@ def _flags(found: AreaPages, look: Look) -> int:
     if look == Look.on_lru:
         return found.flags | PAGE_LRU
     flags = found.flags & ~PAGE_LRU
+    if look != Look.off_lru and not found.of_file:
+        # The page was written to, so taking its mapping away makes it dirty. The other bit is PG_anon_exclusive.
+        flags = (flags | 1 << PAGE_FLAG_BITS["dirty"]) & ~(1 << PAGE_FLAG_BITS["mappedtodisk"])
     if look == Look.locked:
         return flags | 1 << PAGE_FLAG_BITS["locked"]
     if look == Look.left:

@@ -73,7 +73,8 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
     if generation.failure_file is not None:
         failed = failures.taken(pages, kind, handle, time, pinner.tracking)
         if failed:
-            pinner.rings[generation.failure_file].append(take_records(memory, batch, segments, failed))
+            records = take_records(memory, batch, segments, failed, flushes=failures.any)
+            pinner.rings[generation.failure_file].append(records)
 
     _count(pinner.counters, segments, marks, kind, handle)
     for area in memory.cma:

@@ -67,6 +67,9 @@ class Failures:
             puts = np.flatnonzero(drops)
             of_unmap = np.flatnonzero(kind.take(puts) == Event.unmap)
             puts = np.delete(puts, of_unmap[~pages.unmaps(puts.take(of_unmap))])
+            of_free = np.flatnonzero(kind.take(puts) == Event.free)
+            freed = puts.take(of_free)
+            puts = np.delete(puts, of_free[pages.before(freed, self._segments.of_touch(freed)).references == 0])
             moment = time.take(puts)
             if self._prints_duration():
                 # put_user_page forgets the time of the pin before it drops the reference.

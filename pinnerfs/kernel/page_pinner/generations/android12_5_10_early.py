@@ -18,6 +18,6 @@ ANDROID12_5_10_EARLY = INTRODUCED._replace(
     counts="0",
     pins=frozenset({Event.get_user_pages}),
     releases=frozenset({Event.put_user_page}),
-    puts=frozenset({Event.put_user_page, Event.unpin_user_page, Event.put_page, Event.unmap}),
+    puts=frozenset({Event.put_user_page, Event.unpin_user_page, Event.put_page, Event.unmap, Event.free}),
     heads={path: head[1:] for path, head in INTRODUCED.heads.items()},
 )
