@@ -231,9 +231,7 @@ def _marks_gone(evidence: Evidence) -> Finding | None:
 
 
 def _no_release(evidence: Evidence) -> Finding | None:
-    if not evidence.of("victim") or any(site.role == "candidate" for site in evidence.blame.sites[:1]):
-        return None
-    if evidence.blame.culprit is not None:
+    if not evidence.of("victim") or evidence.blame.culprit is not None:
         return None
     return Finding(
         "no-release",

@@ -7,7 +7,7 @@ import pytest
 import pinnerfs
 from pinnerfs.report import analyse, read_text
 from pinnerfs.report.model import Finding, Report
-from tests.report.texts import WRITER, detect, freed, hex_pin, pin, put, recorded_texts
+from tests.report.texts import MUNMAP, WRITER, detect, freed, hex_pin, pin, put, recorded_texts
 
 EMPTY = "------ a (/sys/kernel/debug/page_pinner/{}) ------\n\n"
 
@@ -35,7 +35,7 @@ def of_gallery(scenario: str, at: str = "60s", kernel: str = "introduced", file:
 
 
 def test_released_by_put_page() -> None:
-    """The times of a put_page driver belong to another holder, and the headline does not say that it held."""
+    """A driver that releases by put_page is not said to have held the pages for the times recorded."""
     made = of_gallery("gpu-put-page")
     found = finding(made, "put-page")
     assert found.title == "The times of mali may be those of another holder"
@@ -98,6 +98,7 @@ def test_no_release_was_recorded() -> None:
     """A failure without a foreign reference behind it leaves the holder unknown."""
     made = report(detect(1, 0x80001))
     assert "unpin_user_page, which leaves no record" in finding(made, "no-release").explanation
+    assert "no-release" in names(report(put(5, 0x80001, MUNMAP) + detect(1, 0x80001)))
     driver = ("kbase_unpin [mali_kbase]",)
     assert "no-release" not in names(report(put(5, 0x80001, driver) + detect(1, 0x80001)))
 

@@ -40,7 +40,7 @@ def test_a_read_that_fails_is_repeated() -> None:
 
 @pytest.mark.mount
 def test_tracking_that_is_off() -> None:
-    """A record file that refuses reads is noted, and no reason to acquit any driver."""
+    """A record file that refuses reads is noted, and proves nothing."""
     with pinnerfs.mounted("camera-stall", kernel="android14-6.1") as device:
         (device.root / "page_pinner" / "failure_tracking").write_text("0\n")
         capture = read(device.root)

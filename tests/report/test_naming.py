@@ -71,7 +71,7 @@ def test_names(kind: Kind, stack: tuple[str, ...], role: str, owner: str, site: 
 
 
 def test_references_that_every_page_loses() -> None:
-    """The put of a munmap did not block an allocation; that of a driver did."""
+    """The put of a munmap blocked no allocation; that of a driver did."""
     assert SITES.name("PUT", MUNMAP).ordinary
     assert not SITES.name("PUT", ("put_page", "kbase_unpin [mali_kbase]")).ordinary
 

@@ -34,7 +34,7 @@ def test_defaults() -> None:
             "format = 1\nsede = 4",
             (
                 "unknown key 'sede': the keys are format, name, description, memory, stack, task, alloc, expect, "
-                "fault, seed, duration, threshold, race, cpus; did you mean 'seed'?"
+                "fault, seed, duration, threshold, race, culprit, cpus; did you mean 'seed'?"
             ),
         ),
         ("format = 1", "format = 1\nseed = -1", "seed = -1 must be from 0 to 18446744073709551615"),
