@@ -77,11 +77,11 @@ class Plan:
         raise LookupError("a second pin")
 
     def release(self, how: str) -> None:
-        if self.laid:
+        if self.laid and self.laid[-1].release is None:
             self.laid[-1].release = (self.now, how)
 
     def unmap(self, order: list[int]) -> None:
-        if self.laid:
+        if self.laid and self.laid[-1].unmap is None:
             self.laid[-1].unmap = self.now
 
     def truncate(self, order: list[int]) -> None:
