@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from pinnerfs.arguments import checked_microseconds, checked_retries, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
-from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.cma.allocation import Allocation, Request
 from pinnerfs.kernel.cma.allocator import Allocator
 from pinnerfs.kernel.cma.areas import Area
@@ -119,17 +118,13 @@ class Simulation:
             start_threshold = parse_time("threshold", scenario.threshold)
         else:
             start_threshold = DEFAULT_THRESHOLD
-        self._pinner = Pinner(self.memory, self.generation, start_threshold)
+        self._mm = memory_management(self.generation.mm if mm is None else mm)
+        self._pinner = Pinner(self.memory, self._mm.seen(self.generation), start_threshold)
         self._seed = scenario.seed if seed is None else checked_seed(seed)
         self._timeline = Timeline(scenario, self._seed, self.memory, self.generation, self._depot)
         for task in scenario.task:
             if not task.mapped:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
-        self._mm = memory_management(self.generation.mm if mm is None else mm)
-        if not self._mm.unpin_puts:
-            self._pinner.puts -= {Event.unpin_user_page}
-        elif self._pinner.puts:
-            self._pinner.puts |= {Event.unpin_user_page}
         self._retries = self._mm.retries if cma_retries is None else checked_retries(cma_retries)
         areas = _areas(scenario.memory)
         self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["PINS", "RELEASES", "Event"]
+__all__ = ["PINS", "RELEASES", "TRUNCATE", "Event"]
 
 
 class Event(IntEnum):
@@ -27,6 +27,9 @@ class Event(IntEnum):
     map = 7
     unmap = 8
 
+
+# In a record's `call`: a free of a file's page by the last close of the file, while pages are marked FAILED.
+TRUNCATE = len(Event)
 
 PINS = (Event.get_user_pages, Event.pin_user_pages)
 RELEASES = (Event.put_user_page, Event.unpin_user_page)

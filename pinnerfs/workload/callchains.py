@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pinnerfs.kernel.calls import RELEASES, Event
+from pinnerfs.kernel.calls import RELEASES, TRUNCATE, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot, full_frame
@@ -39,16 +39,18 @@ class ReleaseChains:
             return self._depot.fetch(handle)
         key = handle, call, kind
         if key not in self._chains:
-            chain = self._chain(self._stacks[owner], Event(call), kind == RecordKind.FREE)
+            chain = self._chain(self._stacks[owner], call, kind == RecordKind.FREE)
             self._chains[key] = chain[:MAX_FRAMES]
         return self._chains[key]
 
-    def _chain(self, stack: Stack, call: Event, freed: bool) -> tuple[str, ...]:
+    def _chain(self, stack: Stack, call: int, freed: bool) -> tuple[str, ...]:
         generation = self._generation
         if call == Event.free:
             return _full(generation, generation.free_list if freed else (), generation.exit, "exit_group")
+        if call == TRUNCATE:
+            return _full(generation, generation.free_list if freed else (), generation.truncate, None)
         if call == Event.unmap:
             return _full(generation, generation.free_list if freed else (), generation.unmap, "munmap")
         # put_page is inline: it has no frame of its own.
-        own = (call.name,) if call in RELEASES else ()
+        own = (Event(call).name,) if call in RELEASES else ()
         return _full(generation, (*(generation.free_page if freed else ()), *own), stack.frames, stack.syscall)

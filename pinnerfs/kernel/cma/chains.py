@@ -31,7 +31,7 @@ class Chains:
     """The call chains around the frames that a caller of cma_alloc has, on so many processors."""
 
     def __init__(self, mm: Mm, generation: Generation, depot: StackDepot, cpus: int) -> None:
-        self.mm, self._generation, self._depot, self._alone = mm, generation, depot, cpus == 1
+        self._mm, self._generation, self._depot, self._alone = mm, generation, depot, cpus == 1
         self._writer = (*mm.frames.write, *(frame.format("write") for frame in generation.tail))
         self._handles: dict[tuple[Site, tuple[str, ...]], int] = {}
 
@@ -43,11 +43,11 @@ class Chains:
         return self._handles[key]
 
     def _frames(self, site: Site, caller: tuple[str, ...]) -> tuple[str, ...]:
-        frames = self.mm.frames
+        frames = self._mm.frames
         if site == Site.drain and not self._alone:
             return frames.drain
         inner = frames.drain_alone if site == Site.drain else getattr(frames, site.name)
-        return (*self._head(site), *inner, self.mm.log_name, *(caller or self._writer))
+        return (*self._head(site), *inner, self._mm.log_name, *(caller or self._writer))
 
     def exit_drain(self, exits: bool) -> int:
         """Return the handle of a drain of the LRU batch by munmap, or by the end of a process."""
@@ -55,7 +55,7 @@ class Chains:
         frames, call = (generation.exit, "exit_group") if exits else (generation.unmap, "munmap")
         outer = frames[frames.index("tlb_finish_mmu") + 1 :]
         tail = (frame.format(call) for frame in generation.tail)
-        return self._save((*self.mm.frames.munmap_drain, *outer, *tail))
+        return self._save((*self._mm.frames.munmap_drain, *outer, *tail))
 
     def _head(self, site: Site) -> tuple[str, ...]:
         if site == Site.mark:

@@ -47,3 +47,7 @@ class RateLimit:
             return True
         self._missed += 1
         return False
+
+    def miss(self, lines: int) -> None:
+        """Count lines that come at the same moment as one that may not be printed."""
+        self._missed += lines

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.cma.frames import LINUX_5_10, LINUX_5_15, LINUX_6_1, Frames
+from pinnerfs.kernel.page_pinner.generations import Generation
 
 __all__ = ["MMS", "Mm"]
 
@@ -24,6 +26,7 @@ class Mm(NamedTuple):
     lru_batch: the pages that a CPU collects before it puts them on the LRU. 1 stands for a kernel that switches the
     batches off during an allocation.
     look_puts: whether an allocation takes and drops a reference to each pinned anonymous page that it looks at.
+    unpin_puts: whether unpin_user_page drops its reference by put_page, so that page_pinner sees it.
     pfns_busy: whether a busy range has a line of its own in the kernel log.
     free_areas: whether the log lists the free parts of the area behind a failed allocation.
     limits_log: whether the log line of a failed allocation has a rate limit.
@@ -33,8 +36,7 @@ class Mm(NamedTuple):
     noretry_skips_block: whether the next attempt with GFP_NORETRY starts behind the pageblock with the failed page.
     noretry_counts: whether a failed allocation with GFP_NORETRY counts as failed.
     prefix: what the name of an area's directory in debugfs begins with.
-    anon_exclusive: whether the flag mappedtodisk of an anonymous page is PG_anon_exclusive, which a move clears.
-    unpin_puts: whether page_pinner sees that unpin_user_page drops a reference.
+    dma_buf_name: whether dma_buf/bufinfo has a title for the names of buffers.
     frames: the call chains behind records.
     """
 
@@ -44,6 +46,7 @@ class Mm(NamedTuple):
     retries: int
     lru_batch: int
     look_puts: bool
+    unpin_puts: bool
     pfns_busy: bool
     free_areas: bool
     limits_log: bool
@@ -52,9 +55,13 @@ class Mm(NamedTuple):
     noretry_skips_block: bool
     noretry_counts: bool
     prefix: str
-    anon_exclusive: bool
-    unpin_puts: bool
+    dma_buf_name: bool
     frames: Frames
+
+    def seen(self, generation: Generation) -> Generation:
+        """Return a kernel's page_pinner with the calls that it sees in this memory management."""
+        puts = generation.puts if self.unpin_puts else generation.puts - {Event.unpin_user_page}
+        return generation._replace(puts=puts)
 
     def directory(self, area: str) -> str:
         """Return the name of an area's directory in debugfs: imitates `cma_debugfs_add_one`."""
@@ -68,6 +75,7 @@ _MAINLINE_6_1 = Mm(
     retries=0,
     lru_batch=15,
     look_puts=True,
+    unpin_puts=False,
     pfns_busy=False,
     free_areas=False,
     limits_log=True,
@@ -76,8 +84,7 @@ _MAINLINE_6_1 = Mm(
     noretry_skips_block=False,
     noretry_counts=True,
     prefix="",
-    anon_exclusive=True,
-    unpin_puts=False,
+    dma_buf_name=True,
     frames=LINUX_6_1,
 )
 _ANDROID12_5_10 = Mm(
@@ -87,6 +94,7 @@ _ANDROID12_5_10 = Mm(
     retries=10,
     lru_batch=1,
     look_puts=False,
+    unpin_puts=True,
     pfns_busy=True,
     free_areas=True,
     limits_log=False,
@@ -95,8 +103,7 @@ _ANDROID12_5_10 = Mm(
     noretry_skips_block=True,
     noretry_counts=True,
     prefix="cma-",
-    anon_exclusive=False,
-    unpin_puts=True,
+    dma_buf_name=False,
     frames=LINUX_5_10,
 )
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
@@ -117,9 +124,9 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     name="android14-5.15",
     about="android13-5.15 and android14-5.15",
     evidence="expected",
-    prefix="cma-",
-    anon_exclusive=False,
     unpin_puts=True,
+    prefix="cma-",
+    dma_buf_name=False,
     frames=LINUX_5_15,
 )
 

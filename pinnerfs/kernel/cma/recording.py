@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from pinnerfs.kernel.cma.chains import Chains, Site
-from pinnerfs.kernel.cma.mm import Mm
 from pinnerfs.kernel.cma.pages import AreaPages
 from pinnerfs.kernel.cma.rounds import Round
 from pinnerfs.kernel.cma.rows import Look, Rows
@@ -45,7 +44,7 @@ def _records(
     records["pfn"] = pfn = base_pfn + rows["page"]
     puts = rows["kind"] == KINDS.index(RecordKind.PUT)
     records["time"] = np.where(puts, pinner.put_times(found.base + rows["page"], now), now)
-    records["flags"] = np.array([_flags(found, look, chains.mm) for look in Look], dtype=np.uint64).take(rows["look"])
+    records["flags"] = np.array([_flags(found, look) for look in Look], dtype=np.uint64).take(rows["look"])
     has_mapping = (rows["look"] != Look.free) & (rows["look"] != Look.left)
     records["mapping"] = has_mapping * np.uint64(found.mapping)
     for column in ("count", "mapcount", "kind"):
@@ -61,18 +60,16 @@ def _records(
     return records
 
 
-def _flags(found: AreaPages, look: Look, mm: Mm) -> int:
+def _flags(found: AreaPages, look: Look) -> int:
     """Return the flags of a page of the area."""
     if look == Look.free:
         return found.flags >> ZONE_SHIFT << ZONE_SHIFT
     if look == Look.on_lru:
         return found.flags | PAGE_LRU
     flags = found.flags & ~PAGE_LRU
-    if look in (Look.locked, Look.left) and not found.of_file:
-        # Imitates try_to_migrate_one(): what was written through the mapping makes the page dirty.
-        flags |= 1 << PAGE_FLAG_BITS["dirty"]
-        if mm.anon_exclusive:
-            flags &= ~(1 << PAGE_FLAG_BITS["mappedtodisk"])
+    if look != Look.off_lru and not found.of_file:
+        # The page was written to, so taking its mapping away makes it dirty. The other bit is PG_anon_exclusive.
+        flags = (flags | 1 << PAGE_FLAG_BITS["dirty"]) & ~(1 << PAGE_FLAG_BITS["mappedtodisk"])
     if look == Look.locked:
         return flags | 1 << PAGE_FLAG_BITS["locked"]
     if look == Look.left:

@@ -22,7 +22,6 @@ class Pinner:
 
     threshold: in µs, signed. A kernel without the file `threshold` has no long-term records, and ignores it.
     tracking: the switch `failure_tracking`.
-    puts: the calls whose dropped reference leaves a PUT record if the page is FAILED. By default the generation's own.
     rings: the ring of each record file, by the file's name.
     lru_batch: the frames of pages that wait to be put on the LRU, counted from the base PFN, see `LruBatch`.
     unmapped: the callers (handles) whose processes have not mapped the pages that they pin.
@@ -35,7 +34,6 @@ class Pinner:
         self.rings = {file: Ring() for file in generation.record_files}
         self.threshold = threshold
         self.tracking = True
-        self.puts = generation.puts
         self.unmapped: set[int] = set()
         self.lru_batch: Int64s = np.empty(0, dtype=np.int64)
         self.counters = Counters()
@@ -52,7 +50,7 @@ class Pinner:
         layout = self.generation.layouts[file]
         if not layout.shows_duration(layout.kind(RecordKind.PUT)):
             return np.full(len(frames), now, dtype=np.int64)
-        return np.maximum(now - self.state.ts.take(frames), 0)
+        return np.maximum(now - self.state.ts[frames], 0)
 
     def count_elsewhere(self, batch: EventBatch) -> None:
         """Count calls on pages that have moved out of this memory map's frames."""

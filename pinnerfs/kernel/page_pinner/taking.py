@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pinnerfs.kernel.calls import Event
-from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.calls import TRUNCATE
+from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.ring import KINDS, RECORD
@@ -21,6 +21,10 @@ from pinnerfs.kernel.segments import Segments
 __all__ = ["Taken", "take_records"]
 
 PAGE_DIRTY = 1 << PAGE_FLAG_BITS["dirty"]
+
+# The pages that munmap and exit gather before they free them: MMU_GATHER_BUNDLE at first, then MAX_GATHER_BATCH.
+FIRST_GATHER, GATHER = 8, 510
+PAGEVEC = 15  # the pages that a truncation of a file frees at once
 
 Records = npt.NDArray[np.void]
 
@@ -40,11 +44,19 @@ class Taken(NamedTuple):
         return Taken(self.kind, self.touches.take(places), self.time.take(places), self.handle.take(places), pages)
 
 
-def take_records(memory: MemoryMap, batch: EventBatch, segments: Segments, parts: Sequence[Taken]) -> Records:
+def take_records(
+    memory: MemoryMap, batch: EventBatch, segments: Segments, parts: Sequence[Taken], flushes: bool = False
+) -> Records:
     """Return all records (dtype RECORD) in order of the events, and of one event in the order of frames.
 
-    Of one frame and event, the records are in the order of the parts.
+    Of one frame and event, the records are in the order of the parts. With `flushes`, munmap and exit first drop the
+    references of many pages, and then free those.
     """
+    if flushes:
+        made = [_records(memory, batch, segments, part) for part in parts]
+        for some, _ in made:
+            some["call"][(some["call"] == Event.free) & (memory.mapping_of(some["pfn"]) > 0)] = TRUNCATE
+        return np.concatenate([some for some, _ in made])[_flush_order(memory, batch, segments, parts, made)]
     if len(parts) == 1:
         part = parts[0]
         return _records(memory, batch, segments, part.take(stable_order(segments.rank.take(part.touches))))[0]
@@ -52,6 +64,44 @@ def take_records(memory: MemoryMap, batch: EventBatch, segments: Segments, parts
     part_of = np.repeat(np.arange(len(parts)), [len(some) for some in records])
     rank, frame = np.concatenate(places, axis=1)
     return np.concatenate(records)[np.lexsort((part_of, frame, rank))]
+
+
+def _flush_order(
+    memory: MemoryMap,
+    batch: EventBatch,
+    segments: Segments,
+    parts: Sequence[Taken],
+    made: Sequence[tuple[Records, Int64s]],
+) -> Int64s:
+    """Return the order of the records of calls that free pages in batches: imitates `release_pages`.
+
+    Of each batch all references are dropped, then the pages are freed, the last one first. A call is a run of events
+    of one kind, caller and time.
+    """
+    part_of = np.repeat(np.arange(len(parts)), [len(some) for some, _ in made])
+    frame = np.concatenate([places[1] for _, places in made])
+    touch = np.concatenate(
+        [np.repeat(part.touches, segments.width.take(segments.of_touch(part.touches))) for part in parts]
+    )
+    row = segments.row.take(touch)
+    flushing = (batch.kind == Event.unmap) | (batch.kind == Event.free)
+    begins = np.ones(len(batch), dtype=np.bool_)
+    same = (np.diff(batch.time) == 0) & (np.diff(batch.kind) == 0) & (np.diff(batch.handle) == 0)
+    begins[1:] = ~(same & flushing[1:])
+    call = np.maximum.accumulate(np.where(begins, np.arange(len(batch)), 0)).take(row)
+    before = np.cumsum(batch.frames()) - batch.frames()
+    place = before.take(row) - before.take(call) + frame - batch.pfn.take(row)
+    of_cache = (batch.kind.take(row) == Event.free) & (memory.mapping_of(frame) > 0)
+    gathered = np.where(place < FIRST_GATHER, 0, 1 + (place - FIRST_GATHER) // GATHER)
+    flushed = flushing.take(row)
+    number = np.where(flushed, np.where(of_cache, place // PAGEVEC, gathered), place)
+    frees = np.concatenate(
+        [np.full(len(some), part.kind == RecordKind.FREE) for part, (some, _) in zip(parts, made, strict=True)]
+    )
+    order: Int64s = np.lexsort(
+        (np.where(frees & flushed, -place, place), np.where(flushed, frees, part_of), number, call)
+    )
+    return order
 
 
 def _records(memory: MemoryMap, batch: EventBatch, segments: Segments, taken: Taken) -> tuple[Records, Int64s]:
@@ -70,13 +120,12 @@ def _records(memory: MemoryMap, batch: EventBatch, segments: Segments, taken: Ta
     else:
         lru = np.repeat(taken.pages.on_lru, width) * np.uint64(PAGE_LRU)
         head = (order > 0) * np.uint64(PAGE_HEAD)
-        records["flags"] = flags & ~np.uint64(PAGE_LRU) | lru | head
-        mapping = memory.mapping_of(pfn)
-        # A page that is taken from all its users is out of the page cache then, and a file's page is not dirty.
-        of_free = np.repeat(batch.kind.take(row) == Event.free, width)
-        records["mapping"] = np.where(of_free, 0, mapping)
-        records["flags"] &= ~np.where(of_free & (mapping > 0), np.uint64(PAGE_DIRTY), np.uint64(0))
         records["count"] = np.repeat(taken.pages.references, width)
+        mapping = memory.mapping_of(pfn)
+        # The last reference is dropped after the page has left the page cache, which needs it clean.
+        gone = (records["count"] == 0) & (taken.kind == RecordKind.PUT) & (mapping > 0)
+        records["flags"] = (flags & ~np.uint64(PAGE_LRU) | lru | head) & ~(gone * np.uint64(PAGE_DIRTY))
+        records["mapping"] = mapping * ~gone
         records["mapcount"] = np.repeat(taken.pages.mapcount, width)
     records["pfn"] = pfn
     records["migratetype"] = memory.migratetype_of(pfn)

@@ -49,6 +49,7 @@ class Generation(NamedTuple):
     heads: the innermost frames of a pin's call chain, by the path that it takes (`slow` or `fast`).
     tail: the outermost frames of a system call. `{}` stands for its name.
     unmap, exit: the innermost frames when munmap and the end of a process drop a reference.
+    truncate: the frames when the last close of a file without a name drops its pages.
     free_page, free_list: the frames inside of those, when the last reference frees the page: behind put_page and its
     relatives, and behind munmap and exit.
     """
@@ -82,6 +83,7 @@ class Generation(NamedTuple):
     free_list: tuple[str, ...]
     unmap: tuple[str, ...]
     exit: tuple[str, ...]
+    truncate: tuple[str, ...]
 
     @property
     def record_files(self) -> tuple[str, ...]:

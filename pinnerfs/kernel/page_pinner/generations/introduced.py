@@ -50,4 +50,16 @@ INTRODUCED = Generation(
         "do_exit",
         "do_group_exit",
     ),
+    truncate=(
+        "release_pages",
+        "__pagevec_release",
+        "shmem_undo_range",
+        "shmem_evict_inode",
+        "evict",
+        "__dentry_kill",
+        "dput",
+        "__fput",
+        "task_work_run",
+        "do_notify_resume",
+    ),
 )
