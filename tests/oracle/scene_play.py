@@ -344,8 +344,9 @@ class Scene:
     def _recorded_base(self) -> int:
         """Return the first PFN of the area, which is another one on the machine with two processors."""
         for op in self.case.ops:
-            if op.get("compact") and op.get("ret"):
-                return parse_text(op["ret"][0], 0).offset - recorded_rows(op["compact"])[0].offset
+            rows = recorded_rows(op.get("compact", []))
+            if rows and op.get("ret"):
+                return parse_text(op["ret"][0], 0).offset - rows[0].offset
         return self.base
 
     # longterm_pinner of android12-5.10.
