@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pinnerfs import gallery, load, pace
-from pinnerfs.pace import TRIAL, reached_speed
+from pinnerfs import Simulation, gallery, load, pace
+from pinnerfs.pace import LONGEST_TRIAL, TRIAL, reached_speed
 from tests.mount.support import scenario
 
 
@@ -38,6 +38,22 @@ def test_a_slow_machine(tmp_path: Path, machine: Callable[[float], None]) -> Non
     assert 0 < reached < 1000
     machine(2 * TRIAL)
     assert reached_speed(load(scenario(tmp_path, every="10us", hold="5us")), 1000) == pytest.approx(reached / 2)
+
+
+@pytest.mark.parametrize("steps", [3, 1000])
+def test_a_late_first_event(
+    tmp_path: Path, machine: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """While no time is reached a trial goes on, for a second at most. The speed is never 0."""
+
+    def late(self: Simulation, moment: int) -> Iterator[int]:
+        yield from itertools.repeat(0, steps)
+        yield 100
+
+    monkeypatch.setattr(Simulation, "steps_to", late)
+    machine(TRIAL)
+    reached = reached_speed(load(scenario(tmp_path, every="10us", hold="5us")), 1000)
+    assert reached == pytest.approx(100e-6 / (4 * TRIAL) if steps == 3 else 1e-6 / LONGEST_TRIAL)
 
 
 def test_a_fast_machine(tmp_path: Path, machine: Callable[[float], None]) -> None:

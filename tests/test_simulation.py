@@ -257,6 +257,9 @@ def test_stats() -> None:
         "releases_without_mark": 0,
         "untracked": 0,
         "shares_empty": 0,
+        "allocs_ok": 0,
+        "allocs_failed": 0,
+        "cma_pages_now": 0,
     }
 
 

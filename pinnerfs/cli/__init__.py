@@ -6,11 +6,15 @@ This module imports nothing slow: SIGINT has to be handled before the slow impor
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["exit_on_interrupt", "main"]
+__all__ = ["errors_of_memory", "exit_on_interrupt", "limits_memory", "main"]
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status of a command that Ctrl-C ends, as shells report it
+NO_MEMORY = b"Error: out of memory; wanted a higher limit on this process (ulimit -v)\n"
 
 
 def exit_on_interrupt() -> None:
@@ -19,10 +23,32 @@ def exit_on_interrupt() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
+def limits_memory() -> bool:
+    """Return whether this process may only get some of the machine's memory."""
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in limits)
+
+
+@contextmanager
+def errors_of_memory() -> Iterator[None]:
+    """Exit with status 1 and one line if memory runs out.
+
+    A library that cannot be mapped is an ImportError, and Python itself raises SystemError at times.
+    """
+    try:
+        yield
+    except (MemoryError, ImportError, SystemError) as error:
+        if not isinstance(error, MemoryError) and not limits_memory():
+            raise
+        os.write(2, NO_MEMORY)
+        os._exit(1)
+
+
 def main() -> None:
     """Run the program `pinnerfs`."""
     exit_on_interrupt()
-    from pinnerfs.cli.commands import commands
-    from pinnerfs.cli.launch import launch
+    with errors_of_memory():
+        from pinnerfs.cli.commands import commands
+        from pinnerfs.cli.launch import launch
 
-    launch(commands, "pinnerfs")
+        launch(lambda: commands, "pinnerfs")

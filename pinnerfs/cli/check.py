@@ -6,11 +6,13 @@ import time
 
 import click
 
+from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.options import limit
+from pinnerfs.cli.options import limit, max_wait
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.expectations import check_kernel, plays
@@ -28,7 +30,10 @@ __all__ = ["check"]
 @kernel
 @mm
 @limit
-def check(scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, limits: Limits) -> None:
+@max_wait
+def check(
+    scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, limits: Limits, max_wait: float
+) -> None:
     """Validate scenarios.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. All of them are
@@ -42,6 +47,8 @@ def check(scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, 
     Example:
       pinnerfs check --expect camera-stall
     """
+    for name in scenarios:
+        wait_for_scenario(name, max_wait)
     invalid = 0
     valid = []
     for name in scenarios:
@@ -74,7 +81,8 @@ def check(scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, 
 
 def _expect(scenarios: list[tuple[str, Scenario]], kernel: str, mm: MmOptions) -> None:
     """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
-    # These import numpy, which validation does not need.
+    # Validation does not need numpy.
+    load_numpy()
     from pinnerfs.check import check_expectations
     from pinnerfs.cli.progress import advance
 

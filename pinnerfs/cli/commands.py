@@ -10,6 +10,7 @@ import click
 
 from pinnerfs import __version__
 from pinnerfs.cli.launch import HELP_OPTIONS
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.errors import BAD_INPUT
 
 __all__ = ["COMMANDS", "commands"]
@@ -18,14 +19,18 @@ __all__ = ["COMMANDS", "commands"]
 # One line of --help for each, so that --help need not import them.
 COMMANDS = {
     "check": "Validate scenarios.",
-    "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters.",
+    "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
+    "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
 }
+
+
+NUMERIC = {"dump", "mount", "run"}  # their modules import numpy
 
 
 class _Commands(click.Group):
@@ -37,6 +42,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in NUMERIC:
+            load_numpy()
         module = import_module(f"pinnerfs.cli.{cmd_name}")
         return cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
 
@@ -48,6 +55,7 @@ class _Commands(click.Group):
         if name in COMMANDS:
             return super().resolve_command(ctx, args)
         if any(word.startswith("-o") for word in args[1:]):
+            load_numpy()
             from pinnerfs.cli.mount_options import helper
 
             return "", helper, args

@@ -95,7 +95,13 @@ class DeviceOptions:
             )
 
     def daemon(
-        self, simulation: Simulation, mountpoint: str, *, allow_other: bool = False, cover: bool = False
+        self,
+        simulation: Simulation,
+        mountpoint: str,
+        *,
+        allow_other: bool = False,
+        cover: bool = False,
+        android: bool = False,
     ) -> Daemon:
         """Return the daemon that mounts the simulation, at the time of --start. `mountpoint` is absolute."""
         manual = self.clock_name == "manual"
@@ -113,6 +119,7 @@ class DeviceOptions:
             simulation.generation,
             allow_other=allow_other,
             cover=cover,
+            android=android,
             log_file=self.log_file,
         )
         with memory_for(simulation.scenario):

@@ -6,6 +6,7 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.explain import explain
+from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
@@ -31,6 +32,7 @@ __all__ = ["dump"]
     help="Print this record file of the kernel instead of its main one, which is longterm_pinner or buffer.",
 )
 @options.limit
+@options.max_wait
 @click.option(
     "--explain",
     "explained",
@@ -46,6 +48,7 @@ def dump(
     mm: MmOptions,
     file: str | None,
     limits: Limits,
+    max_wait: float,
     explained: bool,
 ) -> None:
     """Print a record file as a mount of SCENARIO would show it, without mounting.
@@ -60,6 +63,7 @@ def dump(
     if file is not None and file not in generation.record_files:
         known = ", ".join(generation.record_files)
         raise click.UsageError(f"--file {file!r}: kernel {kernel} has no such record file: it has {known}")
+    wait_for_scenario(scenario, max_wait)
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):

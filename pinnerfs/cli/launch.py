@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +32,14 @@ _REMEDIES = {
 }
 
 
-def launch(command: click.Command, name: str) -> None:
-    """Run a command and exit. An expected error is one line on stderr and a non-zero status."""
+def launch(find: Callable[[], click.Command], name: str) -> None:
+    """Run the command that `find` returns, and exit. An expected error is one line on stderr and a non-zero status."""
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         _open_standard_files()
         _guard_stdout()
-        result = command.main(prog_name=name, standalone_mode=False)
+        result = find().main(prog_name=name, standalone_mode=False)
         status = result if isinstance(result, int) else 0
     except PinnerfsError as error:
         say(f"Error: {error}")

@@ -9,6 +9,7 @@ import click
 from pinnerfs.cli import options
 from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
+from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
 from pinnerfs.mounts.claim import claim
 
@@ -41,6 +42,9 @@ def mount(
       cat /tmp/d/page_pinner/longterm_pinner | head -n 18
       pinnerfs umount /tmp/d
     """
+    wait_for_scenario(scenario, max_wait)
+    if device.log_file is not None:
+        wait_for_file("log to", device.log_file, max_wait)
     simulation = device.simulation(scenario, foreground=foreground)
     wait_for_answer("mount on", mountpoint, max_wait)
     place = claim(mountpoint)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pinnerfs.cli import exit_on_interrupt
+from typing import TYPE_CHECKING
+
+from pinnerfs.cli import errors_of_memory, exit_on_interrupt
+from pinnerfs.cli.load_numpy import load_numpy
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = ["main"]
 
@@ -10,7 +16,14 @@ __all__ = ["main"]
 def main() -> None:
     """Run the program `mount.fuse.pinnerfs`."""
     exit_on_interrupt()
-    from pinnerfs.cli.launch import launch
+    with errors_of_memory():
+        from pinnerfs.cli.launch import launch
+
+        launch(_helper, "mount.fuse.pinnerfs")
+
+
+def _helper() -> click.Command:
+    load_numpy()
     from pinnerfs.cli.mount_options import helper
 
-    launch(helper, "mount.fuse.pinnerfs")
+    return helper

@@ -9,8 +9,10 @@ import click
 from pinnerfs.cli import options
 from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
+from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
 from pinnerfs.daemon import runner
+from pinnerfs.daemon.phone import Phone
 from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
@@ -26,9 +28,21 @@ __all__ = ["run"]
     show_default=True,
     help="Mount over this directory; COMMAND does not see its files.",
 )
+@click.option(
+    "--android",
+    is_flag=True,
+    help="Also show COMMAND other files of a phone, such as /d and /system/bin/sh, as far as this machine allows.",
+)
 @device
 @options.max_wait
-def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: DeviceOptions, max_wait: float) -> None:
+def run(
+    scenario: str,
+    command: tuple[str, ...],
+    mountpoint: str,
+    android: bool,
+    device: DeviceOptions,
+    max_wait: float,
+) -> None:
     """Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.
 
     The exit status is that of COMMAND; if a signal kills COMMAND, the same signal kills this command. The mount ends
@@ -39,11 +53,17 @@ def run(scenario: str, command: tuple[str, ...], mountpoint: str, device: Device
       pinnerfs run camera-stall --start 60s -- \\
         grep -m 3 Page /sys/kernel/debug/page_pinner/longterm_pinner
     """
+    wait_for_scenario(scenario, max_wait)
+    if device.log_file is not None:
+        wait_for_file("log to", device.log_file, max_wait)
+    if "/" in command[0]:
+        wait_for_file("run", command[0], max_wait)
     simulation = device.simulation(scenario)
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
-    status, notice = runner.run(device.daemon(simulation, path, cover=True), mountpoint, command)
+    daemon = device.daemon(simulation, path, cover=True, android=android)
+    status, notice = runner.run(daemon, mountpoint, command, Phone(say) if android else None)
     if notice:
         say(notice)
     runner.pass_on(status)

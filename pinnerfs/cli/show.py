@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.cli.options import limit, scenario
+from pinnerfs.cli.files import wait_for_scenario
+from pinnerfs.cli.options import limit, max_wait, scenario
 from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits
+from pinnerfs.scenario.longterm import leaves_cma, moved_to
 from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.schema import Scenario, Task
 from pinnerfs.words import count_of
@@ -19,7 +21,8 @@ __all__ = ["show"]
 @click.command()
 @scenario
 @limit
-def show(scenario: str, limits: Limits) -> None:
+@max_wait
+def show(scenario: str, limits: Limits, max_wait: float) -> None:
     """Describe a scenario: its memory, its tasks, its allocs and its expectations.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
@@ -28,6 +31,7 @@ def show(scenario: str, limits: Limits) -> None:
     Example:
       pinnerfs show camera-stall
     """
+    wait_for_scenario(scenario, max_wait)
     click.echo("\n".join(_describe(load(scenario, limits))))
 
 
@@ -38,13 +42,17 @@ def _describe(scenario: Scenario) -> list[str]:
         f"  threshold {scenario.threshold}, duration {duration}, seed {scenario.seed}, race {scenario.race}",
         f"memory: {scenario.memory.size} from PFN {scenario.memory.base_pfn}",
     ]
+    if scenario.culprit is not None:
+        blind = "none: no record can show who is to blame" if scenario.culprit == "none" else f"task {scenario.culprit}"
+        lines.insert(2, f"  culprit {blind}")
     for region in scenario.memory.region:
         pages = "" if region.pages == "anon" else ", pages of a file"
         area = "" if region.cma is None else f", CMA area {region.cma}"
         lines.append(f"  {region.name}: {region.size} {region.migratetype} ({'|'.join(region.flags)}){pages}{area}")
     for task in scenario.task:
         instances = "" if task.instances == 1 else f", {task.instances} instances"
-        lines.append(f"task {task.name}{instances}: {_pages(task)}, stack {task.stack}, from {_quantity(task.start)}")
+        pages = _pages(task, scenario)
+        lines.append(f"task {task.name}{instances}: {pages}, stack {task.stack}, from {_quantity(task.start)}")
         lines += [f"  {_phase(phase)}" for phase in task.phase]
     for alloc in scenario.alloc:
         lines.append(f"alloc {alloc.name}: {_request(alloc)}, stack {alloc.stack}, from {_quantity(alloc.start)}")
@@ -56,12 +64,15 @@ def _describe(scenario: Scenario) -> list[str]:
     return lines
 
 
-def _pages(task: Task) -> str:
+def _pages(task: Task, scenario: Scenario) -> str:
     if task.share is not None:
         pages = f"the pages that {task.share} holds"
     else:
         order = f" of order {task.order}" if task.order else ""
         pages = count_of(task.pages or 1, f"{task.pick or 'contiguous'} page") + f"{order} in {task.region}"
+        target = moved_to(scenario.memory) if leaves_cma(task, scenario.memory) else None
+        if target is not None:
+            pages += f" (moved to {target.name} first)"
         if task.pfn is not None:
             pages += f" from PFN {task.pfn}"
     takes = f"takes {pages} by get_page" if task.foll == "none" else f"pins {pages} with {task.foll}"

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class Daemon:
     """A device with the options of its mount.
 
-    With `cover` the mount may hide a directory that is not empty. Without a `log_file` the log goes to stderr, which a
-    detached daemon does not have.
+    With `cover` the mount may hide a directory that is not empty. With `android` it also has what `run --android`
+    shows. Without a `log_file` the log goes to stderr, which a detached daemon does not have.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Daemon:
         *,
         allow_other: bool = False,
         cover: bool = False,
+        android: bool = False,
         log_file: str | None = None,
     ) -> None:
         check_room()
@@ -53,6 +54,7 @@ class Daemon:
         self._generation = generation
         self._allow_other = allow_other
         self._cover = cover
+        self._android = android
         open_log(log_file)
 
     def run(self, place: Place, ready: Callable[[], None]) -> None:
@@ -66,7 +68,8 @@ class Daemon:
         write_in_background()
         start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
-        tree = Tree(root_directory(self._device, self._generation), os.geteuid(), os.getegid())
+        root = root_directory(self._device, self._generation, android=self._android)
+        tree = Tree(root, os.geteuid(), os.getegid())
         with terminator.on_signal():
             self._serve(tree, place, terminator, ready)
 

@@ -17,6 +17,7 @@ from functools import partial
 from types import FrameType
 
 from pinnerfs.daemon.daemon import Daemon
+from pinnerfs.daemon.phone import Phone
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN, keep_capabilities
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import namespace
@@ -72,8 +73,10 @@ class _Signals:
             signal.signal(number, signal.SIG_DFL)
 
 
-def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, str | None]:
+def run(daemon: Daemon, mountpoint: str, command: Sequence[str], phone: Phone | None = None) -> tuple[int, str | None]:
     """Run a command that sees the daemon's mount, and wait for both. Leaves this process's signal handling changed.
+
+    With `phone` the command also sees that phone's other files.
 
     Returns the command's wait status, and a notice if the daemon ended before the command. PinnerfsError if the command
     cannot run (exit status 126 or 127, as a shell's), or if the mount fails.
@@ -89,7 +92,7 @@ def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, s
         ours.close()
         signals.restore()
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        _become(command, mountpoint, theirs, me)
+        _become(command, mountpoint, theirs, me, phone)
     signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     theirs.close()
     command_process = os.pidfd_open(child)
@@ -120,7 +123,7 @@ def run(daemon: Daemon, mountpoint: str, command: Sequence[str]) -> tuple[int, s
     return status, notice
 
 
-def _become(command: Sequence[str], mountpoint: str, gate: socket.socket, parent: int) -> None:
+def _become(command: Sequence[str], mountpoint: str, gate: socket.socket, parent: int, phone: Phone | None) -> None:
     """Isolate the command's process, wait for the mount, and execute the command.
 
     An error is sent through the gate; a successful exec closes it.
@@ -128,6 +131,8 @@ def _become(command: Sequence[str], mountpoint: str, gate: socket.socket, parent
     try:
         namespaces = namespace.isolate()
         namespace.die_with_parent(signal.SIGKILL, parent)
+        if phone is not None:
+            phone.prepare(mountpoint)
         # In the new namespace, whose mounts are others than the parent's.
         place = open_covered(mountpoint)
         root = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -135,6 +140,8 @@ def _become(command: Sequence[str], mountpoint: str, gate: socket.socket, parent
             socket.send_fds(gate, [_GO], [*namespaces, root, place.descriptor])
             if gate.recv(len(_GO)):
                 check_covered(proc, place)
+                if phone is not None:
+                    phone.show(place.path)
                 namespace.execute(command)
     except PinnerfsError as error:
         gate.send(f"{error.exit_status} {error}".encode(errors="surrogateescape"))

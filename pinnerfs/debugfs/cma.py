@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # these import numpy, which a client of the control files doe
 
 __all__ = ["cma_directory", "counters_directory"]
 
+# An allocation that finds busy pages makes further rounds. Between two looks at it, other requests are answered.
+SHORTEST_WAIT = 0.001  # seconds
+ADVANCE_TIMEOUT = 0.05  # seconds of work on events, while a manual clock advances to the next round
+
 SYSFS_SIZE = 4096  # what stat shows for an attribute in sysfs
 COUNTERS = ("alloc_pages_success", "alloc_pages_fail")
 
@@ -52,7 +56,8 @@ def _area_directory(device: Device, directory: str, name: str) -> Directory:
             return " ".join(map(str, simulation.areas[name].words())) + "\n"
 
     def free(value: int) -> None:
-        device.free_kept(name, to_signed_32(value))
+        with device.up_to_now() as simulation:
+            simulation.free_kept(name, to_signed_32(value))
         log.info("cma/%s/free: %d pages, or all if negative", directory, to_signed_32(value))
 
     return Directory(
@@ -82,18 +87,38 @@ def _allocate(device: Device, name: str, value: int) -> None:
 
 
 def _answer(device: Device, allocation: Allocation) -> None:
+    def give_up() -> None:
+        with device.up_to_now() as simulation:
+            simulation.give_up_alloc(allocation)
+
     try:
-        wait = device.wait_for_alloc(allocation)
-    except BaseException:
-        device.give_up_alloc(allocation)
+        wait = _wait(device, allocation)
+    except OSError:
+        give_up()
         raise
     if wait is not None:
-        raise Later(wait, partial(_answer, device, allocation), partial(device.give_up_alloc, allocation))
+        raise Later(wait, partial(_answer, device, allocation), give_up)
     pages, name = count_of(allocation.pages, "page"), allocation.area.name
     if allocation.state == "failed":
         log.info("allocation of %s from CMA area %s failed", pages, name)
         raise OSError(errno.ENOMEM, "the allocation failed")
     log.info("allocated %s from CMA area %s, from PFN %d on", pages, name, allocation.first_pfn)
+
+
+def _wait(device: Device, allocation: Allocation) -> float | None:
+    """Return after how many seconds to look at an allocation again, or None if it has ended.
+
+    A manual clock advances to the next round.
+    """
+    with device.up_to_now() as simulation:
+        due, now = allocation.next_round, simulation.now
+    if due is None:
+        return None
+    wait = device.clock.wait_for(due)
+    if wait is not None:
+        return max(wait, SHORTEST_WAIT)
+    device.advance(due - now, ADVANCE_TIMEOUT)
+    return 0.0
 
 
 def counters_directory(device: Device) -> Directory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -50,8 +50,8 @@ class Control:
         self._device = device
         self._error = ""
 
-    def directory(self) -> Directory:
-        """Declare the directory; only its owner can open it."""
+    def directory(self, more: Sequence[File | Directory] = ()) -> Directory:
+        """Declare the directory, with `more` entries; only its owner can open it."""
         files: list[File | Directory] = [
             File("advance", 0o200, lambda: OpenCommand(partial(self.advance, _Unfinished()))),
             text_file("clock", lambda: f"{self._device.now()}\n", 0o400),
@@ -63,6 +63,7 @@ class Control:
             counters_directory(self._device),
             text_file("dmesg", self._dmesg, 0o400),
             text_file("vmstat", self._vmstat, 0o400),
+            *more,
         ]
         return Directory(CONTROL_DIRECTORY, 0o700, files, listed=False)
 

@@ -12,6 +12,7 @@ from time import monotonic, thread_time
 from pinnerfs.clock import Clock
 from pinnerfs.debugfs.inject import Faults, cma_files
 from pinnerfs.kernel.cma.allocation import Allocation
+from pinnerfs.kernel.cma.mm import Mm
 from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
 
@@ -19,10 +20,6 @@ __all__ = ["Device"]
 
 # While events are due, `keep_up` wakes about this often. More often would only cost processor time.
 SHORTEST_WAIT = 0.1  # seconds
-
-# An allocation that finds busy pages makes further rounds. Between two looks at it, other requests are answered.
-SHORTEST_ALLOC_WAIT = 0.001  # seconds
-ALLOC_TIMEOUT = 0.05  # seconds of work on events, while a manual clock advances to the next round
 
 NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 
@@ -105,6 +102,11 @@ class Device:
             self._lock.release()
 
     @property
+    def mm(self) -> Mm:
+        """The memory management around page_pinner."""
+        return self._simulation.mm
+
+    @property
     def threshold(self) -> int:
         """The threshold in force now, in µs, signed."""
         return self._simulation.threshold
@@ -142,47 +144,21 @@ class Device:
     def advance(self, step: int, timeout: float) -> int:
         """Advance a manual clock and the simulation by `step` µs; stop after `timeout` seconds. Return the µs left."""
         with self.up_to_now() as simulation:
-            return self._advance(simulation, step, timeout)
-
-    def _advance(self, simulation: Simulation, step: int, timeout: float) -> int:
-        goal = self.clock.advance(step)
-        end, least = monotonic() + timeout, thread_time() + timeout * LEAST_WORK
-        for _ in self._steps_to(goal):
-            if monotonic() >= end and thread_time() >= least:
-                break
-        self.clock.slip(simulation.now, 0)  # under the lock: no reader has seen the later time
-        return goal - simulation.now
+            goal = self.clock.advance(step)
+            end, least = monotonic() + timeout, thread_time() + timeout * LEAST_WORK
+            for _ in self._steps_to(goal):
+                if monotonic() >= end and thread_time() >= least:
+                    break
+            self.clock.slip(simulation.now, 0)  # under the lock: no reader has seen the later time
+            return goal - simulation.now
 
     def start_alloc(self, area: str, pages: int) -> Allocation:
-        """Begin an allocation from a CMA area, whose pages `free_kept` can free: see `Simulation.start_alloc`."""
+        """Begin an allocation from a CMA area, whose pages debugfs can free: see `Simulation.start_alloc`."""
         with self.up_to_now() as simulation:
             allocation = simulation.start_alloc(area, pages, kept=True)
         # The next round may be earlier than the event that `keep_up` waits for.
         self._wake.set()
         return allocation
-
-    def wait_for_alloc(self, allocation: Allocation) -> float | None:
-        """Return after how many seconds to ask again, or None if the allocation has ended.
-
-        A manual clock advances to the next round.
-        """
-        with self.up_to_now() as simulation:
-            due = allocation.next_round
-            if due is not None and (wait := self.clock.wait_for(due)) is not None:
-                return max(wait, SHORTEST_ALLOC_WAIT)
-            if due is not None:
-                self._advance(simulation, due - simulation.now, ALLOC_TIMEOUT)
-            return None if allocation.next_round is None else 0.0
-
-    def give_up_alloc(self, allocation: Allocation) -> None:
-        """Let an allocation that waits for its next round fail now."""
-        with self.up_to_now() as simulation:
-            simulation.give_up_alloc(allocation)
-
-    def free_kept(self, area: str, pages: int) -> None:
-        """Free pages of allocations by `start_alloc`, the newest first: see `Simulation.free_kept`."""
-        with self.up_to_now() as simulation:
-            simulation.free_kept(area, pages)
 
     def _catch_up(self, now: int) -> None:
         if now == self._slipped_to and not self._failure:

@@ -41,11 +41,13 @@ class Caller(Protocol):
     def uid(self) -> int:
         """Return the user."""
 
+    @property
     def comm(self) -> str:
         """Return the name of the thread, as /proc/PID/comm shows it."""
 
-    def is_of(self, pid: int) -> bool:
-        """Return whether the thread belongs to this process."""
+    @property
+    def pid(self) -> int:
+        """Return the process that the thread belongs to."""
 
 
 class _RuleInForce:
@@ -66,8 +68,8 @@ class _RuleInForce:
         rule = self.rule
         return (
             (rule.uid is None or rule.uid == caller.uid)
-            and (rule.pid is None or caller.is_of(rule.pid))
-            and (rule.comm is None or rule.comm == caller.comm())
+            and (rule.pid is None or rule.pid == caller.pid)
+            and (rule.comm is None or rule.comm == caller.comm)
         )
 
     def fires(self) -> bool:

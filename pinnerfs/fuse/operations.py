@@ -19,7 +19,8 @@ from pinnerfs.fuse.tracing import traced
 
 __all__ = ["TreeOperations", "serve"]
 
-# A write over 128 KiB arrives in pieces. From an unaligned buffer the first can be up to a page shorter.
+# A write over 128 KiB, or of more than 32 buffers, arrives in pieces. An append with a shorter piece is a new one. From
+# an unaligned buffer the first piece can be up to a page shorter than 128 KiB.
 PIECE = 131072 - 4096
 
 log = logging.getLogger(__name__)
@@ -46,19 +47,22 @@ class _Handle:
         # debugfs files have no splice_read. The reader falls back to read.
         raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
 
-    def write(self, data: bytes, offset: int) -> None:
-        if self._faults.active:
+    def write(self, data: bytes, offset: int, append: bool) -> None:
+        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A new
+        # write begins at offset 0, or at the end of the last one if the file is open for appending.
+        if offset and offset == self._write_end and not (append and self._write_length <= PIECE):
+            self._wrote(data, offset)
+        elif self._faults.active:
             self._operations.injection.meet("write", self._path, lambda: self._write(data, offset))
         else:
             self._write(data, offset)
 
     def _write(self, data: bytes, offset: int) -> None:
-        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A write
-        # at offset 0 is a new one.
-        continued = offset == self._write_end and self._write_length > PIECE
+        self._wrote(data, offset)
+        self._file.write(data)
+
+    def _wrote(self, data: bytes, offset: int) -> None:
         self._write_end, self._write_length = offset + len(data), len(data)
-        if not continued:
-            self._file.write(data)
 
     def truncate(self, size: int) -> None:
         self._operations.tree.truncate(self._path, size)

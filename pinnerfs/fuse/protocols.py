@@ -19,8 +19,8 @@ class OpenHandle(Protocol):
     def sendfile(self, size: int) -> bytes:
         """Answer a read for the page cache, which sendfile(2) and splice(2) cause."""
 
-    def write(self, data: bytes, offset: int) -> None:
-        """Take all of the data, or raise."""
+    def write(self, data: bytes, offset: int, append: bool) -> None:
+        """Take all of the data, or raise. `append`: the file is open with O_APPEND."""
 
     def truncate(self, size: int) -> None:
         """Answer ftruncate(2)."""

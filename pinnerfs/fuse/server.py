@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -171,11 +172,11 @@ class _Handlers:
         return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
 
     def _write(self, ino: int) -> bytes:
-        number, offset, size, _, _, _, _ = _unpack_write(self._buffer, BODY)
+        number, offset, size, _, _, flags, _ = _unpack_write(self._buffer, BODY)
         self._inodes.settle(number)
         answer = _pack_write(size, 0)
         try:
-            self._handles[number][0].write(bytes(self._buffer[DATA : DATA + size]), offset)
+            self._handles[number][0].write(bytes(self._buffer[DATA : DATA + size]), offset, bool(flags & os.O_APPEND))
             if self._faults.may_hide:
                 self._names.forget()
         except Later as later:

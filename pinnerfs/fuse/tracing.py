@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from pinnerfs.debugfs.tree import Node
@@ -68,8 +69,8 @@ class _TracedHandle:
     def sendfile(self, size: int) -> bytes:
         return _logged(f"{self._name}.sendfile", self._handle.sendfile, size)
 
-    def write(self, data: bytes, offset: int) -> None:
-        _logged(f"{self._name}.write", self._handle.write, data, offset)
+    def write(self, data: bytes, offset: int, append: bool) -> None:
+        _logged(f"{self._name}.write", partial(self._handle.write, append=append), data, offset)
 
     def truncate(self, size: int) -> None:
         _logged(f"{self._name}.truncate", self._handle.truncate, size)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,9 @@ __all__ = [
     "ON_LRU",
     "PRESENT",
     "FrameRange",
+    "FrameRows",
     "FrameState",
+    "FrameValues",
     "Int64s",
     "MemoryMap",
     "concatenated_ranges",
@@ -115,8 +118,54 @@ def lazy_zeros(items: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(buffer, dtype=dtype, count=items)
 
 
+# What most events change and read is together: a random frame then costs two reads of memory that is not in the cache.
+_MARK = np.dtype([("ts", np.int64), ("attribution", np.int32), ("references", np.int32)])
+_PAGE = np.dtype([("mapcount", np.int16), ("bits", np.uint8), ("unused", np.uint8)])
+_PAGE_AND_PINS = np.dtype([("pins", np.int32), *((name, _PAGE[name]) for name in _PAGE.fields or ())])
+
+
+@dataclass
+class FrameValues:
+    """What is kept about some frames, as arrays of equal length: see FrameState."""
+
+    references: npt.NDArray[np.integer]
+    mapcount: npt.NDArray[np.integer]
+    bits: npt.NDArray[np.uint8]
+    attribution: npt.NDArray[np.int32]
+    ts: Int64s
+    pins: npt.NDArray[np.int32] | None
+
+
+class FrameRows(NamedTuple):
+    """The same as copies of FrameState's rows."""
+
+    marks: npt.NDArray[np.void]
+    pages: npt.NDArray[np.void]
+
+    def take(self, places: Int64s) -> FrameRows:
+        """Return some of the rows."""
+        return FrameRows(self.marks.take(places), self.pages.take(places))
+
+    def words(self) -> Iterator[npt.NDArray[np.integer]]:
+        """Yield columns of whole words. Two rows are equal if all their words are."""
+        yield from self.marks.view(np.int64).reshape(-1, 2).T
+        yield self.pages.view(f"i{self.pages.itemsize}")
+
+    def values(self) -> FrameValues:
+        """Return the columns by name, each as an array of its own."""
+        marks, pages = self
+        return FrameValues(
+            references=marks["references"].copy(),
+            mapcount=pages["mapcount"].copy(),
+            bits=pages["bits"].copy(),
+            attribution=marks["attribution"].copy(),
+            ts=marks["ts"].copy(),
+            pins=pages["pins"].copy() if "pins" in (pages.dtype.names or ()) else None,
+        )
+
+
 class FrameState:
-    """What is kept about each frame, in 19 bytes.
+    """What is kept about each frame, in 20 bytes.
 
     The page's own, whatever page_pinner tracks:
     references: 1 for each FOLL_GET or plain reference, 1024 for each FOLL_PIN pin (1 on large pages). The mappings,
@@ -128,19 +177,33 @@ class FrameState:
     attribution: the handle of the last pin, negative once the frame is not marked GET; 0 if it never was.
     ts: time of the last pin, or of the first failure, in µs.
     pins: the pin count of `introduced`, in 4 bytes more. No later kernel counts pins.
+
+    These arrays are views into rows. Their `take` copies the whole array, so use `rows` for many frames.
     """
 
     def __init__(self, frames: int, counts_pins: bool = False) -> None:
-        self.references: npt.NDArray[np.int32] = lazy_zeros(frames, np.int32)
-        self.mapcount: npt.NDArray[np.int16] = lazy_zeros(frames, np.int16)
-        self.bits: npt.NDArray[np.uint8] = lazy_zeros(frames, np.uint8)
-        self.attribution: npt.NDArray[np.int32] = lazy_zeros(frames, np.int32)
-        self.ts: npt.NDArray[np.int64] = lazy_zeros(frames, np.int64)
-        self.pins: npt.NDArray[np.int32] | None = lazy_zeros(frames, np.int32) if counts_pins else None
+        self._marks = lazy_zeros(frames, _MARK)
+        self._pages = lazy_zeros(frames, _PAGE_AND_PINS if counts_pins else _PAGE)
+        self.references: npt.NDArray[np.int32] = self._marks["references"]
+        self.mapcount: npt.NDArray[np.int16] = self._pages["mapcount"]
+        self.bits: npt.NDArray[np.uint8] = self._pages["bits"]
+        self.attribution: npt.NDArray[np.int32] = self._marks["attribution"]
+        self.ts: npt.NDArray[np.int64] = self._marks["ts"]
+        self.pins: npt.NDArray[np.int32] | None = self._pages["pins"] if counts_pins else None
+        self.frame_bytes = self._marks.itemsize + self._pages.itemsize
 
-    def arrays(self) -> list[npt.NDArray[Any]]:
-        """Return all arrays: an entry of each for each frame."""
-        return [kept for kept in vars(self).values() if kept is not None]
+    def rows(self, frames: Int64s) -> FrameRows:
+        """Return what is kept about these frames."""
+        return FrameRows(self._marks.take(frames), self._pages.take(frames))
+
+    def write(self, frames: Int64s, values: FrameValues, width: Int64s) -> None:
+        """Write values for these frames. Each value is for as many neighbours in `frames` as its `width` says."""
+        for kept in self._marks, self._pages:
+            rows = np.zeros(len(width), dtype=kept.dtype)
+            for name in kept.dtype.names or ():
+                if name != "unused":
+                    rows[name] = getattr(values, name)
+            kept[frames] = rows if len(rows) == len(frames) else np.repeat(rows, width)
 
     @property
     def pinned(self) -> npt.NDArray[np.bool_]:

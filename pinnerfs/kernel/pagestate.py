@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.pageflags import PAGE_LRU
-from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameState, Int64s, MemoryMap
+from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameValues, Int64s, MemoryMap
 from pinnerfs.kernel.segments import Segments
 from pinnerfs.kernel.walks import Walks
 
@@ -89,7 +89,7 @@ class Pages:
 
     def __init__(
         self,
-        state: FrameState,
+        kept: FrameValues,
         memory: MemoryMap,
         segments: Segments,
         batch: EventBatch,
@@ -106,8 +106,7 @@ class Pages:
             step = np.where(batch.order >= pincount_order, np.sign(step), step)
         step = step.take(segments.row)
         frame = segments.frame
-        self._start = state.references.take(frame)
-        bits, mapcount = state.bits.take(frame), state.mapcount.take(frame)
+        self._start, bits, mapcount = kept.references, kept.bits, kept.mapcount
         present = (bits & PRESENT).astype(np.bool_)
         mapping = _TAKES.take(kind)
         if unmapped:
@@ -121,11 +120,11 @@ class Pages:
         steady = steady and bool((np.minimum.reduceat(self._total, segments.begin) >= self._base).all())
         # In a steady batch, no page ends and no mapping changes after its first touch.
         self.steady = steady
+        in_lru = of_file = np.zeros_like(present)  # not needed where there are all pages already, and none of a file
+        if memory.has_files:
+            of_file = memory.mapping_of(frame + memory.base_pfn) > 0
         if not steady or memory.has_files or not present.all():
             in_lru = memory.flags_of(frame + memory.base_pfn) & np.uint64(PAGE_LRU) > 0
-            of_file = memory.mapping_of(frame + memory.base_pfn) > 0
-        else:
-            in_lru = of_file = np.zeros_like(present)  # not needed: there are all pages already, and none of a file
         self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
         if steady:
             on_lru = np.where(present, self._found.on_lru, in_lru)
@@ -135,11 +134,10 @@ class Pages:
             last = self._lives.take(segments.end)
         changed = not steady or not present.all() or not mapcount.all()
         references = self._total.take(segments.end) - self._base
-        segments.fill(state.references, np.minimum(references, MAX_REFERENCES))
+        kept.references = np.minimum(references, MAX_REFERENCES)
         if changed:
-            segments.fill(state.mapcount, np.minimum(last.mapcount, MAX_MAPCOUNT))
-            kept = last.present * PRESENT | (last.on_lru & last.present) * ON_LRU
-            segments.fill(state.bits, kept | bits & FAILED)
+            kept.mapcount = np.minimum(last.mapcount, MAX_MAPCOUNT)
+            kept.bits = last.present * PRESENT | (last.on_lru & last.present) * ON_LRU | bits & FAILED
 
     def _follow(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.order import stable_order
-from pinnerfs.kernel.pages import FrameState, Int64s, MemoryMap, concatenated_ranges
+from pinnerfs.kernel.pages import FrameState, FrameValues, Int64s, MemoryMap, concatenated_ranges
 
 __all__ = ["Carry", "Segments"]
 
@@ -31,6 +31,7 @@ class Segments(NamedTuple):
     row: Int64s  # row of the batch of each touch
     rank: Int64s  # place of each touch in the order of events
     frames: Int64s  # every frame of every segment
+    kept: FrameValues  # what is kept about the frames of each segment
 
     @classmethod
     def of(cls, first: Int64s, size: Int64s, memory: MemoryMap, state: FrameState) -> Segments:
@@ -43,7 +44,8 @@ class Segments(NamedTuple):
         if len(size) == size.sum():  # single frames, the most frequent case
             begin = np.flatnonzero(_changes(start))
             frame = start.take(begin)
-            return cls(frame, np.ones_like(frame), begin, _ends(begin, len(first)), by_frame, by_frame, frame)
+            end, kept = _ends(begin, len(first)), state.rows(frame).values()
+            return cls(frame, np.ones_like(frame), begin, end, by_frame, by_frame, frame, kept)
 
         stop = start + size.take(by_frame)
         frames, at = _union(start, stop)
@@ -51,8 +53,9 @@ class Segments(NamedTuple):
         cut = np.zeros(len(frames) + 1, dtype=np.bool_)
         cut[at], cut[to] = True, True
         cut[np.searchsorted(frames, memory.borders)] = True
-        for kept in state.arrays():
-            cut[:-1] |= _changes(kept.take(frames))
+        rows = state.rows(frames)
+        for words in rows.words():
+            cut[:-1] |= _changes(words)
         begins = np.flatnonzero(cut[:-1])
         width = np.diff(begins, append=len(frames))
 
@@ -70,7 +73,8 @@ class Segments(NamedTuple):
             segment = segment.take(rank)
             row = np.repeat(np.arange(len(first)), touches).take(rank)
         begin = np.flatnonzero(_changes(segment))
-        return cls(frames.take(begins), width, begin, _ends(begin, len(row)), row, rank, frames)
+        kept = rows.take(begins).values()
+        return cls(frames.take(begins), width, begin, _ends(begin, len(row)), row, rank, frames, kept)
 
     def of_touch(self, touch: Int64s) -> Int64s:
         """Return the segment of each of these touches."""
@@ -99,10 +103,6 @@ class Segments(NamedTuple):
         sources[self.begin] = True
         places = np.maximum.accumulate(np.where(sources, np.arange(len(sources)), 0))
         return Carry(self, places, np.flatnonzero(~known.take(self.begin)))
-
-    def fill(self, kept: npt.NDArray[np.integer], values: npt.NDArray[np.integer]) -> None:
-        """Write one value for each segment to all of its frames."""
-        kept[self.frames] = values if len(values) == len(self.frames) else np.repeat(values, self.width)
 
 
 class Carry(NamedTuple):

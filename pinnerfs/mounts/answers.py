@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ __all__ = ["MAX_WAIT", "daemon_name", "no_answer"]
 
 MAX_WAIT = 5.0  # seconds
 LONGEST_NAME = 15  # bytes of a process name
+MAX_LINKS = 40  # as in the kernel
 
 
 def daemon_name(device: bytes) -> str:
@@ -30,19 +32,44 @@ class _Daemon(NamedTuple):
     state: str
 
 
-def _find_daemon(mountpoint: str | os.PathLike[str]) -> _Daemon | None:
-    """Return the daemon of the mount at this path, without a request to it. None if none is visible."""
-    # O_PATH on the root of a mount sends no request.
-    descriptor = os.open(mountpoint, os.O_PATH)
-    try:
-        with Proc() as proc:
+def _find_daemon(path: str | os.PathLike[str]) -> _Daemon | None:
+    """Return the daemon of the first pinnerfs mount on this path, without a request to it. None if none is visible."""
+    with Proc() as proc:
+        mounts = [mount for mount in proc.mounts() if mount.fstype == FSTYPE]
+        # O_PATH on the root of a mount sends no request.
+        descriptor = os.open(_first_mount(os.fspath(path), {mount.path for mount in mounts}), os.O_PATH)
+        try:
             number = proc.mount_id(descriptor)
-            mount = next((mount for mount in proc.mounts() if mount.id == number), None)
-    finally:
-        os.close(descriptor)
-    if mount is None or mount.fstype != FSTYPE:
-        return None
-    return _named(daemon_name(mount.device), mount.user)
+        finally:
+            os.close(descriptor)
+    mount = next((mount for mount in mounts if mount.id == number), None)
+    return None if mount is None else _named(daemon_name(mount.device), mount.user)
+
+
+def _first_mount(path: str, roots: Set[str]) -> str:
+    """Return the first of these directories on the way along a path, or the whole path if there is none on it.
+
+    Follows symbolic links, and accesses nothing below the directory that it returns.
+    """
+    at, names, links = "/", os.path.join(os.getcwd(), path).split("/")[::-1], 0
+    while names and links <= MAX_LINKS:
+        name = names.pop()
+        if name == "..":
+            at = os.path.dirname(at)
+            continue
+        step = os.path.normpath(os.path.join(at, name))
+        if step in roots:
+            return step
+        try:
+            link = os.readlink(step)
+        except OSError:
+            at = step
+            continue
+        links += 1
+        names += link.split("/")[::-1]
+        if link.startswith("/"):
+            at = "/"
+    return path
 
 
 def _named(name: str, owner: int) -> _Daemon | None:
@@ -65,12 +92,16 @@ def _named(name: str, owner: int) -> _Daemon | None:
 def no_answer(action: str, mountpoint: str | os.PathLike[str], max_wait: float) -> PinnerfsError:
     """Return the error of a call that waited too long: it names the daemon's pid and the remedy."""
     daemon = None
-    # The path may lead through the mount of a stopped daemon.
     with suppress(OSError, NoAnswerError):
         daemon = in_thread(lambda: _find_daemon(mountpoint), max_wait)
     waited = f"did not answer within {max_wait:g} s"
     if daemon is None:
         reason = f"it {waited}; wanted its daemon to run, or a longer --max-wait"
+    elif daemon.state == "t":
+        reason = (
+            f"its daemon (pid {daemon.pid}) is stopped by a debugger, and {waited}; "
+            f"wanted the debugger to continue it; to end it: kill -KILL {daemon.pid}"
+        )
     elif daemon.state == "T":
         reason = (
             f"its daemon (pid {daemon.pid}) is stopped, and {waited}; "

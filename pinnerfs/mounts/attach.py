@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
-from pinnerfs.mounts.namespace import check, detach, libc
+from pinnerfs.mounts.detached import move_mount, new_mount
+from pinnerfs.mounts.namespace import detach
 from pinnerfs.mounts.table import FSTYPE, Proc
 from pinnerfs.mounts.unmount import is_dead, unmount_lazily
 
@@ -23,13 +24,6 @@ MountByPath: TypeAlias = Callable[[str, Mapping[str, bool | str]], tuple[int, st
 
 SOURCE = "debugfs"  # as /proc/mounts shows for a real one
 SUBTYPE = FSTYPE.removeprefix("fuse.")
-
-# From <linux/mount.h> and <asm-generic/unistd.h>: these numbers are the same on all architectures that Python runs on.
-SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 429, 430, 431, 432
-CLOEXEC = 1
-SET_FLAG, SET_STRING, CREATE = 0, 1, 6
-NOSUID, NODEV = 0x2, 0x4
-FROM_DESCRIPTOR, TO_DESCRIPTOR = 0x4, 0x40
 
 # Errors that mean that this machine does not let this user mount, wherever it is.
 FORBIDDEN = (errno.EPERM, errno.EACCES, errno.ENODEV, errno.ENOSYS)
@@ -77,7 +71,7 @@ def _mount(proc: Proc, connection: int, place: int, allow_other: bool) -> bytes 
     mount = _new_mount(connection, allow_other)
     try:
         number = proc.mount_id(mount)
-        check(libc.syscall(SYS_MOVE_MOUNT, mount, b"", place, b"", FROM_DESCRIPTOR | TO_DESCRIPTOR))
+        move_mount(mount, place)
         mine = next((mount for mount in proc.mounts() if mount.id == number), None)
         # Of several processes that mount here at once, one gets the directory. The kernel mounts the others on top.
         if mine is not None and mine.parent == proc.mount_id(place):
@@ -91,26 +85,16 @@ def _mount(proc: Proc, connection: int, place: int, allow_other: bool) -> bytes 
 
 def _new_mount(connection: int, allow_other: bool) -> int:
     """Return a descriptor of a new mount that is not attached anywhere."""
-    context = check(libc.syscall(SYS_FSOPEN, b"fuse", CLOEXEC))
-    try:
-        values = {
-            "source": SOURCE,
-            "subtype": SUBTYPE,
-            "fd": str(connection),
-            "rootmode": "40000",
-            "user_id": str(os.geteuid()),
-            "group_id": str(os.getegid()),
-        }
-        for key, value in values.items():
-            check(libc.syscall(SYS_FSCONFIG, context, SET_STRING, key.encode(), value.encode(), 0))
-        # The kernel enforces the modes, as it does on a debugfs.
-        for flag in ("default_permissions", *(["allow_other"] if allow_other else [])):
-            check(libc.syscall(SYS_FSCONFIG, context, SET_FLAG, flag.encode(), None, 0))
-        check(libc.syscall(SYS_FSCONFIG, context, CREATE, None, None, 0))
-        # The mount holds no devices and no programs.
-        return check(libc.syscall(SYS_FSMOUNT, context, CLOEXEC, NOSUID | NODEV))
-    finally:
-        os.close(context)
+    values = {
+        "source": SOURCE,
+        "subtype": SUBTYPE,
+        "fd": str(connection),
+        "rootmode": "40000",
+        "user_id": str(os.geteuid()),
+        "group_id": str(os.getegid()),
+    }
+    # The kernel enforces the modes, as it does on a debugfs.
+    return new_mount("fuse", values, ("default_permissions", *(["allow_other"] if allow_other else [])))
 
 
 def _attach_as_user(

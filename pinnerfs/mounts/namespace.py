@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pinnerfs.errors import PinnerfsError
 
 __all__ = [
+    "bind",
     "check",
     "detach",
     "die_with_parent",
@@ -119,6 +120,11 @@ def set_read_only(mountpoint: str, read_only: bool) -> None:
     # Such a remount sets all flags of the mount, and clears those that are not named.
     flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
     check(libc.mount(None, os.fsencode(mountpoint), None, flags, None))
+
+
+def bind(source: str, target: str) -> None:
+    """Make a directory with all mounts below it, or a file, visible on another one as well."""
+    check(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND | MS_REC, None))
 
 
 def detach(link: str) -> None:

@@ -12,7 +12,7 @@ from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Scenario, Task
 
-__all__ = ["Demand", "estimate_demands"]
+__all__ = ["ROUND", "Demand", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
@@ -51,7 +51,7 @@ def _of_task(task: Task, owner: Task, stop: float, until: float) -> Demand:
     # Instances are in different phases at a time, so the pins of all phases count, not only those of the fullest.
     period = sum(load.lasts for load in loads)
     in_progress = sum(load.in_progress(period, stop) for load in loads)
-    rate = pages * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
+    rate = max(load.rate * (pages + load.search) for load in loads) + PHASE * len(loads) / period  # per µs
     time = min(until, stop) - task.start_distribution.low
     runs = pages if owner.pick == "scattered" else 1
     cost = runs + (pages << (owner.order or 0)) / RUN
@@ -80,11 +80,11 @@ def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float) -> Deman
 def _work(loads: Sequence[_Load], cost: float, time: float) -> float:
     """Estimate the work for an instance's first `time` µs. A hold counts as `cost` pins, a phase as PHASE pins."""
     rounds, rest = divmod(max(0.0, time), sum(load.lasts for load in loads))
-    work = rounds * sum(PHASE + cost * load.rate * load.lasts for load in loads)
+    work = rounds * sum(PHASE + (cost + load.search) * load.rate * load.lasts for load in loads)
     for load in loads:
         part = min(rest, load.lasts)
         if part > 0:
-            work += PHASE + cost * load.rate * part
+            work += PHASE + (cost + load.search) * load.rate * part
         rest -= part
     return work
 
@@ -97,6 +97,7 @@ class _Load:
     rate: float
     busy: float  # on average, until the pages are released and unmapped; 0 if neither ever happens
     waits: bool  # whether each arrival waits for the end of that
+    search: int  # work for the times of an arrival, in pins
 
     @classmethod
     def of(cls, phase: Phase, unmap: TimeDistribution | None) -> _Load:
@@ -113,7 +114,8 @@ class _Load:
             rate = 0.0
         lasts = (phase.repeat or 1) / rate if phase.lasts_distribution is None else phase.lasts_distribution.mean
         busy = max(held, 0.0 if unmap is None else unmap.mean)
-        return cls(max(1.0, lasts), rate, busy, gap is not None and busy == held)
+        search = sum(times.search for times in (hold, gap, unmap) if times is not None)
+        return cls(max(1.0, lasts), rate, busy, gap is not None and busy == held, search)
 
     def in_progress(self, period: float, stop: float) -> float:
         """Estimate how many holds are in progress at once, if the phase comes again every `period`."""

@@ -75,6 +75,8 @@ class Choice(Table, frozen=True, tag_field="dist", tag="choice", kw_only=True):
     weights: list[Number] | None = None
 
 
+VALUES = 8192  # to find a value among so many more takes as much processor time as one more pin
+
 Distribution = Uniform | Exponential | Normal | Lognormal | Choice
 Quantity = Measure | Distribution
 
@@ -137,6 +139,11 @@ class TimeDistribution:
         if not self.low <= time <= self.high:
             raise ValueError(f"{what} = {middle!r} must be from min = {bounds.min!r} to max = {bounds.max!r}")
         return time
+
+    @property
+    def search(self) -> int:
+        """Return the work to find a drawn value among those of a choice, in pins; 0 for other distributions."""
+        return len(self.values) // VALUES
 
     @property
     def mean(self) -> float:

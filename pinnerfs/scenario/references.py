@@ -50,6 +50,8 @@ def check_references(scenario: Scenario) -> None:
             )
             raise TableError(message, path, "share")
     _check_allocs(scenario)
+    if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
+        raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
     known = {symbol(frame) for stack in scenario.stack.values() for frame in stack.frames}
     if any(region.cma is not None for region in scenario.memory.region):

@@ -178,6 +178,7 @@ class Scenario(Table, frozen=True):
     duration: Measure | None = None
     threshold: Measure = "300ms"
     race: Number = 0.0
+    culprit: str | None = None
     cpus: int = 8
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from pinnerfs.kernel.cma.allocator import Allocator
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.scenario.actions import AllocAction
 from pinnerfs.scenario.allocs import Alloc
+from pinnerfs.scenario.demand import ROUND
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.workload.alloctimes import AllocTimes
@@ -54,7 +55,7 @@ class Allocs:
         self._requests = [(times.next_event, self._places[name], name) for name, times in self._times.items()]
         heapq.heapify(self._requests)
         self._stacks = {alloc.name: call_chain(scenario.stack[alloc.stack], generation) for alloc in scenario.alloc}
-        self._waiting: list[_Open] = []
+        self._waiting: dict[Allocation, _Open] = {}
         self._got: dict[_Open, None] = {}  # with their pages, in the order of their success
         self._releases: list[tuple[int, int, _Open]] = []  # a heap of (moment, number, allocation)
         self._released = 0
@@ -76,9 +77,8 @@ class Allocs:
         if self._releases and self._releases[0][0] <= now:
             self._release(heapq.heappop(self._releases)[2])
         elif (due := self._allocator.next_round()) is not None and due <= now:
-            self._allocator.run(now)
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
+            # A write to cma/NAME/alloc has none.
+            if (one := self._waiting.pop(self._allocator.run(now), None)) is not None:
                 self._note(one)
         elif (due := self.next_event()) is not None and due <= now:
             _, _, name = heapq.heappop(self._requests)
@@ -112,7 +112,11 @@ class Allocs:
     @property
     def room(self) -> int:
         """Return how many live allocations may begin."""
-        return MAX_LIVE - sum(one.live for one in (*self._got, *self._waiting))
+        return MAX_LIVE - sum(one.live for one in (*self._got, *self._waiting.values()))
+
+    def work(self, action: AllocAction) -> int:
+        """Return the work of the first round of a live allocation, in pins of a single page."""
+        return ROUND + self._allocator.areas[action.area].pages
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Return for each alloc of the scenario how many allocations began, got their pages, failed, and wait.
@@ -126,7 +130,7 @@ class Allocs:
                 "allocs": counted["allocs"],
                 "got": counted["got"],
                 "failed": counted["failed"],
-                "waiting": sum(one.name == name for one in self._waiting),
+                "waiting": sum(one.name == name for one in self._waiting.values()),
                 "pages_now": sum(one.allocation.pages for one in have),
             }
         return found
@@ -144,7 +148,7 @@ class Allocs:
         """Take note of an allocation's state."""
         state = one.allocation.state
         if state == "waiting":
-            self._waiting.append(one)
+            self._waiting[one.allocation] = one
             return
         if one.name is not None:
             self._counters[one.name][state] += 1

@@ -56,17 +56,20 @@ class PhaseTimes(NamedTuple):
     gap: TimeDistribution | None
     mean_wait: float | None  # µs between arrivals of a rate
     hold: TimeDistribution | None
+    search: int  # work for the times of a hold, see `TimeDistribution.search`
 
     @classmethod
     def of(cls, phase: Phase) -> PhaseTimes:
         """Parse the values of a phase. All instances of a task share the result."""
+        gap, hold = phase.gap_distribution, phase.hold_distribution
         return cls(
             lasts=phase.lasts_distribution,
             repeat=phase.repeat,
             every=None if phase.every is None else parse_time("every", phase.every),
-            gap=phase.gap_distribution,
+            gap=gap,
             mean_wait=None if phase.rate is None else 1 / parse_rate("rate", phase.rate),
-            hold=phase.hold_distribution,
+            hold=hold,
+            search=sum(times.search for times in (gap, hold) if times is not None),
         )
 
 

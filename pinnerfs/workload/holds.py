@@ -86,11 +86,14 @@ def hold_blocks(
         picker = Picker(task, instance, memory.regions[task.region], pages)
     releases, unmaps = ReleaseCalls(task, seed, instance), UnmapTimes(task, seed, instance)
     times = random_stream(seed, task.name, instance, Stream.times)
+    search = max(phase.search for phase in phases)
+    if task.unmap_distribution is not None:
+        search += task.unmap_distribution.search
     for begin, end, reached, passed in hold_times(task, phases, times, stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
         holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count), unmaps.draw(begin, end))
-        yield Block(holds, reached, BLOCK + PHASE * passed + count + pfn.size)
+        yield Block(holds, reached, BLOCK + PHASE * passed + count * (1 + search) + pfn.size)
 
 
 class HoldPool:

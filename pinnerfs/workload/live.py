@@ -36,6 +36,8 @@ _Draws = TypeVar("_Draws")
 MAX_HOLDS = 4096
 # And this bounds the time of a text: the live holds that its actions search, one action after the other.
 MAX_SEARCHED = 1 << 20
+# And this that of its allocations, in pins of a single page.
+MAX_WORK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class _Transaction:
     batches: list[EventBatch | _AllocCall]
     pins: int = 0
     allocs: int = 0
+    room: int = 0  # for live allocations, before the first of these
+    work: int = 0  # of these allocations
 
 
 def _draft(drafts: dict[_Key, _Draws], kept: Mapping[_Key, _Draws], key: _Key, make: Callable[[], _Draws]) -> _Draws:
@@ -220,9 +224,17 @@ class Live:
     def _allocate(self, transaction: _Transaction, action: AllocAction, now: int) -> None:
         """Let an allocation or a release take place behind the actions before it."""
         if action.verb == "alloc":
+            if not transaction.allocs:
+                transaction.room = self._allocs.room
             transaction.allocs += 1
-            if transaction.allocs > self._allocs.room:
+            transaction.work += self._allocs.work(action)
+            if transaction.allocs > transaction.room:
                 raise ValueError(f"{MAX_LIVE} allocations are live already: wanted a `release` before")
+            if transaction.work > MAX_WORK and transaction.allocs > 1:
+                raise ValueError(
+                    f"{transaction.allocs} allocations up to here take as much work as {transaction.work} pins of a "
+                    f"single page: wanted at most {MAX_WORK} in one go"
+                )
         elif not self._allocs.live(action) and not transaction.allocs:
             word = f"area={action.area}" if action.alloc is None else f"name={action.alloc.name}"
             raise ValueError(f"no live allocation of {word} has pages: wanted an `alloc {word}` before")

@@ -152,8 +152,9 @@ class Timeline:
         made = int(window.pages.sum()) if self._chance else len(window)
         yield from self._worked(made)
         window = window[stable_order(window.time - self._end)]
+        whole = until == self._end + self._width  # not ended early by the work to generate it
         self._end, self._due = until, due
-        if made < WINDOW_EVENTS:
+        if whole and made < WINDOW_EVENTS:
             self._width = min(2 * self._width, LARGEST_WINDOW)
         elif made > 4 * WINDOW_EVENTS:
             self._width = max(self._width // 2, 1)
@@ -180,7 +181,9 @@ class Timeline:
         self._held = EventBatch.of([])
         if len(events) and events.time[-1] == until - 1:
             pauses = np.flatnonzero(np.diff(events.time) > 1)
-            if len(pauses):
-                self._held = events[int(pauses[-1]) + 1 :]
-                events = events[: int(pauses[-1]) + 1]
+            # A short window may have no pause. More events without one are too many to hold back.
+            if len(pauses) or len(events) < WINDOW_EVENTS:
+                first = int(pauses[-1]) + 1 if len(pauses) else 0
+                self._held = events[first:]
+                events = events[:first]
         return race(events, self._chance, self._seed)

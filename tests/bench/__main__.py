@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from tests.bench import cma, daemon, engine, files, work
+from tests.bench import cma, daemon, engine, files, report, work
 from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
 from tests.bench.table import as_json, as_text, machine
 
@@ -39,7 +39,15 @@ def _measure(file: TextIO) -> None:
     began = time.monotonic()
     facts = machine() | {"libfuse": libfuse_versions(), "repeats": f"{REPEATS}, or {FEW_REPEATS} for slow rows"}
     rows = []
-    for group in [*files.groups(), *daemon.groups(), *engine.groups(), *cma.groups(), *work.groups()]:
+    groups = [
+        *files.groups(),
+        *daemon.groups(),
+        *engine.groups(),
+        *cma.groups(),
+        *work.groups(),
+        *report.groups(),
+    ]
+    for group in groups:
         click.echo(f"measuring: {group.targets[0].what}", err=True)
         rows += measured(group)
     facts["seconds"] = round(time.monotonic() - began)

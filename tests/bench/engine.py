@@ -16,7 +16,7 @@ from pinnerfs.simulation import STEP_FRAMES, Simulation
 from pinnerfs.workload.timeline import Timeline
 from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
 from tests.bench.reference import reference_in_c, results_of
-from tests.bench.streams import FRAMES, as_rows, chunks, contiguous, memory, scattered
+from tests.bench.streams import as_rows, chunks, contiguous, memory, scattered
 from tests.bench.table import Group, Target
 from tests.kernel.page_pinner.model import Model
 from tests.workload.stories import batches as batches_of
@@ -115,7 +115,4 @@ def _dump() -> list[list[float]]:
 
 
 def _state() -> list[list[float]]:
-    return [
-        [sum(array.nbytes for array in FrameState(FRAMES, counts_pins=pins).arrays()) / FRAMES]
-        for pins in (False, True)
-    ]
+    return [[float(FrameState(1, counts_pins=pins).frame_bytes)] for pins in (False, True)]

@@ -61,7 +61,8 @@ ERRORS = {
     "no such command": (
         ["nonsense"],
         2,
-        "no command 'nonsense': wanted one of check, ctl, dump, list, mount, run, show, umount (see 'pinnerfs --help')",
+        "no command 'nonsense': wanted one of check, ctl, dump, list, mount, report, run, show, umount "
+        "(see 'pinnerfs --help')",
     ),
     "nearly a command": (["chek"], 2, "run, show, umount; did you mean 'check'? (see 'pinnerfs --help')"),
     "an undecodable command": (["\udcff\x1b[31m"], 2, r"no command '\xff\x1b[31m': wanted one of check, "),

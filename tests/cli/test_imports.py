@@ -20,6 +20,7 @@ LIGHT = [
     ["show", "--help"],
     ["check", "camera-stall"],
     ["check", "--help"],
+    ["report", "--help"],
     ["umount", "."],
     ["umount", "--help"],
     ["ctl", ".", "stats"],

@@ -148,3 +148,9 @@ def test_the_kernels_tell_their_memory_management(run: Run) -> None:
         "android14-6.1, 5 retries of a CMA allocation, cma/NAME",
         "android14-6.1, 5 retries of a CMA allocation, cma/NAME; that it goes with this page_pinner is expected",
     ]
+
+
+def test_show_tells_where_pages_go(run: Run) -> None:
+    """Pages that FOLL_LONGTERM moves out of CMA are shown with the region that they go to."""
+    out = run("show", "faceunlock-fixed").out
+    assert "task gpu: pins 2 contiguous pages in faceauth (moved to shared first) with FOLL_PIN|FOLL_LONGTERM, " in out

@@ -213,7 +213,7 @@ def test_stats_of_a_real_clock(tmp_path: Path) -> None:
     clock = RealClock()
     device = Device(Simulation(load(scenario(tmp_path))), clock)
     files = _Files(device)
-    assert files.read("stats").endswith("\nshares_empty 0\nclock_slipped 0\n")
+    assert files.read("stats").endswith("\ncma_pages_now 0\nclock_slipped 0\n")
     clock.slip(device.now(), rest=5)
     assert files.read("stats").endswith(f"\nclock_slipped {clock.slipped}\n")
     assert clock.slipped >= 5_000_000

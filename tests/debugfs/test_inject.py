@@ -21,17 +21,19 @@ class _Caller:
     """A caller that counts how often its name and its process are looked up."""
 
     uid: int = 0
-    pid: int = 7
+    process: int = 7
     name: str = "cat"
     looked_up: list[str] = field(default_factory=list)
 
+    @property
     def comm(self) -> str:
         self.looked_up.append("comm")
         return self.name
 
-    def is_of(self, pid: int) -> bool:
+    @property
+    def pid(self) -> int:
         self.looked_up.append("pid")
-        return pid == self.pid
+        return self.process
 
 
 def _faults(*lines: str, seed: int = 1, planned: tuple[Fault, ...] = (), clock: ManualClock | None = None) -> Faults:
@@ -64,7 +66,7 @@ def test_a_rule_matches_by_all_its_filters() -> None:
     assert _ask(faults, "open", caller=_Caller(uid=5)) is None
     assert _ask(faults, file="threshold", caller=_Caller(uid=5)) is None
     assert _ask(faults) is None
-    assert _ask(faults, caller=_Caller(uid=5, pid=8)) is None
+    assert _ask(faults, caller=_Caller(uid=5, process=8)) is None
     assert _ask(faults, caller=_Caller(uid=5, name="dd")) is None
     assert faults.text() == f"{line} fired=1\n"
 

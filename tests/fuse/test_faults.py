@@ -48,9 +48,9 @@ def test_an_errno(operations: Operations) -> None:
     """An operation that a rule hits fails with the errno, and is not done; the others are."""
     file = operations.open(FILE, os.O_RDWR)
     operations.faults.write("add,op=write,errno=ENOSPC,times=1\nadd,op=open,errno=EMFILE")
-    assert outcome(lambda: file.write(b"5", 0)) == -errno.ENOSPC
+    assert outcome(lambda: file.write(b"5", 0, False)) == -errno.ENOSPC
     assert outcome(lambda: operations.open(FILE, os.O_RDONLY)) == -errno.EMFILE
-    file.write(b"6", 0)
+    file.write(b"6", 0, False)
     assert written == [b"6"]
     assert file.read(4) == b"0123"
 
@@ -100,7 +100,7 @@ def test_rules_are_about_page_pinner(operations: Operations) -> None:
         operations.find(path)
     assert _names(operations, "/.pinnerfs") == [".", "..", "do"]
     assert operations.open("/page_pinner2", os.O_RDONLY).read(9) == b"other"
-    operations.open("/.pinnerfs/do", os.O_WRONLY).write(b"pin", 0)
+    operations.open("/.pinnerfs/do", os.O_WRONLY).write(b"pin", 0, False)
     assert written == [b"pin"]
 
 

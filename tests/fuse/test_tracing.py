@@ -48,7 +48,7 @@ def test_each_request_is_logged(operations: Operations, caplog: pytest.LogCaptur
     assert file.read(4096) == b"x" * 100
     file.release()
     command = wrapped.open("/do", os.O_WRONLY)
-    command.write(b"now", 0)
+    command.write(b"now", 0, False)
     command.truncate(5)
     assert outcome(command.fsync) == -errno.EINVAL
     command.release()
@@ -86,7 +86,7 @@ def test_a_bug_is_logged_by_its_exception(caplog: pytest.LogCaptureFixture) -> N
     tree = Tree(Directory("", 0o700, [command_file("do", breaks)]), 1, 2)
     file = traced(_on(tree)).open("/do", os.O_WRONLY)
     with pytest.raises(ValueError, match="a bug"):
-        file.write(b"x", 0)
+        file.write(b"x", 0, False)
     assert caplog.messages[-1] == "fuse: file 1.write(b'x', 0): ValueError('a bug')"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,7 +81,31 @@ def test_a_map_without_regions() -> None:
 def test_state_starts_clear() -> None:
     """No frame is pinned at the start, and each array can be written."""
     kept = FrameState(5, counts_pins=True)
-    for array in (kept.pinned, kept.handle, *kept.arrays()):
+    assert kept.pins is not None
+    arrays: list[Any] = [kept.references, kept.mapcount, kept.bits, kept.attribution, kept.ts, kept.pins]
+    for array in (kept.pinned, kept.handle, *arrays):
         assert array.tolist() == [0] * 5
-        array[4] = 1
-        assert array.tolist() == [0, 0, 0, 0, 1]
+    for number, array in enumerate(arrays, 1):
+        array[4] = number
+    assert [array.tolist() for array in arrays] == [[0, 0, 0, 0, number] for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("counts_pins", [False, True])
+def test_values_are_written_to_neighbours_and_read_back(counts_pins: bool) -> None:
+    """Values of a width fill as many frames. A frame's values read back, and rows differ in a word if a value does."""
+    kept = FrameState(6, counts_pins)
+    values = kept.rows(pfns(1, 5)).values()
+    names = ["references", "mapcount", "bits", "attribution", "ts", *(["pins"] if counts_pins else [])]
+    for number, name in enumerate(names):
+        setattr(values, name, pfns(10 + number, 20 + number))
+    kept.write(pfns(1, 2, 3, 5), values, pfns(3, 1))
+    for number, name in enumerate(names):
+        first, second = 10 + number, 20 + number
+        assert getattr(kept, name).tolist() == [0, first, first, first, 0, second], name
+        assert getattr(kept.rows(pfns(5, 2)).values(), name).tolist() == [second, first]
+    assert (kept.pins is None, values.pins is None) == (not counts_pins, not counts_pins)
+    for name in names:
+        getattr(kept, name)[2] += 1
+        assert any(words[0] != words[1] for words in kept.rows(pfns(1, 2)).words()), name
+        getattr(kept, name)[2] -= 1
+    assert all(words[0] == words[1] for words in kept.rows(pfns(1, 2)).words())

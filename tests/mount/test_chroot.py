@@ -39,14 +39,16 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run(directory: Path, setup: str, script: str, mountpoint: str = "debug") -> subprocess.CompletedProcess[str]:
+def _run(
+    directory: Path, setup: str, script: str, mountpoint: str = "debug", *options: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script under `pinnerfs run` in the chroot. Afterwards print the pinnerfs mounts outside of it."""
     outside = (
         f'set -e; {setup}; set +e; chroot "$1/root" sh -c \'cd "$1" && shift && exec "$@"\' sh "$@"; status=$?; '
         'grep "$1/debug.* fuse.pinnerfs" /proc/self/mountinfo; exit $status'
     )
     command = [sys.executable, "-m", "pinnerfs", "run", str(scenario(directory)), "--mountpoint", mountpoint]
-    command += ["--clock", "manual", "--start", "2s", "--", "sh", "-c", script]
+    command += ["--clock", "manual", "--start", "2s", *options, "--", "sh", "-c", script]
     return subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", outside, "sh", directory, *command],
         capture_output=True,
@@ -64,6 +66,16 @@ def test_a_command_in_a_chroot(directory: Path, chroot: str) -> None:
     done = _run(directory, CHROOTS[chroot], script)
     assert (done.returncode, done.stderr) == (5, "")
     assert done.stdout == b"".join(newest_first(2)).decode() + "1\n"
+
+
+@pytest.mark.parametrize("chroot", CHROOTS)
+def test_the_files_of_a_phone(directory: Path, chroot: str) -> None:
+    """With --android, the root directory of the chroot gets the links and directories, and nothing outside does."""
+    script = "readlink /d; cat /d/page_pinner/threshold; ls -d /sys/kernel/pixel_stat/mm/cma; pwd; exit 5"
+    done = _run(directory, CHROOTS[chroot], script, "debug", "--android")
+    assert done.returncode == 5
+    assert done.stdout == f"{directory}/debug\n300000\n/sys/kernel/pixel_stat/mm/cma\n{directory}\n"
+    assert not (directory / "root" / "d").is_symlink()
 
 
 def test_the_chroot_has_another_directory_of_the_name(directory: Path) -> None:

@@ -194,10 +194,12 @@ class _NoCaller:
 
     uid = 0
 
+    @property
     def comm(self) -> str:
         raise AssertionError
 
-    def is_of(self, pid: int) -> bool:
+    @property
+    def pid(self) -> int:
         raise AssertionError
 
 

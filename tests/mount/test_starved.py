@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 from tests.mount.support import AS_USER, Mounts, pinnerfs, run_command, scenario
 
 USER = 54321  # without any other process
+ALONE = 54322  # the same
 
 
 def _limit(name: int, value: int) -> Callable[[], None]:
@@ -29,6 +31,13 @@ def users_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pinnerfs-test-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> int:
+    """Return the address space that Python takes by itself, in bytes."""
+    done = run_command([sys.executable, "-c", "print(open('/proc/self/status').read())"])
+    return int(re.search(r"^VmPeak:\s+(\d+) kB$", done.stdout, re.MULTILINE)[1]) << 10  # type: ignore[index]
 
 
 @pytest.mark.parametrize("files", [8, 9, 10, 12, 16, 20])
@@ -57,6 +66,44 @@ def test_just_enough_descriptors(mount: Mounts) -> None:
     assert pinnerfs("ctl", device.path, "clock", preexec_fn=limit).stdout == "0\n"
     assert pinnerfs("umount", device.path, preexec_fn=limit).returncode == 0
     assert device.gone()
+
+
+# In MiB, beside the interpreter: too little for Python's own libraries, for numpy, for its OpenBLAS, for the scenario.
+@pytest.mark.parametrize("memory", [6, 10, 30, 50, 70, 90, 110])
+@pytest.mark.parametrize("command", ["mount", "mount helper", "run", "dump", "check", "umount", "ctl"])
+def test_little_memory(mount: Mounts, interpreter: int, command: str, memory: int) -> None:
+    """A command whose process may have too little memory says so in one line."""
+    source, point = str(scenario(mount.directory)), str(mount.directory)
+    arguments = {
+        "mount": ["mount", source, point],
+        "mount helper": [source, point, "-o", "clock=manual"],
+        "run": ["run", source, "--mountpoint", point, "--", "true"],
+        "dump": ["dump", source, "--at", "1s"],
+        "check": ["check", "threshold-edges", "--expect"],
+        "umount": ["umount", point],
+        "ctl": ["ctl", point, "clock"],
+    }
+    done = pinnerfs(*arguments[command], preexec_fn=_limit(resource.RLIMIT_AS, interpreter + (memory << 20)))
+    assert (done.returncode == 0) == (done.stderr == "")
+    if done.returncode:
+        assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    elif command.startswith("mount"):
+        assert pinnerfs("umount", point).returncode == 0
+    if memory <= 50 and command not in ("umount", "ctl"):
+        assert done.stderr == "Error: out of memory; wanted a higher limit on this process (ulimit -v)\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_single_process() -> None:
+    """dump works for a user who may have no second process or thread."""
+    limit = _limit(resource.RLIMIT_NPROC, 1)
+    # The user may have no access to the directories of Python and of the checkout: keep root's right to read them.
+    read_all = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+    as_user = ["setpriv", "--reuid", str(ALONE), "--regid", str(ALONE), "--clear-groups", *read_all]
+    done = run_command(
+        [*as_user, sys.executable, "-m", "pinnerfs", "dump", "camera-stall", "--at", "1s"], preexec_fn=limit
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # A /dev/fuse for every user, in a mount namespace.

@@ -128,15 +128,92 @@ def test_a_daemon_that_is_stopped_during_a_request(mount: Mounts) -> None:
 
 
 def test_a_path_through_the_mount(mount: Mounts) -> None:
-    """A path that leads through the mount of a stopped daemon is an error without a pid."""
+    """A path that leads through the mount of a stopped daemon, also by a link or by .., is an error with its pid."""
     with _stopped(mount()) as device:
-        path = device.path / "page_pinner" / "new" / "mnt"
-        done = pinnerfs("umount", "--max-wait", WAIT, path)
-        assert (done.returncode, done.stdout) == (75, "")
-        assert done.stderr == (
-            f"Error: cannot unmount {path}: it did not answer within 0.2 s; "
-            "wanted its daemon to run, or a longer --max-wait\n"
-        )
+        link = mount.directory / "link"
+        link.symlink_to(f"../{mount.directory.name}/{device.path.name}/page_pinner")
+        below = f"{device.path}/../{device.path.name}/x"
+        for path in (device.path / "page_pinner" / "new" / "mnt", link / "new", below):
+            done = pinnerfs("umount", "--max-wait", WAIT, path)
+            message = _message("unmount", device).replace(f"{device.path}:", f"{path}:")
+            assert (done.returncode, done.stdout, done.stderr) == (75, "", f"Error: {message}\n")
+
+
+FILES: dict[str, tuple[str, Callable[[str, str], list[str]]]] = {
+    "check": ("read scenario", lambda inside, outside: ["check", "--max-wait", WAIT, "quiet-device", inside]),
+    "check --expect": ("read scenario", lambda inside, outside: ["check", "--max-wait", WAIT, "--expect", inside]),
+    "dump": ("read scenario", lambda inside, outside: ["dump", "--max-wait", WAIT, inside, "--at", "1s"]),
+    "show": ("read scenario", lambda inside, outside: ["show", "--max-wait", WAIT, inside]),
+    "mount": ("read scenario", lambda inside, outside: ["mount", "--max-wait", WAIT, inside, outside]),
+    "mount --log": (
+        "log to",
+        lambda inside, outside: ["mount", "--max-wait", WAIT, "quiet-device", outside, "--log", inside],
+    ),
+    "mount helper": ("read scenario", lambda inside, outside: [inside, outside, "-o", f"max_wait={WAIT}"]),
+    "mount helper, log": (
+        "log to",
+        lambda inside, outside: ["quiet-device", outside, "-o", f"max_wait={WAIT},log={inside}"],
+    ),
+    "run": ("read scenario", lambda inside, outside: ["run", "--max-wait", WAIT, inside, "--", "true"]),
+    "run --log": (
+        "log to",
+        lambda inside, outside: ["run", "--max-wait", WAIT, "quiet-device", "--log", inside, "--", "true"],
+    ),
+    "run COMMAND": ("run", lambda inside, outside: ["run", "--max-wait", WAIT, "quiet-device", "--", inside]),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_inside_the_mount(mount: Mounts, name: str) -> None:
+    """A command whose scenario, log or program is inside the mount exits with status 75 and one line."""
+    action, command = FILES[name]
+    outside = mount.directory / "outside"
+    outside.mkdir()
+    with _stopped(mount()) as device:
+        for file in "page_pinner/threshold", "new.toml":
+            inside = str(device.path / file)
+            done = pinnerfs(*command(inside, str(outside)))
+            message = _message(action, device).replace(f"{device.path}:", f"{inside}:")
+            assert (done.returncode, done.stdout, done.stderr) == (75, "", f"Error: {message}\n")
+        assert not is_mounted(outside)
+
+
+def test_other_scenarios_are_read(mount: Mounts) -> None:
+    """Beside a stopped daemon, the gallery, standard input and files elsewhere are read as ever."""
+    with _stopped(mount()):
+        text = Path(scenario(mount.directory)).read_text()
+        done = pinnerfs("check", "camera-stall", scenario(mount.directory), "-", input=text)
+        assert (done.returncode, done.stderr, done.stdout.count(": ok\n")) == (0, "", 3)
+
+
+# Takes a name, asks to be traced by its parent, and stops.
+TRACED = """
+import ctypes, os, signal, sys
+libc = ctypes.CDLL(None)
+libc.prctl({PR_SET_NAME}, os.fsencode(sys.argv[1]))
+libc.ptrace(0, 0, None, None)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_daemon_in_a_debugger(mount: Mounts) -> None:
+    """A daemon that a debugger stopped needs the debugger: SIGCONT would not continue it."""
+    device = mount()
+    name = Path(f"/proc/{device.pid}/comm").read_text().strip()
+    # Stands in for the daemon: it is the newest process of this name, and may be traced.
+    code = TRACED.replace("{PR_SET_NAME}", str(PR_SET_NAME))
+    with subprocess.Popen([sys.executable, "-c", code, name]) as traced:
+        try:
+            while (now := _state(traced.pid)) != "t":
+                assert now != "Z"
+                os.sched_yield()
+            message = str(no_answer("read", device.path, 0.2))
+        finally:
+            traced.kill()
+    assert message == (
+        f"cannot read {device.path}: its daemon (pid {traced.pid}) is stopped by a debugger, and did not answer within "
+        f"0.2 s; wanted the debugger to continue it; to end it: kill -KILL {traced.pid}"
+    )
 
 
 def test_run_covers_the_mount(mount: Mounts) -> None:

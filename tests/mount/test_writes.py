@@ -217,9 +217,25 @@ def test_an_inherited_descriptor(mount: Mounts) -> None:
     assert (done.stdout, done.stderr) == ("42\n", "")
 
 
-def test_writev_is_one_write(mount: Mounts) -> None:
-    """One writev is one write (a caveat: a real kernel writes once for each buffer)."""
+@pytest.mark.parametrize(
+    "buffers",
+    [
+        [b"7\0", b"8" * 126_000],
+        [b"7\0", b"8" * 126_130],
+        [b"7\0", b"8" * 1_000_000],
+        [b"7\0", *[b"8"] * 1000],
+        [b"7\0" + b"8" * 60_000, b"8" * 100_000, b"8" * 100_000],
+    ],
+    ids=["126002", "126132", "1000002", "1001 buffers", "260002"],
+)
+def test_writev_is_one_write(mount: Mounts, buffers: list[bytes]) -> None:
+    """One writev is one write (a caveat: a kernel writes once for each buffer), and the next one is a new write."""
     device = mount()
     with device.opened(os.O_WRONLY, "threshold") as file:
         assert os.writev(file, [b"1", b"2"]) == 2
-    assert device.threshold.read_bytes() == b"12\n"
+        assert device.threshold.read_bytes() == b"12\n"
+        for value in (b"9", b"10"):
+            assert os.writev(file, buffers) == sum(map(len, buffers))
+            assert device.threshold.read_bytes() == b"7\n"
+            assert os.writev(file, [value]) == len(value)
+            assert device.threshold.read_bytes() == value + b"\n"

@@ -21,7 +21,7 @@ from tests.oracle.scene_simulation import scenario_of
 
 __all__ = ["MountWorld", "Plan", "cut_for_mount", "play_mounted"]
 
-ALLOC_US = 1_000_000  # more than all rounds of an allocation take
+ROUNDS_US = 1_000_000  # more than all rounds of an allocation take
 FOLL = {"get": "FOLL_GET", "pin": "FOLL_PIN", "plain": "none"}
 
 
@@ -64,6 +64,7 @@ class Plan:
 
     limits_log = True
     now: int = 0
+    rounds: bool = False  # whether allocations wait for further rounds
     laid: list[Laid] = field(default_factory=list)
 
     def lay(self, offsets: list[int], *, file: bool, how: str | None) -> None:
@@ -76,11 +77,11 @@ class Plan:
         raise LookupError("a second pin")
 
     def release(self, how: str) -> None:
-        if self.laid:
+        if self.laid and self.laid[-1].release is None:
             self.laid[-1].release = (self.now, how)
 
     def unmap(self, order: list[int]) -> None:
-        if self.laid:
+        if self.laid and self.laid[-1].unmap is None:
             self.laid[-1].unmap = self.now
 
     def truncate(self, order: list[int]) -> None:
@@ -96,8 +97,12 @@ class Plan:
             raise LookupError("a driver's allocation")
         if release_after is not None:
             self.laid[-1].release = (self.now + release_after[0], release_after[1])
-        self.now += ALLOC_US
+        self.now += self._lasts(release_after)
         return None
+
+    def _lasts(self, release_after: tuple[int, str] | None) -> int:
+        """Return a time in which all of an allocation happens. Pins are not to last longer than recorded."""
+        return ROUNDS_US if self.rounds else 1_000 + (0 if release_after is None else release_after[0])
 
     def release_allocs(self) -> None:
         pass
@@ -149,7 +154,7 @@ class MountWorld(Plan):
     """A mount. The pages' owner is the scenario, so time alone makes its calls."""
 
     def __init__(self, case: Case, device: Client) -> None:
-        super().__init__()
+        super().__init__(rounds=mm_of(case) == "android14-6.1")
         self._device = device
         self._base = area_of(case)[0]
         self._seen_log = 0
@@ -190,7 +195,7 @@ class MountWorld(Plan):
         except OSError as error:
             assert error.errno == errno.ENOMEM
             got = False
-        self.pause(ALLOC_US)
+        self.pause(self._lasts(release_after))
         return 0 if got else None
 
     def free(self, area: str, pages: int) -> None:
@@ -251,7 +256,7 @@ def cut_for_mount(case: Case) -> tuple[Op, ...]:
 
 @contextmanager
 def _world(case: Case, directory: Path) -> Iterator[MountWorld]:
-    plan = Plan()
+    plan = Plan(rounds=mm_of(case) == "android14-6.1")
     Scene(case, plan).play()
     base, pages = area_of(case)
     file = "'pages': 'shmem'" in str(case.ops[0])

@@ -105,6 +105,7 @@ class SimulationWorld:
         self._file = self._sim.generation.failure_file
         self._calls = Calls(self._sim)
         self._pfns: list[int] = []
+        self._pins = 0
         self._held: list[Allocation] = []
         self._last: Allocation | None = None
         self._seen_log = 0
@@ -118,21 +119,25 @@ class SimulationWorld:
         if how == "pin_longterm":
             return  # the pages leave the area first
         self._pfns = [BASE + offset for offset in offsets]
+        self._pins = how is not None
         self._calls.make(PINS[how or "plain"], self._pfns)
         if how is None:
             self._calls.make(Event.put_page, self._pfns)
 
     def pin(self, how: str) -> None:
+        self._pins += 1
         self._calls.make(PINS[how], self._pfns)
 
     def release(self, how: str) -> None:
+        self._pins -= 1
         self._calls.make(Event[how], self._pfns)
 
     def unmap(self, order: list[int]) -> None:
         self._make(Event.unmap, order)
 
     def truncate(self, order: list[int]) -> None:
-        self._make(Event.free, order)
+        if not self._pins:  # a file's pinned pages stay in the page cache, see caveats.toml
+            self._make(Event.free, order)
 
     def drain(self) -> None:
         elsewhere = self._sim.memory.regions["elsewhere"].start

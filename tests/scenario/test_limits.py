@@ -24,6 +24,8 @@ size = "96GiB"
 region = [{ name = "normal", size = "96GiB" }]
 """
 PLAIN = 'for = "1s", every = "1s", hold = "1ms"'
+# A time of two pins' work to draw.
+MANY_VALUES = '{ dist = "choice", values = [' + '"0us", ' * 16384 + "] }"
 
 
 def refusal(text: str, **limits: int) -> str:
@@ -67,6 +69,11 @@ def refusal(text: str, **limits: int) -> str:
             {"rate": 101_000_000},
             'task "a" makes 100000001 pins and phases a second (limit 10000000; raise it with --limit rate=N)',
         ),
+        (
+            source(task("a", f'for = "1h", rate = "1/us", hold = {MANY_VALUES}', instances=4)),
+            {"rate": 12_000_001},
+            'task "a" makes 12000001 pins and phases a second (limit 10000000; raise it with --limit rate=N)',
+        ),
     ],
     ids=[
         "memory",
@@ -75,6 +82,7 @@ def refusal(text: str, **limits: int) -> str:
         "pins by instances",
         "rate",
         "rate of phases",
+        "rate of draws",
     ],
 )
 def test_over_a_limit(text: str, raised: dict[str, int], words: str) -> None:
@@ -104,6 +112,7 @@ def test_absurd_instances(number: int) -> None:
         (source(task("a", 'for = "1h", every = "1s", hold = "1ms"', order=9)), [100 * SECOND], 100 + 3300),
         (source(task("a", 'for = "1h", every = "1s", hold = "1ms"', instances=3)), [16 * SECOND], 3 * (100 + 17)),
         (source(task("a", 'for = "1h", every = "1s", hold = "1ms"', start="84s")), [100 * SECOND], 100 + 17),
+        (source(task("a", f'for = "1h", every = "1s", hold = {MANY_VALUES}')), [16 * SECOND], 100 + 17 + 32),
         (source(task("a", 'for = "1h", every = "1s", hold = "1s"'), top='duration = "16s"'), [100 * SECOND], 100 + 17),
         (source(task("a", 'for = "1h", every = "1s", hold = "1ms"')), [16 * SECOND, 0, 32 * SECOND], 200 + 17 + 34),
     ],
@@ -117,6 +126,7 @@ def test_absurd_instances(number: int) -> None:
         "order",
         "instances",
         "start",
+        "draws",
         "end",
         "plays",
     ],

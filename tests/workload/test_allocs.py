@@ -174,6 +174,110 @@ def test_the_number_of_live_allocations_is_bounded() -> None:
     assert counted(simulation) == {"allocs_ok": 4096, "allocs_failed": 0, "cma_pages_now": 0}
 
 
+def test_the_work_of_a_text_is_bounded() -> None:
+    """A round on the area of 4096 pages is as much work as 7096 pins, and a text can have 16777216."""
+    simulation = play()
+    with pytest.raises(
+        PinnerfsError, match="line 2365: 2365 allocations up to here take as much work as 16782040 pins"
+    ):
+        simulation.do("alloc area=area pages=4097\n" * 2365)
+    assert simulation.stats()["allocs_failed"] == 0
+
+
+# One page of the area is pinned from one second on, for this long.
+def holder(hold: str) -> str:
+    return task("gpu", f'repeat = 1, every = "8000h", hold = "{hold}"', region="cma", start="1s", release="put_page")
+
+
+ONCE = 'repeat = 1, every = "8000h", hold = "1s"'
+
+
+@pytest.mark.parametrize(
+    ("hold", "retries", "ends"),
+    [
+        ("8h", 0, [("failed", SECOND)]),
+        ("8h", 3, [("failed", SECOND + 3 * 104 * MS)]),
+        ("150ms", 3, [("got", SECOND + 2 * 104 * MS)]),
+        ("150ms", 1, [("failed", SECOND + 104 * MS)]),
+        ("208ms", 2, [("got", SECOND + 2 * 104 * MS)]),
+    ],
+)
+def test_a_pin_that_ends_between_two_rounds_blocks_nothing(
+    hold: str, retries: int, ends: list[tuple[str, int]]
+) -> None:
+    """A release comes before a round of the same moment. The hold of the allocation begins with its success."""
+    simulation = play(holder(hold), alloc("a", ONCE, pages=4096, start="1s", retries=retries))
+    ((outcome, end),) = ends
+    simulation.advance_to(end - 1)
+    counters = simulation.explain_allocs()["a"]
+    assert counters["waiting"] == (end > SECOND) and counters["got"] == counters["failed"] == 0
+    simulation.advance_to(end)
+    counters = simulation.explain_allocs()["a"]
+    assert (counters[outcome], counters["waiting"]) == (1, 0)
+    assert counters["pages_now"] == (4096 if outcome == "got" else 0)
+    simulation.advance_to(end + SECOND - 1)
+    assert simulation.explain_allocs()["a"]["pages_now"] == counters["pages_now"]
+    simulation.advance_to(end + SECOND)
+    assert simulation.explain_allocs()["a"]["pages_now"] == 0
+
+
+def test_a_driver_that_tries_again_after_each_failure() -> None:
+    """`gap` counts from the end of the last round: with two retries of 104 ms a driver fails every 1.208 s."""
+    simulation = play(
+        holder("10s"), alloc("a", 'for = "1h", gap = "1s", hold = "1h"', pages=4096, start="1s", retries=2)
+    )
+    simulation.advance("8s")
+    assert simulation.explain_allocs()["a"] == {"allocs": 6, "got": 0, "failed": 6, "waiting": 0, "pages_now": 0}
+    simulation.advance("52s")
+    assert simulation.explain_allocs()["a"] == {"allocs": 10, "got": 1, "failed": 9, "waiting": 0, "pages_now": 4096}
+
+
+def test_the_default_of_retries() -> None:
+    """An alloc without `retries` takes those of the simulation, and a live allocation does so, too."""
+    tables = holder("8h"), alloc("a", ONCE, pages=4096, start="1s"), alloc("b", ONCE, pages=4096, start="1s", retries=1)
+    simulation = play(*tables, cma_retries=2)
+    simulation.advance("1s")
+    simulation.do("alloc area=area pages=4096\nalloc name=b")
+    simulation.advance("104ms")
+    assert (simulation.explain_allocs()["b"]["failed"], simulation.stats()["allocs_failed"]) == (2, 2)
+    simulation.advance("104ms")
+    assert simulation.stats()["allocs_failed"] == 4
+
+
+def test_a_waiting_allocation_cannot_be_released() -> None:
+    """Its caller is in cma_alloc and has no pages yet."""
+    simulation = play(holder("8h"))
+    simulation.advance("1s")
+    simulation.do("alloc area=area pages=4096")
+    with pytest.raises(PinnerfsError, match="no live allocation of area=area has pages"):
+        simulation.do("release area=area")
+
+
+def test_pins_and_allocations_of_one_text() -> None:
+    """An allocation finds what the lines before it pinned, and not what those after it pin."""
+    simulation = play(cma_retries=0)
+    simulation.do("pin task=quiet pages=1\nalloc area=area pages=4096\nfree task=quiet\nalloc area=area pages=4096")
+    assert counted(simulation) == {"allocs_ok": 1, "allocs_failed": 1, "cma_pages_now": 4096}
+    simulation.do("release area=area\nalloc area=area pages=4096\npin task=quiet pages=1")
+    assert counted(simulation) == {"allocs_ok": 2, "allocs_failed": 1, "cma_pages_now": 4096}
+
+
+def test_the_stack_of_an_alloc_is_in_its_records() -> None:
+    """The frames of the scenario stand outside of cma_alloc; those of a live allocation of an area are debugfs'."""
+    simulation = play(holder("8h"), alloc("a", ONCE, pages=4096, start="1s", retries=0), kernel="android14-6.1")
+    simulation.advance("1s")
+    assert [record.kind for record in simulation.records()] == ["DETECT"]
+    (record,) = simulation.records()
+    assert [frame.partition("+")[0] for frame in record.stack] == [
+        "test_pages_isolated",
+        "alloc_contig_range",
+        "__cma_alloc",
+        "who",
+    ]
+    simulation.do("alloc area=area pages=4096")
+    assert any("cma_alloc_write+" in frame for frame in next(simulation.records()).stack)
+
+
 REFUSED = {
     "alloc area=area": "alloc has no pages: wanted pages=..., such as pages=64",
     "alloc area=area pages=0": "pages = '0' must be a number from 1 to 1073741824",

@@ -17,6 +17,7 @@ from pinnerfs.scenario.gallery import gallery, load
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
 from pinnerfs.workload.tasks import Stream, random_stream
+from pinnerfs.workload.timeline import MOST_EVENTS
 from tests.workload.stories import (
     BASE_PFN,
     FREE,
@@ -417,6 +418,19 @@ def test_a_race_across_the_end_of_a_window(moment: int, apart: int) -> None:
     )
     found = [row[:2] for row in events(timeline(scenario), SECOND) if row[2] == BASE_PFN + 8192]
     assert found[1:3] == [(moment, GET if apart < 2 else PUT), (moment + apart, PUT if apart < 2 else GET)]
+
+
+def test_races_across_the_ends_of_short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races do not depend on windows, not even on those of 1 µs that end because their generation is much work."""
+    phase = 'for = "1h", rate = "3000/s", hold = "1us"'
+    # The first task uses up the room of a window, so that the second one ends it after 1 µs.
+    both = [task(name, phase, pfn=BASE_PFN, instances=8) for name in ("a", "b")]
+    scenario = story(*both, top="race = 1.0")
+    found = []
+    for most in MOST_EVENTS, 100:
+        monkeypatch.setattr("pinnerfs.workload.timeline.MOST_EVENTS", most)
+        found.append(events(timeline(scenario), SECOND // 10))
+    assert found[1] == found[0]
 
 
 def test_empty_shares_are_counted() -> None:

@@ -101,6 +101,18 @@ def test_each_step_is_bounded(made: list[str], race: str, end: str) -> None:
             break
 
 
+def test_draws_from_a_large_choice_count_as_more_work() -> None:
+    """A draw from 16384 values is the work of two more pins."""
+    work = []
+    for values in 1, 16384:
+        hold = '{ dist = "choice", values = [' + '"1us", ' * values + "] }"
+        line = timeline(parse(source(task("a", f'for = "1h", every = "1us", hold = {hold}'), top='duration = "1ms"')))
+        while line.next_event() is not None:
+            line.take(SECOND, FRAMES)
+        work.append(line.work.done)
+    assert work[1] - work[0] == 2 * 1000
+
+
 def test_phases_without_an_arrival_take_no_more_steps_than_work() -> None:
     """Ten seconds of phases of 100 us take 100,000 phases, in steps that each reach a later time."""
     line = timeline(parse(source(task("a", 'for = "100us", rate = "0.31/s", hold = "5us"'))))
@@ -111,3 +123,17 @@ def test_phases_without_an_arrival_take_no_more_steps_than_work() -> None:
     assert dues == sorted(dues)
     assert 100_000 * PHASE <= line.work.done - reached < 120_000 * PHASE + len(dues) * STEP
     assert len(dues) > 100_000 * PHASE // (STEP + MOST_EVENTS)
+
+
+def test_many_fast_instances_leave_windows_as_short_as_one_does() -> None:
+    """Windows that end early, because their generation is much work, make later ones no longer."""
+    sizes = []
+    for instances in 1, 16:
+        line = timeline(
+            parse(source(task("a", f'for = "1h", rate = "{48_000 // instances}/s", hold = "1ms"', instances=instances)))
+        )
+        rows = []
+        while (line.next_event() or 0) < 20 * SECOND:
+            rows.append(len(line.take(HOUR, sys.maxsize)))
+        sizes.append(max(rows))
+    assert sizes[1] <= sizes[0] * 1.1

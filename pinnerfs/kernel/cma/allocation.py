@@ -55,3 +55,9 @@ class Allocation:
     def pages(self) -> int:
         """Return the number of pages that it asks for."""
         return self.request.pages
+
+    def end(self, state: Literal["got", "failed"], now: int) -> None:
+        """End it, and count it as a Pixel does."""
+        self.state, self.ended = state, now
+        got, noretry = state == "got", self.request.noretry
+        self.area.stat.finish(self.pages, got=got, noretry=noretry, began=self.began, ended=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,11 +46,11 @@ class Allocator:
         self.log = KernelLog()
         self._limit = RateLimit(self.log, mm.log_name)
         self._busy_limit = RateLimit(self.log, "alloc_contig_range")
-        self._waiting: list[Allocation] = []  # in the order of their beginnings
+        self._waiting: deque[Allocation] = deque()  # in the order of their next rounds, as all wait equally long
 
     def next_round(self) -> int | None:
         """Return the time of the next round of an allocation that waits, or None."""
-        return min((waiting.next_round for waiting in self._waiting if waiting.next_round is not None), default=None)
+        return self._waiting[0].next_round if self._waiting else None
 
     def give_up(self, allocation: Allocation, now: int) -> None:
         """Let an allocation fail that waits for its next round: the caller of `cma_alloc` has a fatal signal."""
@@ -69,12 +70,13 @@ class Allocator:
             self._waiting.append(allocation)
         return allocation
 
-    def run(self, now: int) -> None:
-        """Make the rounds that are due at `now`."""
-        for allocation in self._waiting:
-            if allocation.next_round is not None and allocation.next_round <= now:
-                self._round(allocation, now)
-        self._waiting = [waiting for waiting in self._waiting if waiting.state == "waiting"]
+    def run(self, now: int) -> Allocation:
+        """Make the next round, which is due at `now`, and return its allocation."""
+        allocation = self._waiting.popleft()
+        self._round(allocation, now)
+        if allocation.state == "waiting":
+            self._waiting.append(allocation)
+        return allocation
 
     def release(self, allocation: Allocation) -> None:
         """Take the pages of an allocation back from their owner: imitates `cma_release`."""
@@ -131,7 +133,7 @@ class Allocator:
         area.set(first, request.pages)
         if request.kept:
             area.keep(first, request.pages)
-        allocation.state, allocation.ended = "got", now
+        allocation.end("got", now)
         allocation.first_pfn = area.base_pfn + int(tries.first[-1])
         area.alloc_pages_success += request.pages
         self.succeeded += 1
@@ -150,10 +152,10 @@ class Allocator:
         outcome = Round(found, tries, rules)
         marked = found.base + outcome.marked()
         if generation.failure_takes_ts:
-            state.ts[marked] = np.where(state.ts.take(marked) == 0, now, state.ts.take(marked))
+            state.ts[marked] = np.where(state.ts[marked] == 0, now, state.ts[marked])
         record_round(pinner, found, outcome, self._chains, caller, request.pages, now)
         state.bits[marked] |= FAILED
-        self._pinner.counters.add_moved(state.attribution.take(found.base + outcome.moved))
+        self._pinner.counters.add_moved(state.attribution[found.base + outcome.moved])
         found.free(outcome.moved, generation)
         self._lru.frames = found.base + outcome.in_batch()
         state.bits[self._lru.frames] &= ~ON_LRU
@@ -170,7 +172,8 @@ class Allocator:
 
     def _fail(self, allocation: Allocation, errno: int | None, now: int) -> None:
         area, request = allocation.area, allocation.request
-        allocation.state, allocation.ended, allocation.errno_in_log = "failed", now, errno
+        allocation.end("failed", now)
+        allocation.errno_in_log = errno
         if self.mm.noretry_counts or not request.noretry:
             # A negative number is a very large one, and the counter has 64 bits.
             area.alloc_pages_fail = area.alloc_pages_fail + request.pages & COUNTER

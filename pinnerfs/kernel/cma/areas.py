@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pinnerfs.kernel.cma.pixel import PixelStat
 from pinnerfs.kernel.pages import Int64s, lazy_zeros
 
 __all__ = ["Area", "Kept"]
@@ -26,6 +27,7 @@ class Area:
 
     allocations: what `alloc` of debugfs got and `free` can give back, the newest first.
     alloc_pages_success, alloc_pages_fail: the pages that callers asked for, and got or did not get.
+    stat: what a Pixel counts.
     """
 
     def __init__(self, name: str, base_pfn: int, pages: int, order_per_bit: int = 0) -> None:
@@ -36,6 +38,7 @@ class Area:
         self.allocations: list[Kept] = []
         self.alloc_pages_success = 0
         self.alloc_pages_fail = 0
+        self.stat = PixelStat()
         self._bits: npt.NDArray[np.bool_] = lazy_zeros(self.bits, np.bool_)
         # Until the bitmap changes: the runs of clear bits, and the number of set bits before each.
         self._clear: tuple[Int64s, Int64s] | None = None

@@ -48,7 +48,7 @@ class LruBatch:
         """
         pinner, state, memory = self._pinner, self._pinner.state, self._pinner.memory
         frames, self.frames = self.frames, np.empty(0, dtype=np.int64)
-        bits = state.bits.take(frames)
+        bits = state.bits[frames]
         frames, bits = frames[bits & (PRESENT | ON_LRU) == PRESENT], bits[bits & (PRESENT | ON_LRU) == PRESENT]
         state.bits[frames] |= ON_LRU
         file = pinner.generation.failure_file
@@ -60,8 +60,8 @@ class LruBatch:
         records["pfn"], records["handle"], records["kind"] = pfn, handle, KINDS.index(RecordKind.PUT)
         records["time"] = pinner.put_times(frames, now)
         records["flags"] = memory.flags_of(pfn) | np.uint64(PAGE_LRU)
-        records["mapping"], records["mapcount"] = memory.mapping_of(pfn), state.mapcount.take(frames)
-        records["count"] = state.references.take(frames) + state.mapcount.take(frames) + (memory.mapping_of(pfn) > 0)
+        records["mapping"], records["mapcount"] = memory.mapping_of(pfn), state.mapcount[frames]
+        records["count"] = state.references[frames] + state.mapcount[frames] + (memory.mapping_of(pfn) > 0)
         block = pfn >> memory.pageblock_order
         records["migratetype"] = np.where(
             (block >= isolated.start) & (block < isolated.stop), Migratetype.Isolate, memory.migratetype_of(pfn)

@@ -36,6 +36,7 @@ class Mm(NamedTuple):
     noretry_skips_block: whether the next attempt with GFP_NORETRY starts behind the pageblock with the failed page.
     noretry_counts: whether a failed allocation with GFP_NORETRY counts as failed.
     prefix: what the name of an area's directory in debugfs begins with.
+    dma_buf_name: whether dma_buf/bufinfo has a title for the names of buffers.
     frames: the call chains behind records.
     """
 
@@ -54,6 +55,7 @@ class Mm(NamedTuple):
     noretry_skips_block: bool
     noretry_counts: bool
     prefix: str
+    dma_buf_name: bool
     frames: Frames
 
     def seen(self, generation: Generation) -> Generation:
@@ -82,6 +84,7 @@ _MAINLINE_6_1 = Mm(
     noretry_skips_block=False,
     noretry_counts=True,
     prefix="",
+    dma_buf_name=True,
     frames=LINUX_6_1,
 )
 _ANDROID12_5_10 = Mm(
@@ -100,6 +103,7 @@ _ANDROID12_5_10 = Mm(
     noretry_skips_block=True,
     noretry_counts=True,
     prefix="cma-",
+    dma_buf_name=False,
     frames=LINUX_5_10,
 )
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
@@ -122,6 +126,7 @@ _ANDROID14_5_15 = _ANDROID14_6_1._replace(
     evidence="expected",
     unpin_puts=True,
     prefix="cma-",
+    dma_buf_name=False,
     frames=LINUX_5_15,
 )
 

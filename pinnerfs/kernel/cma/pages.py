@@ -41,24 +41,24 @@ class AreaPages:
 
     def references(self, pages: Int64s) -> Int64s:
         """Return all references of pages that are on the LRU: those of holders, mappings and the page cache."""
-        found: Int64s = self.state.references.take(self.base + pages) + self.mapcount(pages) + self.of_file
+        found: Int64s = self.state.references[self.base + pages] + self.mapcount(pages) + self.of_file
         return found
 
     def mapcount(self, pages: Int64s) -> Int64s:
         """Return the mappings of pages."""
-        return self.state.mapcount.take(self.base + pages).astype(np.int64)
+        return self.state.mapcount[self.base + pages].astype(np.int64)
 
     def failed(self, pages: Int64s) -> Bools:
         """Tell which pages are marked FAILED."""
-        return self.state.bits.take(self.base + pages) & FAILED > 0
+        return self.state.bits[self.base + pages] & FAILED > 0
 
     def marked(self, pages: Int64s) -> Bools:
         """Tell which pages are marked GET."""
-        return self.state.attribution.take(self.base + pages) > 0
+        return self.state.attribution[self.base + pages] > 0
 
     def off_lru(self) -> Int64s:
         """Return the pages that are in a CPU's LRU batch."""
-        waits = self.state.bits.take(self.base + self.used) & ON_LRU == 0
+        waits = self.state.bits[self.base + self.used] & ON_LRU == 0
         found: Int64s = self.used[waits]
         return found
 
@@ -71,9 +71,9 @@ class AreaPages:
         if Mark.FAILED in generation.freed:
             acts |= self.failed(pages)
         state.references[frames], state.mapcount[frames] = 0, 0
-        state.bits[frames] = np.where(acts, 0, state.bits.take(frames) & FAILED)
-        state.attribution[frames] = -np.abs(state.attribution.take(frames))
+        state.bits[frames] = np.where(acts, 0, state.bits[frames] & FAILED)
+        state.attribution[frames] = -np.abs(state.attribution[frames])
         if generation.free_clears_ts:
-            state.ts[frames] = np.where(acts, 0, state.ts.take(frames))
+            state.ts[frames] = np.where(acts, 0, state.ts[frames])
         if state.pins is not None:
             state.pins[frames] = 0

@@ -31,13 +31,15 @@ __all__ = ["account"]
 
 Int32s = npt.NDArray[np.int32]
 
+_Add = Callable[[Counter, Int64s, Int32s], None]  # counts the frames of some touches, by the handles of all touches
+
 
 def account(pinner: Pinner, batch: EventBatch) -> None:
     """Update the state of a pinner by a batch, which is not empty. Records go into the rings."""
     generation, state, memory = pinner.generation, pinner.state, pinner.memory
     segments = Segments.of(batch.pfn - memory.base_pfn, batch.frames(), memory, state)
-    was_count = None if state.pins is None else state.pins.take(segments.frame)
-    was = state.attribution.take(segments.frame)
+    kept = segments.kept
+    was_count, was = kept.pins, kept.attribution
     if was_count is not None and len(batch) > 1 and PinCounts.may_overflow(was, was_count, len(batch)):
         for row in range(len(batch)):
             account(pinner, batch[row : row + 1])
@@ -45,7 +47,7 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
     kind, time = batch.kind.take(segments.row), batch.time.take(segments.row)
     handle = batch.handle.take(segments.row)
     pages = Pages(
-        state,
+        kept,
         memory,
         segments,
         batch,
@@ -58,11 +60,12 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
     freed = kind == Event.free
     if pages.died is not None:
         freed |= pages.died
-    marks = Marks(generation, state, segments, kind, handle, time, freed)
-    failures = Failures(generation, state, segments, marks)
+    marks = Marks(generation, kept, segments, kind, handle, time, freed)
+    failures = Failures(generation, kept, segments, marks)
     counts = None if was_count is None else PinCounts.of(segments, was_count, marks)
 
-    longterm = _longterm(pinner, segments, marks, failures, time)
+    add = _adding(pinner.counters, segments)
+    longterm = _longterm(pinner, add, marks, failures, time)
     if len(longterm.touches):
         ring = pinner.rings["longterm_pinner"]
         segment = segments.of_touch(longterm.touches)
@@ -76,21 +79,21 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
             records = take_records(memory, batch, segments, failed, flushes=failures.any)
             pinner.rings[generation.failure_file].append(records)
 
-    _count(pinner.counters, segments, marks, kind, handle)
+    _count(add, marks, kind, handle)
     for area in memory.cma:
         pinner.counters.pinned_now_in_cma += marks.change_in(*area)
-    marks.write(state)
-    failures.write(state)
-    if counts is not None and state.pins is not None:
-        segments.fill(state.pins, counts.left_by(segments.end, slice(None)))
+    marks.leave(kept)
+    failures.leave(kept)
+    if counts is not None:
+        kept.pins = counts.left_by(segments.end, slice(None)).astype(np.int32)
+    state.write(segments.frames, kept, segments.width)
 
 
-def _longterm(pinner: Pinner, segments: Segments, marks: Marks, failures: Failures, time: Int64s) -> Taken:
+def _longterm(pinner: Pinner, add: _Add, marks: Marks, failures: Failures, time: Int64s) -> Taken:
     """Return the records of longterm_pinner, and count the releases behind them."""
     ends = np.flatnonzero(marks.released)
     elapsed = np.maximum(time.take(ends) - marks.since.take(ends), 0)
     long = elapsed > pinner.threshold
-    add = _adding(pinner.counters, segments)
     add(Counter.below_threshold, ends[~long], marks.found)
     ends, elapsed = ends[long], elapsed[long]
     add(Counter.longterm_records, ends, marks.found)
@@ -108,8 +111,7 @@ def _longterm(pinner: Pinner, segments: Segments, marks: Marks, failures: Failur
     return Taken(RecordKind.PUT, ends, elapsed, handle, None)
 
 
-def _count(counters: Counters, segments: Segments, marks: Marks, kind: npt.NDArray[np.uint8], handle: Int32s) -> None:
-    add = _adding(counters, segments)
+def _count(add: _Add, marks: Marks, kind: npt.NDArray[np.uint8], handle: Int32s) -> None:
     puts = kind == Event.put_page
     add(Counter.marks_overwritten, np.flatnonzero(marks.marked & marks.pins), marks.found)
     add(Counter.marks_freed, np.flatnonzero(marks.ended), marks.found)
@@ -117,7 +119,7 @@ def _count(counters: Counters, segments: Segments, marks: Marks, kind: npt.NDArr
     add(Counter.releases_without_mark, np.flatnonzero(marks.releases & ~marks.marked), handle)
 
 
-def _adding(counters: Counters, segments: Segments) -> Callable[[Counter, Int64s, Int32s], None]:
+def _adding(counters: Counters, segments: Segments) -> _Add:
     """Return a function that counts the frames of touches for these handles."""
     frames = segments.width_by_touch()
 

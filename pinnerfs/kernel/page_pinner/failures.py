@@ -13,7 +13,7 @@ from pinnerfs.kernel.page_pinner.generations import Generation, Mark
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.marks import Marks
 from pinnerfs.kernel.page_pinner.taking import Taken
-from pinnerfs.kernel.pages import FAILED, FrameState, Int64s
+from pinnerfs.kernel.pages import FAILED, FrameValues, Int64s
 from pinnerfs.kernel.pagestate import Pages
 from pinnerfs.kernel.segments import Segments
 
@@ -25,9 +25,9 @@ Bools = npt.NDArray[np.bool_]
 class Failures:
     """The mark FAILED that each touch finds. Within a batch of calls it is only ever cleared, by a free of the page."""
 
-    def __init__(self, generation: Generation, state: FrameState, segments: Segments, marks: Marks) -> None:
+    def __init__(self, generation: Generation, kept: FrameValues, segments: Segments, marks: Marks) -> None:
         self._generation, self._segments, self._marks = generation, segments, marks
-        self._was = state.bits.take(segments.frame) & FAILED > 0
+        self._was = kept.bits & FAILED > 0
         self.any = bool(self._was.any())
         if not self.any:
             return
@@ -38,7 +38,7 @@ class Failures:
         self.found = np.repeat(self._was, segments.lengths()) & none_yet
         forgets = marks.released & generation.release_clears_ts | acts & generation.free_clears_ts
         self._left_ts = marks.times(forgets)
-        self._found_ts = segments.before(self._left_ts, state.ts.take(segments.frame))
+        self._found_ts = segments.before(self._left_ts, kept.ts)
         self._last = (self.found & ~acts).take(segments.end)
 
     def stale(self) -> Int64s:
@@ -92,10 +92,8 @@ class Failures:
         layout = self._generation.layouts[file]
         return layout.shows_duration(layout.kind(RecordKind.PUT))
 
-    def write(self, state: FrameState) -> None:
-        """Write what the batch leaves."""
+    def leave(self, kept: FrameValues) -> None:
+        """Replace what each segment keeps by what the batch leaves."""
         if self.any:
-            segments = self._segments
-            bits = state.bits.take(segments.frame)
-            segments.fill(state.bits, np.where(self._last, bits | FAILED, bits & ~FAILED))
-            segments.fill(state.ts, self._left_ts.take(segments.end))
+            kept.bits = np.where(self._last, kept.bits | FAILED, kept.bits & ~FAILED)
+            kept.ts = self._left_ts.take(self._segments.end)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.page_pinner.generations import Generation
-from pinnerfs.kernel.pages import FrameState, Int64s
+from pinnerfs.kernel.pages import FrameValues, Int64s
 from pinnerfs.kernel.segments import Segments
 
 __all__ = ["Marks"]
@@ -27,7 +27,7 @@ class Marks:
     def __init__(
         self,
         generation: Generation,
-        state: FrameState,
+        kept: FrameValues,
         segments: Segments,
         kind: npt.NDArray[np.uint8],
         handle: Int32s,
@@ -35,7 +35,7 @@ class Marks:
         freed: Bools,
     ) -> None:
         self._segments, self._handle, self._time = segments, handle, time
-        self._was, self._was_ts = state.attribution.take(segments.frame), state.ts.take(segments.frame)
+        self._was, self._was_ts = kept.attribution, kept.ts
         self.pins = _table(generation.pins).take(kind)
         self.releases = _table(generation.releases).take(kind)
         self.freed = freed
@@ -66,8 +66,8 @@ class Marks:
         """Return the time that each touch leaves, if it is that of the last pin, and 0 after the touches `cleared`."""
         return self._segments.carry(self.pins | cleared).left(self._time * self.pins, self._was_ts)
 
-    def write(self, state: FrameState) -> None:
-        """Write what the batch leaves."""
+    def leave(self, kept: FrameValues) -> None:
+        """Replace what each segment keeps by what the batch leaves."""
         segments = self._segments
         last_pin = np.maximum.accumulate(np.arange(1, len(self.pins) + 1, dtype=np.int32) * self.pins)
         last_pin = last_pin.take(segments.end) - 1
@@ -75,8 +75,8 @@ class Marks:
         handle = np.where(repinned, self._handle.take(last_pin), np.abs(self._was))
         marked = self._left.take(segments.end) > 0
         ts = np.where(repinned, self._time.take(last_pin), self._was_ts)
-        segments.fill(state.attribution, np.where(marked, handle, -handle))
-        segments.fill(state.ts, ts * marked if self._forgets else ts)
+        kept.attribution = np.where(marked, handle, -handle)
+        kept.ts = ts * marked if self._forgets else ts
 
 
 def _table(kinds: frozenset[Event]) -> Bools:

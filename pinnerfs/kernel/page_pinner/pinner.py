@@ -50,7 +50,7 @@ class Pinner:
         layout = self.generation.layouts[file]
         if not layout.shows_duration(layout.kind(RecordKind.PUT)):
             return np.full(len(frames), now, dtype=np.int64)
-        return np.maximum(now - self.state.ts.take(frames), 0)
+        return np.maximum(now - self.state.ts[frames], 0)
 
     def count_elsewhere(self, batch: EventBatch) -> None:
         """Count calls on pages that have moved out of this memory map's frames."""

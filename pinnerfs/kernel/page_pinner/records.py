@@ -9,7 +9,7 @@ from functools import lru_cache
 from pinnerfs.kernel.page_pinner.layouts import ANNOUNCED, Layout, RecordKind
 from pinnerfs.kernel.pageflags import ZONE_SHIFT, Migratetype, page_flag_names
 
-__all__ = ["RING_SIZE", "Record", "parse_records", "record_text"]
+__all__ = ["HEAD", "RING_SIZE", "Record", "parse_records", "printed_time", "record_text"]
 
 RING_SIZE = 4096  # records that the kernel keeps, until buffer_size says otherwise
 
@@ -74,7 +74,8 @@ def _stack_text(stack: tuple[str, ...]) -> str:
 
 
 _CLOCK = r"\[ *(?P<{0}_s>[0-9]+)\.(?P<{0}_us>[0-9]{{6}})\]"
-_HEAD = re.compile(
+# The first two lines of a record, of any kernel.
+HEAD = re.compile(
     r"(?:Page pinned ts (?P<number>-?[0-9]+) us count (?P<pins>-?[0-9]+)"
     r"|Page pinned for (?P<pinned>-?[0-9]+) us"
     r"|At least, pinned for (?P<least>-?[0-9]+) us"
@@ -100,11 +101,11 @@ def parse_records(text: str, file: str = "longterm_pinner") -> list[Record]:
 
 
 def _record(text: str, file: str) -> Record:
-    match = _HEAD.match(text)
+    match = HEAD.match(text)
     frames = text[match.end() :].split("\n") if match else []
     if match is None or frames[0] or not all(frame.startswith(" ") for frame in frames[1:]):
         raise ValueError(f"not a record: {text!r}")
-    kind, ts, moment = _time(match, file)
+    kind, ts, moment = printed_time(match, file)
     classic = match["pfn"] is not None
     return Record(
         ts=ts,
@@ -121,8 +122,11 @@ def _record(text: str, file: str) -> Record:
     )
 
 
-def _time(match: re.Match[str], file: str) -> tuple[RecordKind | None, int | None, int | None]:
-    """Return the kind, the duration and the boot time that the first line tells."""
+def printed_time(match: re.Match[str], file: str) -> tuple[RecordKind | None, int | None, int | None]:
+    """Return the kind, the duration and the boot time that a match of HEAD tells.
+
+    As the text has it: "At least" is a PUT, though pixel-5.10 prints the same in longterm_pinner.
+    """
     if match["number"] is not None:
         number = int(match["number"])
         return (None, number, None) if file == "longterm_pinner" else (None, None, number)

@@ -78,7 +78,7 @@ MMS: dict[str, MmRules] = {
     "android12-5.10": MmRules(retries=10, lru_batch=1, look_puts=False, unpin_puts=True),
     "pixel-5.10": MmRules(retries=5, look_puts=False, unpin_puts=True),
     "android14-6.1": MmRules(retries=5, quick_noretry=True),
-    "android14-5.15": MmRules(retries=5, quick_noretry=True),
+    "android14-5.15": MmRules(retries=5, quick_noretry=True, unpin_puts=True),
 }
 
 
@@ -242,6 +242,7 @@ class Model:
         self.kernel, self.areas = kernel, areas
         self.pinner, self.mm = kernel.pinner, kernel.rules
         self.tracking = True
+        self.gathers = True  # whether munmap drops all references of a batch of pages before it frees them
         self.now = 0
         self.pages: dict[int, Page] = {}
         self.marks: dict[int, Marks] = {}
@@ -293,7 +294,7 @@ class Model:
             self.drain()
         here = [page for page in self._here(pages) if page.mapcount]
         # Pages are gathered first: 8 in a bundle, then 510 at once.
-        for start, stop in _gathers(len(here)):
+        for start, stop in _gathers(len(here)) if self.gathers else ((at, at + 1) for at in range(len(here))):
             gathered = here[start:stop]
             for page in gathered:
                 page.mapcount -= 1
@@ -302,8 +303,9 @@ class Model:
     def truncate(self, pages: Iterable[Page]) -> None:
         """Take the pages out of the page cache: the last close of their unlinked file."""
         here = [page for page in self._here(pages) if page.cached]
-        for start in range(0, len(here), LAST_CLOSE):
-            some = here[start : start + LAST_CLOSE]
+        most = LAST_CLOSE if self.gathers else 1
+        for start in range(0, len(here), most):
+            some = here[start : start + most]
             for page in some:
                 page.cached = False
             self._release_pages(some, "truncate")

@@ -20,7 +20,7 @@ Row = tuple[int, Event, int, int, int]
 # time, pfn, flags, mapping, count, handle, mapcount, kind, call, migratetype
 Record = tuple[int, ...]
 
-HEAD_FLAG, LRU_FLAG = 1 << 16, 1 << 4
+HEAD_FLAG, LRU_FLAG, DIRTY_FLAG = 1 << 16, 1 << 4, 1 << 3
 PUT, FREE = 0, 1
 
 INTRODUCED, EARLY, LATER, PIXEL = "introduced", "android12-5.10-early", "android12-5.10", "pixel-5.10"
@@ -166,6 +166,9 @@ class _Event:
                     frame.mapcount -= 1
                     self._dropped()
             case Event.free:
+                if frame.present:
+                    frame.references = frame.mapcount = 0
+                    self._put(0)
                 self._freed()
             case _:
                 if self.kind == Event.put_page and not frame.get:
@@ -187,16 +190,20 @@ class _Event:
 
     def _dropped(self) -> None:
         """A reference is gone: page_pinner's hook, and the end of the page if it was the last one."""
-        frame, kernel = self.frame, self.model.kernel
+        frame = self.frame
         last = frame.present and not frame.references and not frame.mapcount and not self.region.mapping
+        self._put(0 if last else self._count())
+        if last:
+            self._freed()
+
+    def _put(self, count: int) -> None:
+        frame, kernel = self.frame, self.model.kernel
         without_hook = kernel in LINUX_6 and self.kind == Event.unpin_user_page
         if frame.failed and self.model.tracking and kernel != INTRODUCED and not without_hook:
             number = self.now
             if kernel not in (EARLY, LATER):
                 number = max(0, self.now - frame.ts)
-            self._failure(PUT, number, 0 if last else self._count(), frame.mapcount)
-        if last:
-            self._freed()
+            self._failure(PUT, number, count, frame.mapcount)
 
     def _freed(self) -> None:
         frame, kernel = self.frame, self.model.kernel
@@ -264,7 +271,8 @@ class _Event:
         if kind == PUT:
             flags = head.flags & ~LRU_FLAG
             flags |= (LRU_FLAG if self.frame.on_lru else 0) | (HEAD_FLAG if self.order else 0)
-            mapping = head.mapping
+            mapping = 0 if self.kind == Event.free else head.mapping
+            flags &= ~DIRTY_FLAG if self.kind == Event.free and head.mapping else ~0
         migratetype = int(head.migratetype)
         return number, self.head, flags, mapping, count, handle, mapcount, kind, int(self.kind), migratetype
 

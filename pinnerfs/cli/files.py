@@ -1,0 +1,27 @@
+"""Files that arguments name: they may be inside the mount of a daemon that is stopped."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pinnerfs.mounts.table import FSTYPE
+from pinnerfs.scenario.gallery import gallery
+
+__all__ = ["wait_for_file", "wait_for_scenario"]
+
+
+def wait_for_file(action: str, path: str, max_wait: float) -> None:
+    """Return when the file system of this path answers: see `wait_for_answer`. No wait where no pinnerfs is mounted."""
+    with suppress(OSError):
+        if FSTYPE.encode() not in Path("/proc/self/mountinfo").read_bytes():
+            return
+    from pinnerfs.cli.child import wait_for_answer  # takes a fifth of the time of `pinnerfs check`
+
+    wait_for_answer(action, path, max_wait)
+
+
+def wait_for_scenario(scenario: str, max_wait: float) -> None:
+    """Do the same for the file of a scenario. Standard input and the gallery are no arguments that name a file."""
+    if scenario not in {"-", *gallery()}:
+        wait_for_file("read scenario", scenario, max_wait)

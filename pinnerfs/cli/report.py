@@ -1,0 +1,237 @@
+"""pinnerfs report."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pinnerfs.cli import report_options
+from pinnerfs.cli.launch import say
+from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.report.columns import SORT_KEYS
+from pinnerfs.words import count_of
+
+if TYPE_CHECKING:
+    from pinnerfs.report.budget import Budget
+    from pinnerfs.report.diff import Diff
+    from pinnerfs.report.model import Area, Report
+
+__all__ = ["report"]
+
+FAILED_BUDGET = 1  # exit status
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--sort", type=click.Choice([*SORT_KEYS]), help="Sort by this column instead of by damage.")
+@click.option("--top", type=click.IntRange(1), metavar="N", help="Show only the first N call sites.")
+@click.option(
+    "--site", "wanted", multiple=True, metavar="TEXT", help="Only sites with this key, owner or part of a name."
+)
+@click.option(
+    "--pfn", callback=report_options.pfn_range, metavar="A-B", help="Only records of page frames from A to B."
+)
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice([*report_options.KINDS]), help="Only records of this kind."
+)
+@click.option(
+    "--cma",
+    "areas",
+    multiple=True,
+    callback=report_options.areas,
+    metavar="BASE+PAGES",
+    help="Where a CMA area is: its first page frame and its pages. Needed if the dump does not tell.",
+)
+@click.option("--sites", "names", metavar="FILE", help="A TOML file with further names of drivers and functions.")
+@click.option("--dedup", is_flag=True, help="Drop records that were read twice.")
+@click.option("--stacks", is_flag=True, help="Also print a stack of each site, for scripts/decode_stacktrace.sh.")
+@click.option("--diff", "as_diff", is_flag=True, help="Compare two inputs, BEFORE and AFTER.")
+@click.option(
+    "--fail-if",
+    "budgets",
+    multiple=True,
+    callback=report_options.budgets,
+    metavar="'FIELD OP VALUE'",
+    help="Exit with status 1 if this is true, such as 'max > 1s'. FIELD: records, holds, pages, blocks, max or p99.",
+)
+@click.option("--fail-on-new", is_flag=True, help="With --diff, exit with status 1 if a site is new.")
+@report_options.formats
+@click.option("--html", metavar="FILE", help="Also write one self-contained HTML page.")
+@click.option("--svg", metavar="FILE", help="Also write the text as a picture.")
+@click.option("--perfetto", metavar="FILE", help="Also write a trace for ui.perfetto.dev, if the records have times.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+def report(
+    inputs: tuple[str, ...],
+    sort: str | None,
+    top: int | None,
+    wanted: tuple[str, ...],
+    pfn: tuple[int, int] | None,
+    kinds: tuple[str, ...],
+    areas: tuple[Area, ...],
+    names: str | None,
+    dedup: bool,
+    stacks: bool,
+    as_diff: bool,
+    budgets: tuple[Budget, ...],
+    fail_on_new: bool,
+    chosen: str | None,
+    html: str | None,
+    svg: str | None,
+    perfetto: str | None,
+    force: bool,
+) -> int:
+    """Name the culprit of a page_pinner dump: who held pages too long, and where.
+
+    INPUT is a file with records of any kernel, a bug report (.txt, .zip), a directory, a mounted debugfs, or `-` for
+    standard input. Files may be compressed with gzip or xz. What cannot be read is told on stderr.
+
+    \b
+    Example:
+      pinnerfs dump camera-stall --at 60s > dump.txt
+      pinnerfs report dump.txt
+    """
+    from pinnerfs.report.selection import only_sites, sorted_by, totals
+    from pinnerfs.report.selection import top as only_top
+
+    files = {"--html": html, "--svg": svg, "--perfetto": perfetto}
+    _check_options(inputs, as_diff, fail_on_new, chosen, files)
+
+    def one(sources: tuple[str, ...]) -> Report:
+        made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
+        for note in made.notes:
+            say(str(note))
+        return only_sites(made, wanted)
+
+    if as_diff:
+        from pinnerfs.report.diff import compare
+
+        before, after = one(inputs[:1]), one(inputs[1:])
+        difference = compare(before, after)
+        _print(_diff_text(difference, chosen))
+        failed = [f"{len(difference.new)} new: {', '.join(difference.new)}"] if fail_on_new and difference.new else []
+    else:
+        after = one(inputs)
+        shown = only_top(sorted_by(after, sort), top)
+        _write_files(shown, files, stacks, force)
+        _print(_report_text(shown, chosen, stacks))
+        failed = []
+    failed += [broken for budget in budgets if (broken := budget.broken(totals(after)))]
+    for reason in failed:
+        say(f"Budget exceeded: {reason}")
+    return FAILED_BUDGET if failed else 0
+
+
+def _check_options(
+    inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, chosen: str | None, files: dict[str, str | None]
+) -> None:
+    if inputs.count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    if not as_diff:
+        if fail_on_new:
+            raise click.UsageError("--fail-on-new needs --diff")
+        return
+    if len(inputs) != 2:
+        raise click.UsageError(f"--diff compares two inputs, BEFORE and AFTER; {len(inputs)} came")
+    unsupported = [name for name, file in files.items() if file is not None]
+    if chosen == "speedscope":
+        unsupported.append("--speedscope")
+    if unsupported:
+        raise click.UsageError(f"{unsupported[0]} shows one report; it cannot be combined with --diff")
+
+
+def _analyse(
+    sources: tuple[str, ...],
+    pfn: tuple[int, int] | None,
+    kinds: tuple[str, ...],
+    areas: tuple[Area, ...],
+    names: str | None,
+    dedup: bool,
+) -> Report:
+    from pinnerfs.report import analyse, read
+    from pinnerfs.report.selection import only_records
+
+    capture = read(*sources, areas=areas)
+    if not kinds and not pfn:
+        return analyse(capture, sites=names, dedup=dedup)
+    chosen = only_records(capture, kinds, *(pfn or (None, None)))
+    made = analyse(chosen, sites=names, dedup=dedup)
+    if capture.records and not chosen.records:
+        from msgspec.structs import replace
+
+        # An empty choice is no empty dump, and proves nothing.
+        left_out = count_of(len(capture.records), "record")
+        return replace(
+            made, headline=f"none of {left_out} is of the chosen kind and page frames", proves="", findings=()
+        )
+    return made
+
+
+def _report_text(shown: Report, chosen: str | None, stacks: bool) -> Any:
+    if chosen is None:
+        from pinnerfs.report.text import report_lines
+
+        return report_lines(shown, stacks=stacks)
+    if chosen in ("folded", "speedscope"):
+        from pinnerfs.report import profiles
+
+        return profiles.folded(shown) if chosen == "folded" else profiles.speedscope(shown)
+    from pinnerfs.report import exports
+
+    return {"json": exports.as_json, "csv": exports.as_csv, "md": exports.as_markdown}[chosen](shown)
+
+
+def _diff_text(difference: Diff, chosen: str | None) -> Any:
+    if chosen is None:
+        from pinnerfs.report.diff import diff_lines
+
+        return diff_lines(difference)
+    if chosen == "folded":
+        from pinnerfs.report.profiles import diff_as_folded
+
+        return diff_as_folded(difference)
+    from pinnerfs.report import exports
+
+    return {"json": exports.diff_as_json, "csv": exports.diff_as_csv, "md": exports.diff_as_markdown}[chosen](
+        difference
+    )
+
+
+def _print(made: Any) -> None:
+    """Print lines, or the text of an export."""
+    # A dump may have a character that this terminal's encoding does not.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if isinstance(made, str):
+        click.echo(made, nl=False)
+        return
+    from pinnerfs.report.terminal import show
+
+    show(made)
+
+
+def _write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
+    """Write the files that were asked for, before anything is printed."""
+    if (path := files["--html"]) is not None:
+        from pinnerfs.report.html import page
+
+        _write("--html", path, page(shown).encode(), force)
+    if (path := files["--svg"]) is not None:
+        from pinnerfs.report.picture import svg
+        from pinnerfs.report.text import report_lines
+
+        _write("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
+    if (path := files["--perfetto"]) is not None:
+        from pinnerfs.report.perfetto_trace import trace
+
+        _write("--perfetto", path, trace(shown), force)
+
+
+def _write(option: str, path: str, data: bytes, force: bool) -> None:
+    try:
+        with open(path, "wb" if force else "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
+    except OSError as error:
+        raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None

@@ -1,0 +1,70 @@
+"""The values that the options of `pinnerfs report` take."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pinnerfs.report.budget import Budget
+    from pinnerfs.report.model import Area
+
+__all__ = ["FORMATS", "KINDS", "areas", "budgets", "formats", "pfn_range"]
+
+FORMATS = {
+    "json": "Print everything as JSON, for scripts.",
+    "csv": "Print the table as CSV; times in us.",
+    "md": "Print Markdown, to paste into a bug report.",
+    "folded": "Print stacks with their page time, for flamegraph.pl.",
+    "speedscope": "Print a file for speedscope: page time and holds.",
+}
+KINDS = {"pin": "PIN", "put": "PUT", "free": "FREE", "detect": "DETECT", "event": "EVENT"}
+
+_NUMBER = "0x[0-9a-fA-F]{1,16}|[0-9]{1,19}"
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
+
+
+def pfn_range(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read `A-B`, two page frame numbers."""
+    match = re.fullmatch(rf"({_NUMBER})-({_NUMBER})", value or "", re.ASCII)
+    if value is not None and (match is None or _number(match[1]) > _number(match[2])):
+        raise click.BadParameter(f"{value!r}: wanted A-B, such as 0xf3500-0xf37ff", context, option)
+    return None if match is None else (_number(match[1]), _number(match[2]))
+
+
+def areas(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Area, ...]:
+    """Read `BASE+PAGES`, a page frame number and a number of pages."""
+    from pinnerfs.report.model import Area
+
+    found: list[Area] = []
+    for value in values:
+        match = re.fullmatch(rf"({_NUMBER})\+({_NUMBER})", value, re.ASCII)
+        if match is None or _number(match[2]) == 0:
+            raise click.BadParameter(f"{value!r}: wanted BASE+PAGES, such as 0xf8000+16384", context, option)
+        name = "" if not found else str(len(found) + 1)
+        found.append(Area(f"cma{name}", _number(match[1]), _number(match[2]), origin="--cma"))
+    return tuple(found)
+
+
+def budgets(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Budget, ...]:
+    """Read `FIELD OP VALUE`."""
+    if not values:
+        return ()
+    from pinnerfs.report.budget import parse_budget
+
+    try:
+        return tuple(parse_budget(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+
+
+def formats(command: Any) -> Any:
+    """Add one flag for each format of standard output."""
+    for name, about in reversed(FORMATS.items()):
+        command = click.option(f"--{name}", "chosen", flag_value=name, help=about)(command)
+    return command

@@ -1,0 +1,83 @@
+"""From a capture to a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.report.blame import blame
+from pinnerfs.report.findings import Evidence, findings, headline, what_it_proves
+from pinnerfs.report.holds import Places, groups, hold_of
+from pinnerfs.report.model import Capture, DumpRecord, Report
+from pinnerfs.report.naming import load_sites
+from pinnerfs.report.sections import number
+from pinnerfs.report.times import Times
+from pinnerfs.report.twice import read_twice
+
+__all__ = ["analyse"]
+
+
+def analyse(capture: Capture, sites: str | os.PathLike[str] | None = None, dedup: bool = False) -> Report:
+    """Return the report of a capture. Raise PinnerfsError for a wrong file of sites.
+
+    sites: a file with more names, in the form of sites.toml. dedup: drop records that were read twice.
+    """
+    names = load_sites(*(() if sites is None else (sites,)))
+    twice = read_twice(capture.records, names)
+    if dedup and twice:
+        drop = set(twice)
+        records = tuple(record for place, record in enumerate(capture.records) if place not in drop)
+        capture = replace(capture, records=records)
+    records = capture.records
+    places, times = Places(capture.areas), Times(records, capture.generation)
+    found = groups(records, names)
+    holds = tuple(hold_of(group, places, *times.of(group.records)) for group in found)
+    blamed = blame(found, holds, places)
+    pins = [record.duration_us for record in records if record.kind == "PIN" and record.duration_us is not None]
+    evidence = Evidence(
+        capture=capture,
+        holds=holds,
+        blame=blamed,
+        ring_full=_ring_full(capture),
+        threshold_us=number(capture.sections, "page_pinner/threshold"),
+        durations=sorted(pins),
+        twice=0 if dedup else len(twice),
+        uptimes=times.uptimes,
+    )
+    return Report(
+        sources=capture.sources,
+        generation=capture.generation,
+        pageblock_order=_pageblock_order(records),
+        threshold_us=evidence.threshold_us,
+        threshold_at_most_us=min(pins) - 1 if pins else None,
+        ring_full=evidence.ring_full,
+        records=len(records),
+        holds=holds,
+        sites=blamed.sites,
+        victims=tuple(site.site for site in blamed.sites if site.role == "victim"),
+        findings=findings(evidence),
+        notes=capture.notes,
+        areas=capture.areas,
+        culprit=None if blamed.culprit is None else blamed.culprit.key,
+        headline=headline(evidence),
+        proves=what_it_proves(evidence),
+    )
+
+
+def _ring_full(capture: Capture) -> bool:
+    """Tell whether a dump has as many records as the ring has slots."""
+    size = number(capture.sections, "page_pinner/buffer_size")
+    for dump in capture.dumps:
+        slots = size if dump.file == "buffer" and size else RING_SIZE
+        if dump.records + dump.garbage >= slots:
+            return True
+    return False
+
+
+def _pageblock_order(records: Sequence[DumpRecord]) -> int | None:
+    """Return the order for which every record's block is pfn >> order, or None."""
+    orders = {record.pfn.bit_length() - record.block.bit_length() for record in records if record.block}
+    return orders.pop() if len(orders) == 1 else None

@@ -1,0 +1,132 @@
+"""Sum holds up by call site, join them by page frame, and choose the site to blame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pinnerfs.report.holds import Group, Places
+from pinnerfs.report.model import Hold, Role, Site
+from pinnerfs.report.naming import Name
+
+__all__ = ["Blame", "blame"]
+
+_ROLES: tuple[Role, ...] = ("culprit", "candidate", "event", "victim", "allocator", "end")
+
+
+class Blame:
+    """The sites of a capture in the default order, and the one to blame."""
+
+    def __init__(self, sites: tuple[Site, ...], names: dict[str, Name], culprit: Site | None) -> None:
+        self.sites, self.names, self.culprit = sites, names, culprit
+
+
+class _Sum:
+    """What the holds of one site add up to."""
+
+    def __init__(self, name: Name) -> None:
+        self.name = name
+        self.holds: list[Hold] = []
+        self.pages: set[int] = set()
+        self.cma_pages: set[int] = set()
+        self.cma_blocks: set[int] = set()
+        self.stacks: Counter[tuple[str, ...]] = Counter()
+        self.last_puts = 0
+
+    def add(self, group: Group, hold: Hold, places: Places) -> None:
+        """Add a hold."""
+        self.holds.append(hold)
+        self.pages.update([record.pfn for record in group.records])
+        self.stacks[group.records[0].stack] += len(group.records)
+        if hold.cma_pages:
+            for record in group.records:
+                if places.in_cma(record):
+                    self.cma_pages.add(record.pfn)
+                    self.cma_blocks.add(record.block)
+
+    def site(self, refused: Iterable[str]) -> Site:
+        """Return the site."""
+        holds = self.holds
+        durations = sorted(hold.duration_us for hold in holds if hold.duration_us is not None)
+        unknown = any(hold.cma_pages is None for hold in holds)
+        return Site(
+            key=self.name.key,
+            owner=self.name.owner,
+            site=self.name.site,
+            frame=self.name.frame,
+            stack=self.stacks.most_common(1)[0][0],
+            role=self.name.role,
+            holds=len(holds),
+            records=sum(hold.records for hold in holds),
+            pages=len(self.pages),
+            blocks=tuple(sorted({block for hold in holds for block in hold.blocks})),
+            cma_pages=None if unknown else len(self.cma_pages),
+            cma_blocks=None if unknown else tuple(sorted(self.cma_blocks)),
+            page_us=sum(hold.pages * (hold.duration_us or 0) for hold in holds),
+            p50_us=_rank(durations, 50),
+            p99_us=_rank(durations, 99),
+            max_us=_rank(durations, 100),
+            refused=tuple(sorted(refused)),
+        )
+
+
+def _rank(values: Sequence[int], percent: int) -> int | None:
+    """Return the nearest rank: the smallest value that `percent` of 100 do not exceed."""
+    return values[(percent * len(values) + 99) // 100 - 1] if values else None
+
+
+def blame(groups: Sequence[Group], holds: Sequence[Hold], places: Places) -> Blame:
+    """Return the sites of a capture."""
+    sums: dict[str, _Sum] = {}
+    refused: dict[int, set[str]] = {}  # the allocations that met a page
+    for group, hold in zip(groups, holds, strict=True):
+        name = group.name
+        if name.key not in sums:
+            sums[name.key] = _Sum(name)
+        sums[name.key].add(group, hold, places)
+        if name.refused:
+            for record in group.records:
+                refused.setdefault(record.pfn, set()).add(name.refused)
+    _count_last_puts(groups, sums)
+    sites = []
+    for found in sums.values():
+        victims = {victim for pfn in found.pages for victim in refused.get(pfn, ())} if refused else set()
+        mine = {found.name.site} if found.name.role == "victim" else set()
+        sites.append(found.site(victims - mine))
+    sites.sort(key=lambda site: (_ROLES.index(site.role), *_worst_first(site, sums[site.key])))
+    names = {key: found.name for key, found in sums.items()}
+    return Blame(tuple(sites), names, _culprit(sites, sums))
+
+
+def _count_last_puts(groups: Sequence[Group], sums: dict[str, _Sum]) -> None:
+    """Count for each site the pages whose last blocking reference it dropped.
+
+    Records are newest first, so that is the first one of a page that is neither of the allocation nor ordinary.
+    """
+    seen: set[tuple[int, int]] = set()
+    for group in groups:
+        if group.name.role != "candidate" or group.name.ordinary:
+            continue
+        for record in group.records:
+            place = (record.dump, record.pfn)
+            if place not in seen:
+                seen.add(place)
+                sums[group.name.key].last_puts += 1
+
+
+def _worst_first(site: Site, found: _Sum) -> tuple[int | bool | str, ...]:
+    """Return a sort key: pageblocks in CMA, or all of them where CMA is unknown; then page seconds, then the maximum.
+
+    A reference that every page loses in the end comes behind all others.
+    """
+    blocks = site.blocks if site.cma_blocks is None else site.cma_blocks
+    return found.name.ordinary, -len(blocks), -site.page_us, -(site.max_us or 0), site.key
+
+
+def _culprit(sites: Sequence[Site], sums: dict[str, _Sum]) -> Site | None:
+    """Return the site to blame: the first that pinned, or else the one that dropped the last reference most often."""
+    pinned = next((site for site in sites if site.role == "culprit"), None)
+    if pinned is not None:
+        return pinned
+    candidates = [site for site in sites if sums[site.key].last_puts]
+    return max(candidates, key=lambda site: sums[site.key].last_puts, default=None)

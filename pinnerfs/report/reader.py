@@ -1,0 +1,225 @@
+"""Read records and what belongs to them from all sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.report.finder import Broken, Finder, Found, Line
+from pinnerfs.report.kernels import generation_of
+from pinnerfs.report.model import Area, Capture, Dump, DumpRecord, Note
+from pinnerfs.report.parse import is_garbage, parse_record
+from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted
+from pinnerfs.report.sources import MAX_WAIT, Source, sources
+from pinnerfs.report.titles import debugfs_path, problem_of, record_file, title_of
+
+__all__ = ["read", "read_sources", "read_text"]
+
+_MOST_NOTES = 1000  # different ones; a damaged input has one for each of its lines
+
+
+def read(*paths: str | os.PathLike[str], areas: Iterable[Area] = (), max_wait: float = MAX_WAIT) -> Capture:
+    """Read files, archives, directories and mounts; "-" is stdin. Raise PinnerfsError if there is nothing to report.
+
+    areas: CMA's areas, if they are known otherwise. They replace what the input tells.
+    max_wait: seconds to wait for a file system that does not answer.
+    """
+    if not paths:
+        raise PinnerfsError("nothing to read: give a file, a directory, or - for stdin", BAD_INPUT)
+    names = [os.fspath(path) for path in paths]
+    return read_sources(names, (source for name in names for source in sources(name, max_wait)), tuple(areas))
+
+
+def read_text(text: str, name: str = "text", file: str = "") -> Capture:
+    """Read a dump that is already in memory. file: the record file that it is, if nothing in it tells."""
+    path = f"page_pinner/{file}" if file else ""
+    return read_sources([name], [Source(name, path, iter([text.encode(errors="surrogateescape")]), [])])
+
+
+def read_sources(names: Sequence[str], found: Iterable[Source], areas: tuple[Area, ...] = ()) -> Capture:
+    """Read sources that are open. `names` are those of the inputs that they come from."""
+    reader = _Reader()
+    for source in found:
+        reader.read(source)
+    return reader.capture(tuple(names), areas)
+
+
+class _Reader:
+    """What was read up to now."""
+
+    def __init__(self) -> None:
+        self._records: list[DumpRecord] = []
+        self._dumps: list[Dump] = []
+        self._sections: dict[str, str] = {}
+        self._notes: dict[tuple[str, str], tuple[int | None, int]] = {}
+        self._logged: dict[tuple[int, int], Area] = {}
+        self._files: set[str] = set()
+
+    def read(self, source: Source) -> None:
+        """Read a source to its end."""
+        reading = _Reading(self, source)
+        reading.run()
+        for problem in source.problems:
+            self.note(source.name, problem)
+
+    def note(self, source: str, reason: str, line: int | None = None) -> None:
+        """Note something that was skipped."""
+        first, times = self._notes.get((source, reason), (line, 0))
+        if times or len(self._notes) < _MOST_NOTES:
+            self._notes[source, reason] = (first, times + 1)
+
+    def section(self, path: str, text: str) -> None:
+        """Keep the text of a file. The first of several wins, as the newest dump comes first in a bugreport."""
+        self._sections.setdefault(path, text)
+
+    def log(self, line: str) -> None:
+        """Keep the CMA area that a line of the kernel's log reserves."""
+        area = area_of_log(line, len(self._logged))
+        if area is not None:
+            self._logged.setdefault((area.base_pfn, area.pages), area)
+
+    def present(self, path: str) -> None:
+        """Remember that a file of page_pinner/ was in the input."""
+        directory, _, name = path.rpartition("/")
+        if directory.endswith("page_pinner"):
+            self._files.add(name)
+
+    def add(self, record: DumpRecord) -> None:
+        """Keep a record."""
+        self._records.append(record)
+
+    def number(self) -> int:
+        """Return the number of the next dump."""
+        return len(self._dumps)
+
+    def done(self, dump: Dump) -> None:
+        """Keep a dump whose records have been added."""
+        self._dumps.append(dump)
+
+    def capture(self, names: tuple[str, ...], areas: tuple[Area, ...]) -> Capture:
+        """Return everything. Raise PinnerfsError if there was no record file."""
+        if not self._dumps:
+            raise PinnerfsError(in_a_line(self._nothing(names)), BAD_INPUT)
+        return Capture(
+            sources=names,
+            records=tuple(self._records),
+            dumps=tuple(self._dumps),
+            sections=self._sections,
+            notes=tuple(Note(source, reason, line, times) for (source, reason), (line, times) in self._notes.items()),
+            generation=generation_of(self._records, self._files, self._sections.get(VERSION, "")),
+            areas=areas or tuple(areas_of(self._sections)) or tuple(self._logged.values()),
+        )
+
+    def _nothing(self, names: tuple[str, ...]) -> str:
+        inputs = ", ".join(repr(name) for name in names)
+        why = "wanted records of page_pinner, or the section of a file that has them"
+        if self._notes:
+            (source, reason), (line, _) = next(iter(self._notes.items()))
+            why += f"; {Note(source, reason, line)}"
+        return f"nothing to report in {inputs}: {why}"
+
+
+class _Reading:
+    """The reading of one source: which section it is in, and the dump in work."""
+
+    def __init__(self, reader: _Reader, source: Source) -> None:
+        self._reader, self._source = reader, source
+        self._finder = Finder()
+        self._open = False  # a dump is in work
+        self._title = ""
+        self._file = ""
+        self._begin = self._count = self._garbage = 0
+        self._unended = 0
+        self._problem = False
+        self._wanted = ""  # the path of the section that is kept
+
+    def run(self) -> None:
+        """Read to the end."""
+        size = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal size
+            for piece in self._source.pieces:
+                size += len(piece)
+                yield piece.decode("latin-1")
+
+        path = self._source.path
+        if path:
+            self._enter(path, "", 0)
+        for item in self._finder.find(texts()):
+            if isinstance(item, Found):
+                self._record(item)
+            elif isinstance(item, Broken):
+                self._reader.note(self._source.name, item.reason, self._finder.line(item.begin))
+            else:
+                self._line(item)
+        if not size and not path and not self._source.problems:
+            self._enter("page_pinner/", "", 0)  # `cat` of an empty record file
+        self._leave(None)
+
+    def _record(self, found: Found) -> None:
+        if not self._open or (found.gap and not self._title and not self._source.path):
+            self._start("", found.begin)
+        record = parse_record(found.match, found.frames, self._file, self._reader.number())
+        if is_garbage(record):
+            self._garbage += 1
+            self._reader.note(self._source.name, "garbage of an uninitialised ring", self._finder.line(found.begin))
+            return
+        if not found.ended:
+            reason = "no empty line ends a record: its stack may be incomplete"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
+        self._count += 1
+        self._reader.add(record)
+
+    def _line(self, line: Line) -> None:
+        title = title_of(line.text)
+        if title is not None:
+            self._leave(line.begin)
+            if title.title:
+                self._enter(title.path, title.title, line.end)
+            return
+        problem = problem_of(line.text)
+        if problem is not None:
+            path, why = problem
+            if record_file(path) or is_wanted(debugfs_path(path)):
+                self._reader.note(self._source.name, f"cannot read {path}: {why}", self._finder.line(line.begin))
+                if record_file(path) and not self._open:
+                    self._start(record_file(path), line.begin)
+                self._problem = True
+            return
+        if "Linux version " in line.text:
+            self._reader.section(VERSION, line.text[line.text.index("Linux version ") :])
+        self._reader.log(line.text)
+
+    def _enter(self, path: str, title: str, begin: int) -> None:
+        """Begin a section."""
+        self._reader.present(path)
+        path = debugfs_path(path)
+        if record_file(path) or path == "page_pinner/" or (not path and "page pinner" in title.lower()):
+            self._start(record_file(path), begin, title)
+        elif is_wanted(path):
+            self._wanted = path
+            self._finder.keep(begin)
+
+    def _start(self, file: str, begin: int, title: str = "") -> None:
+        """Begin a dump."""
+        self._finish()
+        self._open, self._file, self._title = True, file, title
+        self._begin, self._count, self._garbage, self._problem = self._finder.line(begin), 0, 0, False
+
+    def _leave(self, end: int | None) -> None:
+        """End a section."""
+        if self._wanted:
+            self._reader.section(self._wanted, self._finder.kept(end))
+            self._wanted = ""
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._open:
+            return
+        unreadable = not self._count and (self._problem or bool(self._source.problems))
+        self._reader.done(
+            Dump(self._source.name, self._title, self._file, self._begin, self._count, self._garbage, unreadable)
+        )
+        self._open, self._title, self._file = False, "", ""

@@ -1,0 +1,95 @@
+"""Choose and sort the records and call sites that a report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec.structs import replace
+
+from pinnerfs.report.columns import COLUMNS, SORT_KEYS
+from pinnerfs.report.model import Capture, Report, Role, Site
+
+__all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top", "totals"]
+
+# The roles that the table shows and that totals count. Victims have a table of their own.
+HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over the call sites that held pages. Times are µs; None if no record has a duration."""
+
+    records: int
+    holds: int
+    pages: int
+    blocks: int
+    max: int | None
+    p99: int | None
+
+
+def only_records(capture: Capture, kinds: Collection[str], first_pfn: int | None, last_pfn: int | None) -> Capture:
+    """Return the capture with only the records of these kinds (all if there are none) and page frames."""
+    chosen = tuple(
+        record
+        for record in capture.records
+        if (not kinds or record.kind in kinds)
+        and (first_pfn is None or first_pfn <= record.pfn)
+        and (last_pfn is None or record.pfn <= last_pfn)
+    )
+    return replace(capture, records=chosen)
+
+
+def only_sites(report: Report, wanted: Collection[str]) -> Report:
+    """Return the report with only the sites whose key, owner or part of whose name is wanted; all if none is."""
+    if not wanted:
+        return report
+    return _with_sites(
+        report,
+        tuple(
+            site for site in report.sites if any(word in (site.key, site.owner) or word in site.site for word in wanted)
+        ),
+    )
+
+
+def sorted_by(report: Report, key: str | None) -> Report:
+    """Return the report with its sites in this order: numbers from large to small, names from A to Z."""
+    if key is None:
+        return report
+    column = next(column for column in COLUMNS if column.name == SORT_KEYS[key])
+    if not column.is_number:
+        return replace(report, sites=tuple(sorted(report.sites, key=lambda site: str(column.value(site)))))
+
+    def number(site: Site) -> float:
+        value = column.value(site)
+        return -1 if value is None else float(value)
+
+    return replace(report, sites=tuple(sorted(report.sites, key=number, reverse=True)))
+
+
+def top(report: Report, count: int | None) -> Report:
+    """Return the report with only its first sites that held pages, and all others."""
+    if count is None:
+        return report
+    first = {site.key for site in [site for site in report.sites if site.role in HOLDERS][:count]}
+    return _with_sites(report, tuple(site for site in report.sites if site.role not in HOLDERS or site.key in first))
+
+
+def totals(report: Report) -> Totals:
+    """Return the sums over the sites of a report that held pages."""
+    sites = [site for site in report.sites if site.role in HOLDERS]
+    keys = {site.key for site in sites}
+    durations = sorted(hold.duration_us for hold in report.holds if hold.key in keys and hold.duration_us is not None)
+    return Totals(
+        records=sum(site.records for site in sites),
+        holds=sum(site.holds for site in sites),
+        pages=sum(site.pages for site in sites),
+        blocks=len({block for site in sites for block in site.blocks}),
+        max=durations[-1] if durations else None,
+        # The nearest rank: the smallest duration that 99 of 100 do not exceed.
+        p99=durations[(99 * len(durations) + 99) // 100 - 1] if durations else None,
+    )
+
+
+def _with_sites(report: Report, sites: tuple[Site, ...]) -> Report:
+    keys = {site.key for site in sites}
+    return replace(report, sites=sites, holds=tuple(hold for hold in report.holds if hold.key in keys))

@@ -1,0 +1,60 @@
+"""How long a hold lasted and when it ended, as far as the records tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pinnerfs.report.model import DumpRecord
+
+__all__ = ["Times"]
+
+_UPTIME = "pixel-5.10"
+
+
+class Times:
+    """The times of a capture's records.
+
+    pixel-5.10 forgets the time of a pin when put_user_page releases it. A PUT record of such a page then shows the
+    uptime and not a duration: it is later than all older records, and not later than the newer ones.
+    """
+
+    def __init__(self, records: Sequence[DumpRecord], generation: str) -> None:
+        # Newest first, so this ends with the oldest: the kernel measures from the first failure.
+        self._detected = {record.pfn: record.at_us for record in records if record.kind == "DETECT"}
+        self._uptimes: set[int] = set()
+        if _UPTIME in generation.split("|"):
+            self._uptimes = _uptimes(records)
+        if generation == _UPTIME:
+            self._detected = {}  # this kernel measures from the pin, if there was one
+        self.uptimes = len(self._uptimes)
+
+    def of(self, records: Sequence[DumpRecord]) -> tuple[int | None, int | None]:
+        """Return how long a hold lasted, and the boot time of its end."""
+        first = records[0]
+        durations = [record.duration_us for record in records if record.duration_us is not None]
+        if not durations:
+            return None, max((record.at_us for record in records if record.at_us is not None), default=None)
+        longest = max(durations)
+        if first.kind != "PUT":
+            return longest, None
+        if id(first) in self._uptimes:
+            return None, longest
+        detected = self._detected.get(first.pfn)
+        return longest, None if detected is None else detected + longest
+
+
+def _uptimes(records: Sequence[DumpRecord]) -> set[int]:
+    """Return the ids of the PUT records that show the uptime."""
+    found: set[int] = set()
+    newer: list[int | None] = []  # for each record, the boot time of the next newer one that has one
+    at: int | None = None
+    for record in records:
+        newer.append(at)
+        at = record.at_us if record.at_us is not None else at
+    older: int | None = None
+    for record, limit in zip(reversed(records), reversed(newer), strict=True):
+        if record.at_us is not None:
+            older = record.at_us
+        elif record.kind == "PUT" and older is not None and older < (record.duration_us or 0) <= (limit or 1 << 63):
+            found.add(id(record))
+    return found

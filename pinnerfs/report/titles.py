@@ -1,0 +1,59 @@
+"""The lines that dump programs print around files: titles, ends and errors. Android's dumpstate is the model."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pinnerfs.report.parse import RECORD_FILES
+
+__all__ = ["Title", "debugfs_path", "problem_of", "record_file", "title_of"]
+
+# `------ TITLE (PATH) ------`, in which a time may stand behind the path.
+_TITLE = re.compile(r"------ (?P<title>.*?) *(?:\((?P<path>/[^():]*)(?:: [^()]*)?\))? ------ *\Z")
+_END = re.compile(r"------ [0-9.]+s was the duration of ")
+
+_UNREADABLE = re.compile(r"Unable to read (?P<path>/\S+)")
+_NOT_DUMPED = re.compile(r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)")
+_FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)")
+
+_ROOTS = re.compile(r"(?:/sys/kernel/debug|/d)/(?P<path>.+)")
+
+
+class Title(NamedTuple):
+    """The beginning of a section; with an empty title, the end of one. path: "" if the title has none."""
+
+    title: str
+    path: str
+
+
+def title_of(line: str) -> Title | None:
+    """Return the title that a line is, or None."""
+    at = line.find("------ ")
+    if at < 0:
+        return None
+    if _END.match(line, at):
+        return Title("", "")
+    match = _TITLE.match(line, at)
+    return Title(match["title"].strip(), match["path"] or "") if match else None
+
+
+def problem_of(line: str) -> tuple[str, str] | None:
+    """Return the path of a file that the dump program could not read, and why; None for another line."""
+    match = _UNREADABLE.search(line)
+    if match:
+        return match["path"], "the dump program could not read it"
+    match = _NOT_DUMPED.search(line) or _FAILED.search(line)
+    return (match["path"], match["why"]) if match else None
+
+
+def debugfs_path(path: str) -> str:
+    """Return a path without the debugfs root, or the path itself if it is elsewhere."""
+    match = _ROOTS.fullmatch(path)
+    return match["path"] if match else path
+
+
+def record_file(path: str) -> str:
+    """Return which record file a path leads to, or ""."""
+    name = path.rpartition("/")[2]
+    return name if name in RECORD_FILES and f"page_pinner/{name}" in path else ""

@@ -1,0 +1,329 @@
+"""pinnerfs report: its inputs, options, exit statuses and files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pinnerfs
+from pinnerfs.report.columns import SORT_KEYS
+from tests.cli.conftest import Result, Run
+from tests.cli.test_imports import heavy_imports
+from tests.mount.support import why_no_mount
+
+PACKAGE = Path(pinnerfs.__file__).parent
+# A file `buffer`, newest record first: an allocation fails, a driver lets go 1.5 s later, and the page is freed.
+PAGE = "PFN 0xf8400 Block 993 count 1 mapcount 0 mapping 0x0 Flags 0x8000000000080014(uptodate|lru|swapbacked)"
+BUFFER = f"""\
+Freed at [   13.500000]
+{PAGE}
+ free_unref_page_prepare+0x19c/0x3a0
+ free_unref_page+0x3c/0x1b8
+
+At least, pinned for 1500000 us
+{PAGE}
+ __page_pinner_put_page+0x12c/0x2a0
+ kbase_mem_free+0x120/0x1f0
+
+Failure detected at [   12.000000]
+{PAGE}
+ __alloc_contig_migrate_range+0x2b0/0x354
+ cma_alloc+0x158/0x310
+ cma_heap_allocate+0x100/0x5d0
+
+"""
+
+
+def dump_of(name: str, at: str = "60s", **options: object) -> str:
+    """Return the records of a scenario of the gallery."""
+    simulation = pinnerfs.Simulation(pinnerfs.load(name), **options)  # type: ignore[arg-type]
+    simulation.advance(at)
+    return simulation.cat()
+
+
+@pytest.fixture(scope="session")
+def dumps() -> dict[str, str]:
+    """The records of some scenarios, by file name."""
+    return {
+        "camera.txt": dump_of("camera-stall"),
+        "short.txt": dump_of("camera-stall", "20s"),
+        "gpu.txt": dump_of("gpu-put-page"),
+        "buffer.txt": BUFFER,
+    }
+
+
+@pytest.fixture
+def directory(dumps: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with these dumps."""
+    for name, text in dumps.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def report(run: Run, *arguments: object, status: int = 0) -> Result:
+    """Run `pinnerfs report`, and check the exit status."""
+    result = run("report", *arguments)
+    assert result.status == status, result.err
+    return result
+
+
+def test_the_first_line_names_the_culprit(run: Run, directory: Path) -> None:
+    """The culprit is in the first line, and its row is the first of the table."""
+    lines = report(run, "camera.txt").out.splitlines()
+    assert "vb2_dma_sg_get_userptr" in lines[0]
+    assert lines[1].startswith("camera.txt: kernel introduced, 720 records = 45 holds, ring not full, threshold ")
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split()[:4] == ["key", "owner", "site", "holds"]
+    assert "vb2_dma_sg_get_userptr" in table[1] and " 45 " in table[1] and "100%" in table[1]
+
+
+def test_all_parts(run: Run, directory: Path) -> None:
+    """The text has the map and the bars, and is within the width of the table."""
+    text = report(run, "camera.txt").out
+    assert "\nWhere the pages are\n" in text and "\nHow long\n" in text
+
+
+def test_inputs(run: Run, directory: Path, dumps: dict[str, str]) -> None:
+    """A compressed file, an archive and a directory give the same table as the file."""
+    wanted = table(report(run, "camera.txt").out)
+    (directory / "camera.gz").write_bytes(gzip.compress(dumps["camera.txt"].encode()))
+    with zipfile.ZipFile(directory / "bugreport.zip", "w") as archive:
+        section = f"------ Page Pinner (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n{dumps['camera.txt']}"
+        archive.writestr("bugreport-x.txt", section)
+    (directory / "d").mkdir()
+    (directory / "d" / "longterm_pinner").write_text(dumps["camera.txt"])
+    for source in ("camera.gz", "bugreport.zip", "d"):
+        assert table(report(run, source).out) == wanted, source
+
+
+def table(text: str) -> list[str]:
+    """Return the table of a report."""
+    return text.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+
+
+def test_stdin(run: Run, directory: Path) -> None:
+    """`-` reads standard input."""
+    with open("camera.txt") as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            lines = report(run, "-").out.splitlines()
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert lines[1].startswith("stdin: kernel introduced, 720 records = 45 holds")
+
+
+def test_several_inputs(run: Run, directory: Path) -> None:
+    """Several files are one report."""
+    assert "camera.txt, gpu.txt: " in report(run, "camera.txt", "gpu.txt").out.splitlines()[1]
+
+
+@pytest.mark.mount
+def test_a_mount(run: Run, tmp_path: Path) -> None:
+    """A mount is read record by record, and its threshold is known."""
+    if (reason := why_no_mount(tmp_path)) is not None:
+        pytest.skip(f"this machine cannot mount: {reason}")
+    with pinnerfs.mounted("camera-stall", threshold="1s") as device:
+        device.advance("60s")
+        lines = report(run, device.root).out.splitlines()
+    assert lines[1].endswith("288 records = 18 holds, ring not full, threshold 1.00 s")
+
+
+def test_an_empty_file(run: Run, directory: Path) -> None:
+    """An empty record file is a success: there is no long-term pin, and the text says what that proves."""
+    (directory / "longterm_pinner").write_text("")
+    result = report(run, "longterm_pinner")
+    lines = result.out.splitlines()
+    assert "no long-term pin recorded" in lines[0]
+    assert lines[2:] != []
+    assert json.loads(report(run, "longterm_pinner", "--json").out)["sites"] == []
+    report(run, "longterm_pinner", "--fail-if", "records > 0")
+
+
+def test_no_records_at_all(run: Run, directory: Path) -> None:
+    """Input with neither a section nor a record is refused in one line."""
+    (directory / "notes.txt").write_text("hello\nworld\n")
+    result = report(run, "notes.txt", status=2)
+    assert result.out == "" and re.fullmatch(r"Error: .*'notes.txt'.*\n", result.err)
+
+
+def test_what_was_skipped(run: Run, directory: Path, dumps: dict[str, str]) -> None:
+    """A cut end is told on stderr in a line, and the rest is read."""
+    (directory / "cut.txt").write_text(dumps["camera.txt"][:-200])
+    result = report(run, "cut.txt")
+    assert result.err.startswith("cut.txt") and result.err.count("\n") == 1
+    assert "vb2_dma_sg_get_userptr" in result.out
+
+
+@pytest.mark.parametrize("key", SORT_KEYS)
+def test_sort(run: Run, directory: Path, key: str) -> None:
+    """Each sort key is accepted."""
+    assert report(run, "camera.txt", "gpu.txt", "--sort", key).out
+
+
+def test_top_and_site(run: Run, directory: Path) -> None:
+    """--top and --site choose sites."""
+    both = rows(report(run, "camera.txt", "gpu.txt", "--csv"))
+    assert len(both) > 1
+    assert rows(report(run, "camera.txt", "gpu.txt", "--csv", "--top", 1)) == both[:1]
+    last = both[-1]
+    assert rows(report(run, "camera.txt", "gpu.txt", "--csv", "--site", last["key"])) == [last]
+
+
+def rows(result: Result) -> list[dict[str, str]]:
+    """Return the rows of a CSV."""
+    return [*csv.DictReader(io.StringIO(result.out))]
+
+
+def test_pfn_and_kind(run: Run, directory: Path, dumps: dict[str, str]) -> None:
+    """--pfn and --kind choose records."""
+    pfns = sorted({int(pfn) for pfn in re.findall(r"^PFN (\d+) ", dumps["camera.txt"], re.MULTILINE)})
+    middle = pfns[len(pfns) // 2]
+    below = rows(report(run, "camera.txt", "--csv", "--pfn", f"00-{middle - 1}"))
+    above = rows(report(run, "camera.txt", "--csv", "--pfn", f"{middle:#x}-0xffffffffffffffff"))
+    assert sum(int(row["records"]) for row in below + above) == 720
+    assert rows(report(run, "camera.txt", "--csv", "--kind", "put")) == []
+    text = report(run, "camera.txt", "--kind", "put").out
+    assert text.startswith("none of 720 records is of the chosen kind and page frames\n") and text.count("\n") == 2
+    assert len(rows(report(run, "camera.txt", "--csv", "--kind", "pin"))) == 1
+
+
+def test_cma(run: Run, directory: Path) -> None:
+    """--cma tells where CMA is."""
+    (row,) = rows(report(run, "camera.txt", "--csv", "--cma", "0x1+1"))
+    assert row["holds"] == "45"
+    assert "CMA area cma: blocks 992-1023," in report(run, "camera.txt", "--cma", f"{992 << 10}+{32 << 10}").out
+
+
+def test_stacks(run: Run, directory: Path) -> None:
+    """--stacks prints raw frames, with offsets."""
+    assert re.search(r"^ vb2_dma_sg_get_userptr\+0x", report(run, "camera.txt", "--stacks").out, re.MULTILINE)
+
+
+def test_formats(run: Run, directory: Path) -> None:
+    """Each format of standard output has the culprit."""
+    for option in ("--json", "--csv", "--md", "--folded", "--speedscope"):
+        out = report(run, "camera.txt", option).out
+        assert "userptr" in out, option
+    value = json.loads(report(run, "camera.txt", "--json").out)
+    assert value["totals"]["records"] == 720 and value["culprit"] == value["sites"][0]["key"]
+
+
+def test_files(run: Run, directory: Path) -> None:
+    """--html and --svg write a file beside the text, and do not overwrite one without --force."""
+    text = report(run, "camera.txt").out
+    assert report(run, "camera.txt", "--html", "a.html", "--svg", "a.svg").out == text
+    assert (directory / "a.html").read_text().startswith("<!doctype html>")
+    assert (directory / "a.svg").read_text().startswith("<svg ")
+    (directory / "a.html").write_text("mine")
+    result = report(run, "camera.txt", "--html", "a.html", status=1)
+    assert (result.out, result.err) == ("", "Error: --html: a.html exists; overwrite it with --force\n")
+    assert (directory / "a.html").read_text() == "mine"
+    report(run, "camera.txt", "--html", "a.html", "--force")
+    assert (directory / "a.html").read_text() != "mine"
+    result = report(run, "camera.txt", "--svg", "no/a.svg", status=1)
+    assert (result.out, result.err) == ("", "Error: --svg: cannot write no/a.svg: No such file or directory\n")
+
+
+def test_diff(run: Run, directory: Path) -> None:
+    """--diff compares BEFORE and AFTER; a longer capture of the same workload is worse."""
+    result = report(run, "--diff", "short.txt", "camera.txt")
+    assert result.out.splitlines()[0].startswith("worst: ")
+    assert "BEFORE: short.txt: " in result.out and "AFTER: camera.txt: " in result.out
+    for option in ("--json", "--csv", "--md", "--folded"):
+        assert "userptr" in report(run, "--diff", "short.txt", "camera.txt", option).out
+    assert report(run, "--diff", "camera.txt", "camera.txt").out.startswith("nothing is new or worse: ")
+
+
+def test_fail_on_new(run: Run, directory: Path) -> None:
+    """--fail-on-new exits with status 1 if a site is new, and still prints the diff."""
+    report(run, "--diff", "--fail-on-new", "short.txt", "camera.txt")
+    result = report(run, "--diff", "--fail-on-new", "gpu.txt", "camera.txt", status=1)
+    assert re.fullmatch(r"Budget exceeded: 1 new: [0-9a-f]{8}\n", result.err)
+    assert result.out
+
+
+def test_budgets(run: Run, directory: Path) -> None:
+    """--fail-if exits with status 1 and a line for each broken budget; the report is printed anyway."""
+    text = report(run, "camera.txt", "--fail-if", "max > 2s").out
+    result = report(run, "camera.txt", "--fail-if", "max > 1s", "--fail-if", "holds >= 45", status=1)
+    assert result.out == text
+    assert re.fullmatch(
+        r"Budget exceeded: max is 1\.50 s, and the budget fails if it is > 1\.00 s\n"
+        r"Budget exceeded: holds is 45, and the budget fails if it is >= 45\n",
+        result.err,
+    )
+    # With --diff, the budget is for AFTER. --top does not change it.
+    report(run, "--diff", "camera.txt", "short.txt", "--fail-if", "holds >= 45")
+    report(run, "--diff", "short.txt", "camera.txt", "--fail-if", "holds >= 45", status=1)
+
+
+ERRORS = {
+    "no input": ([], "Missing argument 'INPUT...'"),
+    "no such file": (["no.txt"], "cannot read 'no.txt': No such file or directory"),
+    "diff of one": (["--diff", "camera.txt"], "--diff compares two inputs, BEFORE and AFTER; 1 came"),
+    "fail on new without diff": (["camera.txt", "--fail-on-new"], "--fail-on-new needs --diff"),
+    "a diff as a page": (["--diff", "camera.txt", "gpu.txt", "--html", "x"], "--html shows one report; it cannot be"),
+    "a diff for speedscope": (["--diff", "camera.txt", "gpu.txt", "--speedscope"], "--speedscope shows one report"),
+    "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
+    "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': wanted A-B, such as 0xf3500-0xf37ff"),
+    "no range": (["camera.txt", "--pfn", "\x1b[31m"], r"'\x1b[31m': wanted A-B"),
+    "a wrong area": (["camera.txt", "--cma", "1+0"], "'1+0': wanted BASE+PAGES, such as 0xf8000+16384"),
+    "a wrong budget": (["camera.txt", "--fail-if", "mox > 1s"], "'mox > 1s': wanted FIELD OP VALUE, such as "),
+    "a budget without a unit": (["camera.txt", "--fail-if", "max > 1"], "max = '1' must be a number and a unit"),
+    "top 0": (["camera.txt", "--top", "0"], "0 is not in the range"),
+    "a wrong sort key": (["camera.txt", "--sort", "x"], "'x' is not one of"),
+    "no file of names": (["camera.txt", "--sites", "no.toml"], "no.toml"),
+    "a trace without times": (["camera.txt", "--perfetto", "x"], "--perfetto: no record of this input has a time; "),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(run: Run, directory: Path, name: str) -> None:
+    """Wrong input is one line on stderr with status 2, and nothing on stdout."""
+    arguments, message = ERRORS[name]
+    result = report(run, *arguments, status=2)
+    assert result.out == "" and result.err.count("\n") == 1 and message in result.err
+    assert not (directory / "x").exists()
+
+
+def test_perfetto(run: Run, directory: Path) -> None:
+    """--perfetto writes the holds of records with times, and the perfetto package reads them back."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+    report(run, "buffer.txt", "--perfetto", "x")
+    trace = Trace()
+    trace.ParseFromString((directory / "x").read_bytes())
+    slices = [packet for packet in trace.packet if packet.track_event.name == "kbase_mem_free"]
+    assert [packet.timestamp for packet in slices] == [12_000_000_000]
+
+
+def test_perfetto_is_not_installed(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package perfetto, the error says how to install it."""
+    monkeypatch.setitem(sys.modules, "perfetto.trace_builder", None)
+    monkeypatch.delitem(sys.modules, "perfetto.trace_builder.proto_builder", raising=False)
+    result = report(run, "buffer.txt", "--perfetto", "x", status=1)
+    assert result.err == "Error: --perfetto needs the Python package perfetto: pip install 'pinnerfs[perfetto]'\n"
+
+
+def test_light_imports(directory: Path) -> None:
+    """A report imports neither numpy nor fusepy."""
+    assert heavy_imports(["report", str(directory / "camera.txt")]) == set()
+    assert heavy_imports(["report", "--help"]) == set()
+
+
+def test_the_picture_of_the_pages(run: Run, directory: Path) -> None:
+    """The command on the report's page makes the picture that the pages show, byte for byte."""
+    report(run, "camera.txt", "--svg", "report.svg")
+    assert (directory / "report.svg").read_bytes() == (PACKAGE / "report" / "report.svg").read_bytes()

@@ -1,0 +1,131 @@
+"""Holds, call sites, and the choice of the culprit."""
+
+from __future__ import annotations
+
+import pytest
+
+from pinnerfs.report import analyse, read_text
+from pinnerfs.report.model import Report
+from tests.report.texts import CAMERA, MUNMAP, WRITER, detect, freed, hex_pin, pin, put
+
+GPU = ("kbase_unpin+0x1/0x2 [mali_kbase]", "kbase_ioctl+0x1/0x2 [mali_kbase]")
+DRIVER = ("my_release+0x1/0x2 [my_camera]", "__fput+0x1/0x2")
+ALLOCATOR = ("try_to_migrate_one+0x1/0x2", "migrate_pages+0x1/0x2", *WRITER)
+
+
+def report(text: str, dedup: bool = False) -> Report:
+    """Return the report of a text."""
+    return analyse(read_text(text), dedup=dedup)
+
+
+def test_neighbours_of_one_release_are_one_hold() -> None:
+    """Adjacent pages that were released within some µs are one hold; other pages and other times are not."""
+    together = report("".join(pin(400_000 + 3 * at, 0x80010 - at) for at in range(8)))
+    assert [(hold.records, hold.pages, hold.pfn, hold.duration_us) for hold in together.holds] == [
+        (8, 8, 0x80009, 400_021)
+    ]
+    assert len(report(pin(400_000, 0x80001) + pin(400_100, 0x80002)).holds) == 2
+    assert len(report(pin(400_000, 0x80001) + pin(400_000, 0x80003)).holds) == 2
+    assert len(report(pin(400_000, 0x80001) + pin(400_000, 0x80002, GPU)).holds) == 2
+    assert len(report(pin(400_000, 0x80001) + pin(400_001, 0x80001)).holds) == 2
+
+
+def test_a_compound_page_is_one_hold_of_one_page() -> None:
+    """The 512 records of a 2 MiB page have the PFN of its head: one hold, one page."""
+    made = report("".join(pin(400_000 + at, 0x80200, names="uptodate|head") for at in range(512)))
+    (hold,) = made.holds
+    assert (hold.records, hold.pages, hold.blocks, hold.cma_pages) == (512, 1, (0x200,), 1)
+    assert made.sites[0].page_us == 400_511
+
+
+def test_sums_of_a_site() -> None:
+    """A site has its holds' records, distinct pages and blocks, page time and quantiles by nearest rank."""
+    made = report("".join(pin(1000 * (at + 1), 0x80000 + 1024 * at) for at in range(10)))
+    (site,) = made.sites
+    assert (site.holds, site.records, site.pages, site.blocks) == (10, 10, 10, tuple(range(0x200, 0x20A)))
+    assert (site.page_us, site.p50_us, site.p99_us, site.max_us) == (55_000, 5000, 10_000, 10_000)
+    assert (site.cma_pages, site.cma_blocks) == (10, site.blocks)
+    assert site.stack == CAMERA
+    assert (made.pageblock_order, made.threshold_at_most_us) == (10, 999)
+
+
+def test_the_order_of_sites() -> None:
+    """Pageblocks in CMA come first, then page time, then the longest hold."""
+    blocks = pin(300_001, 0x80000) + pin(300_001, 0x80800)
+    page_time = "".join(pin(5_000_000, 0x90000 + at, ("try_grab_page", *GPU), "Movable") for at in range(4))
+    longest = pin(9_000_000, 0xA0000, ("try_grab_page", *DRIVER), "Movable")
+    made = report(longest + page_time + blocks)
+    assert [site.owner for site in made.sites] == ["v4l2", "mali", "my_camera"]
+    assert made.culprit == made.sites[0].key
+    assert made.headline == (
+        "vb2_dma_sg_get_userptr (v4l2) held 2 pages in 2 holds, up to 300 ms; 2 pageblocks of CMA spoiled"
+    )
+
+
+def test_cma_is_unknown_without_a_place() -> None:
+    """Without a migratetype or an area, the share of CMA is None; with an area it is counted."""
+    text = hex_pin(400_000, 0x80001) + hex_pin(500_000, 0x90001)
+    (site,) = report(text).sites
+    assert (site.cma_pages, site.cma_blocks, len(site.blocks)) == (None, None, 2)
+    (site,) = report("cma: Reserved 16 MiB at 0x0000000080000000\n" + text).sites
+    assert (site.cma_pages, site.cma_blocks) == (1, (0x200,))
+
+
+def test_failures_are_joined_by_page() -> None:
+    """The last foreign reference of a page that an allocation met is the candidate, and the victim is named."""
+    made = report(
+        freed(9_000_000, 0x80001)
+        + put(1_900_000, 0x80001, MUNMAP)
+        + put(1_500_000, 0x80001, DRIVER)
+        + put(1_200_000, 0x80001, GPU)
+        + put(100_000, 0x80001, ALLOCATOR)
+        + detect(7_000_000, 0x80001)
+    )
+    assert [(site.site, site.role) for site in made.sites] == [
+        ("my_release", "candidate"),
+        ("kbase_unpin", "candidate"),
+        ("unmap_region", "candidate"),
+        ("cma_heap_allocate", "victim"),
+        ("cma_heap_allocate", "allocator"),
+        ("unmap_region", "end"),
+    ]
+    culprit = next(site for site in made.sites if site.key == made.culprit)
+    assert (culprit.site, culprit.refused) == ("my_release", ("cma_heap_allocate",))
+    assert made.victims == ("cma_heap_allocate",)
+    assert made.headline == (
+        "my_release (my_camera) dropped the last reference to 1 page that an allocation for cma_heap_allocate wanted, "
+        "up to 1.50 s after the failure"
+    )
+    hold = next(hold for hold in made.holds if hold.key == culprit.key)
+    assert hold.end_us == 8_500_000
+
+
+def test_the_allocator_and_munmap_are_never_blamed() -> None:
+    """The allocation's own references, and those that every page loses, are no culprits."""
+    made = report(put(900_000, 0x80001, MUNMAP) + put(100_000, 0x80001, ALLOCATOR) + detect(7_000_000, 0x80001))
+    assert made.culprit is None
+    assert made.headline == "cma_heap_allocate was refused 1 page; no record shows who held them"
+
+
+@pytest.mark.parametrize("between", [1, 2, 5])
+def test_records_that_were_read_twice(between: int) -> None:
+    """Records that come while a reader reads make it read as many again; dedup drops these."""
+    texts = [pin(300_001 + 7919 * at % 100_000, 0x80000 + 3 * at) for at in range(20)]
+    twice = "".join(texts[:10] + texts[10 - between :])
+    assert report(twice).records == 20 + between
+    assert report(twice, dedup=True).records == 20
+    assert report("".join(texts), dedup=True).records == 20
+    assert [finding.name for finding in report(twice).findings] == ["read-twice"]
+    assert not report(twice, dedup=True).findings
+
+
+def test_a_full_ring() -> None:
+    """4096 records, or as many as buffer_size says, fill the ring."""
+    texts = [pin(300_001 + at, 0x80000 + 2 * at) for at in range(4096)]
+    assert report("".join(texts)).ring_full
+    assert not report("".join(texts[1:])).ring_full
+    size = "------ a (/sys/kernel/debug/page_pinner/buffer_size) ------\n16\n\n"
+    title = "------ b (/sys/kernel/debug/page_pinner/buffer) ------\n"
+    events = [detect(1000 * at, 0x80000 + at) for at in range(16)]
+    assert report(size + title + "".join(events)).ring_full
+    assert not report(size + title + "".join(events[1:])).ring_full

@@ -1,0 +1,188 @@
+"""The findings of a report, and what an empty dump proves."""
+
+from __future__ import annotations
+
+import pytest
+
+import pinnerfs
+from pinnerfs.report import analyse, read_text
+from pinnerfs.report.model import Finding, Report
+from tests.report.texts import WRITER, detect, freed, hex_pin, pin, put, recorded_texts
+
+EMPTY = "------ a (/sys/kernel/debug/page_pinner/{}) ------\n\n"
+
+
+def report(text: str, file: str = "") -> Report:
+    """Return the report of a text."""
+    return analyse(read_text(text, file=file))
+
+
+def finding(made: Report, name: str) -> Finding:
+    """Return the finding with this name."""
+    return next(finding for finding in made.findings if finding.name == name)
+
+
+def names(made: Report) -> set[str]:
+    """Return the names of all findings."""
+    return {finding.name for finding in made.findings}
+
+
+def of_gallery(scenario: str, at: str = "60s", kernel: str = "introduced", file: str | None = None) -> Report:
+    """Return the report of a scenario's dump."""
+    simulation = pinnerfs.Simulation(pinnerfs.load(scenario), kernel=kernel)
+    simulation.advance(at)
+    return report(simulation.cat(file), file or "")
+
+
+def test_released_by_put_page() -> None:
+    """The times of a put_page driver belong to another holder, and the headline does not say that it held."""
+    made = of_gallery("gpu-put-page")
+    found = finding(made, "put-page")
+    assert found.title == "The times of mali may be those of another holder"
+    assert found.sites == (made.culprit,)
+    assert made.headline.startswith("kbase_jd_user_buf_pin_pages (mali) was recorded for 120 pages")
+    assert "put-page" not in names(of_gallery("camera-stall"))
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        (pin(400_000, 0x80001), None),
+        (hex_pin(400_000, 0x80001), "Pins by pin_user_pages are invisible on this kernel"),
+        (EMPTY.format("alloc_contig_failed"), "Pins by pin_user_pages are invisible on this kernel"),
+        (EMPTY.format("longterm_pinner"), "Pins by pin_user_pages may be invisible on this kernel"),
+        (EMPTY.format("buffer"), None),
+    ],
+)
+def test_pins_that_a_kernel_hides(text: str, title: str | None) -> None:
+    """5.10's kernels do not record FOLL_PIN; where the kernel is unknown, they may not."""
+    titles = [found.title for found in report(text).findings if found.name == "foll-pin-invisible"]
+    assert titles == ([] if title is None else [title])
+
+
+def test_a_kernel_that_records_only_failures() -> None:
+    """The kernels with `buffer` show no pins."""
+    assert "failures-only" in names(report(EMPTY.format("buffer")))
+    assert "failures-only" in names(report(detect(1, 0x80001)))
+
+
+def test_the_threshold_that_would_fit() -> None:
+    """A full ring comes with the round threshold that keeps half of its records or fewer."""
+    made = report("".join(pin(300_001 + 500 * at, 0x80000 + 2 * at) for at in range(4096)))
+    found = finding(made, "ring-full")
+    assert found.advice == (
+        "Write 2000000 to threshold (2.00 s). Of the records here it keeps 696 of 4096, from 1 call site of 1."
+    )
+    same = report("".join(pin(300_001, 0x80000 + 2 * at) for at in range(4096)))
+    assert "a higher threshold would hide these pins" in finding(same, "ring-full").advice
+    assert "ring-full" not in names(of_gallery("camera-stall"))
+
+
+def test_one_hold_with_many_records() -> None:
+    """The records of a huge page are one hold, and the other site is to blame."""
+    made = of_gallery("huge-pages")
+    assert "512 records of 1 page" in finding(made, "one-hold-many-records").explanation
+    assert next(site for site in made.sites if site.key == made.culprit).site == "mem_rw"
+
+
+def test_marks_that_a_free_took_away() -> None:
+    """On pixel-5.10, frees without a failure are of pages that put_page released."""
+    made = of_gallery("every-kernel", "10s", "pixel-5.10", "alloc_contig_failed")
+    assert finding(made, "marks-gone").title.startswith("The marks of ")
+    assert made.culprit is None
+    assert made.headline == "no long-term pin recorded, only pages that were freed"
+    assert "marks-gone" not in names(report(freed(2, 0x80001) + detect(1, 0x80001)))
+
+
+def test_no_release_was_recorded() -> None:
+    """A failure without a foreign reference behind it leaves the holder unknown."""
+    made = report(detect(1, 0x80001))
+    assert "unpin_user_page, which leaves no record" in finding(made, "no-release").explanation
+    driver = ("kbase_unpin [mali_kbase]",)
+    assert "no-release" not in names(report(put(5, 0x80001, driver) + detect(1, 0x80001)))
+
+
+def test_noise_of_retried_migration() -> None:
+    """Many records of the allocation itself are set apart."""
+    noise = ("try_to_migrate_one", "migrate_pages", *WRITER)
+    text = "".join(put(100_000 + at, 0x80001, noise) for at in range(52, 0, -1)) * 2 + detect(7_000_000, 0x80001)
+    made = report(text)
+    assert finding(made, "migration-noise").title == "104 of 105 records are of the allocation itself"
+    assert "migration-noise" not in names(report(detect(7_000_000, 0x80001)))
+
+
+def test_the_uptime_is_no_duration() -> None:
+    """pixel-5.10 shows the uptime in a PUT record of a page that was released before."""
+    title = "------ a (/sys/kernel/debug/page_pinner/alloc_contig_failed) ------\n"
+    text = (
+        title
+        + put(10_397_684, 0x80001, ("my_put",))
+        + put(2_000_000, 0x80002, ("my_put",))
+        + detect(8_000_000, 0x80001)
+    )
+    made = report(text.replace("0x14(0x14(uptodate|lru|zone=0))", "0x14(uptodate|lru)"))
+    assert made.generation == "pixel-5.10"
+    assert finding(made, "uptime").title.startswith("1 record ")
+    assert [(hold.duration_us, hold.end_us) for hold in made.holds if hold.kind == "PUT"] == [
+        (None, 10_397_684),
+        (2_000_000, None),
+    ]
+
+
+def test_stack_depot_is_off() -> None:
+    """A kernel without its stack depot stores no stacks."""
+    cmdline = "------ a (/proc/cmdline) ------\nquiet stack_depot_disable=on page_pinner\n"
+    made = report(EMPTY.format("longterm_pinner") + cmdline)
+    assert "booted with stack_depot_disable=on" in finding(made, "stack-depot-off").explanation
+    assert "1 record has no stack" in finding(report(pin(400_000, 1, ())), "stack-depot-off").explanation
+    assert "stack-depot-off" not in names(report(EMPTY.format("longterm_pinner")))
+
+
+def test_garbage() -> None:
+    """Garbage of an uninitialised ring, as a kernel without init_on_alloc printed it, is told apart."""
+    text = next(text for text in recorded_texts("android14-6.1") if text.startswith("Failure detected at [183"))
+    made = report(text)
+    assert finding(made, "garbage").title == "1 record of garbage: the ring was not initialised"
+    assert (made.records, made.culprit) == (0, None)
+
+
+def test_a_threshold_of_another_moment() -> None:
+    """Records that are shorter than the threshold were taken under another one."""
+    section = "------ a (/sys/kernel/debug/page_pinner/threshold) ------\n1000000\n\n"
+    assert "1.00 s" in finding(report(section + pin(400_000, 1)), "threshold-changed").explanation
+    assert "threshold-changed" not in names(report(section + pin(1_000_001, 1)))
+    assert report(section + pin(1_000_001, 1)).threshold_us == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("file", "headline", "proves"),
+    [
+        ("longterm_pinner", "no long-term pin recorded", "That does not prove that no page is held"),
+        ("buffer", "no failed migration recorded", "This kernel records no pins."),
+    ],
+)
+def test_what_an_empty_file_proves(file: str, headline: str, proves: str) -> None:
+    """An empty record file says what it proves on its kernel, and what it does not."""
+    made = report(EMPTY.format(file))
+    assert made.headline == headline
+    assert proves in made.proves
+    assert report(pin(400_000, 1)).proves == ""
+
+
+def test_an_unreadable_file_proves_nothing() -> None:
+    """A dump program's error is no empty file."""
+    made = report(EMPTY.format("buffer").replace("\n\n", "\nUnable to read /sys/kernel/debug/page_pinner/buffer\n"))
+    assert (made.headline, made.proves) == ("no record could be read", "")
+
+
+def test_all_findings_are_complete() -> None:
+    """Each finding has a title, an explanation and advice, as sentences."""
+    made = [
+        of_gallery("gpu-put-page", kernel="pixel-5.10"),
+        of_gallery("ring-overflow"),
+        report(detect(1, 0x80001)),
+        report(pin(1, 1, ())),
+    ]
+    for found in (found for one in made for found in one.findings):
+        assert found.title and not found.title.endswith(".")
+        assert found.explanation.endswith(".") and found.advice.endswith(".")

@@ -1,0 +1,118 @@
+"""Choosing, sorting and adding up call sites; budgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from pinnerfs.report.budget import parse_budget
+from pinnerfs.report.columns import SORT_KEYS
+from pinnerfs.report.model import Capture, DumpRecord
+from pinnerfs.report.selection import Totals, only_records, only_sites, sorted_by, top, totals
+from tests.report.made import report, site
+
+SITES = (
+    site("aaaaaaaa", 2, owner="mali", site="kbase_pin"),
+    site("bbbbbbbb", 5, blocks=(994, 1002, 1003)),
+    site("cccccccc", 1, owner="rdma", site="ib_umem_get"),
+    site("wwwwwwww", 1, role="victim"),
+)
+
+
+def keys(sites: object) -> str:
+    """Return the first letters of the keys."""
+    return "".join(one.key[0] for one in sites)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [((), "abcw"), (("mali",), "a"), (("umem",), "c"), (("bbbbbbbb", "mali"), "ab"), (("mal",), ""), (("xyz",), "")],
+)
+def test_choosing_sites(wanted: tuple[str, ...], found: str) -> None:
+    """--site takes a whole key, a whole owner, or a part of a name; holds of other sites go as well."""
+    chosen = only_sites(report(*SITES), wanted)
+    assert keys(chosen.sites) == found
+    assert {hold.key[0] for hold in chosen.holds} == {*found}
+
+
+@pytest.mark.parametrize(("key", "order"), [(None, "abcw"), ("holds", "bacw"), ("max", "bacw"), ("owner", "acbw")])
+def test_sorting(key: str | None, order: str) -> None:
+    """Numbers are sorted from large to small, names from A to Z, and equal ones stay in their order."""
+    assert keys(sorted_by(report(*SITES), key).sites) == order
+
+
+def test_every_sort_key_has_a_column() -> None:
+    """Each value of --sort sorts, also where a value is unknown."""
+    one = report(site(max_us=None, p50_us=None, p99_us=None, cma_pages=None), site("bbbbbbbb"))
+    assert {keys(sorted_by(one, key).sites) for key in SORT_KEYS} == {"5b", "b5"}
+
+
+def test_top() -> None:
+    """--top counts the sites that held pages, and keeps the victims."""
+    assert keys(top(report(*SITES), 2).sites) == "abw"
+    assert keys(top(report(*SITES), None).sites) == "abcw"
+
+
+def test_totals() -> None:
+    """Totals add up the sites that held pages, and count a block of two sites once."""
+    assert totals(report(*SITES)) == Totals(128, 8, 128, 4, max=900_000, p99=900_000)
+    assert totals(report()) == Totals(0, 0, 0, 0, None, None)
+
+
+def record(pfn: int, kind: str) -> DumpRecord:
+    """Return a record of a page frame."""
+    return DumpRecord("buffer", 0, kind, 1, None, pfn, 0, None, 1, 0, 0, 0, (), (), "")  # type: ignore[arg-type]
+
+
+def test_choosing_records() -> None:
+    """--kind and --pfn keep records; the range includes both its ends."""
+    records = (record(9, "PIN"), record(10, "PIN"), record(20, "PUT"), record(21, "PUT"))
+    capture = Capture((), records, (), {}, (), "unknown")
+    assert only_records(capture, (), 10, 20).records == records[1:3]
+    assert only_records(capture, ("PUT",), None, None).records == records[2:]
+    assert only_records(capture, (), None, None) == capture
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("max > 1s", "max is 1.50 s, and the budget fails if it is > 1.00 s"),
+        ("max>1500ms", None),
+        ("max >= 1500ms", "max is 1.50 s, and the budget fails if it is >= 1.50 s"),
+        ("p99 < 20us", "p99 is 10 us, and the budget fails if it is < 20 us"),
+        ("blocks > 0", "blocks is 4, and the budget fails if it is > 0"),
+        (" records == 720 ", "records is 720, and the budget fails if it is == 720"),
+        ("holds != 45", None),
+        ("pages<=719", None),
+    ],
+)
+def test_budgets(text: str, broken: str | None) -> None:
+    """A budget is broken if its condition is true."""
+    assert parse_budget(text).broken(Totals(720, 45, 720, 4, 1_500_000, 10)) == broken
+
+
+def test_a_budget_without_a_value() -> None:
+    """Where no record has a duration, a budget of durations is not broken."""
+    assert parse_budget("max != 1s").broken(Totals(0, 0, 0, 0, None, None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "",
+            "'': wanted FIELD OP VALUE, such as 'max > 1s'; FIELD is one of records, holds, pages, blocks, max, p99; ",
+        ),
+        ("p50 > 1s", "OP is one of <, <=, ==, !=, >=, >"),
+        ("max => 1s", "wanted FIELD OP VALUE"),
+        ("max > 1", "max = '1' must be a number and a unit"),
+        ("pages > 1s", "wanted a whole number for pages, such as 'pages > 0'"),
+        ("pages > -1", "wanted a whole number"),
+        ("pages > \u0661", "wanted a whole number"),
+        ("count > 1", "wanted FIELD OP VALUE"),
+    ],
+)
+def test_wrong_budgets(text: str, message: str) -> None:
+    """A text that is no budget is refused with what was wanted."""
+    with pytest.raises(ValueError) as error:
+        parse_budget(text)
+    assert message in str(error.value)
