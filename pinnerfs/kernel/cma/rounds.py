@@ -49,6 +49,7 @@ class Round:
         self._pages, self._tries, self._rules = pages, tries, rules
         generation = rules.generation
         self._failed = pages.failed(pages.pinned)
+        self._failed_at = np.flatnonzero(self._failed)
         self._moves = tries.try_of(pages.movable)  # the try that moves each of the movable pages
         quick = rules.noretry and rules.mm.quick_noretry
         self._passes = 0 if rules.quiet else PASSES if quick else PASSES * ROUNDS
@@ -182,8 +183,10 @@ class Round:
         tries, first = self._tries, int(self._tries.first[number])
         looked = NO_PAGES
         if not self._pages.of_file and self._rules.mm.look_puts and self._rules.tracking:
-            looked = self._pages.pinned[tries.low[number] : tries.high[number]]
-            looked = looked[self._is_failed(looked, number)]
+            low, high = int(tries.low[number]), int(tries.high[number])
+            known = min(max(int(self._known[number]), low), high)
+            failed = self._failed_at[slice(*np.searchsorted(self._failed_at, (known, high)))]
+            looked = self._pages.pinned.take(np.concatenate([np.arange(low, known), failed]))
         batch_of = np.searchsorted(going, looked) // BATCH
         parts = []
         for batch, begin in enumerate(range(0, len(going), BATCH)):

@@ -17,6 +17,8 @@ __all__ = ["BATCH", "Tries", "find_tries"]
 
 BATCH = 32  # COMPACT_CLUSTER_MAX: the pages that an attempt collects before it moves them
 
+FEW, MORE = 64, 32  # so many ranges are looked at first, and so many times more next, until one is free of pins
+
 
 class Tries(NamedTuple):
     """The tries of a round, in order. All of them fail but perhaps the last one.
@@ -59,10 +61,14 @@ def find_tries(
     batches: whether pinned pages are collected in batches, as those of a file are. Pinned anonymous pages are left.
     skip: after a batch that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
     """
-    first = _starts(area, pages, align)
-    low = np.searchsorted(pinned, first)
-    high = np.searchsorted(pinned, first + pages)
-    clean = np.flatnonzero(low == high)
+    most = FEW
+    while True:
+        first, complete = _starts(area, pages, align, most)
+        low, high = np.searchsorted(pinned, first), np.searchsorted(pinned, first + pages)
+        clean = np.flatnonzero(low == high)
+        if complete or (len(clean) and skip is None):
+            break
+        most *= MORE
     success = len(clean) > 0
     if success and skip is None:
         first, low, high = (column[: clean[0] + 1] for column in (first, low, high))
@@ -76,14 +82,19 @@ def find_tries(
     return tries
 
 
-def _starts(area: Area, pages: int, align: int) -> Int64s:
-    """Return the first pages of all ranges for an allocation: imitates `bitmap_find_next_zero_area_off`."""
+def _starts(area: Area, pages: int, align: int, most: int) -> tuple[Int64s, bool]:
+    """Return the first pages of the ranges for an allocation, and whether these are all.
+
+    Imitates `bitmap_find_next_zero_area_off`.
+    """
     bits, step = area.bits_for(pages), area.step(align)
     begins, ends = area.runs()
     begins = area.aligned(begins, align)
     counts = np.maximum((ends - bits - begins) // step + 1, 0)
-    number = concatenated_ranges(np.zeros_like(counts), counts)
-    return np.repeat(begins, counts) + number * step << area.order_per_bit
+    total = np.cumsum(counts)
+    kept = np.clip(most - (total - counts), 0, counts)
+    number = concatenated_ranges(np.zeros_like(kept), kept)
+    return np.repeat(begins, kept) + number * step << area.order_per_bit, bool(total[-1] <= most)
 
 
 def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:
