@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import dropwhile
 
 from pinnerfs.kernel.calls import RELEASES, TRUNCATE, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
@@ -11,6 +12,9 @@ from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot, full_frame
 from pinnerfs.scenario.schema import Scenario, Stack
 
 __all__ = ["ReleaseChains", "call_chain"]
+
+# A stack may begin with the function that takes the reference. A release is not called from there.
+_PINNING = ("get_user_pages", "__get_user_pages", "pin_user_pages", "__pin_user_pages")
 
 
 def call_chain(stack: Stack, generation: Generation) -> tuple[str, ...]:
@@ -53,4 +57,5 @@ class ReleaseChains:
             return _full(generation, generation.free_list if freed else (), generation.unmap, "munmap")
         # put_page is inline: it has no frame of its own.
         own = (Event(call).name,) if call in RELEASES else ()
-        return _full(generation, (*(generation.free_page if freed else ()), *own), stack.frames, stack.syscall)
+        frames = tuple(dropwhile(lambda frame: frame.startswith(_PINNING), stack.frames))
+        return _full(generation, (*(generation.free_page if freed else ()), *own), frames, stack.syscall)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.kernel.stacks import full_frame
+from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.schema import Stack
+from pinnerfs.simulation import Simulation
 from pinnerfs.workload.callchains import call_chain
 
 
@@ -91,3 +93,12 @@ def test_offsets_are_those_of_code(symbol: str) -> None:
     offset, size = (int(part, 16) for part in full_frame(symbol).partition("+")[2].split("/"))
     assert 0 < offset < size
     assert offset % 4 == size % 4 == 0
+
+
+def test_a_release_is_not_called_by_get_user_pages() -> None:
+    """The record of a put_page has the driver's frames, without the function that took the reference."""
+    simulation = Simulation(load("faceunlock-fails"), kernel="android14-6.1")
+    simulation.advance("10s")
+    put = [record.stack for record in simulation.records() if any("kbase_jd" in frame for frame in record.stack)]
+    assert put
+    assert {symbols(stack)[0] for stack in put} == {"kbase_jd_user_buf_pin_pages"}
