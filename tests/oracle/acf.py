@@ -122,6 +122,7 @@ OUTER_FRAMES = re.compile(r"^( \S+)\+0x\S+\n(?: \S+\n)*", re.MULTILINE)
 SIZES = re.compile(
     r"^\d+(?= bytes copied| \S+/(?:alloc_contig_failed|buffer)$)|(?<=relative offset -)\d+", re.MULTILINE
 )
+DURATION = re.compile(r"(?:(?<=pinned ts )|(?<=pinned for ))\d+(?= us)")
 
 
 def _without_frames(text: str) -> str:

@@ -242,7 +242,6 @@ class Model:
         self.kernel, self.areas = kernel, areas
         self.pinner, self.mm = kernel.pinner, kernel.rules
         self.tracking = True
-        self.gathers = True  # whether munmap drops all references of a batch of pages before it frees them
         self.now = 0
         self.pages: dict[int, Page] = {}
         self.marks: dict[int, Marks] = {}
@@ -294,7 +293,7 @@ class Model:
             self.drain()
         here = [page for page in self._here(pages) if page.mapcount]
         # Pages are gathered first: 8 in a bundle, then 510 at once.
-        for start, stop in _gathers(len(here)) if self.gathers else ((at, at + 1) for at in range(len(here))):
+        for start, stop in _gathers(len(here)):
             gathered = here[start:stop]
             for page in gathered:
                 page.mapcount -= 1
@@ -303,9 +302,8 @@ class Model:
     def truncate(self, pages: Iterable[Page]) -> None:
         """Take the pages out of the page cache: the last close of their unlinked file."""
         here = [page for page in self._here(pages) if page.cached]
-        most = LAST_CLOSE if self.gathers else 1
-        for start in range(0, len(here), most):
-            some = here[start : start + most]
+        for start in range(0, len(here), LAST_CLOSE):
+            some = here[start : start + LAST_CLOSE]
             for page in some:
                 page.cached = False
             self._release_pages(some, "truncate")
