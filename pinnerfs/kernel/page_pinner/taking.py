@@ -54,9 +54,7 @@ def take_records(
     """
     if flushes:
         made = [_records(memory, batch, segments, part) for part in parts]
-        for some, _ in made:
-            some["call"][(some["call"] == Event.free) & (memory.mapping_of(some["pfn"]) > 0)] = TRUNCATE
-        return np.concatenate([some for some, _ in made])[_flush_order(memory, batch, segments, parts, made)]
+        return _flushed(memory, batch, segments, parts, made)
     if len(parts) == 1:
         part = parts[0]
         return _records(memory, batch, segments, part.take(stable_order(segments.rank.take(part.touches))))[0]
@@ -66,23 +64,23 @@ def take_records(
     return np.concatenate(records)[np.lexsort((part_of, frame, rank))]
 
 
-def _flush_order(
+def _flushed(
     memory: MemoryMap,
     batch: EventBatch,
     segments: Segments,
     parts: Sequence[Taken],
     made: Sequence[tuple[Records, Int64s]],
-) -> Int64s:
-    """Return the order of the records of calls that free pages in batches: imitates `release_pages`.
+) -> Records:
+    """Return the records in the order of calls that free pages in batches: imitates `release_pages`.
 
     Of each batch all references are dropped, then the pages are freed, the last one first. A call is a run of events
     of one kind, caller and time.
     """
+    records = np.concatenate([some for some, _ in made])
     part_of = np.repeat(np.arange(len(parts)), [len(some) for some, _ in made])
     frame = np.concatenate([places[1] for _, places in made])
-    touch = np.concatenate(
-        [np.repeat(part.touches, segments.width.take(segments.of_touch(part.touches))) for part in parts]
-    )
+    width = [segments.width.take(segments.of_touch(part.touches)) for part in parts]
+    touch = np.concatenate([np.repeat(part.touches, wide) for part, wide in zip(parts, width, strict=True)])
     row = segments.row.take(touch)
     flushing = (batch.kind == Event.unmap) | (batch.kind == Event.free)
     begins = np.ones(len(batch), dtype=np.bool_)
@@ -91,17 +89,15 @@ def _flush_order(
     call = np.maximum.accumulate(np.where(begins, np.arange(len(batch)), 0)).take(row)
     before = np.cumsum(batch.frames()) - batch.frames()
     place = before.take(row) - before.take(call) + frame - batch.pfn.take(row)
-    of_cache = (batch.kind.take(row) == Event.free) & (memory.mapping_of(frame) > 0)
+    # Only pages that are FAILED leave a PUT record.
+    puts = records["kind"] == KINDS.index(RecordKind.PUT)
+    flushed = flushing.take(row) & np.isin(call, call[puts])
+    of_file = flushed & (batch.kind.take(row) == Event.free) & (memory.mapping_of(frame) > 0)
+    records["call"][of_file] = TRUNCATE
     gathered = np.where(place < FIRST_GATHER, 0, 1 + (place - FIRST_GATHER) // GATHER)
-    flushed = flushing.take(row)
-    number = np.where(flushed, np.where(of_cache, place // PAGEVEC, gathered), place)
-    frees = np.concatenate(
-        [np.full(len(some), part.kind == RecordKind.FREE) for part, (some, _) in zip(parts, made, strict=True)]
-    )
-    order: Int64s = np.lexsort(
-        (np.where(frees & flushed, -place, place), np.where(flushed, frees, part_of), number, call)
-    )
-    return order
+    number = np.where(flushed, np.where(of_file, place // PAGEVEC, gathered), place)
+    last = np.where(flushed & ~puts, -place, place)
+    return records[np.lexsort((last, np.where(flushed, ~puts, part_of), number, call))]
 
 
 def _records(memory: MemoryMap, batch: EventBatch, segments: Segments, taken: Taken) -> tuple[Records, Int64s]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
-from pinnerfs.kernel.calls import PINS, RELEASES, Event
+from pinnerfs.kernel.calls import PINS, RELEASES, TRUNCATE, Event
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import FrameRange
 
@@ -71,6 +72,7 @@ class Model:
         self.failures: deque[Record] = deque(maxlen=4096)
         self.counted: Counter[tuple[str, int]] = Counter()
         self.overwritten = 0
+        self._place, self._run = 0, list[tuple[int, bool, Record]]()  # of the call that happens
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold and clear the long-term records."""
@@ -90,10 +92,31 @@ class Model:
 
     def apply(self, rows: Iterable[Row]) -> None:
         """Account for the rows, one after the other."""
-        for time, kind, pfn, order, handle in rows:
-            self._count_call(kind, handle)
-            for number in range(pfn, pfn + (1 << order)):
-                _Event(self, self.frames[number], self.region(number), time, kind, pfn, order, handle).happen()
+        for _, run in groupby(enumerate(rows), key=_call):
+            self._place, self._run = 0, []
+            for _, (time, kind, pfn, order, handle) in run:
+                self._count_call(kind, handle)
+                for number in range(pfn, pfn + (1 << order)):
+                    _Event(self, self.frames[number], self.region(number), time, kind, pfn, order, handle).happen()
+                    self._place += 1
+            self.failures.extend(self._in_order(kind))
+
+    def take_failure(self, record: Record, in_file: bool) -> None:
+        """Take a record of the call that happens."""
+        self._run.append((self._place, in_file, record))
+
+    def _in_order(self, kind: Event) -> list[Record]:
+        """Return the records of a call: munmap and exit free pages in batches, if there is a failed one."""
+        if kind not in (Event.unmap, Event.free) or all(record[7] != PUT for _, _, record in self._run):
+            return [record for _, _, record in self._run]
+        ordered = []
+        for place, in_file, record in self._run:
+            truncated = in_file and kind == Event.free
+            batch = place // 15 if truncated else 0 if place < 8 else 1 + (place - 8) // 510
+            call = TRUNCATE if truncated else record[8]
+            freed = record[7] == FREE
+            ordered.append((batch, freed, -place if freed else place, (*record[:8], call, *record[9:])))
+        return [record for *_, record in sorted(ordered, key=lambda row: row[:3])]
 
     def _count_call(self, kind: Event, handle: int) -> None:
         if kind in (Event.map, Event.unmap):
@@ -131,6 +154,12 @@ class Model:
         """Return these counters of a handle, and `pinned_now`: the frames that it pinned last and that still are."""
         pinned_now = sum(frame.get and frame.handle == handle for frame in self.frames.values())
         return {name: self.counted[name, handle] for name in names} | {"pinned_now": pinned_now}
+
+
+def _call(numbered: tuple[int, Row]) -> tuple[int, ...]:
+    """Return what the events of one call have in common. Only munmap and the end of a process are calls of several."""
+    number, (time, kind, _, _, handle) = numbered
+    return (time, kind, handle, -1) if kind in (Event.unmap, Event.free) else (time, kind, handle, number)
 
 
 @dataclass
@@ -263,7 +292,8 @@ class _Event:
         model.longterm.append(self._record(PUT, elapsed, count, frame.mapcount, frame.handle))
 
     def _failure(self, kind: int, number: int, count: int = 0, mapcount: int = 0) -> None:
-        self.model.failures.append(self._record(kind, number, count, mapcount, self.caller))
+        record = self._record(kind, number, count, mapcount, self.caller)
+        self.model.take_failure(record, bool(self.region.mapping))
 
     def _record(self, kind: int, number: int, count: int, mapcount: int, handle: int) -> Record:
         head = self.model.region(self.head)
