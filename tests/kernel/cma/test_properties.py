@@ -40,7 +40,6 @@ class Pair:
         self.file = file
         self.area = Area(BASE, PAGES)
         self.model = Model(Kernel(generation, mm), {"reserved": self.area})
-        self.model.gathers = False  # see caveats.toml
         self.holds: list[Hold] = []
         self.allocs: list[tuple[Allocation, ModelAllocation]] = []
         self.waiting: list[ModelAllocation] = []
