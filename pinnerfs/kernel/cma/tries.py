@@ -94,7 +94,7 @@ def _starts(area: Area, pages: int, align: int, most: int) -> tuple[Int64s, bool
     total = np.cumsum(counts)
     kept = np.clip(most - (total - counts), 0, counts)
     number = concatenated_ranges(np.zeros_like(kept), kept)
-    return np.repeat(begins, kept) + number * step << area.order_per_bit, bool(total[-1] <= most)
+    return np.repeat(begins, kept) + number * step << area.order_per_bit, int(counts.sum()) <= most
 
 
 def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:
