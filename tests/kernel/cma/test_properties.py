@@ -262,3 +262,24 @@ def test_marked_pages_move_out_of_the_way_of_a_batch_that_fails(generation: str,
     pair.release(0, False)
     pair.alloc(PAGES, 0, None, False, False, True)
     pair.check()
+
+
+@pytest.mark.parametrize("mm", sorted(MMS))
+def test_an_allocation_gets_its_pages_in_a_later_round(mm: str) -> None:
+    """The rounds come at their times, a release between two of them lets the next succeed, and `free` is a stack."""
+    pair = Pair("android14-6.1", mm, file=True)
+    pair.lay(3, 1, 1, "get")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.check()
+    for us in (103_999, 1, 104_000):
+        pair.wait(us)
+        pair.check()
+    pair.release(0, False)
+    pair.wait(104_000)
+    pair.check()
+    pair.free(-1)
+    for pages in (16, 8, 16):
+        pair.alloc(pages, 0, None, False, False, True)
+    for pages in (4, 20, 100):
+        pair.free(pages)
+        pair.check()
