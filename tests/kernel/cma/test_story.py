@@ -66,7 +66,13 @@ def story(kernel: str, pages: str, mm: str = "6.1.192") -> tuple[Simulation, lis
 
 @pytest.mark.parametrize(
     ("kernel", "records"),
-    zip(GENERATIONS, ([63, 95, 127, 161], [95, 127, 159, 225], [94, 126, 158, 224], [94, 126, 158, 224]), strict=True),
+    [
+        *zip(
+            GENERATIONS,
+            ([63, 95, 127, 161], [95, 127, 159, 225], [94, 126, 158, 224], [94, 126, 158, 224]),
+            strict=True,
+        )
+    ],
 )
 def test_pages_of_a_file_leave_the_recorded_number_of_records(kernel: str, records: list[int]) -> None:
     """The failure, the release, munmap and the second allocation leave as many records as recorded."""
@@ -74,7 +80,7 @@ def test_pages_of_a_file_leave_the_recorded_number_of_records(kernel: str, recor
 
 
 @pytest.mark.parametrize(
-    ("kernel", "records"), zip(GENERATIONS, ([0, 0, 0, 0], [0, 0, 0, 0], [1, 2, 4, 4], [1, 2, 4, 4]), strict=True)
+    ("kernel", "records"), [*zip(GENERATIONS, ([0, 0, 0, 0], [0, 0, 0, 0], [1, 2, 4, 4], [1, 2, 4, 4]), strict=True)]
 )
 def test_anonymous_pages_leave_the_recorded_number_of_records(kernel: str, records: list[int]) -> None:
     """Only the lowest pinned page is marked, on the kernels that mark it."""
