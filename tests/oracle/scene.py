@@ -226,7 +226,7 @@ def canonical_text(text: str, base: int) -> list[Any]:
     lines = text.split("\n")
     first = re.sub(r"\d+(?= us)|\[[ \d]{5,}\.\d{6}\]", "N", lines[0])
     second = re.sub(r"(?<=mapping )0x[0-9a-f]{16}", "ADDRESS", lines[1])
-    # Kernels with the same page_pinner print flags in the way of their Linux version.
+    # Kernels with the same page_pinner print flags as their Linux version does.
     second = re.sub(r"Flags (0x[0-9a-f]+)\(\1\((.*?)\|?zone=\d\)\)", r"Flags \1(\2)", second)
     second = re.sub(
         r"PFN (0x[0-9a-f]+) Block (\d+)", lambda match: _place(int(match[1], 0), int(match[2]), base), second
