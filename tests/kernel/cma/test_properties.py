@@ -247,3 +247,18 @@ def test_the_engine_does_what_the_model_does(
     for name, *arguments in calls:
         getattr(pair, str(name))(*arguments)
         pair.check()
+
+
+@pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
+@pytest.mark.parametrize("file", [False, True], ids=["anonymous", "file"])
+def test_marked_pages_move_out_of_the_way_of_a_batch_that_fails(generation: str, file: bool) -> None:
+    """Pages that an allocation has marked move when they are released, batch by batch, up to those still pinned."""
+    pair = Pair(generation, "6.1.192", file=file)
+    pair.lay(0, 70, 1, "get")
+    pair.lay(100, 40, 1, "get")
+    for _ in range(2):
+        pair.alloc(PAGES, 0, None, False, False, True)
+        pair.check()
+    pair.release(0, False)
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.check()
