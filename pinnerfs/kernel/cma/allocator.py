@@ -111,7 +111,7 @@ class Allocator:
 
     def _round(self, allocation: Allocation, now: int) -> None:
         """Try every range of the area from the beginning on, until one can be emptied."""
-        area, request, pinner = allocation.area, allocation.request, self._pinner
+        area, request = allocation.area, allocation.request
         allocation.rounds += 1
         allocation.next_round = None
         found = self._needed_pages(area, request)
