@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 
@@ -36,6 +37,7 @@ VALUES = (
 FLAGS = ("allow_other", "verbose", "quiet_migration")
 # The options of a debugfs, which a remount may change.
 ROOT = ("mode", "uid", "gid")
+MAX_NUMBER = (1 << 32) - 2  # -1 is no user
 # Ignored: they are for mount(8) itself, or have no effect on a file system without devices and programs.
 NEUTRAL = {
     *("rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "comment"),
@@ -109,11 +111,12 @@ def _root_numbers(target: str, options: dict[str, str]) -> dict[str, int]:
     numbers = {}
     for name in ROOT:
         if name in options:
-            try:
-                numbers[name] = int(options[name], 8 if name == "mode" else 10)
-            except ValueError:
-                wanted = "an octal number, such as 755" if name == "mode" else "a number"
-                raise PinnerfsError(f"{name}={options[name]} for {target} must be {wanted}", BAD_INPUT) from None
+            form, base = (r"[0-7]{1,11}", 8) if name == "mode" else (r"[0-9]{1,10}", 10)
+            number = int(options[name], base) if re.fullmatch(form, options[name]) else -1
+            if not 0 <= number <= MAX_NUMBER:
+                wanted = "an octal number, such as 755" if name == "mode" else f"a number up to {MAX_NUMBER}"
+                raise PinnerfsError(f"{name}={options[name]} for {target} must be {wanted}", BAD_INPUT)
+            numbers[name] = number
     return numbers
 
 
@@ -130,7 +133,7 @@ def _adjust_root(target: str, numbers: dict[str, int], *, read_only: bool) -> No
                 set_read_only(link, False)  # a remount may still change the root
             os.stat(link)  # the kernel takes root for the owner until the first stat
             if "mode" in numbers:
-                os.chmod(link, numbers["mode"])
+                os.chmod(link, numbers["mode"] & 0o7777)
             os.chown(link, numbers.get("uid", -1), numbers.get("gid", -1))
             if read_only:
                 set_read_only(link, True)

@@ -92,8 +92,9 @@ def _named(name: str, owner: int) -> _Daemon | None:
 def no_answer(action: str, mountpoint: str | os.PathLike[str], max_wait: float) -> PinnerfsError:
     """Return the error of a call that waited too long: it names the daemon's pid and the remedy."""
     daemon = None
+    # Only another file system on the way can block this. On a busy machine it can take longer than a short `max_wait`.
     with suppress(OSError, NoAnswerError):
-        daemon = in_thread(lambda: _find_daemon(mountpoint), max_wait)
+        daemon = in_thread(lambda: _find_daemon(mountpoint), max(max_wait, MAX_WAIT))
     waited = f"did not answer within {max_wait:g} s"
     if daemon is None:
         reason = f"it {waited}; wanted its daemon to run, or a longer --max-wait"

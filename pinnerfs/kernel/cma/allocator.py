@@ -20,6 +20,7 @@ from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import Tries, find_tries
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.pinner import Pinner
+from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU
 from pinnerfs.kernel.stacks import StackDepot
 
@@ -110,10 +111,10 @@ class Allocator:
 
     def _round(self, allocation: Allocation, now: int) -> None:
         """Try every range of the area from the beginning on, until one can be emptied."""
-        area, request, pinner = allocation.area, allocation.request, self._pinner
+        area, request = allocation.area, allocation.request
         allocation.rounds += 1
         allocation.next_round = None
-        found = AreaPages(pinner.state, pinner.memory, area)
+        found = self._needed_pages(area, request)
         skip = MAX_ORDER_PAGES if request.noretry and self.mm.noretry_skips_block else None
         tries = find_tries(area, request.pages, request.align, found.pinned, found.movable, found.of_file, skip)
         if not tries.number:
@@ -138,6 +139,17 @@ class Allocator:
         area.alloc_pages_success += request.pages
         self.succeeded += 1
 
+    def _needed_pages(self, area: Area, request: Request) -> AreaPages:
+        """Return the pages of the first range that fits if none of them is held, and otherwise those of the area."""
+        state, memory = self._pinner.state, self._pinner.memory
+        bit = None if request.noretry else area.find(request.pages, align=request.align)
+        if bit is not None:
+            found = AreaPages(state, memory, area, bit << area.order_per_bit, request.pages)
+            # In such a region, pages that are not on the LRU are in the batch already.
+            if not len(found.pinned) and found.flags & PAGE_LRU:
+                return found
+        return AreaPages(state, memory, area)
+
     def _attempt(self, allocation: Allocation, found: AreaPages, tries: Tries, now: int) -> None:
         """Make the tries of a round: record, mark, and move the pages."""
         request, pinner, generation = allocation.request, self._pinner, self._pinner.generation
@@ -147,6 +159,8 @@ class Allocator:
         off_lru = found.base + found.off_lru()
         self._lru.frames = np.concatenate([self._lru.frames, off_lru[~np.isin(off_lru, self._lru.frames)]])
         self._lru.drain(now, self._chains.handle(Site.drain, caller), isolated)
+        if not len(found.used):
+            return
         tracking = pinner.tracking and generation.failure_file is not None
         rules = Circumstances(generation, self.mm, tracking, self._quiet, request.no_warn, request.noretry)
         outcome = Round(found, tries, rules)

@@ -16,14 +16,17 @@ Bools = npt.NDArray[np.bool_]
 
 
 class AreaPages:
-    """The pages of an area that are not free, in ascending order. A page is told by its place in the area.
+    """The pages of an area, or of a part of it, that are not free, in ascending order.
+
+    A page is told by its place in the area.
 
     base: the area's first frame, counted from the base PFN of the memory.
     of_file, clean: whether they are pages of a file, and clean ones, which need not be moved.
     pinned, movable: the pages with and without references beyond mappings and page cache.
     """
 
-    def __init__(self, state: FrameState, memory: MemoryMap, area: Area) -> None:
+    def __init__(self, state: FrameState, memory: MemoryMap, area: Area, first: int = 0, pages: int = 0) -> None:
+        """Look at so many pages of the area from `first` on, or at all of them."""
         self.state, self.area = state, area
         self.base = area.base_pfn - memory.base_pfn
         base = np.array([area.base_pfn])
@@ -33,9 +36,9 @@ class AreaPages:
         self.of_file = self.mapping > 0
         kept = sum(1 << PAGE_FLAG_BITS[name] for name in ("dirty", "swapbacked", "unevictable"))
         self.clean = self.of_file and not self.flags & kept
-        self._part = slice(self.base, self.base + area.pages)
-        self.used: Int64s = np.flatnonzero(state.bits[self._part] & PRESENT)
-        held = state.references[self._part].take(self.used) > 0
+        begin = self.base + first
+        self.used: Int64s = np.flatnonzero(state.bits[begin : begin + (pages or area.pages)] & PRESENT) + first
+        held = state.references[self.base + self.used] > 0
         self.pinned: Int64s = self.used[held]
         self.movable: Int64s = self.used[~held]
 

@@ -1,0 +1,98 @@
+"""Many tries at once: as many records as are made, in large areas too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pinnerfs import Simulation, parse
+from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.rounds import Circumstances, Round
+from pinnerfs.kernel.cma.tries import find_tries
+from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, Int64s
+from tests.oracle.scene_simulation import scenario_of
+
+KERNELS = ("android12-5.10-early", "android12-5.10", "pixel-5.10", "android14-6.1")  # each has rules of its own
+
+
+def prepared(kernel: str, *, file: bool, pages: int, pinned: Int64s, movable: Int64s, **options: str) -> Simulation:
+    """Return a simulation whose area has these pages, each with one mapping."""
+    simulation = Simulation(parse(scenario_of(file=file, pages=pages)), kernel=kernel, **options)  # type: ignore[arg-type]
+    state = simulation._pinner.state
+    used = np.concatenate([pinned, movable])
+    state.references[pinned], state.mapcount[used], state.bits[used] = 1, 1, PRESENT | ON_LRU
+    return simulation
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("no_warn", [False, True])
+@pytest.mark.parametrize("noretry", [False, True])
+def test_each_try_makes_as_many_records_as_are_counted(kernel: str, file: bool, no_warn: bool, noretry: bool) -> None:
+    """The records of a try are counted without being made, so both must agree."""
+    rng = np.random.default_rng(1)
+    places = rng.permutation(1024)[:400]
+    pinned, movable = np.sort(places[:200]), np.sort(places[200:])
+    simulation = prepared(kernel, file=file, pages=1024, pinned=pinned, movable=movable)
+    pinner, area = simulation._pinner, simulation.areas["reserved"]
+    pinner.state.bits[places[100:300]] |= FAILED
+    pinner.state.mapcount[places[:50]] = 2
+    found = AreaPages(pinner.state, pinner.memory, area)
+    for pages, align in ((1, 4), (300, 2), (700, 0)):
+        tries = find_tries(area, pages, align, found.pinned, found.movable, found.of_file, None)
+        rules = Circumstances(pinner.generation, simulation.mm, True, False, no_warn, noretry)
+        made = Round(found, tries, rules)
+        assert [len(made.rows(number)) for number in range(tries.number)] == made.counts().tolist()
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_a_large_area_with_a_pin_in_every_page(file: bool) -> None:
+    """A million tries leave the newest records, and marks wherever a try found its first busy page."""
+    pages = 1 << 20
+    every = np.arange(pages)
+    none = np.empty(0, dtype=np.int64)
+    simulation = prepared("android14-6.1", file=file, pages=pages, pinned=every, movable=none, mm="6.1.192")
+    allocation = simulation.start_alloc("reserved", 256)
+    assert (allocation.state, allocation.tries, allocation.errno_in_log) == ("failed", pages - 255, -16)
+    assert simulation.stats()["records_now"] == 4096
+    assert simulation.areas["reserved"].used == 0
+    failed = np.flatnonzero(simulation._pinner.state.bits[:pages] & FAILED)
+    last = pages - 256 + (32 if file else 1)
+    assert failed.tolist() == list(range(last))
+
+
+def test_a_given_out_frame_has_no_events() -> None:
+    """A pin of a page whose frame is given out is elsewhere: it is counted, and does not block a later allocation."""
+    none = np.empty(0, dtype=np.int64)
+    simulation = prepared("android14-6.1", file=True, pages=1024, pinned=none, movable=none)
+    allocation = simulation.start_alloc("reserved", 1024)
+    simulation.do("pin task=driver pages=8")
+    assert simulation.stats()["held_now"] == 8
+    simulation.release_alloc(allocation)
+    assert simulation.start_alloc("reserved", 1024).state == "got"
+
+
+def test_5_10_names_the_busy_ranges_and_the_free_ones() -> None:
+    """Its log has a line for each busy range, within the rate limit, and lists what is free."""
+    one, none = np.array([5]), np.empty(0, dtype=np.int64)
+    simulation = prepared("pixel-5.10", file=True, pages=1024, pinned=one, movable=none)
+    simulation.start_alloc("reserved", 1023, retries=0)
+    assert simulation.dmesg().splitlines() == [
+        "[    0.000000] alloc_contig_range: [f000, f3ff) PFNs busy",
+        "[    0.000000] alloc_contig_range: [f001, f400) PFNs busy",
+        "[    0.000000] cma: cma_alloc: reserved: alloc failed, req-size: 1023 pages, ret: -16",
+        "[    0.000000] cma: number of available pages: 1024@0=> 1024 free of 1024 total pages",
+    ]
+
+
+def test_retries_are_events_of_their_own_time() -> None:
+    """A pin that is released before a retry no longer blocks it."""
+    one, none = np.array([5]), np.empty(0, dtype=np.int64)
+    simulation = prepared("android14-6.1", file=False, pages=1024, pinned=one, movable=none)
+    allocation = simulation.start_alloc("reserved", 1024)
+    assert (allocation.state, allocation.next_round) == ("waiting", 104_000)
+    simulation.advance_to(103_999)
+    assert allocation.state == "waiting"
+    simulation._pinner.state.references[5] = 0
+    simulation.advance_to(10**6)
+    assert (allocation.state, allocation.ended, allocation.tries) == ("got", 104_000, 2)
