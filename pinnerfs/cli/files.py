@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from pinnerfs.mounts.table import FSTYPE
-from pinnerfs.scenario.gallery import gallery
 
 __all__ = ["wait_for_file", "wait_for_scenario"]
 
@@ -22,6 +21,6 @@ def wait_for_file(action: str, path: str, max_wait: float) -> None:
 
 
 def wait_for_scenario(scenario: str, max_wait: float) -> None:
-    """Do the same for the file of a scenario. Standard input and the gallery are no arguments that name a file."""
-    if scenario not in {"-", *gallery()}:
+    """Do the same for the file of a scenario. A name of the gallery and standard input are no paths."""
+    if "/" in scenario or scenario.endswith(".toml"):
         wait_for_file("read scenario", scenario, max_wait)

@@ -104,7 +104,6 @@ def test_states_of_an_area_are_compared_without_what_differs_from_run_to_run(tmp
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"case": "acf.cma-failure.x"}, "no setup step in tests/oracle/setups.py"),
         ({"shell": "fish", "auto": True, "setup": {"threshold": "1"}}, "unsupported shell 'fish'"),
         ({"case": "fs.unheard-of"}, "no setup step in tests/oracle/setups.py"),
         ({"exit": None}, "invalid line, `exit` is missing, or neither a number nor a string"),
