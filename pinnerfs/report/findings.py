@@ -65,7 +65,7 @@ def headline(evidence: Evidence) -> str:
     blocks = len(site.blocks if site.cma_blocks is None else site.cma_blocks)
     cma = "" if site.cma_blocks is None else " of CMA"
     spoiled = f"; {count_of(blocks, 'pageblock')}{cma} spoiled" if blocks else "; none of it in CMA"
-    shown = "was recorded for" if evidence.blame.names[site.key].put_page else "held"
+    shown = "was recorded for" if site.key in evidence.blame.put_page else "held"
     return f"{where} {shown} {pages} in {count_of(site.holds, 'hold')}, up to {duration(site.max_us)}{spoiled}"
 
 
@@ -105,7 +105,7 @@ def what_it_proves(evidence: Evidence) -> str:
 
 
 def _put_page(evidence: Evidence) -> Finding | None:
-    sites = [site for site in evidence.of("culprit") if evidence.blame.names[site.key].put_page]
+    sites = [site for site in evidence.of("culprit") if site.key in evidence.blame.put_page]
     if not sites:
         return None
     names = ", ".join(dict.fromkeys(site.owner for site in sites))

@@ -44,6 +44,19 @@ def test_released_by_put_page() -> None:
     assert "put-page" not in names(of_gallery("camera-stall"))
 
 
+def test_pins_that_put_page_cannot_end() -> None:
+    """A pin by pin_user_pages, or one that the page's count shows to be its only one, is not said to be another's."""
+    made = of_gallery("faceunlock-fixed")
+    assert made.headline.startswith("kbase_jd_user_buf_pin_pages (mali) held 12 pages in 1 hold, up to 6.00 s")
+    assert "put-page" not in names(made)
+    gpu = ("get_user_pages_remote+0x1/0x2", "kbase_jd_user_buf_pin_pages+0x1/0x2 [mali_kbase]")
+    one = pin(400_000, 0x80001, gpu)
+    assert "put-page" not in names(report(one))
+    assert "put-page" in names(report(one.replace("count 1", "count 2")))
+    assert "put-page" in names(report(hex_pin(400_000, 0x80001, gpu)))
+    assert "put-page" not in names(report(one.replace("count 1", "count 2").replace("get_user", "pin_user")))
+
+
 @pytest.mark.parametrize(
     ("text", "title"),
     [
