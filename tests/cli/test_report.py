@@ -181,6 +181,17 @@ def test_top_and_site(run: Run, directory: Path) -> None:
     assert rows(report(run, "camera.txt", "gpu.txt", "--csv", "--site", last["key"])) == [last]
 
 
+def test_a_site_that_does_not_match(run: Run, directory: Path) -> None:
+    """The first line says that --site matches nothing, or not the culprit, and the second counts what is shown."""
+    lines = report(run, "camera.txt", "--site", "nothing").out.splitlines()
+    assert lines[0] == "none of 1 site has the chosen key, owner or name"
+    assert "0 records = 0 holds" in lines[1] and len(lines) == 2
+    assert json.loads(report(run, "camera.txt", "--site", "nothing", "--json").out)["culprit"] is None
+    lines = report(run, "camera.txt", "gpu.txt", "--site", "mali").out.splitlines()
+    assert lines[0].startswith("not among the chosen sites: vb2_dma_sg_get_userptr (v4l2) held ")
+    assert "120 records = " in lines[1]
+
+
 def rows(result: Result) -> list[dict[str, str]]:
     """Return the rows of a CSV."""
     return [*csv.DictReader(io.StringIO(result.out))]
