@@ -243,6 +243,8 @@ def test_files(run: Run, directory: Path) -> None:
     assert (directory / "a.html").read_text() == "mine"
     report(run, "camera.txt", "--html", "a.html", "--force")
     assert (directory / "a.html").read_text() != "mine"
+    result = report(run, "camera.txt", "--html", ".", status=1)
+    assert (result.out, result.err) == ("", "Error: --html: . is a directory; name a file\n")
     result = report(run, "camera.txt", "--svg", "no/a.svg", status=1)
     assert (result.out, result.err) == ("", "Error: --svg: cannot write no/a.svg: No such file or directory\n")
 
@@ -285,10 +287,15 @@ ERRORS = {
     "no such file": (["no.txt"], "cannot read 'no.txt': No such file or directory"),
     "diff of one": (["--diff", "camera.txt"], "--diff compares two inputs, BEFORE and AFTER; 1 came"),
     "fail on new without diff": (["camera.txt", "--fail-on-new"], "--fail-on-new needs --diff"),
-    "a diff as a page": (["--diff", "camera.txt", "gpu.txt", "--html", "x"], "--html shows one report; it cannot be"),
-    "a diff for speedscope": (["--diff", "camera.txt", "gpu.txt", "--speedscope"], "--speedscope shows one report"),
+    "a diff as a page": (["--diff", "camera.txt", "gpu.txt", "--html", "x"], "--html is for one report; it cannot be"),
+    "a diff for speedscope": (["--diff", "camera.txt", "gpu.txt", "--speedscope"], "--speedscope is for one report"),
+    "a diff with stacks": (["--diff", "camera.txt", "gpu.txt", "--stacks"], "--stacks is for one report; it cannot be"),
+    "a diff that is sorted": (["--diff", "camera.txt", "gpu.txt", "--sort", "max"], "--sort is for one report"),
+    "two formats": (["camera.txt", "--csv", "--json"], "only one format can be printed; wanted one of"),
+    "a file twice": (["camera.txt", "--html", "x", "--svg", "./x"], "--svg: ./x is also the file of --html; name "),
+    "an input": (["camera.txt", "--html", "camera.txt", "-f"], "--html: camera.txt is also an input; name another"),
     "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
-    "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': wanted A-B, such as 0xf3500-0xf37ff"),
+    "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': the range is reversed; wanted 8-9"),
     "no range": (["camera.txt", "--pfn", "\x1b[31m"], r"'\x1b[31m': wanted A-B"),
     "a wrong area": (["camera.txt", "--cma", "1+0"], "'1+0': wanted BASE+PAGES, such as 0xf8000+16384"),
     "a wrong budget": (["camera.txt", "--fail-if", "mox > 1s"], "'mox > 1s': wanted FIELD OP VALUE, such as "),
