@@ -211,9 +211,10 @@ def test_pfn_and_kind(run: Run, directory: Path, dumps: dict[str, str]) -> None:
 
 
 def test_cma(run: Run, directory: Path) -> None:
-    """--cma tells where CMA is."""
+    """--cma tells where CMA is, also against the types of pageblocks that the records show."""
     (row,) = rows(report(run, "camera.txt", "--csv", "--cma", "0x1+1"))
-    assert row["holds"] == "45"
+    assert (row["holds"], row["cma_pages"]) == ("45", "0")
+    assert report(run, "camera.txt", "--cma", "0x1+1").out.splitlines()[0].endswith("; none of it in CMA")
     assert "CMA area cma: blocks 992-1023," in report(run, "camera.txt", "--cma", f"{992 << 10}+{32 << 10}").out
 
 
