@@ -309,9 +309,10 @@ def _read_twice(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         "read-twice",
-        f"{count_of(evidence.twice, 'record')} looks as if it was read twice",
+        f"Probably read twice: {count_of(evidence.twice, 'record')}",
         "A file of records has no snapshot. Each record that comes during a read shifts the others by one, so that "
-        "the reader gets some of them again. Two holds of one page for exactly the same time look the same.",
+        "the reader gets some of them again. Dumps that were taken one after another have records in common. A dump "
+        "may be given twice. Two holds of one page for exactly the same time look the same.",
         "Leave them out with --dedup, or read the file again on an idle device.",
     )
 
