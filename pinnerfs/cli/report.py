@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,11 @@ def report(
     as_diff: bool,
     budgets: tuple[Budget, ...],
     fail_on_new: bool,
-    chosen: str | None,
     html: str | None,
     svg: str | None,
     perfetto: str | None,
     force: bool,
+    **formats: bool,
 ) -> int:
     """Name the culprit of a page_pinner dump: who held pages too long, and where.
 
@@ -95,8 +96,17 @@ def report(
     from pinnerfs.report.selection import only_sites, sorted_by, totals
     from pinnerfs.report.selection import top as only_top
 
+    chosen = report_options.chosen_format(formats)
     files = {"--html": html, "--svg": svg, "--perfetto": perfetto}
-    _check_options(inputs, as_diff, fail_on_new, chosen, files)
+    _check_files(inputs, files)
+    single = {
+        **files,
+        "--speedscope": chosen == "speedscope" or None,
+        "--stacks": stacks or None,
+        "--sort": sort,
+        "--top": top,
+    }
+    _check_options(inputs, as_diff, fail_on_new, [name for name, value in single.items() if value is not None])
 
     def one(sources: tuple[str, ...]) -> Report:
         made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
@@ -123,9 +133,20 @@ def report(
     return FAILED_BUDGET if failed else 0
 
 
-def _check_options(
-    inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, chosen: str | None, files: dict[str, str | None]
-) -> None:
+def _check_files(inputs: tuple[str, ...], files: dict[str, str | None]) -> None:
+    """Raise UsageError if one file is written twice, or is read as well."""
+    names = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
+    for option, path in files.items():
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if place in names:
+            raise click.UsageError(f"{option}: {in_a_line(path)} is also {names[place]}; name another file")
+        names[place] = f"the file of {option}"
+
+
+def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, single: list[str]) -> None:
+    """Raise UsageError for options that do not fit. single: those given that only one report takes."""
     if inputs.count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if not as_diff:
@@ -134,11 +155,8 @@ def _check_options(
         return
     if len(inputs) != 2:
         raise click.UsageError(f"--diff compares two inputs, BEFORE and AFTER; {len(inputs)} came")
-    unsupported = [name for name, file in files.items() if file is not None]
-    if chosen == "speedscope":
-        unsupported.append("--speedscope")
-    if unsupported:
-        raise click.UsageError(f"{unsupported[0]} shows one report; it cannot be combined with --diff")
+    if single:
+        raise click.UsageError(f"{single[0]} is for one report; it cannot be combined with --diff")
 
 
 def _analyse(
@@ -232,6 +250,8 @@ def _write(option: str, path: str, data: bytes, force: bool) -> None:
         with open(path, "wb" if force else "xb") as file:
             file.write(data)
     except FileExistsError:
+        if os.path.isdir(path):
+            raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file") from None
         raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
     except OSError as error:
         raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
     from pinnerfs.report.model import Area
 
-__all__ = ["FORMATS", "KINDS", "areas", "budgets", "formats", "pfn_range"]
+__all__ = ["FORMATS", "KINDS", "areas", "budgets", "chosen_format", "formats", "pfn_range"]
 
 FORMATS = {
     "json": "Print everything as JSON, for scripts.",
@@ -32,9 +32,14 @@ def _number(text: str) -> int:
 def pfn_range(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """Read `A-B`, two page frame numbers."""
     match = re.fullmatch(rf"({_NUMBER})-({_NUMBER})", value or "", re.ASCII)
-    if value is not None and (match is None or _number(match[1]) > _number(match[2])):
+    if value is not None and match is None:
         raise click.BadParameter(f"{value!r}: wanted A-B, such as 0xf3500-0xf37ff", context, option)
-    return None if match is None else (_number(match[1]), _number(match[2]))
+    if match is None:
+        return None
+    first, last = _number(match[1]), _number(match[2])
+    if first > last:
+        raise click.BadParameter(f"{value!r}: the range is reversed; wanted {match[2]}-{match[1]}", context, option)
+    return first, last
 
 
 def areas(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Area, ...]:
@@ -66,5 +71,14 @@ def budgets(context: click.Context, option: click.Parameter, values: tuple[str, 
 def formats(command: Any) -> Any:
     """Add one flag for each format of standard output."""
     for name, about in reversed(FORMATS.items()):
-        command = click.option(f"--{name}", "chosen", flag_value=name, help=about)(command)
+        command = click.option(f"--{name}", is_flag=True, help=about)(command)
     return command
+
+
+def chosen_format(flags: dict[str, bool]) -> str | None:
+    """Return the format whose flag is given, or None. Raise UsageError if there are two."""
+    given = [name for name, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in given)
+        raise click.UsageError(f"only one format can be printed; wanted one of {names}")
+    return given[0] if given else None

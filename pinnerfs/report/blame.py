@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pinnerfs.report.holds import Group, Places
-from pinnerfs.report.model import Hold, Role, Site
+from pinnerfs.report.model import DumpRecord, Hold, Role, Site
 from pinnerfs.report.naming import Name
 
 __all__ = ["Blame", "blame"]
@@ -15,10 +15,13 @@ _ROLES: tuple[Role, ...] = ("culprit", "candidate", "event", "victim", "allocato
 
 
 class Blame:
-    """The sites of a capture in the default order, and the one to blame."""
+    """The sites of a capture in the default order, and the one to blame.
 
-    def __init__(self, sites: tuple[Site, ...], names: dict[str, Name], culprit: Site | None) -> None:
-        self.sites, self.names, self.culprit = sites, names, culprit
+    put_page: keys of the sites whose pins may have ended by put_page before the release that was recorded.
+    """
+
+    def __init__(self, sites: tuple[Site, ...], put_page: frozenset[str], culprit: Site | None) -> None:
+        self.sites, self.put_page, self.culprit = sites, put_page, culprit
 
 
 class _Sum:
@@ -32,12 +35,14 @@ class _Sum:
         self.cma_blocks: set[int] = set()
         self.stacks: Counter[tuple[str, ...]] = Counter()
         self.last_puts = 0
+        self.put_page = False
 
     def add(self, group: Group, hold: Hold, places: Places) -> None:
         """Add a hold."""
         self.holds.append(hold)
         self.pages.update([record.pfn for record in group.records])
         self.stacks[group.records[0].stack] += len(group.records)
+        self.put_page = self.put_page or (group.name.put_page and any(map(_may_be_stale, group.records)))
         if hold.cma_pages:
             for record in group.records:
                 if places.in_cma(record):
@@ -94,8 +99,13 @@ def blame(groups: Sequence[Group], holds: Sequence[Hold], places: Places) -> Bla
         mine = {found.name.site} if found.name.role == "victim" else set()
         sites.append(found.site(victims - mine))
     sites.sort(key=lambda site: (_ROLES.index(site.role), *_worst_first(site, sums[site.key])))
-    names = {key: found.name for key, found in sums.items()}
-    return Blame(tuple(sites), names, _culprit(sites, sums))
+    put_page = frozenset(key for key, found in sums.items() if found.put_page)
+    return Blame(tuple(sites), put_page, _culprit(sites, sums))
+
+
+def _may_be_stale(record: DumpRecord) -> bool:
+    """Tell whether the mark may be of a pin that ended before. Where `count` counts pins, 1 is only the pin itself."""
+    return record.type is None or record.count != 1
 
 
 def _count_last_puts(groups: Sequence[Group], sums: dict[str, _Sum]) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from pinnerfs.report import units
+from pinnerfs.report.kernels import UNKNOWN
 from pinnerfs.report.lines import Line, paragraph, text
 from pinnerfs.report.model import Report, Site
 from pinnerfs.report.selection import HOLDERS
@@ -71,7 +72,8 @@ def compare(before: Report, after: Report) -> Diff:
 
 def _not_comparable(before: Report, after: Report) -> list[str]:
     reasons = [f"the ring of {name} was full" for name, one in _named(before, after) if one.ring_full]
-    if before.generation != after.generation:
+    kernels = [{*one.generation.split("|")} for one in (before, after)]
+    if kernels[0].isdisjoint(kernels[1]) and {UNKNOWN} not in kernels:
         reasons.append(f"the kernels differ ({before.generation} and {after.generation})")
     if before.threshold_us is not None and after.threshold_us is not None:
         if before.threshold_us != after.threshold_us:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,8 +16,6 @@ __all__ = ["Evidence", "findings", "headline", "what_it_proves"]
 
 _MANY = 64  # records of one hold
 _NOISE = 3  # records of the allocation for each other record of a failure
-_FIT = 2  # a fitting threshold leaves at most one in so many of the records of a full ring
-_STEPS = (1, 2, 5)
 
 
 class Evidence(NamedTuple):
@@ -65,7 +63,7 @@ def headline(evidence: Evidence) -> str:
     blocks = len(site.blocks if site.cma_blocks is None else site.cma_blocks)
     cma = "" if site.cma_blocks is None else " of CMA"
     spoiled = f"; {count_of(blocks, 'pageblock')}{cma} spoiled" if blocks else "; none of it in CMA"
-    shown = "was recorded for" if evidence.blame.names[site.key].put_page else "held"
+    shown = "was recorded for" if site.key in evidence.blame.put_page else "held"
     return f"{where} {shown} {pages} in {count_of(site.holds, 'hold')}, up to {duration(site.max_us)}{spoiled}"
 
 
@@ -105,7 +103,7 @@ def what_it_proves(evidence: Evidence) -> str:
 
 
 def _put_page(evidence: Evidence) -> Finding | None:
-    sites = [site for site in evidence.of("culprit") if evidence.blame.names[site.key].put_page]
+    sites = [site for site in evidence.of("culprit") if site.key in evidence.blame.put_page]
     if not sites:
         return None
     names = ", ".join(dict.fromkeys(site.owner for site in sites))
@@ -165,7 +163,12 @@ def _ring_full(evidence: Evidence) -> Finding | None:
         return Finding("ring-full", title, explanation, "Write a larger number to buffer_size, and try again.")
     fits = _fitting_threshold(evidence)
     if fits is None:
-        advice = "Read the file more often: a higher threshold would hide these pins, which last about equally long."
+        longest = evidence.durations[-1]
+        equal = len(evidence.durations) - bisect_left(evidence.durations, longest)
+        advice = (
+            f"Read the file more often: {equal} of the {len(evidence.durations)} records here lasted exactly "
+            f"{duration(longest)}, the longest time. A threshold that keeps any of them keeps all of them."
+        )
     else:
         threshold, left, sites = fits
         advice = (
@@ -176,21 +179,18 @@ def _ring_full(evidence: Evidence) -> Finding | None:
 
 
 def _fitting_threshold(evidence: Evidence) -> tuple[int, int, int] | None:
-    """Return the lowest round threshold that leaves half of the records or fewer, how many, and of how many sites.
+    """Return the roundest threshold from the median up that keeps a record, how many it keeps, and of how many sites.
 
-    None if no threshold does so and keeps a record.
+    It keeps half of the records or fewer. None if no threshold does so.
     """
     durations = evidence.durations
-    threshold = 1
-    for power in range(20):
-        for step in _STEPS:
-            threshold = step * 10**power
-            left = len(durations) - bisect_right(durations, threshold)
-            if not left:
-                return None
-            if left * _FIT <= len(durations):
-                sites = sum(1 for site in evidence.of("culprit") if (site.max_us or 0) > threshold)
-                return threshold, left, sites
+    median = durations[(len(durations) - 1) // 2]
+    for zeros in range(len(str(median)) - 1, -1, -1):
+        threshold = -(-median // 10**zeros) * 10**zeros
+        left = len(durations) - bisect_right(durations, threshold)
+        if left:
+            sites = sum(1 for site in evidence.of("culprit") if (site.max_us or 0) > threshold)
+            return threshold, left, sites
     return None
 
 
@@ -309,9 +309,10 @@ def _read_twice(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         "read-twice",
-        f"{count_of(evidence.twice, 'record')} looks as if it was read twice",
+        f"Probably read twice: {count_of(evidence.twice, 'record')}",
         "A file of records has no snapshot. Each record that comes during a read shifts the others by one, so that "
-        "the reader gets some of them again. Two holds of one page for exactly the same time look the same.",
+        "the reader gets some of them again. Dumps that were taken one after another have records in common. A dump "
+        "may be given twice. Two holds of one page for exactly the same time look the same.",
         "Leave them out with --dedup, or read the file again on an idle device.",
     )
 

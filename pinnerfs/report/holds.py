@@ -62,10 +62,11 @@ class Places:
         ordered = sorted((area.base_pfn, area.base_pfn + area.pages) for area in areas)
         self._begins = [begin for begin, _ in ordered]
         self._ends = [end for _, end in ordered]
+        self._replaced = any(area.origin == "--cma" for area in areas)
 
     def in_cma(self, record: DumpRecord) -> bool | None:
         """Tell whether the page of a record is in CMA; None if nothing tells it."""
-        if record.type is not None:
+        if record.type is not None and not self._replaced:
             return record.type in _CMA_TYPES
         if not self._begins:
             return None

@@ -37,8 +37,9 @@ _FREES = ("__reset_page_pinner", "free_pcp_prepare", "__free_page_pinner")
 
 
 class Name(NamedTuple):
-    """The name of a stack. frame: the one that the name ends with. put_page: whether it releases by put_page.
+    """The name of a stack. frame: the one that the name ends with.
 
+    put_page: whether it pins by get_user_pages and is known to release by put_page.
     ordinary: whether the reference is one that every page loses in the end.
     refused: for a stack of an allocation, the name of the allocation.
     """
@@ -99,7 +100,7 @@ class Sites:
             owner=self._owner(functions, stack, at),
             site=site,
             frame=stack[at] if stack else "",
-            put_page=any(part in self._put_page for part in parts),
+            put_page=any(part in self._put_page for part in parts) and not any(map(_pins, functions)),
             ordinary=ordinary,
             refused=site if outside else "",
         )
@@ -145,6 +146,11 @@ def function_of(frame: str) -> str:
     """Return a frame's function, without offset, module and the suffixes of compilers."""
     match = _FRAME.match(frame)
     return _SUFFIXES.sub("", match["symbol"]) if match else frame
+
+
+def _pins(function: str) -> bool:
+    """Tell whether a function takes FOLL_PIN references, which only unpin_user_page drops."""
+    return function.startswith(("pin_user_pages", "__pin_user_pages"))
 
 
 def _outside(functions: list[str]) -> int:

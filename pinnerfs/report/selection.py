@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
 from pinnerfs.report.model import Capture, Report, Role, Site
+from pinnerfs.words import count_of
 
 __all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top", "totals"]
 
@@ -40,15 +41,23 @@ def only_records(capture: Capture, kinds: Collection[str], first_pfn: int | None
 
 
 def only_sites(report: Report, wanted: Collection[str]) -> Report:
-    """Return the report with only the sites whose key, owner or part of whose name is wanted; all if none is."""
+    """Return the report with only the sites whose key, owner or part of whose name is wanted; all if none is.
+
+    Its headline says whether the culprit is one of them.
+    """
     if not wanted:
         return report
-    return _with_sites(
-        report,
-        tuple(
-            site for site in report.sites if any(word in (site.key, site.owner) or word in site.site for word in wanted)
-        ),
+    sites = tuple(
+        site for site in report.sites if any(word in (site.key, site.owner) or word in site.site for word in wanted)
     )
+    chosen = _with_sites(report, sites)
+    if report.sites and not sites:
+        # An empty choice is no empty dump, and proves nothing.
+        none = f"none of {count_of(len(report.sites), 'site')} has the chosen key, owner or name"
+        return replace(chosen, culprit=None, headline=none, proves="", findings=())
+    if report.culprit is not None and all(site.key != report.culprit for site in sites):
+        return replace(chosen, headline=f"not among the chosen sites: {report.headline}")
+    return chosen
 
 
 def sorted_by(report: Report, key: str | None) -> Report:
@@ -92,4 +101,5 @@ def totals(report: Report) -> Totals:
 
 def _with_sites(report: Report, sites: tuple[Site, ...]) -> Report:
     keys = {site.key for site in sites}
-    return replace(report, sites=sites, holds=tuple(hold for hold in report.holds if hold.key in keys))
+    holds = tuple(hold for hold in report.holds if hold.key in keys)
+    return replace(report, sites=sites, holds=holds, records=sum(site.records for site in sites))

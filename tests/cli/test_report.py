@@ -181,6 +181,17 @@ def test_top_and_site(run: Run, directory: Path) -> None:
     assert rows(report(run, "camera.txt", "gpu.txt", "--csv", "--site", last["key"])) == [last]
 
 
+def test_a_site_that_does_not_match(run: Run, directory: Path) -> None:
+    """The first line says that --site matches nothing, or not the culprit, and the second counts what is shown."""
+    lines = report(run, "camera.txt", "--site", "nothing").out.splitlines()
+    assert lines[0] == "none of 1 site has the chosen key, owner or name"
+    assert "0 records = 0 holds" in lines[1] and len(lines) == 2
+    assert json.loads(report(run, "camera.txt", "--site", "nothing", "--json").out)["culprit"] is None
+    lines = report(run, "camera.txt", "gpu.txt", "--site", "mali").out.splitlines()
+    assert lines[0].startswith("not among the chosen sites: vb2_dma_sg_get_userptr (v4l2) held ")
+    assert "120 records = " in lines[1]
+
+
 def rows(result: Result) -> list[dict[str, str]]:
     """Return the rows of a CSV."""
     return [*csv.DictReader(io.StringIO(result.out))]
@@ -200,9 +211,10 @@ def test_pfn_and_kind(run: Run, directory: Path, dumps: dict[str, str]) -> None:
 
 
 def test_cma(run: Run, directory: Path) -> None:
-    """--cma tells where CMA is."""
+    """--cma tells where CMA is, also against the types of pageblocks that the records show."""
     (row,) = rows(report(run, "camera.txt", "--csv", "--cma", "0x1+1"))
-    assert row["holds"] == "45"
+    assert (row["holds"], row["cma_pages"]) == ("45", "0")
+    assert report(run, "camera.txt", "--cma", "0x1+1").out.splitlines()[0].endswith("; none of it in CMA")
     assert "CMA area cma: blocks 992-1023," in report(run, "camera.txt", "--cma", f"{992 << 10}+{32 << 10}").out
 
 
@@ -232,6 +244,8 @@ def test_files(run: Run, directory: Path) -> None:
     assert (directory / "a.html").read_text() == "mine"
     report(run, "camera.txt", "--html", "a.html", "--force")
     assert (directory / "a.html").read_text() != "mine"
+    result = report(run, "camera.txt", "--html", ".", status=1)
+    assert (result.out, result.err) == ("", "Error: --html: . is a directory; name a file\n")
     result = report(run, "camera.txt", "--svg", "no/a.svg", status=1)
     assert (result.out, result.err) == ("", "Error: --svg: cannot write no/a.svg: No such file or directory\n")
 
@@ -274,10 +288,15 @@ ERRORS = {
     "no such file": (["no.txt"], "cannot read 'no.txt': No such file or directory"),
     "diff of one": (["--diff", "camera.txt"], "--diff compares two inputs, BEFORE and AFTER; 1 came"),
     "fail on new without diff": (["camera.txt", "--fail-on-new"], "--fail-on-new needs --diff"),
-    "a diff as a page": (["--diff", "camera.txt", "gpu.txt", "--html", "x"], "--html shows one report; it cannot be"),
-    "a diff for speedscope": (["--diff", "camera.txt", "gpu.txt", "--speedscope"], "--speedscope shows one report"),
+    "a diff as a page": (["--diff", "camera.txt", "gpu.txt", "--html", "x"], "--html is for one report; it cannot be"),
+    "a diff for speedscope": (["--diff", "camera.txt", "gpu.txt", "--speedscope"], "--speedscope is for one report"),
+    "a diff with stacks": (["--diff", "camera.txt", "gpu.txt", "--stacks"], "--stacks is for one report; it cannot be"),
+    "a diff that is sorted": (["--diff", "camera.txt", "gpu.txt", "--sort", "max"], "--sort is for one report"),
+    "two formats": (["camera.txt", "--csv", "--json"], "only one format can be printed; wanted one of"),
+    "a file twice": (["camera.txt", "--html", "x", "--svg", "./x"], "--svg: ./x is also the file of --html; name "),
+    "an input": (["camera.txt", "--html", "camera.txt", "-f"], "--html: camera.txt is also an input; name another"),
     "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
-    "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': wanted A-B, such as 0xf3500-0xf37ff"),
+    "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': the range is reversed; wanted 8-9"),
     "no range": (["camera.txt", "--pfn", "\x1b[31m"], r"'\x1b[31m': wanted A-B"),
     "a wrong area": (["camera.txt", "--cma", "1+0"], "'1+0': wanted BASE+PAGES, such as 0xf8000+16384"),
     "a wrong budget": (["camera.txt", "--fail-if", "mox > 1s"], "'mox > 1s': wanted FIELD OP VALUE, such as "),

@@ -119,6 +119,24 @@ def test_records_that_were_read_twice(between: int) -> None:
     assert not report(twice, dedup=True).findings
 
 
+def test_dumps_that_overlap() -> None:
+    """A dump given twice, as one text or as two, and a later dump of the same ring count once with dedup."""
+    texts = [pin(300_001 + 7919 * at % 100_000, 0x80000 + 3 * at) for at in range(200)]
+    title = "------ a (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    older, newer = "".join(texts[30:]), "".join(texts[:190])
+    for text, records in (
+        ("".join(texts) * 2, 200),
+        (2 * (title + "".join(texts)), 200),
+        (2 * (title + texts[0]), 1),
+        (title + older + title + newer, 200),
+        (title + newer + title + older, 200),
+    ):
+        assert "read-twice" in {finding.name for finding in report(text).findings}
+        assert report(text, dedup=True).records == records
+    two = title + "".join(texts[:5]) + title + "".join(texts[3:9])
+    assert report(two, dedup=True).records == 11
+
+
 def test_a_full_ring() -> None:
     """4096 records, or as many as buffer_size says, fill the ring."""
     texts = [pin(300_001 + at, 0x80000 + 2 * at) for at in range(4096)]

@@ -93,3 +93,10 @@ def test_a_hostile_dump() -> None:
     """No control character of a dump is printed."""
     text = plain(diff_lines(compare(report(), report(site(owner=EVIL, site=EVIL), sources=(EVIL,)))))
     assert all(char == "\n" or char.isprintable() for char in text)
+
+
+@pytest.mark.parametrize("kernels", [("unknown", "a"), ("a", "unknown"), ("a|b", "b")])
+def test_kernels_that_may_be_the_same(kernels: tuple[str, str]) -> None:
+    """An empty dump does not tell its kernel, and some kernels print the same: these do not differ."""
+    before, after = (report(site(), generation=kernel) for kernel in kernels)
+    assert compare(before, after).not_comparable == ()

@@ -44,6 +44,19 @@ def test_released_by_put_page() -> None:
     assert "put-page" not in names(of_gallery("camera-stall"))
 
 
+def test_pins_that_put_page_cannot_end() -> None:
+    """A pin by pin_user_pages, or one that the page's count shows to be its only one, is not said to be another's."""
+    made = of_gallery("faceunlock-fixed")
+    assert made.headline.startswith("kbase_jd_user_buf_pin_pages (mali) held 12 pages in 1 hold, up to 6.00 s")
+    assert "put-page" not in names(made)
+    gpu = ("get_user_pages_remote+0x1/0x2", "kbase_jd_user_buf_pin_pages+0x1/0x2 [mali_kbase]")
+    one = pin(400_000, 0x80001, gpu)
+    assert "put-page" not in names(report(one))
+    assert "put-page" in names(report(one.replace("count 1", "count 2")))
+    assert "put-page" in names(report(hex_pin(400_000, 0x80001, gpu)))
+    assert "put-page" not in names(report(one.replace("count 1", "count 2").replace("get_user", "pin_user")))
+
+
 @pytest.mark.parametrize(
     ("text", "title"),
     [
@@ -74,7 +87,13 @@ def test_the_threshold_that_would_fit() -> None:
         "Write 2000000 to threshold (2.00 s). Of the records here it keeps 696 of 4096, from 1 call site of 1."
     )
     same = report("".join(pin(300_001, 0x80000 + 2 * at) for at in range(4096)))
-    assert "a higher threshold would hide these pins" in finding(same, "ring-full").advice
+    assert "4096 of the 4096 records here lasted exactly 300 ms" in finding(same, "ring-full").advice
+    narrow = report("".join(pin(478_000 + 97 * at, 0x80000 + 2 * at) for at in range(4096)))
+    assert "Write 700000 to threshold (700 ms). Of the records here it keeps 1807 of 4096" in (
+        finding(narrow, "ring-full").advice
+    )
+    dense = report("".join(pin(500_100 + at % 3, 0x80000 + 2 * at) for at in range(4096)))
+    assert "Write 500101 to threshold (500 ms). Of the records here it keeps 1365" in finding(dense, "ring-full").advice
     assert "ring-full" not in names(of_gallery("camera-stall"))
 
 
