@@ -95,7 +95,7 @@ def is_garbage(record: DumpRecord) -> bool:
     A kernel that does not clear new memory (`init_on_alloc`) shows such records after boot, and after a write to
     buffer_size.
     """
-    if record.pfn >= MAX_PFN or (record.at_us or 0) >= _MAX_TIME_US:
+    if record.pfn >= MAX_PFN or max(record.at_us or 0, abs(record.duration_us or 0)) >= _MAX_TIME_US:
         return True
     if record.mapcount is not None and not (record.mapcount in _COUNTS and record.count in _COUNTS):
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import re
 import subprocess
 import sys
 import zipfile
@@ -231,6 +232,21 @@ def test_what_is_skipped_is_noted() -> None:
         ("the first line of a record is cut off", 22, 1),
     ]
     assert str(capture.notes[0]) == "text:1: the first line of a record is not followed by the second line (2 times)"
+
+TOO_LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("record", [pin(400_000, 0x80001), hex_pin(400_000, 0x80001), detect(1_000_000, 0x80001)])
+def test_numbers_that_no_kernel_prints(record: str) -> None:
+    """A number of thousands of digits makes a line no record, wherever it stands."""
+    head = record.partition("\n ")[0]
+    for number in re.finditer(r"(?<![0-9a-fx])(?:0x)?[0-9]+", head.partition(" Flags ")[0]):
+        text = record[: number.end()] + TOO_LONG + record[number.end() :]
+        capture = read_text(text + TEXT)
+        assert raw(capture) == TEXT
+        assert [note.line for note in capture.notes] == [1], text
+    for line in (f"cma: Reserved {TOO_LONG} MiB at 0x80000000", f"cma: Reserved 16 MiB at 0x{TOO_LONG}"):
+        assert read_text(f"{line}\n{TEXT}").areas == ()
 
 
 def test_a_record_that_is_cut_in_its_stack() -> None:
