@@ -114,6 +114,9 @@ class Sites:
             return "allocator"
         if kind == "FREE" or (kind == "EVENT" and any(free in functions[:1] for free in _FREES)):
             return "end"
+        # All kinds of record begin alike, and only the stack tells which one it is.
+        if kind == "EVENT" and all(function.startswith("0x") for function in functions):
+            return "event"
         return "candidate"
 
     def _walk(self, functions: list[str], begin: int) -> tuple[list[str], int]:

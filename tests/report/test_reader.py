@@ -233,6 +233,7 @@ def test_what_is_skipped_is_noted() -> None:
     ]
     assert str(capture.notes[0]) == "text:1: the first line of a record is not followed by the second line (2 times)"
 
+
 TOO_LONG = "9" * 5000
 
 
