@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pinnerfs.cli import report_options
+from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.report.columns import SORT_KEYS
@@ -98,6 +100,8 @@ def report(
     files = {"--html": html, "--svg": svg, "--perfetto": perfetto}
     _check_options(inputs, as_diff, fail_on_new, chosen, files)
 
+    _wait_for_files(inputs, names)
+
     def one(sources: tuple[str, ...]) -> Report:
         made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
         for note in made.notes:
@@ -121,6 +125,15 @@ def report(
     for reason in failed:
         say(f"Budget exceeded: {reason}")
     return FAILED_BUDGET if failed else 0
+
+
+def _wait_for_files(inputs: tuple[str, ...], names: str | None) -> None:
+    """Return when the file systems of the files to read answer."""
+    from pinnerfs.report.sources import MAX_WAIT
+
+    for path in (*inputs, *(() if names is None else (names,))):
+        # The file that the shell opened as standard input; a pipe or a terminal has no such path.
+        wait_for_file("read", os.readlink("/proc/self/fd/0") if path == "-" else path, MAX_WAIT)
 
 
 def _check_options(

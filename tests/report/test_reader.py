@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import re
 import subprocess
@@ -106,6 +107,24 @@ def test_all_compressions(tmp_path: Path) -> None:
     capture = read(tmp_path / "a.zip")
     assert raw(capture) == TEXT + TEXT
     assert [dump.source.rpartition(":")[2] for dump in capture.dumps] == ["bugreport-x.txt", "dumpstate_board.txt"]
+
+
+def test_compressed_members_of_a_zip(tmp_path: Path) -> None:
+    """A compressed member is read as its content. A zip in a zip is told of."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("a.txt", TEXT)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt.gz", gzip.compress(TEXT.encode()))
+        archive.writestr("b.txt.xz", lzma.compress(TEXT.encode()))
+        archive.writestr("c.zip", inner.getvalue())
+        archive.writestr("d.gz", gzip.compress(TEXT.encode())[:-20])
+    capture = read(tmp_path / "a.zip")
+    assert raw(capture).startswith(TEXT + TEXT)
+    assert [(note.source.rpartition(":")[2], note.reason) for note in capture.notes if "rest" in note.reason] == [
+        ("c.zip", "the rest was skipped: a zip in a zip is not read"),
+        ("d.gz", "the rest was skipped: the compressed data ends early"),
+    ]
 
 
 def test_damaged_compression(tmp_path: Path) -> None:
