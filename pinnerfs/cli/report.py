@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pinnerfs.cli import report_options
+from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
 from pinnerfs.errors import PinnerfsError, in_a_line
 from pinnerfs.report.columns import SORT_KEYS
@@ -98,7 +99,6 @@ def report(
 
     chosen = report_options.chosen_format(formats)
     files = {"--html": html, "--svg": svg, "--perfetto": perfetto}
-    _check_files(inputs, files)
     single = {
         **files,
         "--speedscope": chosen == "speedscope" or None,
@@ -107,6 +107,9 @@ def report(
         "--top": top,
     }
     _check_options(inputs, as_diff, fail_on_new, [name for name, value in single.items() if value is not None])
+
+    _wait_for_files(inputs, names)
+    _check_files(inputs, files)
 
     def one(sources: tuple[str, ...]) -> Report:
         made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
@@ -131,6 +134,16 @@ def report(
     for reason in failed:
         say(f"Budget exceeded: {reason}")
     return FAILED_BUDGET if failed else 0
+
+
+def _wait_for_files(inputs: tuple[str, ...], names: str | None) -> None:
+    """Return when the file systems of the files to read answer."""
+    from pinnerfs.report.sources import MAX_WAIT
+
+    for path in (*inputs, *(() if names is None else (names,))):
+        # No limit for standard input: a pipe may be slow, and the end of a process closes its files, which blocks too.
+        if path != "-":
+            wait_for_file("read", path, MAX_WAIT)
 
 
 def _check_files(inputs: tuple[str, ...], files: dict[str, str | None]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pinnerfs.report.blame import Blame
-from pinnerfs.report.kernels import hides_foll_pin, records_pins
+from pinnerfs.report.kernels import UNKNOWN, always_records_pins, hides_foll_pin, records_pins
 from pinnerfs.report.model import Capture, Finding, Hold, Site
 from pinnerfs.report.units import duration
 from pinnerfs.words import count_of
@@ -53,13 +53,17 @@ def headline(evidence: Evidence) -> str:
     site = evidence.blame.culprit
     if site is None:
         return _no_culprit(evidence)
-    where = f"{site.site} ({site.owner})"
+    where = _who(site)
     pages = count_of(site.pages, "page")
     if site.role == "candidate":
+        if not evidence.of("victim"):
+            # No record tells of an allocation: the ring may have lost it, and pixel-5.10 also records other pages.
+            longest = f", up to {duration(site.max_us)} after page_pinner marked them" if site.max_us else ""
+            return f"{where} was the last to drop a reference to {pages}{longest}"
         since = "the pin or the failure" if "pixel-5.10" in evidence.capture.generation else "the failure"
         longest = f", up to {duration(site.max_us)} after {since}" if site.max_us else ""
         for_whom = f" for {site.refused[0]}" if site.refused else ""
-        return f"{where} dropped the last reference to {pages} that an allocation{for_whom} wanted{longest}"
+        return f"{where} was the last to drop a reference to {pages} that an allocation{for_whom} wanted{longest}"
     blocks = len(site.blocks if site.cma_blocks is None else site.cma_blocks)
     cma = "" if site.cma_blocks is None else " of CMA"
     spoiled = f"; {count_of(blocks, 'pageblock')}{cma} spoiled" if blocks else "; none of it in CMA"
@@ -67,16 +71,31 @@ def headline(evidence: Evidence) -> str:
     return f"{where} {shown} {pages} in {count_of(site.holds, 'hold')}, up to {duration(site.max_us)}{spoiled}"
 
 
+def _who(site: Site) -> str:
+    return f"{site.site} ({site.owner})" if site.stack else "a caller without a stack"
+
+
 def _no_culprit(evidence: Evidence) -> str:
     if all(dump.unreadable for dump in evidence.capture.dumps):
         return "no record could be read"
+    if not evidence.records and evidence.capture.generation == UNKNOWN:
+        return "no record"
     victims = evidence.of("victim", "allocator")
     if victims:
         pages = {record.pfn for record in evidence.capture.records}
-        return f"{victims[0].site} was refused {count_of(len(pages), 'page')}; no record shows who held them"
+        who = victims[0].site if victims[0].stack else "an allocation"
+        return f"{who} was refused {count_of(len(pages), 'page')}; no record shows who held them"
+    if unclear := sum(site.records for site in evidence.of("event")):
+        return f"{count_of(unclear, 'record')} without known functions: nothing tells what happened to the pages"
     if evidence.of("end"):
         return "no long-term pin recorded, only pages that were freed"
-    return "no long-term pin recorded" if records_pins(evidence.capture.generation) else "no failed migration recorded"
+    return "no failed migration recorded" if _shows_no_pins(evidence) else "no long-term pin recorded"
+
+
+def _shows_no_pins(evidence: Evidence) -> bool:
+    """Tell whether the kernel records no pins, or the files are empty and none of them is about pins."""
+    of_failures = all(dump.file in ("alloc_contig_failed", "buffer") for dump in evidence.capture.dumps)
+    return not records_pins(evidence.capture.generation) or (of_failures and not evidence.records)
 
 
 def what_it_proves(evidence: Evidence) -> str:
@@ -84,10 +103,20 @@ def what_it_proves(evidence: Evidence) -> str:
     if evidence.blame.culprit is not None or all(dump.unreadable for dump in evidence.capture.dumps):
         return ""
     generation = evidence.capture.generation
-    if not records_pins(generation):
+    if not evidence.records and generation == UNKNOWN:
         return (
-            "This kernel records no pins. It records only what happens to a page after an allocation could not "
-            "move it. So an empty file proves that no allocation failed on a page since the ring was cleared, and "
+            "Nothing here tells the kernel and the file. An empty longterm_pinner, of a kernel with a file threshold, "
+            "proves that no recorded pin that put_user_page or unpin_user_page released was held longer than the "
+            "threshold; an empty buffer or alloc_contig_failed proves only that no allocation failed on a page since "
+            "the ring was cleared, and nothing about pins."
+        )
+    if evidence.of("event"):
+        return ""
+    if _shows_no_pins(evidence):
+        what = "file shows" if records_pins(generation) else "kernel records"
+        return (
+            f"This {what} no pins, only what happens to a page after an allocation could not move it. "
+            "So an empty file proves that no allocation failed on a page since the ring was cleared, and "
             "nothing about pins. A holder that releases by unpin_user_page leaves no record on 6.1 and later."
         )
     if evidence.threshold_us is not None:
@@ -126,10 +155,10 @@ def _foll_pin(evidence: Evidence) -> Finding | None:
         return None
     if hides:
         title = "Pins by pin_user_pages are invisible on this kernel"
-        kernels = "This kernel records"
+        kernels = "This kernel records" if always_records_pins(generation) else "This kernel records, if any pins,"
     else:
         title = "Pins by pin_user_pages may be invisible on this kernel"
-        kernels = "Nothing here tells which kernel it was. All but the first, on 5.10, record"
+        kernels = "Nothing here tells which kernel it was. If it records pins, and is not the first, it records"
     return Finding(
         "foll-pin-invisible",
         title,
@@ -217,12 +246,24 @@ def _marks_gone(evidence: Evidence) -> Finding | None:
     detected = {record.pfn for record in records if record.kind == "DETECT"}
     put = {record.pfn for record in records if record.kind == "PUT"}
     freed = {record.pfn for record in records if record.kind == "FREE"} - detected - put
-    if not freed or "pixel-5.10" not in evidence.capture.generation:
+    generation = evidence.capture.generation
+    if not freed or "pixel-5.10" not in generation:
         return None
+    pages = count_of(len(freed), "page")
+    if generation == "pixel-5.10":
+        title, kernel = (
+            f"The marks of {pages} that had been pinned went when the pages were freed",
+            "This kernel records",
+        )
+    else:
+        title, kernel = (
+            f"{pages} may have been pinned until they were freed",
+            "If it is pixel-5.10, this kernel records",
+        )
     return Finding(
         "marks-gone",
-        f"The marks of {count_of(len(freed), 'pinned page')} went when the pages were freed",
-        "This kernel records the free of a page that was pinned and not released by put_user_page: its holder "
+        title,
+        f"{kernel} the free of a page that was pinned and not released by put_user_page: its holder "
         "released it by put_page. The mark, with the stack of the pin, is gone, and how long the page was held is "
         "unknown.",
         "GPU drivers, direct I/O and vmsplice release by put_page. The frames of the free tell whose memory it was.",
@@ -280,7 +321,11 @@ def _no_stacks(evidence: Evidence) -> Finding | None:
     without = sum(1 for record in evidence.capture.records if not record.stack)
     if disabled is None and not without:
         return None
-    sign = f"The kernel was booted with {disabled}." if disabled else f"{count_of(without, 'record')} has no stack."
+    sign = (
+        f"The kernel was booted with {disabled}."
+        if disabled
+        else f"{count_of(without, 'record')} came without a stack."
+    )
     return Finding(
         "stack-depot-off",
         "Stacks are missing",

@@ -10,7 +10,7 @@ from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.report.model import DumpRecord
 
-__all__ = ["UNKNOWN", "generation_of", "generations_named", "hides_foll_pin", "records_pins"]
+__all__ = ["UNKNOWN", "always_records_pins", "generation_of", "generations_named", "hides_foll_pin", "records_pins"]
 
 UNKNOWN = "unknown"
 
@@ -101,3 +101,9 @@ def records_pins(names: str) -> bool:
     """Tell whether one of these kernels records long-term pins at all, or it is not known which kernel it is."""
     found = generations_named(names)
     return not found or any(generation.has_threshold for generation in found)
+
+
+def always_records_pins(names: str) -> bool:
+    """Tell whether each kernel that it can be records long-term pins."""
+    found = generations_named(names)
+    return bool(found) and all(generation.has_threshold for generation in found)

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
 from pinnerfs.report.model import Kind, Role
+from pinnerfs.report.sources import MAX_WAIT
+from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]
 
@@ -115,6 +117,9 @@ class Sites:
             return "allocator"
         if kind == "FREE" or (kind == "EVENT" and any(free in functions[:1] for free in _FREES)):
             return "end"
+        # All kinds of record begin alike, and only the stack tells which one it is.
+        if kind == "EVENT" and all(function.startswith("0x") for function in functions):
+            return "event"
         return "candidate"
 
     def _walk(self, functions: list[str], begin: int) -> tuple[list[str], int]:
@@ -159,15 +164,21 @@ def _outside(functions: list[str]) -> int:
     return last + 1 if 0 <= last < len(functions) - 1 else 0
 
 
-def load_sites(*files: str | os.PathLike[str]) -> Sites:
-    """Return the lists of sites.toml, with those of more files before them. Raise PinnerfsError for a wrong file."""
-    return Sites([*map(_table, files), _table(Path(__file__).with_name("sites.toml"))])
+def load_sites(*files: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> Sites:
+    """Return the lists of sites.toml, with those of more files before them. Raise PinnerfsError for a wrong file.
+
+    max_wait: seconds to wait for a file that does not answer, such as a pipe without a writer.
+    """
+    own = Path(__file__).with_name("sites.toml")
+    return Sites([_table(path, max_wait) for path in (*files, own)])
 
 
-def _table(path: str | os.PathLike[str]) -> dict[str, object]:
+def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:
     where = f"cannot use the sites of {os.fspath(path)!r}"
     try:
-        table = tomllib.loads(Path(path).read_text())
+        table = tomllib.loads(in_thread(Path(path).read_text, max_wait))
+    except NoAnswerError:
+        raise PinnerfsError(in_a_line(f"{where}: no answer for {max_wait:g} s"), NO_ANSWER) from None
     except OSError as error:
         raise PinnerfsError(in_a_line(f"{where}: {error.strerror}"), BAD_INPUT) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

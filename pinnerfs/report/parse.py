@@ -46,8 +46,9 @@ def frames_of(lines: str) -> Frames | None:
 
 def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> DumpRecord:
     """Return the record whose first two lines are a match of HEAD. `file` is its record file, or "" if unknown."""
-    if not file:
-        file = "longterm_pinner" if frames.pins else ""
+    if not file and (frames.pins or match["pinned"] is not None or int(match["pins"] or 0) > 0):
+        # The last two forms are of no other file: a count of pins, as `introduced` prints it, and "Page pinned for".
+        file = "longterm_pinner"
     kind, duration, moment = printed_time(match, file)
     known: Kind
     if file == "longterm_pinner" or match["pinned"] is not None:
@@ -95,7 +96,7 @@ def is_garbage(record: DumpRecord) -> bool:
     A kernel that does not clear new memory (`init_on_alloc`) shows such records after boot, and after a write to
     buffer_size.
     """
-    if record.pfn >= MAX_PFN or (record.at_us or 0) >= _MAX_TIME_US:
+    if record.pfn >= MAX_PFN or max(record.at_us or 0, abs(record.duration_us or 0)) >= _MAX_TIME_US:
         return True
     if record.mapcount is not None and not (record.mapcount in _COUNTS and record.count in _COUNTS):
         return True

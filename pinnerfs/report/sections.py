@@ -20,9 +20,11 @@ _WANTED = re.compile(
 )
 
 # cma_declare_contiguous_nid(), and rmem_cma_setup() for areas of the device tree.
-_RESERVED = re.compile(r"cma: Reserved (?P<size>\d+) (?P<unit>[KMG])iB at (?P<at>0x[0-9a-f]+)")
+# Numbers of 64 bits.
+_RESERVED = re.compile(r"cma: Reserved (?P<size>[0-9]{1,20}) (?P<unit>[KMG])iB at (?P<at>0x[0-9a-f]{1,16})\b")
 _CREATED = re.compile(
-    r"Reserved memory: created CMA memory pool at (?P<at>0x[0-9a-f]+), size (?P<size>\d+) (?P<unit>[KMG])iB"
+    r"Reserved memory: created CMA memory pool at (?P<at>0x[0-9a-f]{1,16})"
+    r", size (?P<size>[0-9]{1,20}) (?P<unit>[KMG])iB"
 )
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import IO, NamedTuple, Protocol
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
 from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.threads import NoAnswerError, in_thread
 
@@ -21,6 +21,7 @@ __all__ = ["MAX_WAIT", "STDIN", "Source", "sources"]
 STDIN = "-"
 MAX_WAIT = 10.0  # seconds without an answer from a file system
 
+_ZIP = b"PK\x03\x04"
 _PIECE = 1 << 20
 _STEP = 1 << 14
 _XZ_MEMORY = 256 << 20
@@ -65,7 +66,11 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
     """
     if path == STDIN:
         with os.fdopen(os.dup(0), "rb", buffering=0) as file:
-            yield from _stream("stdin", "", file)
+            begin = file.read(1)
+            if not begin:
+                message = "cannot read stdin: it is empty; wanted a dump (give an empty record file by its name)"
+                raise PinnerfsError(message, BAD_INPUT)
+            yield from _stream("stdin", "", file, begin)
         return
     try:
         found = in_thread(lambda: os.stat(path), max_wait)
@@ -74,12 +79,13 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
         elif stat.S_ISREG(found.st_mode) and not found.st_size:
             yield from _beside(path, max_wait)
         elif stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode):
-            with open(path, "rb", buffering=0) as file:
+            # A named pipe without a writer blocks the call of open.
+            with in_thread(lambda: open(path, "rb", buffering=0), max_wait) as file:
                 yield from _stream(path, _place(path), file)
         else:
             raise PinnerfsError(in_a_line(f"cannot read {path!r}: it is neither a file nor a directory"), BAD_INPUT)
     except NoAnswerError:
-        raise PinnerfsError(in_a_line(f"cannot read {path!r}: no answer for {max_wait:g} s")) from None
+        raise PinnerfsError(in_a_line(f"cannot read {path!r}: no answer for {max_wait:g} s"), NO_ANSWER) from None
     except OSError as error:
         raise PinnerfsError(in_a_line(f"cannot read {path!r}: {error.strerror}"), BAD_INPUT) from None
 
@@ -93,21 +99,28 @@ def _place(path: str) -> str:
     return f"page_pinner/{parts[-1]}" if parts[-1] in RECORD_FILES else ""
 
 
-def _stream(name: str, path: str, file: IO[bytes]) -> Iterator[Source]:
-    """Yield the sources of a file, as its first bytes tell its format."""
+def _stream(name: str, path: str, file: IO[bytes], begin: bytes = b"") -> Iterator[Source]:
+    """Yield the sources of a file, as its first bytes tell its format. `begin` is what was read of it."""
     problems: list[str] = []
-    begin = b""
     while len(begin) < 6 and (part := file.read(_PIECE)):
         begin += part
-    if begin.startswith(b"PK\x03\x04"):
+    if begin.startswith(_ZIP):
         yield from _archive(name, begin, file)
         return
-    parts: Iterator[bytes] = chain([begin], _parts(file))
+    yield Source(name, path, _pieces(_unpacked(chain([begin], _parts(file))), problems), problems)
+
+
+def _unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a file, which may be compressed."""
+    begin = b""
+    while len(begin) < 6 and (part := next(parts, b"")):
+        begin += part
+    parts = chain([begin], parts)
     if begin.startswith(b"\x1f\x8b"):
         parts = _inflated(parts, _gzip)
     elif begin.startswith(b"\xfd7zXZ\0"):
         parts = _inflated(parts, _xz)
-    yield Source(name, path, _pieces(parts, problems), problems)
+    yield from parts
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
@@ -198,7 +211,17 @@ def _member(name: str, path: str, open_member: Callable[[], IO[bytes]]) -> Itera
         yield Source(name, "", iter(()), [f"it was skipped: {error}"])
         return
     with file:
-        yield Source(name, _place(f"/{path}"), _pieces(_parts(file), problems), problems)
+        parts = _not_nested(_unpacked(_parts(file)))
+        yield Source(name, _place(f"/{path}"), _pieces(parts, problems), problems)
+
+
+def _not_nested(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a member. Raise RuntimeError for a zip in a zip."""
+    begin = next(parts, b"")
+    if begin.startswith(_ZIP):
+        raise RuntimeError("a zip in a zip is not read")
+    yield begin
+    yield from parts
 
 
 def _directory(path: str, max_wait: float) -> Iterator[Source]:
@@ -210,24 +233,45 @@ def _directory(path: str, max_wait: float) -> Iterator[Source]:
     elif names & {*RECORD_FILES, "failure_tracking"}:
         yield from _page_pinner(path, max_wait)
     else:
-        files = in_thread(lambda: _walk(path), max_wait)
+        files, problems = _walk(path, max_wait)
         for file in files:
             yield from sources(file, max_wait)
+        for directory, problem in problems.items():
+            yield Source(directory, "", iter(()), [problem])
 
 
-def _walk(path: str) -> list[str]:
-    """Return the regular files of a directory and of those in it, sorted, without following links."""
+def _walk(path: str, max_wait: float) -> tuple[list[str], dict[str, str]]:
+    """Return the regular files of a directory and of those in it, sorted, and why directories could not be read.
+
+    Links are not followed. A mount whose daemon is stopped does not answer.
+    """
     files: list[str] = []
-    for root, directories, names in os.walk(path):
-        directories.sort()
-        for name in sorted(names):
-            file = os.path.join(root, name)
-            if stat.S_ISREG(os.lstat(file).st_mode):
-                files.append(file)
+    problems: dict[str, str] = {}
+    ahead = [path]
+    while ahead:
+        directory = ahead.pop()
+        try:
+            names, below = in_thread(partial(_listed, directory), max_wait)
+        except NoAnswerError:
+            problems[directory] = f"it was skipped: no answer for {max_wait:g} s"
+            continue
+        except OSError as error:
+            problems[directory] = f"it was skipped: {error.strerror}"
+            continue
+        files += names
+        ahead += reversed(below)
         if len(files) > _MOST_FILES:
             message = f"{path!r} has more than {_MOST_FILES} files: name the ones to read"
             raise PinnerfsError(in_a_line(message), BAD_INPUT)
-    return files
+    return files, problems
+
+
+def _listed(directory: str) -> tuple[list[str], list[str]]:
+    """Return the regular files and the directories in a directory, sorted, without an access to any of them."""
+    with os.scandir(directory) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    files = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
+    return files, [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _page_pinner(path: str, max_wait: float) -> Iterator[Source]:

@@ -124,6 +124,21 @@ def test_stdin(run: Run, directory: Path) -> None:
     assert lines[1].startswith("stdin: kernel introduced, 720 records = 45 holds")
 
 
+def test_nothing_on_stdin(run: Run, directory: Path) -> None:
+    """Standard input without a byte is an error, as of a command before the pipe that failed. An empty file is none."""
+    with open(os.devnull) as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            result = report(run, "-", status=2)
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert result.out == "" and re.fullmatch(r"Error: cannot read stdin: it is empty; .*\n", result.err)
+    (directory / "empty.txt").write_text("")
+    assert report(run, "empty.txt").out.startswith("no record\n")
+
+
 def test_several_inputs(run: Run, directory: Path) -> None:
     """Several files are one report."""
     assert "camera.txt, gpu.txt: " in report(run, "camera.txt", "gpu.txt").out.splitlines()[1]

@@ -25,6 +25,7 @@ from tests.mount.support import (
     is_mounted,
     newest_first,
     pinnerfs,
+    run_command,
     scenario,
 )
 
@@ -298,3 +299,42 @@ def test_a_process_of_another_user_with_the_same_name(mount: Mounts) -> None:
         os.waitpid(child, 0)
         for descriptor in (writer, ready, renamed):
             os.close(descriptor)
+
+
+# `pinnerfs report` has no --max-wait.
+REPORT = """
+import sys
+import pinnerfs.report.sources
+pinnerfs.report.sources.MAX_WAIT = 0.2
+from pinnerfs.cli import main
+sys.argv[0] = "pinnerfs"
+main()
+"""
+
+
+def _report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run_command([sys.executable, "-c", REPORT, "report", *map(str, arguments)])
+
+
+def test_a_report(mount: Mounts, tmp_path: Path) -> None:
+    """A report of a file in the mount gives up, also if the file has the names of sites."""
+    device = mount()
+    dump = device.path / "page_pinner" / "longterm_pinner"
+    (tmp_path / "dump.txt").write_text("")
+    with _stopped(device):
+        for arguments in (device.path,), (dump,), (tmp_path / "dump.txt", "--sites", dump):
+            done = _report(*arguments)
+            assert (done.returncode, done.stdout) == (75, "")
+            assert done.stderr.startswith("Error: cannot read ") and done.stderr.count("\n") == 1
+            assert f"its daemon (pid {device.pid}) is stopped, and did not answer within 0.2 s" in done.stderr
+
+
+def test_a_report_of_a_directory_around_a_mount(mount: Mounts) -> None:
+    """A mount that does not answer is skipped with a note; the files beside it are read."""
+    device = mount()
+    (device.path.parent / "dump.txt").write_text("")
+    with _stopped(device):
+        done = _report(device.path.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no record\n")
+    assert f"{device.path}: it was skipped: no answer for 0.2 s\n" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 import pinnerfs
 from pinnerfs.report import analyse, read_text
@@ -154,7 +155,7 @@ def test_stack_depot_is_off() -> None:
     cmdline = "------ a (/proc/cmdline) ------\nquiet stack_depot_disable=on page_pinner\n"
     made = report(EMPTY.format("longterm_pinner") + cmdline)
     assert "booted with stack_depot_disable=on" in finding(made, "stack-depot-off").explanation
-    assert "1 record has no stack" in finding(report(pin(400_000, 1, ())), "stack-depot-off").explanation
+    assert "1 record came without a stack" in finding(report(pin(400_000, 1, ())), "stack-depot-off").explanation
     assert "stack-depot-off" not in names(report(EMPTY.format("longterm_pinner")))
 
 
@@ -178,7 +179,8 @@ def test_a_threshold_of_another_moment() -> None:
     ("file", "headline", "proves"),
     [
         ("longterm_pinner", "no long-term pin recorded", "That does not prove that no page is held"),
-        ("buffer", "no failed migration recorded", "This kernel records no pins."),
+        ("buffer", "no failed migration recorded", "This kernel records no pins, only"),
+        ("alloc_contig_failed", "no failed migration recorded", "This file shows no pins, only"),
     ],
 )
 def test_what_an_empty_file_proves(file: str, headline: str, proves: str) -> None:
@@ -187,6 +189,44 @@ def test_what_an_empty_file_proves(file: str, headline: str, proves: str) -> Non
     assert made.headline == headline
     assert proves in made.proves
     assert report(pin(400_000, 1)).proves == ""
+
+
+def test_what_an_empty_file_of_an_unknown_kernel_proves() -> None:
+    """Nothing about pins is claimed where the empty file can be one that never shows them."""
+    made = report("")
+    assert made.headline == "no record"
+    assert "Nothing here tells the kernel and the file." in made.proves
+    assert "an empty buffer or alloc_contig_failed proves only" in made.proves
+
+
+def test_records_without_stacks() -> None:
+    """The form of a long-term pin tells what it is without a stack. Where nothing tells it, nothing is invented."""
+    for text in pin(400_000, 0x80001, ()), hex_pin(400_000, 0x80001, ()):
+        made = report(text)
+        assert made.headline.startswith("a caller without a stack held 1 page in 1 hold, up to 400 ms")
+    bare = pin(400_000, 0x80001, ("0xffffffc010123456",))
+    assert report(bare).headline.startswith("0xffffffc010123456 (kernel) held 1 page")
+    for text in pin(400_000, 0x80001, ()), bare:
+        made = report(text.replace("count 1", "count 0"))
+        assert made.headline.startswith("1 record without known functions")
+        assert (made.culprit, made.proves) == (None, "")
+    made = report(put(400_000, 0x80001, ()))
+    assert made.headline == (
+        "a caller without a stack was the last to drop a reference to 1 page, up to 400 ms after page_pinner marked them"
+    )
+    assert report(detect(1, 0x80001, ())).headline == (
+        "an allocation was refused 1 page; no record shows who held them"
+    )
+
+
+@pytest.mark.parametrize("names", ["pixel-5.10", "android13-5.10-buffer|pixel-5.10"])
+def test_no_fact_about_a_kernel_that_is_not_known(names: str) -> None:
+    """Where another kernel also fits, the findings of pixel-5.10 are conditions."""
+    made = analyse(replace(read_text(freed(2, 0x80001)), generation=names))
+    known = names == "pixel-5.10"
+    assert finding(made, "marks-gone").explanation.startswith("This kernel records") == known
+    assert finding(made, "marks-gone").title.startswith("The marks of ") == known
+    assert ("if any pins" in finding(made, "foll-pin-invisible").explanation) == (not known)
 
 
 def test_an_unreadable_file_proves_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 import pinnerfs
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.report import analyse, read
+from pinnerfs.report.naming import load_sites
 from tests.mount.support import DEADLINE
 
 
@@ -71,6 +72,16 @@ def test_a_pipe_with_a_name(tmp_path: Path) -> None:
     capture = read(fifo)
     writer.join(DEADLINE)
     assert "".join(record.raw for record in capture.records) == text
+
+
+def test_a_pipe_without_a_writer(tmp_path: Path) -> None:
+    """The open of a named pipe is given up after the deadline, with status 75."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for call in (read, load_sites):
+        with pytest.raises(PinnerfsError, match=r"fifo'?: no answer for 0.2 s") as error:
+            call(fifo, max_wait=0.2)
+        assert error.value.exit_status == 75
 
 
 def test_a_directory_without_records(tmp_path: Path) -> None:

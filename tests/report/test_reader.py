@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
+import re
 import subprocess
 import sys
 import zipfile
@@ -105,6 +107,24 @@ def test_all_compressions(tmp_path: Path) -> None:
     capture = read(tmp_path / "a.zip")
     assert raw(capture) == TEXT + TEXT
     assert [dump.source.rpartition(":")[2] for dump in capture.dumps] == ["bugreport-x.txt", "dumpstate_board.txt"]
+
+
+def test_compressed_members_of_a_zip(tmp_path: Path) -> None:
+    """A compressed member is read as its content. A zip in a zip is told of."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("a.txt", TEXT)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt.gz", gzip.compress(TEXT.encode()))
+        archive.writestr("b.txt.xz", lzma.compress(TEXT.encode()))
+        archive.writestr("c.zip", inner.getvalue())
+        archive.writestr("d.gz", gzip.compress(TEXT.encode())[:-20])
+    capture = read(tmp_path / "a.zip")
+    assert raw(capture).startswith(TEXT + TEXT)
+    assert [(note.source.rpartition(":")[2], note.reason) for note in capture.notes if "rest" in note.reason] == [
+        ("c.zip", "the rest was skipped: a zip in a zip is not read"),
+        ("d.gz", "the rest was skipped: the compressed data ends early"),
+    ]
 
 
 def test_damaged_compression(tmp_path: Path) -> None:
@@ -231,6 +251,22 @@ def test_what_is_skipped_is_noted() -> None:
         ("the first line of a record is cut off", 22, 1),
     ]
     assert str(capture.notes[0]) == "text:1: the first line of a record is not followed by the second line (2 times)"
+
+
+TOO_LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("record", [pin(400_000, 0x80001), hex_pin(400_000, 0x80001), detect(1_000_000, 0x80001)])
+def test_numbers_that_no_kernel_prints(record: str) -> None:
+    """A number of thousands of digits makes a line no record, wherever it stands."""
+    head = record.partition("\n ")[0]
+    for number in re.finditer(r"(?<![0-9a-fx])(?:0x)?[0-9]+", head.partition(" Flags ")[0]):
+        text = record[: number.end()] + TOO_LONG + record[number.end() :]
+        capture = read_text(text + TEXT)
+        assert raw(capture) == TEXT
+        assert [note.line for note in capture.notes] == [1], text
+    for line in (f"cma: Reserved {TOO_LONG} MiB at 0x80000000", f"cma: Reserved 16 MiB at 0x{TOO_LONG}"):
+        assert read_text(f"{line}\n{TEXT}").areas == ()
 
 
 def test_a_record_that_is_cut_in_its_stack() -> None:

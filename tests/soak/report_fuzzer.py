@@ -56,6 +56,7 @@ def mutated(rng: random.Random, known: list[bytes]) -> bytes:
         data[at:end] = rng.choice(
             (
                 b"",
+                str(rng.randrange(1, 10)).encode() * rng.choice((19, 20, 21, 5000)),
                 rng.choice(WORDS),
                 bytes(rng.randbytes(rng.randrange(8))),
                 other[start : start + 200],

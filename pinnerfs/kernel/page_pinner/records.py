@@ -73,19 +73,21 @@ def _stack_text(stack: tuple[str, ...]) -> str:
     return "".join(f" {frame}\n" for frame in stack)
 
 
-_CLOCK = r"\[ *(?P<{0}_s>[0-9]+)\.(?P<{0}_us>[0-9]{{6}})\]"
+# A kernel prints numbers of 64 bits. More digits are damage; Python refuses to convert thousands of them.
+_NUMBER, _HEX = "[0-9]{1,20}", "0x[0-9a-f]{1,16}"
+_CLOCK = rf"\[ *(?P<%s_s>{_NUMBER})\.(?P<%s_us>[0-9]{{6}})\]"
 # The first two lines of a record, of any kernel.
 HEAD = re.compile(
-    r"(?:Page pinned ts (?P<number>-?[0-9]+) us count (?P<pins>-?[0-9]+)"
-    r"|Page pinned for (?P<pinned>-?[0-9]+) us"
-    r"|At least, pinned for (?P<least>-?[0-9]+) us"
-    rf"|Page pinned ts {_CLOCK.format('any')}"
-    rf"|Freed at {_CLOCK.format('free')}"
-    rf"|Failure detected at {_CLOCK.format('detect')})\n"
-    r"PFN (?:(?P<pfn>[0-9]+) Block (?P<block>[0-9]+) type (?P<migratetype>\w+)"
-    r"|(?P<hex>0x[0-9a-f]+) Block (?P<hex_block>[0-9]+) count (?P<count>-?[0-9]+) mapcount (?P<mapcount>-?[0-9]+)"
-    r" mapping (?P<mapping>0x[0-9a-f]+))"
-    r" Flags (?P<flags>0x[0-9a-f]+)\((?:[\w|=]*|(?P=flags)\([\w|=]*\))\)"
+    rf"(?:Page pinned ts (?P<number>-?{_NUMBER}) us count (?P<pins>-?{_NUMBER})"
+    rf"|Page pinned for (?P<pinned>-?{_NUMBER}) us"
+    rf"|At least, pinned for (?P<least>-?{_NUMBER}) us"
+    rf"|Page pinned ts {_CLOCK % ('any', 'any')}"
+    rf"|Freed at {_CLOCK % ('free', 'free')}"
+    rf"|Failure detected at {_CLOCK % ('detect', 'detect')})\n"
+    rf"PFN (?:(?P<pfn>{_NUMBER}) Block (?P<block>{_NUMBER}) type (?P<migratetype>\w+)"
+    rf"|(?P<hex>{_HEX}) Block (?P<hex_block>{_NUMBER}) count (?P<count>-?{_NUMBER}) mapcount (?P<mapcount>-?{_NUMBER})"
+    rf" mapping (?P<mapping>{_HEX}))"
+    rf" Flags (?P<flags>{_HEX})\((?:[\w|=]*|(?P=flags)\([\w|=]*\))\)"
 )
 _CLOCKS = {"any": None, "free": RecordKind.FREE, "detect": RecordKind.DETECT}
 
