@@ -93,8 +93,8 @@ def test_failures_are_joined_by_page() -> None:
     assert (culprit.site, culprit.refused) == ("my_release", ("cma_heap_allocate",))
     assert made.victims == ("cma_heap_allocate",)
     assert made.headline == (
-        "my_release (my_camera) was the last to drop a reference to 1 page that an allocation for cma_heap_allocate wanted, "
-        "up to 1.50 s after the failure"
+        "my_release (my_camera) was the last to drop a reference to 1 page that an allocation for cma_heap_allocate "
+        "wanted, up to 1.50 s after the failure"
     )
     hold = next(hold for hold in made.holds if hold.key == culprit.key)
     assert hold.end_us == 8_500_000

@@ -212,7 +212,8 @@ def test_records_without_stacks() -> None:
         assert (made.culprit, made.proves) == (None, "")
     made = report(put(400_000, 0x80001, ()))
     assert made.headline == (
-        "a caller without a stack was the last to drop a reference to 1 page, up to 400 ms after page_pinner marked them"
+        "a caller without a stack was the last to drop a reference to 1 page, "
+        "up to 400 ms after page_pinner marked them"
     )
     assert report(detect(1, 0x80001, ())).headline == (
         "an allocation was refused 1 page; no record shows who held them"
