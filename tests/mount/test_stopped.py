@@ -210,7 +210,10 @@ def test_a_daemon_in_a_debugger(mount: Mounts) -> None:
                 os.sched_yield()
             message = str(no_answer("read", device.path, 0.2))
         finally:
-            traced.kill()
+            # Not traced.kill(): it takes the stop for the end of the process, and sends no signal then.
+            os.kill(traced.pid, signal.SIGKILL)
+            while not os.WIFSIGNALED(os.waitpid(traced.pid, 0)[1]):
+                pass
     assert message == (
         f"cannot read {device.path}: its daemon (pid {traced.pid}) is stopped by a debugger, and did not answer within "
         f"0.2 s; wanted the debugger to continue it; to end it: kill -KILL {traced.pid}"
