@@ -15,6 +15,8 @@ With one:
 
 from __future__ import annotations
 
+from pinnerfs.lazy import importer
+
 # As typing.TYPE_CHECKING for type checkers. Importing typing would take longer than all the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,11 +60,4 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:  # so that a type checker reports a wrong name
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first used: every run of pytest imports this package for its plugin."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return getattr(import_module(_MODULES[name]), name)
+    __getattr__ = importer(__name__, _MODULES)

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from pinnerfs.lazy import importer
+
 # As typing.TYPE_CHECKING for type checkers. Importing typing takes time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +30,4 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:  # so that a type checker reports a wrong name
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first used: every command of pinnerfs is a process of its own."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return getattr(import_module(_MODULES[name]), name)
+    __getattr__ = importer(__name__, _MODULES)
