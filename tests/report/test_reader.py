@@ -143,22 +143,22 @@ def test_damaged_compression(tmp_path: Path) -> None:
 
 def test_a_directory_and_a_record_file(tmp_path: Path) -> None:
     """A pulled debugfs is read by its paths, any other directory by its contents."""
-    folder = tmp_path / "debug" / "page_pinner"
-    folder.mkdir(parents=True)
-    (folder / "longterm_pinner").write_text(TEXT)
-    (folder / "threshold").write_text("300000\n")
+    files = tmp_path / "debug" / "page_pinner"
+    files.mkdir(parents=True)
+    (files / "longterm_pinner").write_text(TEXT)
+    (files / "threshold").write_text("300000\n")
     area = tmp_path / "debug" / "cma" / "camera"
     area.mkdir(parents=True)
     (area / "base_pfn").write_text("524288\n")
     (area / "count").write_text("4096\n")
     (area / "used").write_text("12\n")
-    for path in (tmp_path / "debug", folder):
+    for path in (tmp_path / "debug", files):
         capture = read(path)
         assert raw(capture) == TEXT
         assert capture.sections["page_pinner/threshold"] == "300000\n"
     assert read(tmp_path / "debug").areas == (Area("camera", 524288, 4096, 12),)
     assert raw(read(tmp_path)) == TEXT
-    assert read(folder / "longterm_pinner").dumps[0].file == "longterm_pinner"
+    assert read(files / "longterm_pinner").dumps[0].file == "longterm_pinner"
 
 
 BUGREPORT = f"""\

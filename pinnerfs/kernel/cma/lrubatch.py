@@ -49,7 +49,8 @@ class LruBatch:
         pinner, state, memory = self._pinner, self._pinner.state, self._pinner.memory
         frames, self.frames = self.frames, np.empty(0, dtype=np.int64)
         bits = state.bits[frames]
-        frames, bits = frames[bits & (PRESENT | ON_LRU) == PRESENT], bits[bits & (PRESENT | ON_LRU) == PRESENT]
+        waits = bits & (PRESENT | ON_LRU) == PRESENT
+        frames, bits = frames[waits], bits[waits]
         state.bits[frames] |= ON_LRU
         file = pinner.generation.failure_file
         frames = frames[bits & FAILED > 0]

@@ -159,7 +159,7 @@ class Round:
         return failed * (self._pages.mapcount(pages) + 1) + recorded
 
     def _recorded(self, pages: Int64s) -> tuple[Bools, Bools]:
-        """Tell of which pages the dropped references are recorded, and of which the free."""
+        """Tell which pages leave a record when they drop a reference, and which when they are freed."""
         generation, failed = self._rules.generation, self._pages.failed(pages)
         recorded = np.zeros(len(pages), dtype=np.bool_)
         if Mark.FAILED in generation.freed_recorded:
