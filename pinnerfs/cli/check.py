@@ -59,7 +59,7 @@ def check(
             if expect:
                 check_kernel(scenario.expect, GENERATIONS[kernel])
                 moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect, kernel).values()]
-                check_work(scenario, name, moments, limits)
+                check_work(scenario, name, moments, limits, mm.cma_retries)
         except ValueError as error:
             invalid += 1
             say(f"Error: {name}: {error}")

@@ -23,7 +23,7 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
 from pinnerfs.pace import reached_speed
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
 from pinnerfs.simulation import Simulation
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
 
@@ -82,7 +82,8 @@ class DeviceOptions:
             raise PinnerfsError("--max-lag must be more than 0us", BAD_INPUT)
         traced = {"engine", "scenario"} & {*self.trace}
         loaded = load(scenario, self.limits)
-        check_work(loaded, scenario, [self.start], self.limits)
+        check_work(loaded, scenario, [self.start], self.limits, self.mm.cma_retries)
+        check_alloc_work(loaded, scenario, self.limits, self.mm.cma_retries)
         with memory_for(loaded):
             return Simulation(
                 loaded,

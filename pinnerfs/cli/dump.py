@@ -65,7 +65,7 @@ def dump(
         raise click.UsageError(f"--file {file!r}: kernel {kernel} has no such record file: it has {known}")
     wait_for_scenario(scenario, max_wait)
     loaded = load(scenario, limits)
-    check_work(loaded, scenario, [moment], limits)
+    check_work(loaded, scenario, [moment], limits, mm.cma_retries)
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)

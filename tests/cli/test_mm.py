@@ -132,6 +132,18 @@ def test_wrong_values(run: Run, tmp_path: Path, command: tuple[str, ...], option
     assert result.err.startswith(f"Error: {words}") and result.err.count("\n") == 1
 
 
+def test_retries_that_take_too_long(run: Run, tmp_path: Path) -> None:
+    """A mount whose users could begin an allocation of too much work is refused. A dump has no such users."""
+    path, limit = write(tmp_path / "a.toml"), ("--limit", "work=7103095")
+    result = run("mount", path, tmp_path / "mount", "--cma-retries", "1000", *limit)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        f"Error: {path}: an allocation from CMA area 'camera' that fails takes as much work as 7103096 pins of a "
+        "single page, about 2 s (limit 7103095; raise it with --limit work=N, or lower --cma-retries)\n"
+    )
+    assert run("dump", path, "--at", "1us", "--cma-retries", "1000", *limit).status == 0
+
+
 def test_the_kernels_tell_their_memory_management(run: Run) -> None:
     """`list --kernels` says for each kernel how CMA allocates there, and what of it is expected."""
     lines = [line.split(maxsplit=1)[1] for line in run("list", "--kernels").out.splitlines() if line[:5] == "  mm "]
