@@ -11,7 +11,7 @@ from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "Whole", "limit", "max_wait", "scenario", "seed", "threshold"]
 
 
 class _Time(click.ParamType[int]):
@@ -26,6 +26,14 @@ class _Time(click.ParamType[int]):
             return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
             raise click.UsageError(str(error), ctx) from None
+
+
+class Whole(click.IntRange):
+    """A whole number from a least to a most one."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"whole number from {least} to {most}"
 
 
 class _Threshold(click.ParamType[int]):
@@ -54,7 +62,7 @@ TIME = _Time()
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",
-    type=click.IntRange(0, 2**64 - 1),
+    type=Whole(0, 2**64 - 1),
     metavar="N",
     help="Draw with this seed instead of the scenario's own.",
 )

@@ -121,6 +121,7 @@ def test_show(run: Run, tmp_path: Path) -> None:
     [
         (("--mm", "6.6"), "Invalid value for '--mm': '6.6' is not one of '6.1.192', 'android12-5.10', "),
         (("--cma-retries", "-1"), "Invalid value for '--cma-retries': -1 is not in the range 0<=x<=1000"),
+        (("--cma-retries", "x"), "Invalid value for '--cma-retries': 'x' is not a valid whole number from 0 to 1000"),
         (("--cma-retries", "1001"), "Invalid value for '--cma-retries': 1001 is not in the range 0<=x<=1000"),
     ],
 )
@@ -149,12 +150,15 @@ def test_the_kernels_tell_their_memory_management(run: Run) -> None:
     lines = [line.split(maxsplit=1)[1] for line in run("list", "--kernels").out.splitlines() if line[:5] == "  mm "]
     assert lines == [
         "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
-        "that it goes with this page_pinner is expected",
+        "expected: the stacks of moves and of pages put back; that it goes with this page_pinner is expected",
         "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
-        "that it goes with this page_pinner is expected",
-        "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source",
-        "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source",
+        "expected: the stacks of moves and of pages put back; that it goes with this page_pinner is expected",
+        "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the stacks of moves and of pages put back",
         "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the LRU batch of 15 pages, and the stacks of moves and of pages put back",
+        "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the LRU batch of 15 pages, and the stacks of moves and of pages put back; "
         "that it goes with this page_pinner is expected",
         "android14-5.15, 5 retries of a CMA allocation, cma/cma-NAME; expected",
         "android14-6.1, 5 retries of a CMA allocation, cma/NAME",
