@@ -177,12 +177,14 @@ class _HoldTimes:
         for size in self._sizes():
             if left <= 0 or at >= end:
                 break
-            n = min(left, size)
-            # Round the sums. If each wait were rounded by itself, short waits would be too short on average.
-            passed = self._fraction + np.cumsum(self._rng.exponential(wait, n))
-            begin = at + np.floor(passed).astype(np.int64)
-            at, self._fraction = int(begin[-1]), float(passed[-1] % 1)
-            begin = begin[begin < end]
+            # Round the sums down. If each wait were rounded by itself, short waits would be too short on average.
+            passed = self._rng.exponential(wait, min(left, size)).cumsum()
+            passed += self._fraction
+            begin = passed.astype(np.int64)
+            begin += at
+            at, self._fraction = int(begin[-1]), float(passed[-1]) % 1
+            if at >= end:
+                begin = begin[: begin.searchsorted(end)]
             left -= len(begin)
             if len(begin):
                 yield begin, self._ends(phase, begin)

@@ -69,9 +69,16 @@ class Holds:
 
 
 class Block(NamedTuple):
-    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs)."""
+    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs).
 
-    holds: Holds
+    The columns are those of Holds. `release` and `unmap` are None if the task draws none of them.
+    """
+
+    begin: Int64s
+    end: Int64s
+    pfn: Int64s
+    release: npt.NDArray[np.uint8] | None
+    unmap: Int64s | None
     reached: int
     work: int
 
@@ -84,7 +91,8 @@ def hold_blocks(
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
-    releases, unmaps = ReleaseCalls(task, seed, instance), UnmapTimes(task, seed, instance)
+    releases = ReleaseCalls(task, seed, instance) if ReleaseCalls.drawn(task) else None
+    unmaps = UnmapTimes(task, seed, instance) if UnmapTimes.drawn(task) else None
     times = random_stream(seed, task.name, instance, Stream.times)
     search = max(phase.search for phase in phases)
     if task.unmap_distribution is not None:
@@ -92,8 +100,10 @@ def hold_blocks(
     for begin, end, reached, passed in hold_times(task, phases, times, stop):
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count), unmaps.draw(begin, end))
-        yield Block(holds, reached, BLOCK + PHASE * passed + count * (1 + search) + pfn.size)
+        release = None if releases is None else releases.draw(count)
+        unmap = None if unmaps is None else unmaps.draw(begin, end)
+        work = BLOCK + PHASE * passed + count * (1 + search) + pfn.size
+        yield Block(begin, end, pfn, release, unmap, reached, work)
 
 
 class HoldPool:
@@ -107,6 +117,9 @@ class HoldPool:
         self._blocks = [hold_blocks(task, phases, instance, seed, stop, memory) for instance in range(task.instances)]
         # All holds of an instance that begin before this moment are generated; FOREVER if there are no more.
         self._horizon = np.zeros(task.instances, dtype=np.int64)
+        # What an instance does not draw is the same for all of them.
+        self._releases = None if ReleaseCalls.drawn(task) else ReleaseCalls(task, seed, 0)
+        self._unmaps = None if UnmapTimes.drawn(task) else UnmapTimes(task, seed, 0)
         self._rows = rows
         self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
@@ -122,19 +135,34 @@ class HoldPool:
         behind = np.flatnonzero(self._horizon < until)
         # The one that is furthest behind decides where a window can end.
         behind = behind[np.argsort(self._horizon[behind], kind="stable")]
-        blocks = list[Holds]()
+        instances, blocks = list[int](), list[Block]()
         for instance in behind.tolist():
             for block in islice(self._blocks[instance], max(1, PASS_BLOCKS // len(behind))):
                 self._horizon[instance] = block.reached
                 self._work.add(block.work)
-                if len(block.holds):
-                    blocks.append(block.holds)
+                if len(block.begin):
+                    instances.append(instance)
+                    blocks.append(block)
                 if block.reached >= until or self._work.used_up:
                     break
             if self._work.used_up:
                 break
         if blocks:
-            self._add(Holds.concatenate(blocks))
+            self._add(self._table(instances, blocks))
+
+    def _table(self, instances: Sequence[int], blocks: Sequence[Block]) -> Holds:
+        """Return the holds of these blocks of these instances."""
+        begin, end, pfn = (np.concatenate([block[column] for block in blocks]) for column in range(3))
+        instance = np.repeat(instances, [len(block.begin) for block in blocks])
+        if self._releases is None:
+            release = np.concatenate([block.release for block in blocks if block.release is not None])
+        else:
+            release = self._releases.draw(len(begin))
+        if self._unmaps is None:
+            unmap = np.concatenate([block.unmap for block in blocks if block.unmap is not None])
+        else:
+            unmap = self._unmaps.draw(begin, end)
+        return Holds(begin, end, pfn, instance, release, unmap)
 
     def _add(self, holds: Holds) -> None:
         if len(self._ahead) == MOST_TABLES:

@@ -11,6 +11,8 @@ from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]
 
+AHEAD = 128  # random slots drawn at least in one go: a call of `integers` takes as long as a thousand of its draws
+
 
 class Picker:
     """A source of pages for one instance's holds. A run is a number of pages side by side."""
@@ -22,6 +24,7 @@ class Picker:
         self._slots = region.frames >> self._order
         self._scattered = task.pick == "scattered"
         self._rng = rng
+        self._drawn = np.empty(0, dtype=np.int64)  # random slots of later holds
         self._runs = self._slots // self._pages
         if task.pfn is None:
             # Tasks start at different runs, from a hash of their names. Instances take the runs in turn.
@@ -46,7 +49,9 @@ class Picker:
     def pick_runs(self, holds: int) -> Int64s:
         """Return the first frame of each run of the next holds: shape (holds, runs)."""
         slots = self._scatter(holds) if self._scattered else self._next_runs(holds)
-        return self._start + (slots << self._order)
+        frames = slots << self._order
+        frames += self._start
+        return frames
 
     def _next_runs(self, holds: int) -> Int64s:
         runs = (self._next + self._step * np.arange(holds, dtype=np.int64)) % self._runs
@@ -55,7 +60,11 @@ class Picker:
 
     def _scatter(self, holds: int) -> Int64s:
         if self._pages == 1:
-            return self._rng.integers(0, self._slots, size=holds)[:, None]
+            if len(self._drawn) < holds:
+                more = self._rng.integers(0, self._slots, size=max(holds, AHEAD))
+                self._drawn = np.concatenate([self._drawn, more])
+            slots, self._drawn = self._drawn[:holds, None], self._drawn[holds:]
+            return slots
         slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
         ordered = np.sort(slots, axis=1)
         for row in np.flatnonzero((np.diff(ordered, axis=1) == 0).any(axis=1)):
