@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
-from pinnerfs.workload.arrivals import PhaseTimes, hold_times
+from pinnerfs.workload.arrivals import Arrivals, PhaseTimes, hold_times
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, random_stream
 from pinnerfs.workload.work import BLOCK, PHASE, Work
@@ -22,6 +22,8 @@ __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
 
 # With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
 PASS_BLOCKS = 64
+# A table of more rows is worth its cost, and many more would take much memory while they are sorted.
+TABLE_ROWS = 1 << 14
 # More tables are merged into one.
 MOST_TABLES = 64
 
@@ -86,7 +88,7 @@ class Block(NamedTuple):
 def hold_blocks(
     task: Task, phases: Sequence[PhaseTimes], instance: int, seed: int, stop: int, memory: MemoryMap
 ) -> Iterator[Block]:
-    """Yield the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
+    """Return the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
     picker = None
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
@@ -97,13 +99,18 @@ def hold_blocks(
     search = max(phase.search for phase in phases)
     if task.unmap_distribution is not None:
         search += task.unmap_distribution.search
-    for begin, end, reached, passed in hold_times(task, phases, times, stop):
+
+    def block(arrivals: Arrivals) -> Block:
+        begin, end, reached, passed = arrivals
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
         release = None if releases is None else releases.draw(count)
         unmap = None if unmaps is None else unmaps.draw(begin, end)
         work = BLOCK + PHASE * passed + count * (1 + search) + pfn.size
-        yield Block(begin, end, pfn, release, unmap, reached, work)
+        return Block(begin, end, pfn, release, unmap, reached, work)
+
+    # A generator would keep the arrays of its last block while it waits.
+    return map(block, hold_times(task, phases, times, stop))
 
 
 class HoldPool:
@@ -135,7 +142,7 @@ class HoldPool:
         behind = np.flatnonzero(self._horizon < until)
         # The one that is furthest behind decides where a window can end.
         behind = behind[np.argsort(self._horizon[behind], kind="stable")]
-        instances, blocks = list[int](), list[Block]()
+        instances, blocks, rows = list[int](), list[Block](), 0
         for instance in behind.tolist():
             for block in islice(self._blocks[instance], max(1, PASS_BLOCKS // len(behind))):
                 self._horizon[instance] = block.reached
@@ -143,8 +150,12 @@ class HoldPool:
                 if len(block.begin):
                     instances.append(instance)
                     blocks.append(block)
+                    rows += len(block.begin)
                 if block.reached >= until or self._work.used_up:
                     break
+            if rows >= TABLE_ROWS:
+                self._add(self._table(instances, blocks))
+                instances, blocks, rows = [], [], 0
             if self._work.used_up:
                 break
         if blocks:
