@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pinnerfs.cli import report_options
 from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
-from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.cli.report_output import diff_text, print_made, report_text, write_files
+from pinnerfs.errors import in_a_line
 from pinnerfs.report.columns import SORT_KEYS
 from pinnerfs.words import count_of
 
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
-    from pinnerfs.report.diff import Diff
     from pinnerfs.report.model import Area, Report
 
 __all__ = ["report"]
@@ -122,13 +121,13 @@ def report(
 
         before, after = one(inputs[:1]), one(inputs[1:])
         difference = compare(before, after)
-        _print(_diff_text(difference, chosen))
+        print_made(diff_text(difference, chosen))
         failed = [f"{len(difference.new)} new: {', '.join(difference.new)}"] if fail_on_new and difference.new else []
     else:
         after = one(inputs)
         shown = only_top(sorted_by(after, sort), top)
-        _write_files(shown, files, stacks, force)
-        _print(_report_text(shown, chosen, stacks))
+        write_files(shown, files, stacks, force)
+        print_made(report_text(shown, chosen, stacks))
         failed = []
     failed += [broken for budget in budgets if (broken := budget.broken(totals(after)))]
     for reason in failed:
@@ -197,74 +196,3 @@ def _analyse(
             made, headline=f"none of {left_out} is of the chosen kind and page frames", proves="", findings=()
         )
     return made
-
-
-def _report_text(shown: Report, chosen: str | None, stacks: bool) -> Any:
-    if chosen is None:
-        from pinnerfs.report.text import report_lines
-
-        return report_lines(shown, stacks=stacks)
-    if chosen in ("folded", "speedscope"):
-        from pinnerfs.report import profiles
-
-        return profiles.folded(shown) if chosen == "folded" else profiles.speedscope(shown)
-    from pinnerfs.report import exports
-
-    return {"json": exports.as_json, "csv": exports.as_csv, "md": exports.as_markdown}[chosen](shown)
-
-
-def _diff_text(difference: Diff, chosen: str | None) -> Any:
-    if chosen is None:
-        from pinnerfs.report.diff import diff_lines
-
-        return diff_lines(difference)
-    if chosen == "folded":
-        from pinnerfs.report.profiles import diff_as_folded
-
-        return diff_as_folded(difference)
-    from pinnerfs.report import exports
-
-    return {"json": exports.diff_as_json, "csv": exports.diff_as_csv, "md": exports.diff_as_markdown}[chosen](
-        difference
-    )
-
-
-def _print(made: Any) -> None:
-    """Print lines, or the text of an export."""
-    # A dump may have a character that this terminal's encoding does not.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if isinstance(made, str):
-        click.echo(made, nl=False)
-        return
-    from pinnerfs.report.terminal import show
-
-    show(made)
-
-
-def _write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
-    """Write the files that were asked for, before anything is printed."""
-    if (path := files["--html"]) is not None:
-        from pinnerfs.report.html import page
-
-        _write("--html", path, page(shown).encode(), force)
-    if (path := files["--svg"]) is not None:
-        from pinnerfs.report.picture import svg
-        from pinnerfs.report.text import report_lines
-
-        _write("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
-    if (path := files["--perfetto"]) is not None:
-        from pinnerfs.report.perfetto_trace import trace
-
-        _write("--perfetto", path, trace(shown), force)
-
-
-def _write(option: str, path: str, data: bytes, force: bool) -> None:
-    try:
-        with open(path, "wb" if force else "xb") as file:
-            file.write(data)
-    except FileExistsError:
-        if os.path.isdir(path):
-            raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file") from None
-        raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
-    except OSError as error:
-        raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.report.answer import headline, what_it_proves
 from pinnerfs.report.blame import blame
-from pinnerfs.report.findings import Evidence, findings, headline, what_it_proves
+from pinnerfs.report.evidence import Evidence
+from pinnerfs.report.findings import findings
 from pinnerfs.report.holds import Places, groups, hold_of
 from pinnerfs.report.model import Capture, DumpRecord, Report
 from pinnerfs.report.naming import load_sites
