@@ -1,22 +1,31 @@
-"""Read plain and compressed files and the members of a zip, in pieces."""
+"""Read plain and compressed files, UTF-16 and the members of a zip, in pieces, with a limit on what they unpack to."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import chain
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.source import Source, place_of
 
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
+
 __all__ = ["stream"]
 
 _ZIP = b"PK\x03\x04"
+_STORED, _DEFLATED = 0, 8  # the methods of a zip that Python unpacks in pieces of limited size
 _PIECE = 1 << 20
-_STEP = 1 << 14
+_STEP = 1 << 11  # of compressed bytes, which may become thousands of times as many
+_MOST_UNPACKED = 4 << 30  # of one input, so that the reading of a zip bomb ends
+_MOST_MEMBERS = 10_000
 _XZ_MEMORY = 256 << 20
 _DAMAGED = ("error", "LZMAError", "BadZipFile")
+
+_UTF_16 = re.compile(rb"\xff\xfe(?:[\1-\x7f]\0)+|\xfe\xff(?:\0[\1-\x7f])+")  # with ASCII behind the mark
+_UTF_8 = b"\xef\xbb\xbf"
 
 
 class _Decompressor(Protocol):
@@ -31,6 +40,23 @@ class _Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
 
 
+class _Room:
+    """How many bytes an input may still unpack to."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_UNPACKED
+
+    def take(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield unpacked bytes. Raise RuntimeError when there is no room left."""
+        for part in parts:
+            self.left -= len(part)
+            if self.left < 0:
+                raise RuntimeError(
+                    f"it unpacks to more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
+                )
+            yield part
+
+
 def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"") -> Iterator[Source]:
     """Yield the sources of a file, as its first bytes tell its format. `begin` is what was read of it."""
     problems: list[str] = []
@@ -39,20 +65,38 @@ def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"") -> Iterato
     if begin.startswith(_ZIP):
         yield from _archive(name, begin, file)
         return
-    yield Source(name, path, _pieces(_unpacked(chain([begin], _parts(file))), problems), problems)
+    yield Source(name, path, _pieces(_text(chain([begin], _parts(file)), _Room()), problems), problems)
 
 
-def _unpacked(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of a file, which may be compressed."""
+def _text(parts: Iterator[bytes], room: _Room) -> Iterator[bytes]:
+    """Yield the text of a file, which may be compressed, and in UTF-16 as PowerShell's `>` writes it."""
+    begin, parts = _begin(parts)
+    if begin.startswith(b"\x1f\x8b"):
+        begin, parts = _begin(room.take(_inflated(parts, _gzip)))
+    elif begin.startswith(b"\xfd7zXZ\0"):
+        begin, parts = _begin(room.take(_inflated(parts, _xz)))
+    if _UTF_16.fullmatch(begin, 0, 6):
+        parts = _utf_8(parts)
+    elif begin.startswith(_UTF_8):
+        parts = chain([next(parts)[len(_UTF_8) :]], parts)
+    yield from parts
+
+
+def _begin(parts: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return at least the first six bytes, if there are so many, and all parts with them."""
     begin = b""
     while len(begin) < 6 and (part := next(parts, b"")):
         begin += part
-    parts = chain([begin], parts)
-    if begin.startswith(b"\x1f\x8b"):
-        parts = _inflated(parts, _gzip)
-    elif begin.startswith(b"\xfd7zXZ\0"):
-        parts = _inflated(parts, _xz)
-    yield from parts
+    return begin, chain([begin], parts)
+
+
+def _utf_8(parts: Iterator[bytes]) -> Iterator[bytes]:
+    from codecs import getincrementaldecoder
+
+    decoder = getincrementaldecoder("utf-16")(errors="replace")
+    for part in parts:
+        yield decoder.decode(part).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 def _parts(file: IO[bytes]) -> Iterator[bytes]:
@@ -74,8 +118,9 @@ def _pieces(parts: Iterator[bytes], problems: list[str]) -> Iterator[bytes]:
     except OSError as error:
         problems.append(f"the rest was skipped: {error.strerror or error}")
     except Exception as error:
-        # zlib.error, lzma.LZMAError and zipfile.BadZipFile have no common base, and are imported only when needed.
-        if not isinstance(error, EOFError | RuntimeError) and type(error).__name__ not in _DAMAGED:
+        # zlib.error, struct.error, lzma.LZMAError and zipfile.BadZipFile have no common base, and are imported only
+        # when needed. A damaged zip also raises ValueError.
+        if not isinstance(error, EOFError | RuntimeError | ValueError) and type(error).__name__ not in _DAMAGED:
             raise
         problems.append(f"the rest was skipped: {error}")
     if gathered:
@@ -114,7 +159,6 @@ def _xz() -> _Decompressor:
 
 def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
     """Yield a source for each file in a zip, such as a bugreport."""
-    import shutil
     import tempfile
     import zipfile
 
@@ -122,35 +166,36 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
         where = file
         if not file.seekable():
             copy.write(begin)
-            shutil.copyfileobj(file, copy)
+            for part in _Room().take(_parts(file)):
+                copy.write(part)
             where = copy
         try:
             archive = zipfile.ZipFile(where)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
             raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
         with archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    open_member = partial(archive.open, member)
-                    yield from _member(f"{name}:{member.filename}", member.filename, open_member)
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) > _MOST_MEMBERS:
+                message = f"{name!r} has more than {_MOST_MEMBERS} files: unpack it, and name the ones to read"
+                raise PinnerfsError(in_a_line(message), BAD_INPUT)
+            room = _Room()
+            for member in members:
+                yield _member(f"{name}:{member.filename}", archive, member, room)
+                if room.left < 0:
+                    break
 
 
-def _member(name: str, path: str, open_member: Callable[[], IO[bytes]]) -> Iterator[Source]:
+def _member(name: str, archive: ZipFile, member: ZipInfo, room: _Room) -> Source:
     problems: list[str] = []
-    try:
-        file = open_member()
-    except Exception as error:  # an encrypted member, an unknown compression, a damaged header
-        yield Source(name, "", iter(()), [f"it was skipped: {error}"])
-        return
-    with file:
-        parts = _not_nested(_unpacked(_parts(file)))
-        yield Source(name, place_of(f"/{path}"), _pieces(parts, problems), problems)
+    if member.compress_type not in (_STORED, _DEFLATED):
+        return Source(name, "", iter(()), ["it was skipped: its compression is neither deflate nor none"])
+    return Source(name, place_of(f"/{member.filename}"), _pieces(_unzipped(archive, member, room), problems), problems)
 
 
-def _not_nested(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of a member. Raise RuntimeError for a zip in a zip."""
-    begin = next(parts, b"")
-    if begin.startswith(_ZIP):
-        raise RuntimeError("a zip in a zip is not read")
-    yield begin
-    yield from parts
+def _unzipped(archive: ZipFile, member: ZipInfo, room: _Room) -> Iterator[bytes]:
+    """Yield the text of a member. Raise an error for one that is encrypted, damaged, or a zip itself."""
+    with archive.open(member) as file:
+        begin, parts = _begin(room.take(_parts(file)))
+        if begin.startswith(_ZIP):
+            raise RuntimeError("a zip in a zip is not read")
+        yield from _text(parts, room)
