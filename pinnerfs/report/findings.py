@@ -5,13 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from pinnerfs.report.blindspots import BLIND_SPOTS
 from pinnerfs.report.evidence import Evidence
 from pinnerfs.report.model import Finding
 from pinnerfs.report.units import duration
 from pinnerfs.words import count_of
 
-__all__ = ["findings"]
+__all__ = ["PAGE", "findings"]
+
+PAGE = "pinnerfs/report/README.md"  # has an anchor for each finding
 
 _MANY = 64  # records of one hold
 _NOISE = 3  # records of the allocation for each other record of a failure
@@ -19,7 +23,8 @@ _NOISE = 3  # records of the allocation for each other record of a failure
 
 def findings(evidence: Evidence) -> tuple[Finding, ...]:
     """Return all findings, those that change who is to blame first."""
-    return tuple(finding for check in _CHECKS if (finding := check(evidence)) is not None)
+    found = [finding for check in _CHECKS if (finding := check(evidence)) is not None]
+    return tuple(replace(finding, page=f"{PAGE}#{finding.name}") for finding in found)
 
 
 def _ring_full(evidence: Evidence) -> Finding | None:
