@@ -63,6 +63,7 @@ FAILED_BUDGET = 1  # exit status
 @click.option("--svg", metavar="FILE", help="Also write the text as a picture.")
 @click.option("--perfetto", metavar="FILE", help="Also write a trace for ui.perfetto.dev, if the records have times.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+@report_options.max_wait
 def report(
     inputs: tuple[str, ...],
     sort: str | None,
@@ -81,6 +82,7 @@ def report(
     svg: str | None,
     perfetto: str | None,
     force: bool,
+    max_wait: float,
     **formats: bool,
 ) -> int:
     """Name the culprit of a page_pinner dump: who held pages too long, and where.
@@ -107,11 +109,13 @@ def report(
     }
     _check_options(inputs, as_diff, fail_on_new, [name for name, value in single.items() if value is not None])
 
-    _wait_for_files(inputs, names)
-    _check_files(inputs, files)
+    _wait_for_files(inputs, names, files, max_wait)
+    _check_files(inputs, names, files)
 
     def one(sources: tuple[str, ...]) -> Report:
-        made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
+        made = _analyse(
+            sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup, max_wait
+        )
         for note in made.notes:
             say(str(note))
         return only_sites(made, wanted)
@@ -135,26 +139,32 @@ def report(
     return FAILED_BUDGET if failed else 0
 
 
-def _wait_for_files(inputs: tuple[str, ...], names: str | None) -> None:
-    """Return when the file systems of the files to read answer."""
-    from pinnerfs.report.sources import MAX_WAIT
-
+def _wait_for_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None], max_wait: float) -> None:
+    """Return when the file systems of all files that are read or written answer."""
     for path in (*inputs, *(() if names is None else (names,))):
-        # No limit for standard input: a pipe may be slow, and the end of a process closes its files, which blocks too.
+        # Standard input may be a pipe, which may be slow.
         if path != "-":
-            wait_for_file("read", path, MAX_WAIT)
+            wait_for_file("read", path, max_wait)
+    for path in files.values():
+        if path is not None:
+            wait_for_file("write", path, max_wait)
 
 
-def _check_files(inputs: tuple[str, ...], files: dict[str, str | None]) -> None:
-    """Raise UsageError if one file is written twice, or is read as well."""
-    names = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
+def _check_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None]) -> None:
+    """Raise UsageError if one file is written twice, or is read as well, or is in a directory that is read."""
+    known = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
+    directories = tuple(os.path.join(path, "") for path in known)
+    if names is not None:
+        known[os.path.realpath(names)] = "the file of --sites"
     for option, path in files.items():
         if path is None:
             continue
         place = os.path.realpath(path)
-        if place in names:
-            raise click.UsageError(f"{option}: {in_a_line(path)} is also {names[place]}; name another file")
-        names[place] = f"the file of {option}"
+        if place in known:
+            raise click.UsageError(f"{option}: {in_a_line(path)} is also {known[place]}; name another file")
+        if place.startswith(directories):
+            raise click.UsageError(f"{option}: {in_a_line(path)} is in a directory that is read; name another place")
+        known[place] = f"the file of {option}"
 
 
 def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, single: list[str]) -> None:
@@ -178,15 +188,16 @@ def _analyse(
     areas: tuple[Area, ...],
     names: str | None,
     dedup: bool,
+    max_wait: float,
 ) -> Report:
     from pinnerfs.report import analyse, read
     from pinnerfs.report.selection import only_records
 
-    capture = read(*sources, areas=areas)
+    capture = read(*sources, areas=areas, max_wait=max_wait)
     if not kinds and not pfn:
-        return analyse(capture, sites=names, dedup=dedup)
+        return analyse(capture, names, dedup, max_wait)
     chosen = only_records(capture, kinds, *(pfn or (None, None)))
-    made = analyse(chosen, sites=names, dedup=dedup)
+    made = analyse(chosen, names, dedup, max_wait)
     if capture.records and not chosen.records:
         from msgspec.structs import replace
 

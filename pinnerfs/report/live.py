@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 
 from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.report.source import Source, place_of
 from pinnerfs.threads import NoAnswerError, in_thread
 
-__all__ = ["ATTRIBUTES", "areas", "beside", "live", "page_pinner"]
+__all__ = ["ATTRIBUTES", "areas", "beside", "live", "page_pinner", "stdin"]
 
 ATTRIBUTES = ("threshold", "failure_tracking", "buffer_size")
 
@@ -51,17 +52,28 @@ def beside(path: str, max_wait: float) -> Iterator[Source]:
     yield live(path, place, max_wait)
 
 
-def live(path: str, place: str, max_wait: float) -> Source:
+def stdin(max_wait: float) -> Source:
+    """Return standard input, which is redirected from a file without a size."""
     problems: list[str] = []
-    return Source(path, place, _read_live(path, max_wait, problems), problems)
+    place = ""
+    with suppress(OSError):
+        place = place_of(os.readlink("/proc/self/fd/0"))
+    return Source("stdin", place, _read_live(lambda: os.dup(0), max_wait, problems), problems)
 
 
-def _read_live(path: str, max_wait: float, problems: list[str]) -> Iterator[bytes]:
+def live(path: str, place: str, max_wait: float) -> Source:
+    """Return a file of a debugfs."""
+    problems: list[str] = []
+    opened = partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+    return Source(path, place, _read_live(opened, max_wait, problems), problems)
+
+
+def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str]) -> Iterator[bytes]:
     """Yield the bytes of a file of a debugfs. Each read returns one record, so a buffered read would lose some."""
     parts: list[bytes] = []
 
     def read() -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = opened()
         try:
             size, failed = 0, 0
             while size < _LIVE_MOST:

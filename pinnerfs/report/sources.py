@@ -9,9 +9,10 @@ import os
 import stat
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
-from pinnerfs.report.live import areas, beside, page_pinner
+from pinnerfs.report.live import areas, beside, page_pinner, stdin
 from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.report.source import MAX_WAIT, STDIN, Source, place_of
 from pinnerfs.report.unpack import stream
@@ -27,15 +28,11 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
 
     Raise PinnerfsError if it cannot be opened.
     """
-    if path == STDIN:
-        with os.fdopen(os.dup(0), "rb", buffering=0) as file:
-            begin = file.read(1)
-            if not begin:
-                message = "cannot read stdin: it is empty; wanted a dump (give an empty record file by its name)"
-                raise PinnerfsError(message, BAD_INPUT)
-            yield from stream("stdin", "", file, begin)
-        return
+    name = "stdin" if path == STDIN else repr(path)
     try:
+        if path == STDIN:
+            yield from _stdin(max_wait)
+            return
         found = in_thread(lambda: os.stat(path), max_wait)
         if stat.S_ISDIR(found.st_mode):
             yield from _directory(path, max_wait)
@@ -48,9 +45,28 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
         else:
             raise PinnerfsError(in_a_line(f"cannot read {path!r}: it is neither a file nor a directory"), BAD_INPUT)
     except NoAnswerError:
-        raise PinnerfsError(in_a_line(f"cannot read {path!r}: no answer for {max_wait:g} s"), NO_ANSWER) from None
+        raise PinnerfsError(in_a_line(f"cannot read {name}: no answer for {max_wait:g} s"), NO_ANSWER) from None
     except OSError as error:
-        raise PinnerfsError(in_a_line(f"cannot read {path!r}: {error.strerror}"), BAD_INPUT) from None
+        raise PinnerfsError(in_a_line(f"cannot read {name}: {error.strerror}"), BAD_INPUT) from None
+
+
+def _stdin(max_wait: float) -> Iterator[Source]:
+    """Yield the sources of standard input. Without a size it may be a file of a debugfs, as `< FILE` opens it."""
+    found = in_thread(lambda: os.fstat(0), max_wait)
+    if stat.S_ISREG(found.st_mode) and not found.st_size:
+        source = stdin(max_wait)
+        begin = next(source.pieces, b"")
+        if begin or source.path or source.problems:
+            yield source._replace(pieces=chain([begin] if begin else [], source.pieces))
+            return
+    else:
+        with os.fdopen(os.dup(0), "rb", buffering=0) as file:
+            begin = file.read(1)
+            if begin:
+                yield from stream("stdin", "", file, begin)
+                return
+    message = "cannot read stdin: it is empty; wanted a dump (give an empty record file by its name)"
+    raise PinnerfsError(message, BAD_INPUT)
 
 
 def _directory(path: str, max_wait: float) -> Iterator[Source]:
