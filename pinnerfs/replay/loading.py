@@ -60,7 +60,7 @@ def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:
 def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Generation, list[str]]:
     """Return the kernel that a capture is of, and a note if it does not tell one from others."""
     fits = generations_named(capture.generation)
-    if capture.generation == UNKNOWN and not capture.records and not any(dump.file for dump in capture.dumps):
+    if capture.generation == UNKNOWN and not capture.records and not any(d.file or d.garbage for d in capture.dumps):
         fits = [*GENERATIONS.values()]  # an empty record file without its name
     if not fits:
         raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records")
