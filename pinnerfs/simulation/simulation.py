@@ -15,6 +15,7 @@ from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
+from pinnerfs.scenario.faults import Fault
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
@@ -105,6 +106,11 @@ class Simulation(PinnerFiles, CmaFiles):
     def seed(self) -> int:
         """Return the seed of all draws."""
         return self._seed
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Return the scenario's rules of faults."""
+        return self.scenario.fault
 
     def advance(self, step: int | str) -> None:
         """Advance by a time in µs, or by one with its unit: "5s". Raise PinnerfsError for anything else."""
