@@ -23,7 +23,7 @@ COMMANDS = {
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
-    "record": "Record a debugfs as a capture, which `report` reads and `mount` replays; or print a script for a device.",
+    "record": "Record a debugfs as a capture, or print a script that does so on a device.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import PinnerfsError, in_a_line
 
 __all__ = ["check_output", "write_output"]
 
