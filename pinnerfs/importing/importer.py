@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.importing.plan import MOST_SITES, TaskPlan, pace, plans
 from pinnerfs.importing.skeleton import Skeleton
-from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.kernel.calls import Event
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.report.analysis import analyse
 from pinnerfs.report.kernels import generations_named
 from pinnerfs.report.model import Area, Capture, Report
@@ -26,11 +27,12 @@ def import_capture(capture: Capture) -> str:
     """Return the text of a scenario for the pins of a capture. Raise PinnerfsError if it has none."""
     report = analyse(capture)
     order = BLOCK_ORDER if report.pageblock_order is None else min(report.pageblock_order, 18)
-    tasks = list(plans(capture, report, order))
+    kernel = _kernel(report)
+    foll_pin = Event.pin_user_pages in GENERATIONS[kernel].pins
+    tasks = list(plans(capture, report, order, foll_pin))
     source = ", ".join(report.sources)
     if not tasks:
         raise PinnerfsError(in_a_line(f"cannot import {source}: {_why_nothing(report)}"), BAD_INPUT)
-    kernel = _kernel(report)
     least = min(min(plan.durations) for plan in tasks)
     threshold = min(THRESHOLD_US if report.threshold_us is None else max(0, report.threshold_us), least - 1)
     skeleton = Skeleton(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pinnerfs.importing.words import frames_of, name_of
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, ZONE_SHIFT
+from pinnerfs.kernel.stacks import symbol
 from pinnerfs.report.holds import Group, Places, groups
 from pinnerfs.report.model import Capture, Report
 from pinnerfs.report.naming import load_sites
@@ -68,8 +69,11 @@ class TaskPlan:
         return [*middles, values[-1]], [max(1, round(count / (QUANTILES - 1)))] * (QUANTILES - 1) + [1]
 
 
-def plans(capture: Capture, report: Report, block_order: int) -> Iterator[TaskPlan]:
-    """Yield the tasks for the pins of a capture, in the order of the report's sites."""
+def plans(capture: Capture, report: Report, block_order: int, foll_pin: bool) -> Iterator[TaskPlan]:
+    """Yield the tasks for the pins of a capture, in the order of the report's sites.
+
+    foll_pin: whether the kernel records pins by pin_user_pages.
+    """
     places = Places(capture.areas)
     by_site: dict[str, list[Group]] = {}
     for group in groups(capture.records, load_sites()):
@@ -83,7 +87,7 @@ def plans(capture: Capture, report: Report, block_order: int) -> Iterator[TaskPl
     for site in sites:
         blocks: set[int] = set()
         for part in _parts(by_site[site.key], places):
-            yield _plan(part, site.stack, site.site, site.owner, used, blocks, places, share, block_order)
+            yield _plan(part, site.stack, site.site, site.owner, used, blocks, places, share, block_order, foll_pin)
 
 
 def _parts(found: list[Group], places: Places) -> Iterator[list[Group]]:
@@ -112,6 +116,7 @@ def _plan(
     places: Places,
     share: float,
     block_order: int,
+    foll_pin: bool,
 ) -> TaskPlan:
     """Return the task for holds. `used` has the names of other tasks, and `blocks` those of the site's other tasks."""
     sizes = sorted(map(_pages, part))
@@ -129,7 +134,7 @@ def _plan(
         owner=owner,
         key=load_sites().name("PIN", frames).key,
         frames=frames,
-        foll="FOLL_GET",
+        foll="FOLL_PIN" if foll_pin and any(map(_is_pin, frames)) else "FOLL_GET",
         cma=_in_cma(part, places),
         blocks=min(max(len(own - blocks), least, 1), MOST_BLOCKS),
         flags=tuple(flag for flag in flags.most_common(1)[0][0] if flag in PAGE_FLAG_BITS),
@@ -180,6 +185,10 @@ def _choose_stride(plan: TaskPlan, block_order: int, threshold_us: int) -> None:
 def _in_cma(part: Iterable[Group], places: Places) -> bool:
     known = [places.in_cma(record) is True for group in part for record in group.records]
     return sum(known) * 2 > len(known)
+
+
+def _is_pin(frame: str) -> bool:
+    return symbol(frame).startswith(("pin_user_pages", "__pin_user_pages"))
 
 
 def _pages(group: Group) -> int:
