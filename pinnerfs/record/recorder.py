@@ -45,7 +45,8 @@ def _made(recorder: _Recorder, run: Callable[[], None], max_wait: float) -> byte
     except NoAnswerError:
         raise no_answer("record", recorder.path, max_wait) from None
     except OSError as error:
-        raise PinnerfsError(in_a_line(f"cannot record {recorder.path!r}: {error.strerror}"), BAD_INPUT) from None
+        hint = "; only --redact takes a file" if error.errno == errno.ENOTDIR else ""
+        raise PinnerfsError(in_a_line(f"cannot record {recorder.path!r}: {error.strerror}{hint}"), BAD_INPUT) from None
     return b"".join(recorder.parts)
 
 

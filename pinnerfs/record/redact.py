@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
-from pinnerfs.record.layout import BEGIN
+from pinnerfs.record.layout import BEGIN, DEBUGFS
 from pinnerfs.report.titles import record_file, title_of
 
 __all__ = ["redact"]
@@ -26,6 +26,8 @@ _PARTS = {"cid", "did", "dsn", "mac", "msn", "psn", "sn", "ssn", "uid", "uniquei
 _ENDS = ("serial", "serialno", "serialnumber", "macaddr", "macaddress", "ethaddr", "imei", "meid", "uuid", "iccid")
 _NO_SERIAL = re.compile(r"(?:0x)?0*|unknown|none|null", re.IGNORECASE)
 _SHORTEST = 6  # characters of a serial that is also replaced outside of its parameter
+# Files of numbers, which have no serials. A serial of a few digits could look like one of their numbers.
+_NUMBERS = ("/proc/meminfo", f"{DEBUGFS}/page_pinner/", f"{DEBUGFS}/cma/")
 
 
 def redact(capture: bytes, name: str = "the capture") -> bytes:
@@ -44,7 +46,7 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
     """Yield the path of each section and its text, with the title. The path is "" where a title has none."""
     path = ""
     lines = list[str]()
-    for line in text.splitlines(keepends=True):
+    for line in re.split(r"(?<=\n)", text):
         title = title_of(line.rstrip("\r\n")) if line.startswith("------ ") else None
         if title is not None:
             yield path, "".join(lines)
@@ -84,26 +86,24 @@ class _Redaction:
     def sections(self) -> Iterator[str]:
         """Yield the text of each section."""
         for path, text in self._sections:
-            if record_file(path):
-                yield _IN_RECORDS.sub(self._pointer, text)
-            else:
-                yield self._other(path, text)
+            title, newline, text = text.partition("\n")
+            text = _IN_RECORDS.sub(self._pointer, text) if record_file(path) else self._other(path, text)
+            yield title + newline + text
 
     def _other(self, path: str, text: str) -> str:
         if path == "/proc/cmdline":
             text = _PARAMETER.sub(self._parameter, text)
         if path == "/proc/version":
             text = _BUILDER.sub("user@host", text)
-        if self._everywhere is not None:
-            text = self._everywhere.sub(lambda match: self._serials.of(match[0]), text)
+        if self._everywhere is not None and not path.startswith(_NUMBERS):
+            text = self._everywhere.sub(lambda match: self._serials.of(match[0].lower()), text)
         return _ELSEWHERE.sub(self._pointer, _UUID.sub(self._uuids, _MAC.sub(self._macs, text)))
 
     def _parameter(self, match: re.Match[str]) -> str:
         if not _has_serial(match):
             return match[0]
-        value = match["value"]
-        quote = '"' if value.startswith('"') else ""
-        return f"{match['name']}={quote}{self._serials.of(value.strip(quote or None))}{quote}"
+        quote = '"' if match["value"].startswith('"') else ""
+        return f"{match['name']}={quote}{self._serials.of(_value(match))}{quote}"
 
     def _long_serials(self) -> re.Pattern[str] | None:
         """Return a pattern for the serials of the command line that are long enough to be nothing else."""
@@ -111,12 +111,12 @@ class _Redaction:
         for path, text in self._sections:
             if path == "/proc/cmdline":
                 for match in filter(_has_serial, _PARAMETER.finditer(text)):
-                    value = match["value"].strip('"')
+                    value = _value(match)
                     self._serials.of(value)
                     found[value] = None
         # The longest first, because one can be a part of another.
         long = sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
-        return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, long))})(?![\w-])") if long else None
+        return re.compile("|".join(map(re.escape, long)), re.IGNORECASE) if long else None
 
     def _pointer(self, match: re.Match[str]) -> str:
         prefix = "0x" if match[0][:2].lower() == "0x" else ""
@@ -125,9 +125,13 @@ class _Redaction:
         return prefix + self._pointers.of(value).zfill(len(digits)) if value else match[0]
 
 
+def _value(match: re.Match[str]) -> str:
+    return match["value"].strip('"').lower()
+
+
 def _has_serial(match: re.Match[str]) -> bool:
     """Tell whether a parameter of the command line names this one device."""
     name = match["name"].lower()
     parts = re.split(r"[._-]", name)
     known = not _PARTS.isdisjoint(parts) or "".join(parts).endswith(_ENDS)
-    return known and not _NO_SERIAL.fullmatch(match["value"].strip('"'))
+    return known and not _NO_SERIAL.fullmatch(_value(match))
