@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.importing.plan import MOST_SITES, TaskPlan, pace, plans
 from pinnerfs.importing.skeleton import Skeleton
+from pinnerfs.importing.words import name_of
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.report.analysis import analyse
@@ -14,6 +15,7 @@ from pinnerfs.report.kernels import generations_named
 from pinnerfs.report.model import Area, Capture, Report
 from pinnerfs.report.reader import read_text
 from pinnerfs.scenario.gallery import parse
+from pinnerfs.scenario.memory import AREA_NAME
 from pinnerfs.simulation import Simulation
 
 __all__ = ["import_capture"]
@@ -42,7 +44,7 @@ def import_capture(capture: Capture) -> str:
         threshold_us=threshold,
         length_us=pace(tasks, order, threshold),
         block_order=order,
-        areas=_areas(capture, tasks),
+        areas=_areas(capture, tasks, order),
         tasks=tasks,
         left_out=_left_out(report),
     )
@@ -62,7 +64,12 @@ def _why_nothing(report: Report) -> str:
     kinds = {hold.kind for hold in report.holds}
     if "PIN" in kinds:
         return "its records of pins have no stack, or no duration"
-    return f"its {report.records} records are of failed migrations; wanted records of pins, as in longterm_pinner"
+    records = (
+        "1 record is of a failed migration"
+        if report.records == 1
+        else f"{report.records} records are of failed migrations"
+    )
+    return f"its {records}; wanted records of pins, as in longterm_pinner"
 
 
 def _left_out(report: Report) -> list[str]:
@@ -76,16 +83,22 @@ def _left_out(report: Report) -> list[str]:
     return sentences
 
 
-def _areas(capture: Capture, tasks: list[TaskPlan]) -> list[str]:
+def _areas(capture: Capture, tasks: list[TaskPlan], order: int) -> list[str]:
     """Return the name of the CMA area that each region is, or "": a capture without areas gives the regions none."""
-    names = [area.name for area in capture.areas]
-    areas, used = [], 0
+    areas: list[str] = []
+    used: set[str] = set()
     for plan in tasks:
-        if plan.cma and names:
-            areas.append(f"imported{used}")
-            used += 1
-        else:
-            areas.append("")
+        block = plan.first_block << order
+        area = next(
+            (
+                area
+                for area in capture.areas
+                if area.base_pfn < block + (1 << order) and block < area.base_pfn + area.pages
+            ),
+            None,
+        )
+        name = "" if area is None or not plan.cma else name_of(area.name, used)
+        areas.append(name if AREA_NAME.fullmatch(name) else "")
     return areas
 
 
