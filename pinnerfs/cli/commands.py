@@ -21,8 +21,10 @@ COMMANDS = {
     "check": "Validate scenarios.",
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
+    "import": "Print a scenario for the pins of a capture: a skeleton to edit.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
+    "record": "Record a debugfs as a capture, or print a script that does so on a device.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
@@ -30,7 +32,11 @@ COMMANDS = {
 }
 
 
-NUMERIC = {"dump", "mount", "run"}  # their modules import numpy
+# A keyword of Python is no name of a module, and a builtin no name of a function.
+_MODULES = {"import": "import_"}
+_FUNCTIONS = {"import": "import_", "list": "list_"}
+
+NUMERIC = {"dump", "import", "mount", "run"}  # their modules import numpy
 
 
 class _Commands(click.Group):
@@ -44,8 +50,8 @@ class _Commands(click.Group):
             return None
         if cmd_name in NUMERIC:
             load_numpy()
-        module = import_module(f"pinnerfs.cli.{cmd_name}")
-        return cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
+        module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        return cast(click.Command, getattr(module, _FUNCTIONS.get(cmd_name, cmd_name)))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
