@@ -17,6 +17,7 @@ from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.kernel.page_pinner.ring import ThresholdRings
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.kernel.pages import FrameRange, MemoryMap, file_mapping
 from pinnerfs.kernel.stacks import StackDepot
@@ -129,8 +130,8 @@ class Simulation:
         areas = _areas(scenario.memory)
         self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
-        chains = ReleaseChains(scenario, self.generation, self._depot)
-        self._files = RecordFiles(self._pinner, self._depot, chains)
+        self._chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, self._chains)
         self._live: Live | None = None  # until the first live action
         self._most_live = limits.pins
         self._observer = observer
@@ -314,6 +315,27 @@ class Simulation:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
         self._need_threshold()
         self._pinner.write_threshold(checked_threshold(value))
+
+    @property
+    def files(self) -> RecordFiles:
+        """Return the record files."""
+        return self._files
+
+    def files_at(self, thresholds: Sequence[int]) -> dict[int, RecordFiles]:
+        """Keep longterm_pinner under each of these thresholds (µs, signed) from now on, and return the files by them.
+
+        The threshold in force becomes the lowest one, and the records that there are go.
+        """
+        self._need_threshold()
+        rings = ThresholdRings(thresholds)
+        self._pinner.rings["longterm_pinner"] = rings
+        self._pinner.threshold = rings.lowest
+        return {
+            threshold: RecordFiles(
+                self._pinner, self._depot, self._chains, self._pinner.rings | {"longterm_pinner": ring}
+            )
+            for threshold, ring in rings.by_threshold.items()
+        }
 
     @property
     def tracking(self) -> bool:

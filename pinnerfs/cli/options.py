@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
+from pinnerfs.sweep.points import parse_seeds
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "accepted", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def accepted(parse: Callable[[V], T], value: V, context: click.Context, option: click.Parameter) -> T:
+    """Return what `parse` makes of an option's value. Raise BadParameter where it raises ValueError."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
 
 
 class _Time(click.ParamType[int]):
@@ -43,10 +56,11 @@ class _Threshold(click.ParamType[int]):
 
 
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
-    try:
-        return LIMITS.raised(settings)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+    return accepted(LIMITS.raised, settings, context, option)
+
+
+def _seeds(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    return None if value is None else accepted(parse_seeds, value, context, option)
 
 
 TIME = _Time()
@@ -57,6 +71,9 @@ seed = click.option(
     type=click.IntRange(0, 2**64 - 1),
     metavar="N",
     help="Draw with this seed instead of the scenario's own.",
+)
+seeds = click.option(
+    "--seeds", callback=_seeds, metavar="LIST", help="Draw with each of these seeds, such as 0..99 or 1,2,10..19."
 )
 threshold = click.option(
     "--threshold",
