@@ -1,31 +1,31 @@
-"""The records of a simulation as `pinnerfs.report` gets them from a dump, without the text in between."""
+"""The records of a simulation as `pinnerfs.report` gets them from a dump, without the printed text."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from pinnerfs.kernel.page_pinner.records import record_head
 from pinnerfs.kernel.page_pinner.ring import KINDS
 from pinnerfs.kernel.pageflags import Migratetype, page_flag_names
 from pinnerfs.recordfiles import RecordFiles
-from pinnerfs.report.kernels import generation_of
 from pinnerfs.report.model import Capture, Dump, DumpRecord
 
 __all__ = ["capture_of"]
 
+_TYPES = {int(migratetype): migratetype.name for migratetype in Migratetype}
+
 
 def capture_of(files: RecordFiles) -> Capture:
-    """Return the capture that reading the text of the main record file gives."""
+    """Return the capture that the text of the main record file gives. No record has a `head`."""
     generation = files.generation
     file = generation.main_file
-    records = _records(files, file)
+    records = tuple(_records(files, file))
     return Capture(
         sources=(file,),
-        records=tuple(records),
+        records=records,
         dumps=(Dump(file, "", file, 1, len(records)),),
         sections={},
         notes=(),
-        generation=generation_of(records, {file}, ""),
+        generation=generation.name,
     )
 
 
@@ -39,10 +39,6 @@ def _records(files: RecordFiles, file: str) -> list[DumpRecord]:
     for time, pfn, flags, mapping, count, handle, mapcount, number, call, migratetype in files.rows(file):
         kind = kinds[number]
         ts, moment = (time, None) if durations[number] else (None, time)
-        shown_count = count if counts else 0
-        block = pfn >> order
-        type_ = Migratetype(migratetype) if types else None
-        head = record_head(layout, kind, ts, moment, shown_count, pfn, block, flags, type_, mapcount, mapping)
         found.append(
             DumpRecord(
                 file,
@@ -51,15 +47,15 @@ def _records(files: RecordFiles, file: str) -> list[DumpRecord]:
                 ts,
                 moment,
                 pfn,
-                block,
-                None if type_ is None else type_.name,
-                shown_count,
+                pfn >> order,
+                _TYPES[migratetype] if types else None,
+                count if counts else 0,
                 None if types else mapcount,
                 None if types else mapping,
                 flags,
                 _names(flags),
                 files.stack(file, handle, call, KINDS[number]),
-                head,
+                "",
             )
         )
     return found

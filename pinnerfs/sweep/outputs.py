@@ -91,7 +91,7 @@ def as_lines(found: Sequence[Row], sweep: Sweep) -> list[Line]:
         ],
         [True] * (len(names) + 6),
     )
-    return lines + [()] + _over_seeds(found, names) if len(sweep.seeds) > 1 and found else lines
+    return [*lines, (), *_over_seeds(found, names)] if len(sweep.seeds) > 1 and found else lines
 
 
 def _over_seeds(found: Sequence[Row], names: list[str]) -> list[Line]:

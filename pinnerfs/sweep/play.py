@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from pinnerfs.recordfiles import RecordFiles
-from pinnerfs.report import Report, analyse
+from pinnerfs.report.analysis import call_sites
+from pinnerfs.report.model import Site
 from pinnerfs.report.naming import load_sites
-from pinnerfs.report.selection import HOLDERS, totals
+from pinnerfs.report.selection import HOLDERS
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation
 from pinnerfs.sweep.dumped import capture_of
@@ -45,34 +48,31 @@ def play(wanted: Play) -> tuple[Result, ...]:
         cma_retries=wanted.cma_retries,
         quiet_migration=wanted.quiet_migration,
     )
-    by_threshold: dict[int | None, RecordFiles] = {}
+    by_threshold: Mapping[int, RecordFiles] | Mapping[None, RecordFiles]
     if wanted.thresholds is not None:
-        by_threshold.update(simulation.files_at(wanted.thresholds))
+        by_threshold = simulation.files_at(wanted.thresholds)
+    elif simulation.generation.has_threshold:
+        by_threshold = {simulation.threshold: simulation.files}
     else:
-        own = simulation.threshold if simulation.generation.has_threshold else None
-        by_threshold[own] = simulation.files
+        by_threshold = {None: simulation.files}
     simulation.advance_to(wanted.moment)
     return tuple(_result(threshold, files, scenario) for threshold, files in by_threshold.items())
 
 
 def _result(threshold: int | None, files: RecordFiles, scenario: Scenario) -> Result:
     capture = capture_of(files)
-    report = analyse(capture)
-    return Result(
-        threshold,
-        len(capture.records),
-        files.ring().overwritten,
-        _rank(report, scenario, files),
-        totals(report).max,
-    )
+    blamed = call_sites(capture)
+    sites = [site for site in blamed.sites if site.role in HOLDERS]
+    longest = max((site.max_us for site in sites if site.max_us is not None), default=None)
+    rank = _rank(sites, blamed.culprit, scenario, files)
+    return Result(threshold, len(capture.records), files.ring().overwritten, rank, longest)
 
 
-def _rank(report: Report, scenario: Scenario, files: RecordFiles) -> int | None:
+def _rank(sites: Sequence[Site], blamed: Site | None, scenario: Scenario, files: RecordFiles) -> int | None:
     """Return the place of the culprit among the sites that held pages; the one that the report blames is the first."""
     culprit = next((task for task in scenario.task if task.name == scenario.culprit), None)
     if culprit is None:
         return None
     wanted = load_sites().name("PIN", call_chain(scenario.stack[culprit.stack], files.generation)).site
-    sites = [site for site in report.sites if site.role in HOLDERS]
-    sites.sort(key=lambda site: site.key != report.culprit)
-    return next((place for place, site in enumerate(sites, start=1) if site.site == wanted), None)
+    ordered = sorted(sites, key=lambda site: site is not blamed)
+    return next((place for place, site in enumerate(ordered, start=1) if site.site == wanted), None)

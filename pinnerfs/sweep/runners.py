@@ -11,6 +11,7 @@ import platform
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,11 @@ def _on_dask(plays: Iterable[Play], address: str | None) -> Iterator[tuple[Resul
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
     try:
-        from distributed import Client
+        distributed: Any = import_module("distributed")
     except ImportError:
         raise PinnerfsError("--backend dask needs the Python package distributed: pip install distributed") from None
     try:
-        client = Client(address, timeout=TIMEOUT, set_as_default=False)
+        client = distributed.Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise PinnerfsError(in_a_line(f"no answer from the scheduler {address}: {error}"), NO_ANSWER) from None
     with client:

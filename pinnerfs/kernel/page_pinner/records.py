@@ -9,7 +9,7 @@ from functools import lru_cache
 from pinnerfs.kernel.page_pinner.layouts import ANNOUNCED, Layout, RecordKind
 from pinnerfs.kernel.pageflags import ZONE_SHIFT, Migratetype, page_flag_names
 
-__all__ = ["HEAD", "RING_SIZE", "Record", "parse_records", "printed_time", "record_head", "record_text"]
+__all__ = ["HEAD", "RING_SIZE", "Record", "parse_records", "printed_time", "record_text"]
 
 RING_SIZE = 4096  # records that the kernel keeps, until buffer_size says otherwise
 
@@ -39,44 +39,19 @@ class Record:
 
 def record_text(record: Record, layout: Layout = ANNOUNCED) -> str:
     """Return the lines of a record, with the empty line at its end."""
-    head = record_head(
-        layout,
-        record.kind,
-        record.ts,
-        record.moment,
-        record.count,
-        record.pfn,
-        record.block,
-        record.flags,
-        record.migratetype,
-        record.mapcount,
-        record.mapping,
-    )
-    return f"{head}\n{_stack_text(record.stack)}\n"
-
-
-def record_head(
-    layout: Layout,
-    kind: RecordKind | None,
-    ts: int | None,
-    moment: int | None,
-    count: int,
-    pfn: int,
-    block: int,
-    flags: int,
-    migratetype: Migratetype | None,
-    mapcount: int | None,
-    mapping: int | None,
-) -> str:
-    """Return the first two lines of a record with these fields, see `Record`, without the line break at their end."""
-    at = moment or 0
-    clock = f"{at // 10**6:5}.{at % 10**6:06}"
-    first = layout.lines[kind].format(ts=ts, moment=at, clock=clock, count=count)
-    printed = _flags_text(flags, layout.flags)
+    moment = record.moment or 0
+    clock = f"{moment // 10**6:5}.{moment % 10**6:06}"
+    first = layout.lines[record.kind].format(ts=record.ts, moment=moment, clock=clock, count=record.count)
+    flags = _flags_text(record.flags, layout.flags)
     if layout.page == "type":
-        assert migratetype is not None
-        return f"{first}\nPFN {pfn} Block {block} type {migratetype.name} Flags {printed}"
-    return f"{first}\nPFN {pfn:#x} Block {block} count {count} mapcount {mapcount} mapping {mapping:#x} Flags {printed}"
+        assert record.migratetype is not None
+        page = f"PFN {record.pfn} Block {record.block} type {record.migratetype.name} Flags {flags}"
+    else:
+        page = (
+            f"PFN {record.pfn:#x} Block {record.block} count {record.count} mapcount {record.mapcount} "
+            f"mapping {record.mapping:#x} Flags {flags}"
+        )
+    return f"{first}\n{page}\n{_stack_text(record.stack)}\n"
 
 
 # A device has few different flags and stacks: keep their text.
