@@ -72,18 +72,20 @@ def _path(text: str) -> tuple[str, ...] | None:
 
 
 def _values(text: str) -> list[Any]:
-    try:
-        values: list[Any] = tomllib.loads(f"values = [{text}]")["values"]
-    except ValueError:
-        return [_value(part.strip()) for part in text.split(",")]
-    return values
+    listed = _toml(f"[{text}]")
+    if isinstance(listed, list):
+        return listed
+    parts = [part.strip() for part in text.split(",")]
+    return [part if (value := _toml(part)) is None else value for part in parts]
 
 
-def _value(text: str) -> Any:
+def _toml(text: str) -> Any:
+    """Return the value that a text is in TOML, or None."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        table = tomllib.loads(f"value = {text}")
     except ValueError:
-        return text
+        return None
+    return table["value"] if len(table) == 1 else None
 
 
 def with_values(

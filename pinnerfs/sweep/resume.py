@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,8 @@ def opened(path: str, arguments: dict[str, Any], most: int) -> Iterator[ResultFi
     except OSError as error:
         raise PinnerfsError(f"-o {name}: cannot open it: {error.strerror}") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PinnerfsError(f"-o {name}: it is not a regular file", BAD_INPUT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

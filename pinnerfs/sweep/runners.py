@@ -9,6 +9,7 @@ import os
 import pickle
 import platform
 import signal
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -99,6 +100,8 @@ def _joblib(option: str) -> Any:
         import joblib
     except ImportError:
         raise PinnerfsError(f"{option} needs the Python package joblib: pip install 'pinnerfs[sweep]'") from None
+    # joblib warns of the plays that an error or Ctrl-C cancels.
+    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning)
     return joblib
 
 
