@@ -10,7 +10,6 @@ import click
 
 from pinnerfs import __version__
 from pinnerfs.cli.launch import HELP_OPTIONS
-from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.errors import BAD_INPUT
 
 __all__ = ["COMMANDS", "commands"]
@@ -30,9 +29,6 @@ COMMANDS = {
 }
 
 
-NUMERIC = {"dump", "mount", "run"}  # their modules import numpy
-
-
 class _Commands(click.Group):
     """A group whose command NAME is in the module `pinnerfs.cli.NAME`."""
 
@@ -42,8 +38,6 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        if cmd_name in NUMERIC:
-            load_numpy()
         module = import_module(f"pinnerfs.cli.{cmd_name}")
         return cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
 
@@ -55,7 +49,6 @@ class _Commands(click.Group):
         if name in COMMANDS:
             return super().resolve_command(ctx, args)
         if any(word.startswith("-o") for word in args[1:]):
-            load_numpy()
             from pinnerfs.cli.mount_options import helper
 
             return "", helper, args

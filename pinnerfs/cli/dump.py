@@ -5,16 +5,14 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.cli.explain import explain
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.progress import advance
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
-from pinnerfs.simulation import Simulation
 
 __all__ = ["dump"]
 
@@ -66,6 +64,11 @@ def dump(
     wait_for_scenario(scenario, max_wait)
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
+    load_numpy()
+    from pinnerfs.cli.explain import explain
+    from pinnerfs.cli.progress import advance
+    from pinnerfs.simulation import Simulation
+
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)

@@ -26,6 +26,9 @@ LIGHT = [
     ["ctl", ".", "stats"],
     ["ctl", ".", "advance", "5s"],
     ["ctl", "--help"],
+    ["dump", "--help"],
+    ["mount", "--help"],
+    ["run", "--help"],
     ["nonsense"],
 ]
 
