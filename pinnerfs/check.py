@@ -19,11 +19,16 @@ __all__ = ["ExpectationReport", "ExpectationResult", "check_expectations"]
 
 @dataclass(frozen=True)
 class ExpectationResult:
-    """Whether an expectation was met, and a description of what came."""
+    """Whether an expectation was met, and what came: in words, and as numbers by their names.
+
+    The numbers are got, failed and waiting allocations; or all records, those of the wanted kind and call site
+    (matching), and the smallest and the largest value of each field that was looked at, such as ts_min.
+    """
 
     expectation: Expectation
     met: bool
     came: str
+    numbers: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, 
     words = f"{came['got']} got, {came['failed']} failed"
     if came["waiting"]:
         words += f", {came['waiting']} not over"
-    return ExpectationResult(expectation, met, words)
+    return ExpectationResult(expectation, met, words, came)
 
 
 def _compare(expectation: Expectation, records: Sequence[Record]) -> ExpectationResult:
@@ -97,6 +102,7 @@ def _compare(expectation: Expectation, records: Sequence[Record]) -> Expectation
         found = [record for record in found if expectation.call_site in map(symbol, record.stack)]
     if (expectation.kind, expectation.call_site) != (None, None) and records:
         came = f"{len(found) or 'none'} of {came}"
+    numbers = {"records": len(records), "matching": len(found)}
     least, most = expectation.record_bounds
     met = least <= len(found) <= most
     fields = (
@@ -107,6 +113,7 @@ def _compare(expectation: Expectation, records: Sequence[Record]) -> Expectation
     for name, unit, bounds, values in fields:
         if values and (name == "ts" or bounds is not None):
             low, high = min(values), max(values)
+            numbers |= {f"{name}_min": low, f"{name}_max": high}
             came += f", {name} {low}{unit}" if low == high else f", {name} {low}{unit} to {high}{unit}"
             met &= bounds is None or (bounds[0] <= low and high <= bounds[1])
-    return ExpectationResult(expectation, met, came)
+    return ExpectationResult(expectation, met, came, numbers)

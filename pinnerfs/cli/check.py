@@ -6,14 +6,16 @@ import time
 
 import click
 
+from pinnerfs.cli.check_output import JsonOutput, Output, TapOutput, TextOutput
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.options import limit, max_wait
+from pinnerfs.cli.options import as_json, limit, max_wait
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.jsontext import json_text
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.expectations import check_kernel, plays
 from pinnerfs.scenario.gallery import load
@@ -27,12 +29,21 @@ __all__ = ["check"]
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--expect", is_flag=True, help="Also play the scenarios, and check their expectations.")
+@click.option("--tap", is_flag=True, help="With --expect, print KTAP, as kselftest and prove read it.")
+@as_json
 @kernel
 @mm
 @limit
 @max_wait
 def check(
-    scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, limits: Limits, max_wait: float
+    scenarios: tuple[str, ...],
+    expect: bool,
+    tap: bool,
+    as_json: bool,
+    kernel: str,
+    mm: MmOptions,
+    limits: Limits,
+    max_wait: float,
 ) -> None:
     """Validate scenarios.
 
@@ -47,6 +58,10 @@ def check(
     Example:
       pinnerfs check --expect camera-stall
     """
+    if tap and as_json:
+        raise click.UsageError("only one format can be printed; wanted one of --tap and --json")
+    if tap and not expect:
+        raise click.UsageError("--tap goes with --expect: without it nothing is tested")
     for name in scenarios:
         wait_for_scenario(name, max_wait)
     invalid = 0
@@ -73,32 +88,29 @@ def check(
     if invalid:
         raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be checked", BAD_INPUT)
     if expect:
-        _expect(valid, kernel, mm)
+        _expect(valid, kernel, mm, TapOutput() if tap else JsonOutput() if as_json else TextOutput())
+    elif as_json:
+        click.echo(json_text({"scenarios": [{"scenario": name} for name, _ in valid]}), nl=False)
     else:
         for name, _ in valid:
             click.echo(f"{in_a_line(name)}: ok")
 
 
-def _expect(scenarios: list[tuple[str, Scenario]], kernel: str, mm: MmOptions) -> None:
-    """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
+def _expect(scenarios: list[tuple[str, Scenario]], kernel: str, mm: MmOptions, output: Output) -> None:
+    """Play the scenarios, and print the result of each expectation."""
     # Validation does not need numpy.
     load_numpy()
     from pinnerfs.check import check_expectations
     from pinnerfs.cli.progress import advance
 
-    failed = total = 0
-    for path, scenario in scenarios:
-        name = in_a_line(path)
+    failed, total = 0, sum(len(scenario.expect) for _, scenario in scenarios)
+    output.begin(total)
+    for name, scenario in scenarios:
         began = time.perf_counter()
         with memory_for(scenario):
             report = check_expectations(scenario, advance, kernel, **mm.arguments)
-        took = time.perf_counter() - began
-        for result in report.results:
-            verdict = "ok" if result.met else "FAILED"
-            wanted = f"{result.expectation.when()}: wanted {result.expectation.wanted()}"
-            click.echo(f"{name}: {verdict} {wanted}; came {result.came}")
+        output.add(name, report, time.perf_counter() - began)
         failed += sum(not result.met for result in report.results)
-        total += len(report.results)
-        click.echo(f"{name}: played {report.played / 10**6:g}s in {took:.2f}s")
+    output.end()
     if failed:
         raise PinnerfsError(f"{failed} of {count_of(total, 'expectation')} failed")

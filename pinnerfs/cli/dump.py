@@ -29,6 +29,7 @@ __all__ = ["dump"]
     metavar="NAME",
     help="Print this record file of the kernel instead of its main one, which is longterm_pinner or buffer.",
 )
+@options.as_json
 @options.limit
 @options.max_wait
 @click.option(
@@ -45,6 +46,7 @@ def dump(
     kernel: str,
     mm: MmOptions,
     file: str | None,
+    as_json: bool,
     limits: Limits,
     max_wait: float,
     explained: bool,
@@ -72,6 +74,11 @@ def dump(
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)
+    if as_json:
+        from pinnerfs.cli.dump_json import dump_json
+
+        click.echo(dump_json(simulation, file, explained), nl=False)
+        return
     click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))

@@ -11,7 +11,7 @@ from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "as_json", "limit", "max_wait", "scenario", "seed", "threshold"]
 
 
 class _Time(click.ParamType[int]):
@@ -51,6 +51,7 @@ def _limits(context: click.Context, option: click.Parameter, settings: tuple[str
 
 TIME = _Time()
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",
