@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "commands"]
 COMMANDS = {
     "check": "Validate scenarios.",
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
+    "doctor": "Check whether this machine can mount, and print what mends it.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",

@@ -26,7 +26,7 @@ def data(run: Run, *arguments: object, status: int = 0) -> dict[str, Any]:
     assert result.status == status, result.err
     assert result.out.isascii() and result.out.endswith("\n}\n")
     read: dict[str, Any] = json.loads(result.out)
-    assert [*read][0] == "format" and read["format"] == 1
+    assert next(iter(read)) == "format" and read["format"] == 1
     return read
 
 
