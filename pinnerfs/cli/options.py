@@ -10,10 +10,9 @@ import click
 from pinnerfs.mounts.answers import MAX_WAIT
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.sweep.points import parse_seeds
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "accepted", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
+__all__ = ["TIME", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -60,11 +59,16 @@ def _limits(context: click.Context, option: click.Parameter, settings: tuple[str
 
 
 def _seeds(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    return None if value is None else accepted(parse_seeds, value, context, option)
+    if value is None:
+        return None
+    from pinnerfs.sweep.points import parse_seeds
+
+    return accepted(parse_seeds, value, context, option)
 
 
 TIME = _Time()
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",

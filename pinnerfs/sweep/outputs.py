@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from pinnerfs.jsontext import json_text
 from pinnerfs.report.lines import Line
 from pinnerfs.report.table import table
 from pinnerfs.report.units import duration
@@ -19,8 +20,6 @@ from pinnerfs.sweep.play import Result
 from pinnerfs.sweep.points import Sweep
 
 __all__ = ["as_csv", "as_json", "as_lines", "rows"]
-
-FORMAT = 1  # fields are only added; a change of a field's meaning gets a new number
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -55,9 +54,13 @@ def rows(sweep: Sweep, results: Iterable[tuple[Result, ...]]) -> list[Row]:
 def as_json(found: Sequence[Row], sweep: Sweep) -> str:
     """Return the rows as JSON, and what they are about."""
     first = sweep.scenarios[0][1]
-    about = {"scenario": first.name, "kernel": sweep.kernel, "at_us": sweep.moment, "culprit": first.culprit}
-    encoded = msgspec.json.encode({"format": FORMAT, **about, "points": found})
-    return msgspec.json.format(encoded, indent=1).decode() + "\n"
+    about: dict[str, object] = {
+        "scenario": first.name,
+        "kernel": sweep.kernel,
+        "at_us": sweep.moment,
+        "culprit": first.culprit,
+    }
+    return json_text(about | {"points": found})
 
 
 def as_csv(found: Sequence[Row], sweep: Sweep) -> str:

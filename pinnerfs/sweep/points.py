@@ -12,7 +12,7 @@ from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.settings import Setting
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["MOST_POINTS", "Play", "Sweep", "parse_seeds", "parse_thresholds"]
+__all__ = ["MOST_POINTS", "Play", "Sweep", "parse_seeds", "parse_thresholds", "ranges"]
 
 MOST_POINTS = 1_000_000
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from typing import Any
 
 import pytest
 
-import pinnerfs
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.scenario.gallery import read_source
+from pinnerfs.scenario.gallery import Source, read_source
 from pinnerfs.scenario.limits import LIMITS
 from pinnerfs.scenario.settings import parse_setting
 from pinnerfs.sweep.plan import plan
@@ -115,14 +116,12 @@ def test_no_moment() -> None:
         plan(read_source_of(text), kernel="introduced", limits=LIMITS)
 
 
-def read_source_of(text: str) -> pinnerfs.scenario.gallery.Source:
+def read_source_of(text: str) -> Source:
     """Return the tables of a text."""
-    import tomllib
-
-    return pinnerfs.scenario.gallery.Source("story", text, tomllib.loads(text))
+    return Source("story", text, tomllib.loads(text))
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "thresholds on a kernel without one": ({"kernel": "android14-6.1", "thresholds": (1,)}, "has no threshold"),
     "too many points": ({"seeds": range(1_000_000), "thresholds": (1, 2)}, "2000000 points: wanted at most 1000000"),
     "too much work": (
@@ -137,5 +136,5 @@ def test_what_is_refused(name: str) -> None:
     """A sweep that cannot be played is refused before its first play, with status 2."""
     arguments, message = REFUSED[name]
     with pytest.raises(PinnerfsError, match=message) as caught:
-        plan(read_source("camera-stall"), **({"kernel": "introduced", "limits": LIMITS} | arguments))
+        plan(read_source("camera-stall"), **{"kernel": "introduced", "limits": LIMITS, **arguments})
     assert caught.value.exit_status == 2

@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import distributed
+import msgspec
 import pytest
 
 from pinnerfs.errors import PinnerfsError
@@ -64,7 +67,7 @@ def test_no_joblib(monkeypatch: pytest.MonkeyPatch, alone: list[object]) -> None
     assert next(results(SWEEP.each_play())) == alone[0]
     for options, name in (({"jobs": 2}, "--jobs 2"), ({"backend": "dask", "address": "x"}, "--backend dask")):
         with pytest.raises(PinnerfsError, match=rf"^{name} needs .* joblib: pip install 'pinnerfs\[sweep\]'$"):
-            next(results(SWEEP.each_play(), **options))  # type: ignore[arg-type]
+            next(results(SWEEP.each_play(), **options))
 
 
 def test_no_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,23 +172,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
 
 def wait_for_workers(about: Path) -> str:
     """Return the address of a scheduler when it has both workers."""
-    import msgspec
-    from distributed import Client
-
     deadline = time.monotonic() + DEADLINE
     while not about.exists() or not about.read_bytes().endswith(b"}"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     address = str(msgspec.json.decode(about.read_bytes())["address"])
-    with Client(address, timeout=DEADLINE, set_as_default=False) as client:
+    client: Any = distributed
+    with client.Client(address, timeout=DEADLINE, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=DEADLINE)
     return address
 
 
 def test_on_a_cluster(cluster: tuple[str, list[int]], alone: list[object]) -> None:
     """A cluster gives the results of one process, also if a worker is killed halfway: nothing is lost."""
-    import msgspec
-
     address, workers = cluster
     for killed in [], [str(workers[0])]:
         done = run(ON_DASK, address, *killed)
