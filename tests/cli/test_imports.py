@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,11 +23,16 @@ LIGHT = [
     ["check", "camera-stall"],
     ["check", "--help"],
     ["report", "--help"],
+    ["sweep", "--help"],
     ["umount", "."],
     ["umount", "--help"],
     ["ctl", ".", "stats"],
     ["ctl", ".", "advance", "5s"],
     ["ctl", "--help"],
+    ["doctor", "--help"],
+    ["dump", "--help"],
+    ["mount", "--help"],
+    ["run", "--help"],
     ["nonsense"],
 ]
 
@@ -42,7 +49,7 @@ pinnerfs.cli.main()
 """
 
 
-def heavy_imports(command: list[str]) -> set[str]:
+def heavy_imports(command: list[str], environment: Mapping[str, str] = os.environ) -> set[str]:
     """Run a command, and return which of numpy and fusepy it imported."""
     done = subprocess.run(
         [sys.executable, "-c", CODE, *command],
@@ -51,6 +58,7 @@ def heavy_imports(command: list[str]) -> set[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env=environment,
         timeout=DEADLINE,
         check=True,
     )
@@ -61,6 +69,14 @@ def heavy_imports(command: list[str]) -> set[str]:
 def test_neither_numpy_nor_fuse(command: list[str]) -> None:
     """A command that plays no scenario imports neither numpy nor fusepy."""
     assert heavy_imports(command) == set()
+
+
+@pytest.mark.parametrize("words", ["mount cam", "run camera-stall --ker", "dump --mm ", "umount ", "nonsense x "])
+def test_completion_waits_for_neither(words: str) -> None:
+    """Completing a word in a shell imports neither numpy nor fusepy."""
+    words = f"pinnerfs {words}"
+    variables = {"_PINNERFS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert heavy_imports([], os.environ | variables) == set()
 
 
 def test_playing_imports_numpy() -> None:
