@@ -14,7 +14,7 @@ from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
-__all__ = ["LIMITS", "Limits", "check_alloc_work", "check_limits", "check_work"]
+__all__ = ["LIMITS", "Limits", "check_alloc_work", "check_limits", "check_work", "refuse_work", "work_up_to"]
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ def check_work(
 
     The message begins with `where`. `retries` is the number of --cma-retries, if that is given.
     """
-    most = MOST_RETRIES if retries is None else retries
-    demands = [demand for moment in moments for demand in estimate_demands(scenario, moment, most)]
-    _check_work(math.ceil(sum(demand.work for demand in demands)), f"{where}: to play it", limits)
+    refuse_work(sum(work_up_to(scenario, moment, retries) for moment in moments), where, limits)
 
 
 def check_alloc_work(scenario: Scenario, where: str, limits: Limits, retries: int | None = None) -> None:
@@ -100,10 +98,21 @@ def check_alloc_work(scenario: Scenario, where: str, limits: Limits, retries: in
         if region.cma is not None:
             work = allocation_work(region.frames, MOST_RETRIES if retries is None else retries)
             other = "" if retries is None else ", or lower --cma-retries"
-            _check_work(work, f"{where}: an allocation from CMA area {region.cma!r} that fails", limits, other)
+            _refuse_work(work, f"{where}: an allocation from CMA area {region.cma!r} that fails", limits, other)
 
 
-def _check_work(work: int, what: str, limits: Limits, other_remedy: str = "") -> None:
+def work_up_to(scenario: Scenario, moment: int, retries: int | None = None) -> float:
+    """Return how much work it is to play a scenario from its start up to a moment (µs), in pins of a single page."""
+    most = MOST_RETRIES if retries is None else retries
+    return sum(demand.work for demand in estimate_demands(scenario, moment, most))
+
+
+def refuse_work(amount: float, where: str, limits: Limits) -> None:
+    """Raise PinnerfsError if this is too much work. The message begins with `where`."""
+    _refuse_work(math.ceil(amount), f"{where}: to play it", limits)
+
+
+def _refuse_work(work: int, what: str, limits: Limits, other_remedy: str = "") -> None:
     if work > limits.work:
         takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
         remedy = f"limit {limits.work}; raise it with --limit work=N{other_remedy}"

@@ -15,6 +15,7 @@ from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
+from pinnerfs.scenario.faults import Fault
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
@@ -89,8 +90,8 @@ class Simulation(PinnerFiles, CmaFiles):
         areas = cma_areas(scenario.memory)
         self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
-        chains = ReleaseChains(scenario, self.generation, self._depot)
-        self._files = RecordFiles(self._pinner, self._depot, chains)
+        self._chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, self._chains)
         self._schedule = Schedule(self._timeline, self._allocs)
         self._most_live = limits.pins
         self._observer = observer
@@ -105,6 +106,11 @@ class Simulation(PinnerFiles, CmaFiles):
     def seed(self) -> int:
         """Return the seed of all draws."""
         return self._seed
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Return the scenario's rules of faults."""
+        return self.scenario.fault
 
     def advance(self, step: int | str) -> None:
         """Advance by a time in µs, or by one with its unit: "5s". Raise PinnerfsError for anything else."""
