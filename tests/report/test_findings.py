@@ -101,7 +101,7 @@ def test_the_threshold_that_would_fit() -> None:
 def test_one_hold_with_many_records() -> None:
     """The records of a huge page are one hold, and the other site is to blame."""
     made = of_gallery("huge-pages")
-    assert "512 records of 1 page" in finding(made, "one-hold-many-records").explanation
+    assert "512 records of 512 pages" in finding(made, "one-hold-many-records").explanation
     assert next(site for site in made.sites if site.key == made.culprit).site == "mem_rw"
 
 
