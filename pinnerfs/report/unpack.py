@@ -52,7 +52,7 @@ class _Room:
             self.left -= len(part)
             if self.left < 0:
                 raise RuntimeError(
-                    f"it unpacks to more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
+                    f"it has more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
                 )
             yield part
 
@@ -164,14 +164,15 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
 
     with tempfile.TemporaryFile() as copy:
         where = file
-        if not file.seekable():
-            copy.write(begin)
-            for part in _Room().take(_parts(file)):
-                copy.write(part)
-            where = copy
         try:
+            if not file.seekable():
+                for part in _Room().take(chain([begin], _parts(file))):
+                    copy.write(part)
+                where = copy
             archive = zipfile.ZipFile(where)
-        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        except RuntimeError as error:
+            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {error}"), BAD_INPUT) from None
+        except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
             raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
         with archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
