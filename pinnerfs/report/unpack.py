@@ -5,13 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Protocol
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.source import Source, place_of
 
+# As typing.TYPE_CHECKING for type checkers. Importing typing, and making a Protocol, take time.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO, Protocol
     from zipfile import ZipFile, ZipInfo
+
+    class _Decompressor(Protocol):
+        """What zlib's and lzma's decompressors have in common."""
+
+        def decompress(self, data: bytes, /) -> bytes: ...
+
+        @property
+        def eof(self) -> bool: ...
+
+        @property
+        def unused_data(self) -> bytes: ...
+
 
 __all__ = ["stream"]
 
@@ -26,18 +40,6 @@ _DAMAGED = ("error", "LZMAError", "BadZipFile")
 
 _UTF_16 = re.compile(rb"\xff\xfe(?:[\1-\x7f]\0)+|\xfe\xff(?:\0[\1-\x7f])+")  # with ASCII behind the mark
 _UTF_8 = b"\xef\xbb\xbf"
-
-
-class _Decompressor(Protocol):
-    """What zlib's and lzma's decompressors have in common."""
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
 
 
 class _Room:
