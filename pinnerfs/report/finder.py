@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pinnerfs.kernel.page_pinner.records import HEAD
 from pinnerfs.report.parse import Frames, frames_of
 
-__all__ = ["Broken", "Finder", "Found", "Line"]
+__all__ = ["MOST_KEPT", "Broken", "Finder", "Found", "Line"]
 
 # Every first line of a record has one of these, and every other line of interest one of the rest. Each is a pass over
 # the whole text. A long mark makes a fast pass.
@@ -35,7 +35,7 @@ _FIRST = re.compile(r"Page pinned (?:ts|for) |At least, pinned for |Freed at \[|
 # A record has at most 4095 characters; a log may add a prefix to each of its lines.
 _LONGEST = 1 << 14
 _LONGEST_LINE = 1 << 12
-_MOST_KEPT = 1 << 20
+MOST_KEPT = 1 << 20  # characters of a section
 _MOST_STACKS = 1 << 12  # different stacks to remember; damaged text has a new one in every record
 
 _WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?")
@@ -98,16 +98,21 @@ class Finder:
         """Keep the text from a place on that `find` has just reached."""
         self._kept, self._keep_from = [], begin
 
-    def kept(self, end: int | None = None) -> str:
-        """Return the text that was kept, up to a place that `find` has just reached or the end, and keep no more."""
+    def kept(self, end: int | None = None) -> str | None:
+        """Return the text that was kept, up to a place that `find` has just reached or the end, and keep no more.
+
+        Return None if it is longer than MOST_KEPT.
+        """
         self._keep(self._base + len(self._text) if end is None else end)
-        text, self._kept = "".join(self._kept or ()), None
+        text, self._kept = None if self._kept is None else "".join(self._kept), None
         return text
 
     def _keep(self, end: int) -> None:
         if self._kept is not None and self._keep_from < end:
-            if end - self._keep_from + sum(map(len, self._kept)) <= _MOST_KEPT:
-                self._kept.append(self._text[self._keep_from - self._base : end - self._base])
+            if end - self._keep_from + sum(map(len, self._kept)) > MOST_KEPT:
+                self._kept = None
+                return
+            self._kept.append(self._text[self._keep_from - self._base : end - self._base])
             self._keep_from = end
 
     def _feed(self, piece: str, last: bool) -> Iterator[Found | Broken | Line]:

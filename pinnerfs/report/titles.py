@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from pinnerfs.report.parse import RECORD_FILES
 
-__all__ = ["Title", "debugfs_path", "problem_of", "record_file", "title_of"]
+__all__ = ["Title", "capture_version", "debugfs_path", "problem_of", "record_file", "title_of"]
+
+# The first title of what `pinnerfs record` writes, with the version of its format.
+_CAPTURE = re.compile(r"PINNERFS CAPTURE (?P<version>\S+)")
 
 _PATH = re.compile(r"(?P<path>/[^():]*)(?:: [^()]*)?\)")
 _END = re.compile(r"------ [0-9.]+s was the duration of ")
 
-_UNREADABLE = re.compile(r"Unable to read (?P<path>/\S+)")
+_UNREADABLE = re.compile(r"Unable to read (?P<path>/[^\s:]+)(?:: (?P<why>.*))?")
 _NOT_DUMPED = re.compile(r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)")
 _FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)")
 
@@ -47,9 +50,15 @@ def problem_of(line: str) -> tuple[str, str] | None:
     """Return the path of a file that the dump program could not read, and why; None for another line."""
     match = _UNREADABLE.search(line)
     if match:
-        return match["path"], "the dump program could not read it"
+        return match["path"], match["why"] or "the dump program could not read it"
     match = _NOT_DUMPED.search(line) or _FAILED.match(line, max(line.rfind("*** /"), 0))
     return (match["path"], match["why"]) if match else None
+
+
+def capture_version(title: str) -> str | None:
+    """Return the version of the capture format that a title names, or None for another title."""
+    match = _CAPTURE.fullmatch(title)
+    return match["version"] if match else None
 
 
 def debugfs_path(path: str) -> str:
