@@ -58,7 +58,7 @@ def test_a_capture_is_a_mount(mount: Mounts, capture: Path) -> None:
     assert records(device) == "".join(PINS).encode()
     assert device.threshold.read_text() == "123456\n"
     assert sorted(os.listdir(device.path)) == ["cma", "dma_buf", "ion", "page_pinner"]
-    assert os.listdir(device.path / "cma/reserved") == ["base_pfn", "used", "bitmap"]
+    assert os.listdir(device.path / "cma/reserved") == ["bitmap", "used", "base_pfn"]
     for path, text in {
         "cma/reserved/base_pfn": "524288\n",
         "cma/reserved/bitmap": "4095 0 0\n",
