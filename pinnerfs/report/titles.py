@@ -12,8 +12,7 @@ __all__ = ["Title", "capture_version", "debugfs_path", "problem_of", "record_fil
 # The first title of what `pinnerfs record` writes, with the version of its format.
 _CAPTURE = re.compile(r"PINNERFS CAPTURE (?P<version>\S+)")
 
-# `------ TITLE (PATH) ------`, in which a time may stand behind the path.
-_TITLE = re.compile(r"------ (?P<title>.*?) *(?:\((?P<path>/[^():]*)(?:: [^()]*)?\))? ------ *\Z")
+_PATH = re.compile(r"(?P<path>/[^():]*)(?:: [^()]*)?\)")
 _END = re.compile(r"------ [0-9.]+s was the duration of ")
 
 _UNREADABLE = re.compile(r"Unable to read (?P<path>/[^\s:]+)(?:: (?P<why>.*))?")
@@ -37,8 +36,14 @@ def title_of(line: str) -> Title | None:
         return None
     if _END.match(line, at):
         return Title("", "")
-    match = _TITLE.match(line, at)
-    return Title(match["title"].strip(), match["path"] or "") if match else None
+    # `------ TITLE (PATH) ------`, in which a time may stand behind the path. A pattern for it takes cubic time.
+    title = line[at + 7 :].rstrip(" ")
+    if not title.endswith(" ------"):
+        return None
+    title = title[:-7].strip()
+    before, _, inner = title.rpartition("(")
+    match = _PATH.fullmatch(inner)
+    return Title(before.rstrip(), match["path"]) if match else Title(title, "")
 
 
 def problem_of(line: str) -> tuple[str, str] | None:
@@ -46,7 +51,7 @@ def problem_of(line: str) -> tuple[str, str] | None:
     match = _UNREADABLE.search(line)
     if match:
         return match["path"], match["why"] or "the dump program could not read it"
-    match = _NOT_DUMPED.search(line) or _FAILED.search(line)
+    match = _NOT_DUMPED.search(line) or _FAILED.match(line, max(line.rfind("*** /"), 0))
     return (match["path"], match["why"]) if match else None
 
 
