@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounting import mounted
 from pinnerfs.report import read_text
 from pinnerfs.report.kernels import generations_named
-from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs
+from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs, run_command
 from tests.oracle.cases import RECORDED
 from tests.replay.captures import section
 from tests.report.texts import pin, recorded_texts
@@ -147,6 +148,27 @@ def test_the_python_api(capture: Path) -> None:
     ):
         pass
     assert no.value.exit_status == 2
+
+
+TEST = """
+import pytest
+
+@pytest.mark.page_pinner("./capture", over="9s", threshold="450ms")
+def test_it(page_pinner):
+    assert page_pinner.text() == ""
+    page_pinner.advance("9s")
+    assert [record.ts for record in page_pinner.records()] == [500_000, 500_000]
+"""
+
+
+def test_the_fixture(capture: Path) -> None:
+    """The marker takes the path of a capture, relative to the test's file, with over and loop."""
+    (capture.parent / "test_it.py").write_text(TEST)
+    done = run_command(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"], cwd=capture.parent
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
 
 
 @pytest.mark.parametrize("kernel", sorted(path.stem for path in RECORDED.glob("*.jsonl") if path.stem in GENERATIONS))
