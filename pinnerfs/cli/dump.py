@@ -80,10 +80,10 @@ def dump(
         click.echo(replay.raw(file), nl=False)
         return
     refuse_options(scenario, capture=False)
-    if moment is None:
-        raise click.UsageError("Missing option '--at'.")
     _check_file(file, GENERATIONS[kernel])
     loaded = load(scenario, limits)
+    if moment is None:
+        raise click.UsageError("Missing option '--at'.")
     check_work(loaded, scenario, [moment], limits)
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)

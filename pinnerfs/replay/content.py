@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 
+from pinnerfs.scenario.content import is_dump, is_toml
 from pinnerfs.scenario.limits import LIMITS
 
 __all__ = ["is_capture"]
 
 _BEGIN = 1 << 16  # bytes to look at
-_PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0")  # zip, gzip, xz
-
-# The first line of a TOML file that is no comment: a table, or a key with its value.
-_TOML = re.compile(rb"\[\[?\s*[A-Za-z]|[A-Za-z_\"'][\w.\"' -]*=")
-# What dump programs and page_pinner print.
-_DUMP = re.compile(rb"------ |== dumpstate|Page pinned |At least, pinned for |Freed at \[|Failure detected at \[")
+# A zip, gzip and xz; and UTF-16, as PowerShell redirects text.
+_NO_SCENARIO = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"\xff\xfe", b"\xfe\xff")
 
 
 def is_capture(path: str | os.PathLike[str]) -> bool:
@@ -35,9 +31,8 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
             begin = file.read(_BEGIN)
     except (OSError, ValueError):
         return False
-    if begin.startswith(_PACKED):
+    if begin.startswith(_NO_SCENARIO):
         return True
-    first = next((line for line in map(bytes.strip, begin.split(b"\n")) if line and not line.startswith(b"#")), b"")
-    if _TOML.match(first):
+    if is_toml(begin):
         return False
-    return not begin or _DUMP.search(begin) is not None or found.st_size > LIMITS.file
+    return not begin or is_dump(begin) or found.st_size > LIMITS.file

@@ -78,6 +78,17 @@ def test_refused_options_of_a_mount(run: Run, capture: Path) -> None:
     assert "Error: Missing option '--at'" in run("dump", "camera-stall").err
 
 
+def test_captures_where_only_scenarios_go(run: Run, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """show, check and standard input tell that it is a capture. A bare name needs its directory."""
+    wanted = "it is a capture of a device, not a scenario; `pinnerfs mount`, `run` and `dump` replay one from its file"
+    for command in ("show", "check"):
+        result = run(command, capture)
+        assert (result.status, result.out, result.err) == (2, "", f"Error: {capture}: {wanted}\n")
+    monkeypatch.chdir(capture.parent)
+    assert "did you mean the file './capture'?" in run("dump", "capture").err
+    assert run("dump", "./capture").out == TEXT
+
+
 def test_several_kernels_and_what_is_left_out(run: Run, tmp_path: Path) -> None:
     """stderr has a line for each kind of record that was left out, and one where the kernel is not certain."""
     (tmp_path / "a").write_text(detect(5, 1) + "Failure detected at [    1.000000]\n" + detect(4, 1))

@@ -166,6 +166,12 @@ def test_hostile_paths() -> None:
     assert recording.notes == ("left out 8 of the other files: no debugfs has a file with such a path",)
 
 
+def test_utf_16(tmp_path: Path) -> None:
+    """A dump that PowerShell has redirected into a file comes out as the device printed it."""
+    (tmp_path / "a").write_bytes(TEXT.replace("\n", "\r\n").encode("utf-16"))
+    assert Replay(load_capture(tmp_path / "a")).raw() == TEXT.encode()
+
+
 def test_too_much() -> None:
     """A section of more than 1 MiB is left out, and told. So are more files than a debugfs has."""
     text = HEAD + section("page_pinner/longterm_pinner", TEXT) + section("ion/heap", "x" * 2_000_000 + "\n")
@@ -206,6 +212,7 @@ CONTENTS = {
     "zip": (b"PK\x03\x04", True),
     "gzip": (b"\x1f\x8b\x08", True),
     "xz": (b"\xfd7zXZ\0", True),
+    "UTF-16": (TEXT.encode("utf-16"), True),
     "large": (b"a line\n" * 1_000_000, True),
 }
 
