@@ -27,8 +27,12 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
             return True
         if not stat.S_ISREG(found.st_mode) or os.fspath(path).endswith(".toml"):
             return False
-        with open(path, "rb", buffering=0) as file:
-            begin = file.read(_BEGIN)
+        # Some regular files of /proc block reads, and another user could have put a pipe there by now.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            begin = os.read(descriptor, _BEGIN)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError):
         return False
     if begin.startswith(_NO_SCENARIO):
