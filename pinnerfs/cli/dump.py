@@ -74,6 +74,8 @@ def dump(
     wait_for_scenario(scenario, max_wait)
     if names_capture(scenario):
         refuse_options(scenario, capture=True)
+        if as_json:
+            raise click.UsageError("--json is for scenarios: `pinnerfs report --json` has the data of a capture")
         replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
         _check_file(file, replay.generation)
         replay.advance_to((over or 0) if moment is None else moment)

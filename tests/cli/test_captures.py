@@ -48,6 +48,7 @@ REFUSED = {
     "--quiet-migration": (("--quiet-migration",), "--quiet-migration is for scenarios"),
     "--limit": (("--limit", "file=2MiB"), "--limit is for scenarios"),
     "--explain": (("--explain",), "--explain is for scenarios"),
+    "--json": (("--json",), "--json is for scenarios: `pinnerfs report --json` has the data of a capture"),
     "another kernel": (("--kernel", "pixel-5.10"), "on kernel 'pixel-5.10': the capture is of introduced"),
     "--loop alone": (("--loop",), "--loop needs --over, the time of a round"),
     "--over 0": (("--over", "0s"), "--over must be more than 0us"),
