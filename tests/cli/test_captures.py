@@ -16,19 +16,19 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import Replay, load_capture
 from tests.cli.conftest import Run
+from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
 from tests.report.texts import detect, pin
 from tests.soak.report_fuzzer import dumps, mutated
 
 TEXT = pin(400_000, 0x80001) + pin(300_001, 0x80400)
-HEAD = "------ PINNERFS CAPTURE 1 ------\n"
 
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
     """A capture of `introduced` in a file."""
     path = tmp_path / "capture"
-    path.write_text(HEAD + section("page_pinner/longterm_pinner", TEXT))
+    path.write_text(capture_text(section("page_pinner/longterm_pinner", TEXT)))
     return path
 
 
@@ -119,7 +119,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a damaged xz": lambda path: path.write_bytes(lzma.compress(bytes(1000))[:40]),
     "a cut head": lambda path: path.write_text(TEXT[:30]),
     "two kernels": lambda path: path.write_text(TEXT + detect(1, 0x80001)),
-    "a later version": lambda path: path.write_text(HEAD.replace("1", "22") + TEXT),
+    "a later version": lambda path: path.write_text(capture_text(TEXT).replace("CAPTURE 1", "CAPTURE 22")),
     "unreadable": lambda path: path.write_text(section("page_pinner/x", "Unable to read /d/page_pinner/buffer\n")),
     "an empty directory": lambda path: path.mkdir(),
 }
@@ -138,14 +138,17 @@ def test_hostile_captures(run: Run, tmp_path: Path, kind: str) -> None:
 
 def test_damaged_captures_that_have_records(run: Run, tmp_path: Path) -> None:
     """The records that are whole are replayed, and the damage is told in one line."""
-    whole = HEAD + section("page_pinner/longterm_pinner", TEXT)
+    records = section("page_pinner/longterm_pinner", TEXT)
+    whole = capture_text(records)
     noise = random.Random(1).randbytes(5000)
     for data, reason in {
         whole.encode() + b"Page pinned ts 1 us": "the first line of a record is cut off",
         whole.replace("\n", "\r\n").encode(): "",
         gzip.compress(whole.encode() + noise)[:-3000]: "the rest was skipped: the compressed data ends early",
-        whole.encode() + section("../../etc/passwd", "evil\n").encode(): "left out 1 of the other files",
-        whole.encode() + section("ion/x", "y" * (2 << 20)).encode(): "a section was skipped: it is longer than",
+        capture_text(records, section("../../etc/passwd", "evil\n")).encode(): "left out 1 of the other files",
+        capture_text(
+            records, section("ion/x", "y" * (2 << 20) + "\n")
+        ).encode(): "a section was skipped: it is longer than",
     }.items():
         (tmp_path / "a").write_bytes(data)
         result = run("dump", tmp_path / "a")

@@ -18,23 +18,19 @@ from pinnerfs.report import read_text
 from pinnerfs.report.kernels import generations_named
 from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs, run_command
 from tests.oracle.cases import RECORDED
+from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
 from tests.report.texts import pin, recorded_texts
 
-HEAD = "------ PINNERFS CAPTURE 1 ------\n"
 PINS = (pin(500_000, 1), pin(500_000, 2), pin(400_000, 1))
-CAPTURE = "".join(
-    [
-        HEAD,
-        section("page_pinner/longterm_pinner", "".join(PINS)),
-        section("page_pinner/threshold", "123456\n"),
-        section("cma/reserved/base_pfn", "524288\n"),
-        section("cma/reserved/used", "12\n"),
-        section("cma/reserved/bitmap", "4095 0 0\n"),
-        section("dma_buf/bufinfo", "\nDma-buf Objects:\n\nTotal 0 objects, 0 bytes\n"),
-        section("ion/heaps/system", "orphaned\n"),
-        "------ END ------\n",
-    ]
+CAPTURE = capture_text(
+    section("page_pinner/longterm_pinner", "".join(PINS)),
+    section("page_pinner/threshold", "123456\n"),
+    section("cma/reserved/base_pfn", "524288\n"),
+    section("cma/reserved/used", "12\n"),
+    section("cma/reserved/bitmap", "4095 0 0\n"),
+    section("dma_buf/bufinfo", "\nDma-buf Objects:\n\nTotal 0 objects, 0 bytes\n"),
+    section("ion/heaps/system", "orphaned\n"),
 )
 
 
@@ -186,9 +182,13 @@ def test_what_real_kernels_printed(mount: Mounts, kernel: str) -> None:
     cut = files[GENERATIONS[kernel].main_file][0][:-15]
     sections = [section(f"page_pinner/{file}", "".join(printed)) for file, printed in files.items()]
     path = mount.directory / "capture"
-    path.write_text(HEAD + "".join(sections) + section(f"page_pinner/{GENERATIONS[kernel].main_file}", cut))
+    whole = capture_text(*sections).removesuffix("------ END ------\n")
+    path.write_text(whole + section(f"page_pinner/{GENERATIONS[kernel].main_file}", cut))
     device = mount(path, *(("--kernel", kernel) if kernel == "android14-6.1" else ()))
-    assert device.stderr.endswith(": a record is cut off in its stack\n")
+    assert [line.rpartition(": ")[2] for line in device.stderr.splitlines()] == [
+        "a record is cut off in its stack",
+        "it has no line `------ END ------`",
+    ]
     for file, printed in files.items():
         assert records(device, file) == "".join(printed).encode()
 
