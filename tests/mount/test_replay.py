@@ -146,6 +146,23 @@ def test_the_python_api(capture: Path) -> None:
     assert no.value.exit_status == 2
 
 
+@pytest.mark.parametrize("kernel", ["introduced", "android12-5.10", "pixel-5.10", "android14-6.1"])
+def test_a_recorded_mount(mount: Mounts, kernel: str) -> None:
+    """What `record` writes of a mount can be mounted. A record of that is the same, and so is its report."""
+    phone = mount("faceunlock-fails", "--kernel", kernel, "--start", "10s", name="phone")
+    captures = [mount.directory / "first", mount.directory / "second"]
+    recorded = pinnerfs("record", phone.path, "-o", captures[0])
+    assert (recorded.returncode, recorded.stderr) == (0, "")
+    replay = mount(captures[0], "--kernel", kernel, name="replay")
+    assert replay.stderr == ""
+    assert pinnerfs("record", replay.path, "-o", captures[1]).returncode == 0
+    assert captures[1].read_bytes() == captures[0].read_bytes()
+    for file in GENERATIONS[kernel].record_files:
+        assert records(replay, file) == records(phone, file)
+    reports = [pinnerfs("report", "phone/", cwd=mount.directory), pinnerfs("report", "replay/", cwd=mount.directory)]
+    assert reports[0].stdout.replace("phone/", "replay/") == reports[1].stdout != ""
+
+
 TEST = """
 import pytest
 
