@@ -24,7 +24,7 @@ COMMANDS = {
     "import": "Print a scenario for the pins of a capture: a skeleton to edit.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
-    "record": "Record a debugfs as a capture, or print a script that does so on a device.",
+    "record": "Record a debugfs as a capture, one text file that `report` reads and `mount` replays.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",

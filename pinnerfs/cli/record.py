@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parent.with_name("record") / "record.sh"
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @max_wait
 def record(source: str | None, output: str | None, redact: bool, script: bool, force: bool, max_wait: float) -> None:
-    """Record a debugfs as a capture: one text file that `report` reads and `mount` replays.
+    """Record a debugfs as a capture, one text file that `report` reads and `mount` replays.
 
     INPUT is a mount of pinnerfs or a real debugfs. With --redact it can also be a capture (`-` for standard input).
 

@@ -23,6 +23,7 @@ __all__ = ["import_capture"]
 BLOCK_ORDER = 10  # of a capture whose records do not tell it
 THRESHOLD_US = 300_000
 SEEDS = 32
+MOST_WORK = 20_000_000  # of all plays, in pins of all tasks times their number
 
 
 def import_capture(capture: Capture) -> str:
@@ -103,11 +104,15 @@ def _areas(capture: Capture, tasks: list[TaskPlan], order: int) -> list[str]:
 
 
 def _choose_seed(skeleton: Skeleton, report: Report) -> None:
-    """Choose the first seed whose dump has the sites in the order of the report, or else the one that is closest."""
+    """Choose the first seed whose dump has the sites in the order of the report, or else the one that is closest.
+
+    The holds of a task are drawn, so the weights of two sites that are nearly equal can change places.
+    """
     scenario = parse(skeleton.text(), "the imported scenario")
     wanted = list(dict.fromkeys(plan.key for plan in skeleton.tasks))
     best = len(wanted) + 1
-    for seed in range(SEEDS):
+    work = len(skeleton.tasks) * sum(plan.holds * plan.stride for plan in skeleton.tasks)
+    for seed in range(max(1, min(SEEDS, MOST_WORK // work))):
         simulation = Simulation(scenario, seed=seed, kernel=skeleton.kernel)
         simulation.advance_to(skeleton.end_us)
         file = simulation.generation.main_file

@@ -19,11 +19,12 @@ from pinnerfs.scenario.schema import MAX_PAGES
 __all__ = ["MOST_SITES", "TaskPlan", "pace", "plans"]
 
 LENGTH_US = 60_000_000  # a guess: no file tells how long a dump took
-MOST_SITES = 100
+MOST_SITES = 32
 MOST_SIZES = 4  # tasks of one call site that differ in their pages
 MOST_BLOCKS = 4096  # of one task
 LONGEST_US = 100 * 3600 * 10**6
 QUANTILES = 16
+MOST_WORK = 20_000_000  # pins of all tasks, times their number: some seconds to play
 
 
 @dataclass
@@ -157,11 +158,20 @@ def pace(tasks: Sequence[TaskPlan], block_order: int, threshold_us: int) -> int:
     """
     for plan in tasks:
         _choose_stride(plan, block_order, threshold_us)
-    length = max(LENGTH_US, *(plan.period_us * plan.holds for plan in tasks))
+    work = len(tasks) * sum(plan.holds * plan.stride for plan in tasks)
+    for plan in tasks:
+        plan.stride = max(1, min(plan.stride, plan.stride * MOST_WORK // work))
+    length = max(LENGTH_US, *(_shortest_period(plan, block_order) * plan.holds for plan in tasks))
     length = -(-length // 10**6) * 10**6
     for plan in tasks:
         plan.period_us = -(-length // plan.holds)
     return length
+
+
+def _shortest_period(plan: TaskPlan, block_order: int) -> int:
+    """Return how far apart recorded pins must be: the walk through the region comes back to a page that is free."""
+    runs = (plan.blocks << block_order) // (plan.pages << plan.order)
+    return -(-(max(plan.durations) + 1000) * plan.stride // runs)
 
 
 def _choose_stride(plan: TaskPlan, block_order: int, threshold_us: int) -> None:
@@ -178,8 +188,6 @@ def _choose_stride(plan: TaskPlan, block_order: int, threshold_us: int) -> None:
         return len({at for begin in begins for at in range(begin // block, (begin + frames - 1) // block + 1)})
 
     plan.stride = min(sorted(strides, reverse=True), key=lambda stride: abs(touched(stride) - plan.blocks))
-    # The walk comes back to a page after `runs` pins. The page must be free then.
-    plan.period_us = -(-(max(plan.durations) + 1000) * plan.stride // runs)
 
 
 def _in_cma(part: Iterable[Group], places: Places) -> bool:

@@ -1,4 +1,4 @@
-"""Write a file all at once: nobody sees half of it."""
+"""Write a file all at once, so that no reader sees half of it."""
 
 from __future__ import annotations
 

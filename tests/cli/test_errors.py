@@ -61,7 +61,7 @@ ERRORS = {
     "no such command": (
         ["nonsense"],
         2,
-        "no command 'nonsense': wanted one of check, ctl, dump, list, mount, report, run, show, umount "
+        "no command 'nonsense': wanted one of check, ctl, dump, import, list, mount, record, report, run, show, umount "
         "(see 'pinnerfs --help')",
     ),
     "nearly a command": (["chek"], 2, "run, show, umount; did you mean 'check'? (see 'pinnerfs --help')"),

@@ -61,7 +61,7 @@ def test_the_gallery(name: str) -> None:
     scenario = pinnerfs.load(name)
     done = 0
     for kernel in KERNELS:
-        for seed in (1, 2) if kernel == "introduced" else (1,):
+        for seed in (1, 2) if kernel == KERNELS[0] else (1,):
             capture = dumped(scenario, AT.get(name, "60s"), kernel, seed)
             if not capture.records:
                 continue
@@ -114,7 +114,7 @@ def made_dump(seed: int, count: int, of: int) -> str:
     return "".join(records)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_many_sites(seed: int) -> None:
     """Several drivers, in CMA and elsewhere, with pages that are nowhere side by side, keep their order."""
     capture = read_text(made_dump(seed, 400, 6))
@@ -124,12 +124,19 @@ def test_many_sites(seed: int) -> None:
 
 def test_several_dumps() -> None:
     """More records than a ring has are scaled down to a full ring."""
-    text = made_dump(1, 4096, 3)
+    text = made_dump(1, 2100, 3)
     capture = read_text(text + "------ another ------\n" + text)
-    assert len(capture.records) == 8192
+    assert len(capture.records) == 4200
     _, report = imported(capture)
     assert [key for key, _ in sites(report)] == [key for key, _ in sites(analyse(capture))]
     assert report.records <= 4096
+
+
+def test_more_sites_than_anyone_edits() -> None:
+    """The sites that did the least damage are left out, and the scenario says so."""
+    made = import_capture(read_text(made_dump(1, 300, 60)))
+    assert "# Left out: 24 of 56 call sites, those that did the least damage\n" in made
+    assert len(pinnerfs.parse(made).task) < 60
 
 
 HOSTILE = [
@@ -170,7 +177,7 @@ def test_hostile_frames(frame: str) -> None:
     [
         ("", "buffer", "it has no record"),
         (
-            "Failure detected at [    7.503050]\nPFN 0x82001 Block 520 count 4 mapcount 1 mapping 0x0 Flags 0x0()\n f+0x1/0x2\n\n",
+            "Failure detected at [    7.503050]\nPFN 0x1 Block 0 count 4 mapcount 1 mapping 0x0 Flags 0x0()\n f+1\n\n",
             "buffer",
             "its 1 record is of a failed migration; wanted records of pins, as in longterm_pinner",
         ),
