@@ -17,8 +17,9 @@ __all__ = ["import_"]
 def import_(capture: str, max_wait: float) -> None:
     """Print a scenario for the pins of a capture: a skeleton to edit.
 
-    Its dump has the same call sites, in the same order of weight. CAPTURE is all that `report` reads: a capture of `record`, a dump, a bug report (.txt, .zip), a directory, a mounted
-    debugfs, or `-` for standard input. A dump does not tell everything: what is guessed is marked.
+    Its dump has the same call sites, in the same order of weight. A dump does not tell everything: what is guessed is
+    marked. CAPTURE is all that `report` reads: a capture of `record`, a dump, a bug report (.txt, .zip), a directory, a
+    mounted debugfs, or `-` for standard input.
 
     \b
     Example:
