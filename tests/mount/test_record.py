@@ -134,6 +134,12 @@ def text_of(path: Path) -> bytes:
         os.close(descriptor)
 
 
+def test_a_capture_of_a_capture(device: Recorded, mount: Mounts, tmp_path: Path) -> None:
+    """A mount of the capture has its records, and a capture of that mount is the same to the byte."""
+    again = mount(device.file)
+    assert record(again, tmp_path / "again.txt") == device.capture
+
+
 @pytest.mark.parametrize("tools", SHELLS)
 def test_the_script(device: Recorded, tools: str, tmp_path: Path) -> None:
     """The script prints the bytes that the command writes, under each shell and each cat."""
