@@ -21,7 +21,7 @@ COMMANDS = {
     "check": "Validate scenarios.",
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
-    "import": "Print a scenario for the pins of a capture: a skeleton to edit.",
+    "import": "Print a scenario that does what a capture shows: a skeleton to edit.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
     "record": "Record a debugfs as a capture, one text file that `report` reads and `mount` replays.",
