@@ -92,10 +92,13 @@ class TaskPlan:
     def choice(self) -> tuple[list[int], list[int]]:
         """Return the times that records can show, and their weights: quantiles, and the longest."""
         values, count = sorted(self.durations), len(self.durations)
-        if count <= QUANTILES:
-            return values, [1] * count
-        middles = [values[(2 * at + 1) * count // (2 * QUANTILES - 2)] for at in range(QUANTILES - 1)]
-        return [*middles, values[-1]], [max(1, round(count / (QUANTILES - 1)))] * (QUANTILES - 1) + [1]
+        weights = Counter(values)
+        if len(weights) > QUANTILES:
+            weights = Counter()
+            for at in range(QUANTILES - 1):
+                weights[values[(2 * at + 1) * count // (2 * QUANTILES - 2)]] += max(1, round(count / (QUANTILES - 1)))
+            weights[values[-1]] += 1
+        return [*weights], [*weights.values()]
 
 
 class _Hold(NamedTuple):

@@ -110,9 +110,10 @@ class Skeleton:
         step = max(1, plan.period_us // (2 * plan.stride))
         yield from ("", "[[task.phase]]", "repeat = 1")
         yield f"every = {quoted(time_of(plan.period_us - short * step))}  # guess: a dump does not tell the rate"
-        times = ", ".join(quoted(time_of(plan.lead_us + value)) for value in values)
+        times = [time_of(plan.lead_us + value) for value in values]
         weighted = f", weights = {array(weights)}" if len(set(weights)) > 1 else ""
-        yield f'hold = {{ dist = "choice", values = [{times}]{weighted} }}'
+        choice = f'{{ dist = "choice", values = {array(times)}{weighted} }}'
+        yield f"hold = {choice if len(times) > 1 else quoted(times[0])}"
         if short:
             yield from ("", "# guess: pins too short to be recorded, so that the recorded ones are in all pageblocks")
             yield from ("[[task.phase]]", f"repeat = {short}", f"every = {quoted(time_of(step))}", 'hold = "1us"')
