@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.cli.commands import COMMANDS
 from pinnerfs.errors import NO_FUSE
 from tests.cli.conftest import Result, Run
 from tests.mount.support import LIKE_A_USER, why_no_mount
@@ -61,8 +62,7 @@ ERRORS = {
     "no such command": (
         ["nonsense"],
         2,
-        "no command 'nonsense': wanted one of check, ctl, dump, list, mount, report, run, show, umount "
-        "(see 'pinnerfs --help')",
+        f"no command 'nonsense': wanted one of {', '.join(COMMANDS)} (see 'pinnerfs --help')",
     ),
     "nearly a command": (["chek"], 2, "run, show, umount; did you mean 'check'? (see 'pinnerfs --help')"),
     "an undecodable command": (["\udcff\x1b[31m"], 2, r"no command '\xff\x1b[31m': wanted one of check, "),
