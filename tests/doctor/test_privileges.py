@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import pytest
 
+from pinnerfs.doctor.privileges import check_capabilities
 from pinnerfs.errors import NO_FUSE
 from tests.doctor.conftest import DOCTOR, Doctor
 from tests.mount.support import AS_USER
@@ -54,6 +56,24 @@ def test_root_of_a_container(doctor: Doctor) -> None:
     assert result.data["mount"] is False
     # `run` still works if the container allows user namespaces.
     assert result.status == (0 if result.data["run"] else NO_FUSE)
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "remedy"),
+    [
+        (
+            errno.EPERM,
+            "mounting fails in spite of CAP_SYS_ADMIN: Operation not permitted; seccomp",
+            "start the container",
+        ),
+        (errno.ENOSYS, "this kernel has no fsmount(2)", "boot Linux 5.2 or later"),
+    ],
+)
+def test_a_mount_that_fails(doctor: Doctor, number: int, text: str, remedy: str) -> None:
+    """What seccomp or an old kernel forbids is an error, although root has all capabilities."""
+    assert doctor().check("capabilities")["state"] == "ok"  # else this process cannot tell
+    found = check_capabilities(lambda work: number)
+    assert found.state == "error" and found.text.startswith(text) and (found.remedy or "").startswith(remedy)
 
 
 @pytest.mark.parametrize("user", ["root", "an ordinary user"])
