@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
@@ -12,9 +13,10 @@ from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.expectations import AllocCounts, Expectation, check_kernel, plays
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation, generation
+from pinnerfs.sweep.points import ranges
 from pinnerfs.words import count_of
 
-__all__ = ["ExpectationReport", "ExpectationResult", "check_expectations"]
+__all__ = ["ExpectationReport", "ExpectationResult", "check_expectations", "check_seeds"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class ExpectationResult:
 
     The numbers are got, failed and waiting allocations; or all records, those of the wanted kind and call site
     (matching), and the smallest and the largest value of each field that was looked at, such as ts_min.
+    failing_seeds: of several seeds, those with which it was not met.
     """
 
     expectation: Expectation
     met: bool
     came: str
     numbers: Mapping[str, int]
+    failing_seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,12 @@ def check_expectations(
     advance: Callable[[Simulation, int], None] = Simulation.advance_to,
     kernel: str = INTRODUCED.name,
     *,
+    seed: int | None = None,
     mm: str | None = None,
     cma_retries: int | None = None,
     quiet_migration: bool = False,
 ) -> ExpectationReport:
-    """Play a scenario with its own seed, and compare its records with its expectations.
+    """Play a scenario with a seed, by default its own, and compare its records with its expectations.
 
     It is played on `kernel`, and on each kernel that an expectation names. On each of them it is played once under its
     own threshold, and once more for each other threshold. `advance` advances a simulation to a moment. The other
@@ -64,7 +69,7 @@ def check_expectations(
     played = 0
     for (played_on, written), numbers in plays(scenario.expect, kernel).items():
         simulation = Simulation(
-            scenario, kernel=played_on, mm=mm, cma_retries=cma_retries, quiet_migration=quiet_migration
+            scenario, seed=seed, kernel=played_on, mm=mm, cma_retries=cma_retries, quiet_migration=quiet_migration
         )
         if written is not None:
             since, threshold = written
@@ -80,6 +85,31 @@ def check_expectations(
                 results[number] = _compare(expectation, list(simulation.records(file)))
         played += simulation.now
     return ExpectationReport([results[number] for number in sorted(results)], played)
+
+
+def check_seeds(
+    scenario: Scenario,
+    seeds: Sequence[int],
+    advance: Callable[[Simulation, int], None] = Simulation.advance_to,
+    kernel: str = INTRODUCED.name,
+    **mm: Any,
+) -> ExpectationReport:
+    """Do the same with each of these seeds. An expectation is met if it is with all of them.
+
+    A result that is not met has what came with the first seed that fails, and all seeds that fail.
+    """
+    reports = [check_expectations(scenario, advance, kernel, seed=seed, **mm) for seed in seeds]
+    merged = []
+    for results in zip(*(report.results for report in reports), strict=True):
+        failing = tuple(seed for seed, result in zip(seeds, results, strict=True) if not result.met)
+        if failing:
+            first = results[seeds.index(failing[0])]
+            fails = "fails" if len(failing) == 1 else f"fail: {ranges(failing)}"
+            came = f"{first.came} with seed {failing[0]}; {len(failing)} of {count_of(len(seeds), 'seed')} {fails}"
+        else:
+            first, came = results[0], f"that with {count_of(len(seeds), 'seed')}"
+        merged.append(ExpectationResult(first.expectation, not failing, came, first.numbers, failing))
+    return ExpectationReport(merged, sum(report.played for report in reports))
 
 
 def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, dict[str, int]]) -> ExpectationResult:

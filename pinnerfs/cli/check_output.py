@@ -89,6 +89,7 @@ class JsonOutput:
                 "wanted": result.expectation.wanted(),
                 "came": result.came,
                 "numbers": dict(result.numbers),
+                "failing_seeds": list(result.failing_seeds),
                 "expect": msgspec.to_builtins(result.expectation),
             }
             for result in report.results
