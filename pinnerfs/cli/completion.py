@@ -63,7 +63,9 @@ BY_METAVAR: dict[str, Callable[[str], Items]] = {
     "MOUNTPOINT": _mounts,
     "PATH": _directories,
     "FILE": _files,
+    "INPUT": _files,
     "INPUT...": _files,
+    "CAPTURE": _files,
     "-- COMMAND...": _files,
 }
 

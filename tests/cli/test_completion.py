@@ -70,6 +70,7 @@ def test_values_of_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     later = ("dump", "--kernel", "android14-6.1", "--file", "")
     assert complete(run, monkeypatch, *later) == plain("buffer")
     assert complete(run, monkeypatch, "mount", "--log", "x") == ["file,x"]
+    assert complete(run, monkeypatch, "import", "./x") == complete(run, monkeypatch, "report", "./x") == ["file,./x"]
     assert complete(run, monkeypatch, "run", "--mountpoint", "/sy") == ["dir,/sy"]
 
 
