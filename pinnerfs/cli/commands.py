@@ -29,6 +29,7 @@ COMMANDS = {
     "mount": "Mount a fake debugfs that plays SCENARIO.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
+    "schema": "Print the JSON Schema of scenario files, for editors.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
     "sweep": "Play SCENARIO with many seeds, thresholds and values, and print one row for each of these points.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",

@@ -24,6 +24,7 @@ LIGHT = [
     ["check", "--help"],
     ["report", "--help"],
     ["sweep", "--help"],
+    ["schema"],
     ["umount", "."],
     ["umount", "--help"],
     ["ctl", ".", "stats"],
