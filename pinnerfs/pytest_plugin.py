@@ -26,7 +26,7 @@ __all__ = ["page_pinner", "pytest_configure", "pytest_sessionstart"]
 
 MARKER = (
     "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, kernel=None, mm=None, cma_retries=None, "
-    "quiet_migration=False)"
+    "quiet_migration=False, over=None, loop=False)"
 )
 
 
@@ -34,9 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        f"{MARKER}: what the fixture page_pinner mounts: a scenario's name, or a path relative to the test's file; the "
-        'seed; the threshold in µs or as a time such as "300ms"; the kernel whose page_pinner to imitate; and '
-        "mm, cma_retries and quiet_migration as the options of `pinnerfs mount`",
+        f"{MARKER}: what the fixture page_pinner mounts: a scenario's name, or the path of a scenario or capture, "
+        "relative to the test's file; "
+        'the seed; the threshold in µs or as a time such as "300ms"; the kernel whose page_pinner to imitate; and '
+        "mm, cma_retries, quiet_migration, over and loop as the options of `pinnerfs mount`",
     )
 
 
@@ -55,12 +56,14 @@ def _mounted(
     mm: str | None = None,
     cma_retries: int | None = None,
     quiet_migration: bool = False,
+    over: int | str | None = None,
+    loop: bool = False,
 ) -> AbstractContextManager[MountedDevice]:
     """Mount what a marker asks for; a path is relative to the directory of the test's file."""
     from pinnerfs.mounting import mounted
 
     name = os.fspath(scenario)
-    if "/" in name or name.endswith(".toml"):
+    if not isinstance(scenario, str) or "/" in name or name.endswith(".toml"):
         name = os.path.join(directory, name)
     return mounted(
         name,
@@ -70,6 +73,8 @@ def _mounted(
         mm=mm,
         cma_retries=cma_retries,
         quiet_migration=quiet_migration,
+        over=over,
+        loop=loop,
     )
 
 

@@ -25,8 +25,10 @@ COMMANDS = {
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
     "doctor": "Check whether this machine can mount, and print what mends it.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
+    "import": "Print a scenario for the pins of a capture: a skeleton to edit.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
+    "record": "Record a debugfs as a capture, or print a script that does so on a device.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
     "schema": "Print the JSON Schema of scenario files, for editors.",
@@ -34,6 +36,11 @@ COMMANDS = {
     "sweep": "Play SCENARIO with many seeds, thresholds and values, and print one row for each of these points.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
 }
+
+
+# A keyword of Python is no name of a module, and a builtin no name of a function.
+_MODULES = {"import": "import_"}
+_FUNCTIONS = {"import": "import_", "list": "list_"}
 
 
 class _Commands(click.Group):
@@ -53,8 +60,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"pinnerfs.cli.{cmd_name}")
-        command = cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
+        module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = cast(click.Command, getattr(module, _FUNCTIONS.get(cmd_name, cmd_name)))
         if ctx.resilient_parsing:  # a shell completes a word
             from pinnerfs.cli.completion import complete_by_metavar
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pinnerfs.cli.options import as_json, max_wait
+from pinnerfs.cli.options import TIME, as_json
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.jsontext import json_text
 
@@ -13,8 +13,15 @@ __all__ = ["doctor"]
 
 @click.command()
 @as_json
-@max_wait
-def doctor(as_json: bool, max_wait: float) -> None:
+@click.option(
+    "--max-wait",
+    type=TIME,
+    default="5s",
+    show_default=True,
+    metavar="TIME",
+    help="Report a mount whose daemon does not answer for this time.",
+)
+def doctor(as_json: bool, max_wait: int) -> None:
     """Check whether this machine can mount, and print what mends it.
 
     Each check prints one line: ok; a warning about a feature that does not work, or about other users; or an error. The
@@ -28,7 +35,7 @@ def doctor(as_json: bool, max_wait: float) -> None:
     from pinnerfs.cli.child import in_child
     from pinnerfs.doctor import examine
 
-    found = examine(in_child, max_wait)
+    found = examine(in_child, max_wait / 10**6)
     if as_json:
         data = {"checks": found.findings, "mount": found.mount.state == "ok", "run": found.run.state == "ok"}
         click.echo(json_text(data), nl=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
+from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
 
@@ -19,7 +20,13 @@ __all__ = ["dump"]
 
 @click.command()
 @options.scenario
-@click.option("--at", "moment", type=options.TIME, required=True, metavar="TIME", help="Play the scenario up to TIME.")
+@click.option(
+    "--at",
+    "moment",
+    type=options.TIME,
+    metavar="TIME",
+    help="Play the scenario up to TIME. Needed, except for a capture: there the default is its end.",
+)
 @options.seed
 @options.threshold
 @kernel
@@ -38,9 +45,11 @@ __all__ = ["dump"]
     is_flag=True,
     help="After the records, print what the accounting saw of each task, in lines that start with `# `.",
 )
+@over_and_loop[0]
+@over_and_loop[1]
 def dump(
     scenario: str,
-    moment: int,
+    moment: int | None,
     seed: int | None,
     threshold: int | None,
     kernel: str,
@@ -50,20 +59,30 @@ def dump(
     limits: Limits,
     max_wait: float,
     explained: bool,
+    over: int | None,
+    loop: bool,
 ) -> None:
     """Print a record file as a mount of SCENARIO would show it, without mounting.
 
-    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file or to a capture of a device, or `-` for standard
+    input.
 
     \b
     Example:
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
-    generation = GENERATIONS[kernel]
-    if file is not None and file not in generation.record_files:
-        known = ", ".join(generation.record_files)
-        raise click.UsageError(f"--file {file!r}: kernel {kernel} has no such record file: it has {known}")
     wait_for_scenario(scenario, max_wait)
+    if names_capture(scenario):
+        refuse_options(scenario, capture=True)
+        replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
+        _check_file(file, replay.generation)
+        replay.advance_to((over or 0) if moment is None else moment)
+        click.echo(replay.raw(file), nl=False)
+        return
+    refuse_options(scenario, capture=False)
+    if moment is None:
+        raise click.UsageError("Missing option '--at'.")
+    _check_file(file, GENERATIONS[kernel])
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
     load_numpy()
@@ -82,3 +101,9 @@ def dump(
     click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))
+
+
+def _check_file(file: str | None, generation: Generation) -> None:
+    if file is not None and file not in generation.record_files:
+        known = ", ".join(generation.record_files)
+        raise click.UsageError(f"--file {file!r}: kernel {generation.name} has no such record file: it has {known}")

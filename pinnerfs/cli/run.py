@@ -43,6 +43,9 @@ def run(
 ) -> None:
     """Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.
 
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file or to a capture of a device, or `-` for standard
+    input.
+
     The exit status is that of COMMAND; if a signal kills COMMAND, the same signal kills this command. The mount ends
     with COMMAND. Without root it needs user namespaces and /dev/fuse, and COMMAND sees itself as uid 0.
 
@@ -56,14 +59,14 @@ def run(
         wait_for_file("log to", device.log_file, max_wait)
     if "/" in command[0]:
         wait_for_file("run", command[0], max_wait)
-    simulation = device.simulation(scenario)
+    engine = device.engine(scenario)
     from pinnerfs.daemon import runner
     from pinnerfs.daemon.phone import Phone
 
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
-    daemon = device.daemon(simulation, path, cover=True, android=android)
+    daemon = device.daemon(engine, path, cover=True, android=android)
     status, notice = runner.run(daemon, mountpoint, command, Phone(say) if android else None)
     if notice:
         say(notice)

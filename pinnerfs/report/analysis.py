@@ -8,24 +8,33 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.report.answer import headline, what_it_proves
 from pinnerfs.report.blame import Blame, blame
-from pinnerfs.report.findings import Evidence, findings, headline, what_it_proves
+from pinnerfs.report.evidence import Evidence
+from pinnerfs.report.findings import findings
 from pinnerfs.report.holds import Places, groups, hold_of
 from pinnerfs.report.model import Capture, DumpRecord, Hold, Report
 from pinnerfs.report.naming import Sites, load_sites
 from pinnerfs.report.sections import number
+from pinnerfs.report.source import MAX_WAIT
 from pinnerfs.report.times import Times
 from pinnerfs.report.twice import read_twice
 
 __all__ = ["analyse", "call_sites"]
 
 
-def analyse(capture: Capture, sites: str | os.PathLike[str] | None = None, dedup: bool = False) -> Report:
+def analyse(
+    capture: Capture,
+    sites: str | os.PathLike[str] | None = None,
+    dedup: bool = False,
+    max_wait: float = MAX_WAIT,
+) -> Report:
     """Return the report of a capture. Raise PinnerfsError for a wrong file of sites.
 
     sites: a file with more names, in the form of sites.toml. dedup: drop records that were read twice.
+    max_wait: seconds to wait for the file of sites.
     """
-    names = load_sites(*(() if sites is None else (sites,)))
+    names = load_sites(*(() if sites is None else (sites,)), max_wait=max_wait)
     twice = read_twice(capture.records, names)
     if dedup and twice:
         drop = set(twice)

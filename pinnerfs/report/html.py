@@ -137,9 +137,11 @@ def _bars(report: Report, sites: tuple[Site, ...]) -> str:
 
 def _finding(finding: Finding) -> str:
     keys = f" ({', '.join(finding.sites)})" if finding.sites else ""
+    # The name of the page and no link: the report is opened where this project is not.
+    page = f"<p>More: <code>{_text(finding.page)}</code></p>" if finding.page else ""
     return (
         f'<div class="finding" id="finding-{_text(finding.name)}"><b>{_text(finding.title)}</b>{_text(keys)}'
-        f"<p>{_text(finding.explanation)}</p><p>{_text(finding.advice)}</p></div>"
+        f"<p>{_text(finding.explanation)}</p><p>{_text(finding.advice)}</p>{page}</div>"
     )
 
 

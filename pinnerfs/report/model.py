@@ -173,13 +173,17 @@ class Site(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A known trap that this dump shows signs of. name: for scripts. sites: keys. The rest are sentences."""
+    """A known trap that this dump shows signs of. name: for scripts. sites: keys. The rest are sentences.
+
+    page: where this project explains it, a path from the top of the repository.
+    """
 
     name: str
     title: str
     explanation: str
     advice: str
     sites: tuple[str, ...] = ()
+    page: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):

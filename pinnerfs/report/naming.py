@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
 from pinnerfs.report.model import Kind, Role
-from pinnerfs.report.sources import MAX_WAIT
+from pinnerfs.report.source import MAX_WAIT
 from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]

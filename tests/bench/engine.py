@@ -12,7 +12,8 @@ from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.pages import FrameState
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import load
-from pinnerfs.simulation import STEP_FRAMES, Simulation
+from pinnerfs.simulation import Simulation
+from pinnerfs.simulation.schedule import STEP_FRAMES
 from pinnerfs.workload.timeline import Timeline
 from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
 from tests.bench.reference import reference_in_c, results_of

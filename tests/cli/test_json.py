@@ -155,6 +155,33 @@ def test_every_command_with_data_has_the_option(run: Run) -> None:
         assert re.search(r"^  --json +Print ", run(*command, "--help").out, re.MULTILINE), command
 
 
+def _keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return {*value}.union(*map(_keys, value.values()))
+    return set().union(*map(_keys, value)) if isinstance(value, list) else set()
+
+
+def test_every_field_is_on_the_page(run: Run) -> None:
+    """json.md names each field. Keys of scenarios, names of kernels' files and counters are on other pages."""
+    page = (Path(pinnerfs.__file__).parent / "cli/json.md").read_text()
+    explained = data(run, "dump", "faceunlock-fails", "--at", "30s", "--explain")
+    checked = data(run, "check", "--expect", "camera-stall", "faceunlock-fails")
+    for scenario in checked["scenarios"]:
+        for result in scenario["results"]:
+            result["expect"] = None
+    kernels = data(run, "list", "--kernels")
+    for kernel in kernels["kernels"]:
+        kernel["lines"] = None
+    found = _keys([data(run, "list"), kernels, checked, explained["records"], run_doctor(run)]) | {*explained}
+    assert {key for key in found if f"`{key}`" not in page} == set()
+
+
+def run_doctor(run: Run) -> dict[str, Any]:
+    """Return the data of a doctor, which exits with 69 on a machine that cannot mount."""
+    read: dict[str, Any] = json.loads(run("doctor", "--json").out)
+    return read
+
+
 def test_untrusted_text() -> None:
     """Control characters and undecodable bytes of names become escapes, and are read back."""
     name = "\x1b[31m \x7f \x9b \u202e \udcff \U0001f4f7"
