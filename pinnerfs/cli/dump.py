@@ -86,7 +86,7 @@ def dump(
     loaded = load(scenario, limits)
     if moment is None:
         raise click.UsageError("Missing option '--at'.")
-    check_work(loaded, scenario, [moment], limits)
+    check_work(loaded, scenario, [moment], limits, mm.cma_retries)
     load_numpy()
     from pinnerfs.cli.explain import explain
     from pinnerfs.cli.progress import advance

@@ -20,6 +20,7 @@ CAPTURE_VERSION = "1"  # of the format that `pinnerfs record` writes
 
 _MOST_TEXT = 64 << 20  # characters of all sections together
 _MOST_NOTES = 1000  # different ones; a damaged input has one for each of its lines
+_MOST_RECORDS = 500_000  # a ring has 4096; with the report they take some 1.5 kB each
 
 
 def read(*paths: str | os.PathLike[str], areas: Iterable[Area] = (), max_wait: float = MAX_WAIT) -> Capture:
@@ -95,9 +96,12 @@ class _Reader:
         if directory.endswith("page_pinner"):
             self._files.add(name)
 
-    def add(self, record: DumpRecord) -> None:
-        """Keep a record."""
+    def add(self, record: DumpRecord) -> bool:
+        """Keep a record. Return whether there was room for it."""
+        if len(self._records) == _MOST_RECORDS:
+            return False
         self._records.append(record)
+        return True
 
     def number(self) -> int:
         """Return the number of the next dump."""
@@ -190,8 +194,11 @@ class _Reading:
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        self._count += 1
-        self._reader.add(record)
+        if self._reader.add(record):
+            self._count += 1
+        else:
+            reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
 
     def _line(self, line: Line) -> None:
         title = title_of(line.text)

@@ -18,16 +18,20 @@ from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.tables import TableError
 from pinnerfs.scenario.toml import TomlError, parse_toml
 
-__all__ = ["Source", "checked", "gallery", "load", "parse", "read_source"]
+__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source"]
 
 
 def gallery() -> dict[str, Path]:
     """Return the paths of the scenarios that come with pinnerfs, by name."""
-    # In an installed pinnerfs they are inside the package, in a checkout beside it.
+    return {path.stem: path for path in sorted(gallery_directory().glob("*.toml"))}
+
+
+def gallery_directory() -> Path:
+    """Return the directory of the scenarios that come with pinnerfs."""
+    # In an installed pinnerfs it is inside the package, in a checkout beside it.
     package = Path(__file__).parents[1]
     inside = package / "scenarios"
-    directory = inside if inside.is_dir() else package.parent / "scenarios"
-    return {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    return inside if inside.is_dir() else package.parent / "scenarios"
 
 
 class Source(NamedTuple):
