@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.options import TIME
 from pinnerfs.errors import in_a_line
-from pinnerfs.replay import Replay, is_capture, load_capture
+from pinnerfs.replay.content import is_capture
+
+if TYPE_CHECKING:
+    from pinnerfs.replay import Replay
 
 __all__ = ["load_replay", "names_capture", "over_and_loop", "refuse_options"]
 
@@ -60,6 +65,9 @@ def load_replay(path: str, *, over: int | None, loop: bool, threshold: int | Non
 
     Raise PinnerfsError for a kernel that --kernel names and the capture is not of.
     """
+    load_numpy()
+    from pinnerfs.replay import Replay, load_capture
+
     kernel = click.get_current_context().params.get("kernel") if "--kernel" in _given() else None
     recording = load_capture(path, kernel=kernel)
     if loop and over is None:

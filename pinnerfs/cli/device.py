@@ -7,27 +7,28 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import TIME, limit, seed, threshold
-from pinnerfs.clock import MAX_LAG, Clock, ManualClock, RealClock
-from pinnerfs.daemon.daemon import Daemon
-from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
-from pinnerfs.pace import reached_speed
-from pinnerfs.replay import Replay
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
-from pinnerfs.simulation import Simulation
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
+
+if TYPE_CHECKING:
+    from pinnerfs.clock import Clock
+    from pinnerfs.daemon.daemon import Daemon
+    from pinnerfs.replay import Replay
+    from pinnerfs.simulation import Simulation
 
 __all__ = ["DeviceOptions", "device"]
 
@@ -91,6 +92,9 @@ class DeviceOptions:
         refuse_options(scenario, capture=False)
         loaded = load(scenario, self.limits)
         check_work(loaded, scenario, [self.start], self.limits)
+        load_numpy()
+        from pinnerfs.simulation import Simulation
+
         with memory_for(loaded):
             return Simulation(
                 loaded,
@@ -112,6 +116,12 @@ class DeviceOptions:
         android: bool = False,
     ) -> Daemon:
         """Return the daemon that mounts a simulation or replay, at the time of --start. `mountpoint` is absolute."""
+        from pinnerfs.clock import MAX_LAG, ManualClock, RealClock
+        from pinnerfs.daemon.daemon import Daemon
+        from pinnerfs.debugfs.device import Device
+        from pinnerfs.pace import reached_speed
+        from pinnerfs.replay import Replay
+
         manual = self.clock_name == "manual"
         speed = self.speed or 1.0
         max_lag = MAX_LAG if self.max_lag is None else self.max_lag / 1e6

@@ -6,16 +6,14 @@ import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
-from pinnerfs.cli.explain import explain
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.progress import advance
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
-from pinnerfs.simulation import Simulation
 
 __all__ = ["dump"]
 
@@ -38,6 +36,7 @@ __all__ = ["dump"]
     metavar="NAME",
     help="Print this record file of the kernel instead of its main one, which is longterm_pinner or buffer.",
 )
+@options.as_json
 @options.limit
 @options.max_wait
 @click.option(
@@ -56,6 +55,7 @@ def dump(
     kernel: str,
     mm: MmOptions,
     file: str | None,
+    as_json: bool,
     limits: Limits,
     max_wait: float,
     explained: bool,
@@ -85,9 +85,19 @@ def dump(
     _check_file(file, GENERATIONS[kernel])
     loaded = load(scenario, limits)
     check_work(loaded, scenario, [moment], limits)
+    load_numpy()
+    from pinnerfs.cli.explain import explain
+    from pinnerfs.cli.progress import advance
+    from pinnerfs.simulation import Simulation
+
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)
+    if as_json:
+        from pinnerfs.cli.dump_json import dump_json
+
+        click.echo(dump_json(simulation, file, explained), nl=False)
+        return
     click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))

@@ -6,6 +6,7 @@ import click
 
 from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.options import max_wait
 
 __all__ = ["import_"]
@@ -27,6 +28,7 @@ def import_(capture: str, max_wait: float) -> None:
       pinnerfs import dump.txt > mine.toml
       pinnerfs check --expect ./mine.toml
     """
+    load_numpy()
     from pinnerfs.importing import import_capture
     from pinnerfs.report import read
 

@@ -13,7 +13,7 @@ from pinnerfs.kernel.page_pinner.records import Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.words import count_of
 
-__all__ = ["kernel", "kernel_table"]
+__all__ = ["kernel", "kernel_data", "kernel_table"]
 
 
 def _by_evidence() -> str:
@@ -50,6 +50,33 @@ def kernel_table() -> Iterator[str]:
         ]
         yield f"{name}: {generation.about}"
         yield from (f"  {label:19}  {text}" for label, text in rows)
+
+
+def kernel_data() -> list[dict[str, object]]:
+    """Return the same as data."""
+    return [
+        {
+            "name": name,
+            "about": generation.about,
+            "evidence": generation.evidence,
+            "evidence_about": generation.evidence_about,
+            "files": generation.files,
+            "main_file": generation.main_file,
+            "lines": {
+                file: _lines(layout, 0 if generation.counts == "0" else 1)
+                for file, layout in generation.layouts.items()
+            },
+            "has_threshold": generation.has_threshold,
+            "tracks": _tracked(generation),
+            "mm": {
+                "name": generation.mm,
+                "retries": MMS[generation.mm].retries,
+                "directory": f"cma/{MMS[generation.mm].directory('NAME')}",
+                "evidence": MMS[generation.mm].evidence,
+            },
+        }
+        for name, generation in GENERATIONS.items()
+    ]
 
 
 def _lines(layout: Layout, count: int) -> list[str]:

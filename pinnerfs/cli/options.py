@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
@@ -11,7 +12,18 @@ from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def accepted(parse: Callable[[V], T], value: V, context: click.Context, option: click.Parameter) -> T:
+    """Return what `parse` makes of an option's value. Raise BadParameter where it raises ValueError."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
 
 
 class _Time(click.ParamType[int]):
@@ -43,20 +55,29 @@ class _Threshold(click.ParamType[int]):
 
 
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
-    try:
-        return LIMITS.raised(settings)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+    return accepted(LIMITS.raised, settings, context, option)
+
+
+def _seeds(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    from pinnerfs.sweep.points import parse_seeds
+
+    return accepted(parse_seeds, value, context, option)
 
 
 TIME = _Time()
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",
     type=click.IntRange(0, 2**64 - 1),
     metavar="N",
     help="Draw with this seed instead of the scenario's own.",
+)
+seeds = click.option(
+    "--seeds", callback=_seeds, metavar="LIST", help="Draw with each of these seeds, such as 0..99 or 1,2,10..19."
 )
 threshold = click.option(
     "--threshold",

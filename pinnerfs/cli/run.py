@@ -11,8 +11,6 @@ from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
 from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
-from pinnerfs.daemon import runner
-from pinnerfs.daemon.phone import Phone
 from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
@@ -62,6 +60,9 @@ def run(
     if "/" in command[0]:
         wait_for_file("run", command[0], max_wait)
     engine = device.engine(scenario)
+    from pinnerfs.daemon import runner
+    from pinnerfs.daemon.phone import Phone
+
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from pinnerfs.daemon.log import open_log, write_in_background
+from pinnerfs.daemon.memory import save_memory
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
 from pinnerfs.daemon.room import check_room
 from pinnerfs.daemon.signals import Terminator
@@ -68,6 +69,7 @@ class Daemon:
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
         keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         terminator = Terminator(place.path, wait=not self._cover)
+        save_memory()
         write_in_background()
         start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.

@@ -10,6 +10,7 @@ import re
 import tomllib
 from binascii import crc32
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,8 +170,15 @@ def load_sites(*files: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> Si
 
     max_wait: seconds to wait for a file that does not answer, such as a pipe without a writer.
     """
+    if not files:
+        return _own_sites()
     own = Path(__file__).with_name("sites.toml")
     return Sites([_table(path, max_wait) for path in (*files, own)])
+
+
+@cache
+def _own_sites() -> Sites:
+    return Sites([_table(Path(__file__).with_name("sites.toml"), MAX_WAIT)])
 
 
 def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
-__all__ = ["LIMITS", "Limits", "check_limits", "check_work"]
+__all__ = ["LIMITS", "Limits", "check_limits", "check_work", "refuse_work", "work_up_to"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,17 @@ def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: L
 
     The message begins with `where`.
     """
-    demands = [demand for moment in moments for demand in estimate_demands(scenario, moment)]
-    work = math.ceil(sum(demand.work for demand in demands))
+    refuse_work(sum(work_up_to(scenario, moment) for moment in moments), where, limits)
+
+
+def work_up_to(scenario: Scenario, moment: int) -> float:
+    """Return how much work it is to play a scenario from its start up to a moment (µs), in pins of a single page."""
+    return sum(demand.work for demand in estimate_demands(scenario, moment))
+
+
+def refuse_work(amount: float, where: str, limits: Limits) -> None:
+    """Raise PinnerfsError if this is too much work. The message begins with `where`."""
+    work = math.ceil(amount)
     if work > limits.work:
         takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
         remedy = f"limit {limits.work}; raise it with --limit work=N"

@@ -31,6 +31,8 @@ def check_references(scenario: Scenario) -> None:
         path = ("task", number)
         if task.stack not in scenario.stack:
             raise TableError(unknown_name("stack", task.stack, scenario.stack, "stack"), path, "stack")
+        if task.release_stack is not None:
+            _check_own_frames(scenario, "release_stack", task.release_stack, path)
         if task.share is None:
             _check_pages(scenario, task, path)
             continue
@@ -103,14 +105,18 @@ def _check_allocs(scenario: Scenario) -> None:
         path = ("alloc", number)
         if alloc.area not in areas:
             raise TableError(unknown_name("area", alloc.area, areas, "CMA area"), path, "area")
-        if alloc.stack not in scenario.stack:
-            raise TableError(unknown_name("stack", alloc.stack, scenario.stack, "stack"), path, "stack")
-        if scenario.stack[alloc.stack].via is not None:
-            message = f"stack = {alloc.stack!r} has `via`, the path of a pin: give the alloc a stack without it"
-            raise TableError(message, path, "stack")
+        _check_own_frames(scenario, "stack", alloc.stack, path)
         if alloc.pages > (room := areas[alloc.area].frames):
             message = f"pages = {alloc.pages} is more than area {alloc.area!r} has: {room}"
             raise TableError(message, path, "pages")
+
+
+def _check_own_frames(scenario: Scenario, key: str, name: str, path: KeyPath) -> None:
+    """Check that a stack of something other than a pin exists, and has no frames of the path of a pin."""
+    if name not in scenario.stack:
+        raise TableError(unknown_name(key, name, scenario.stack, "stack"), path, key)
+    if scenario.stack[name].via is not None:
+        raise TableError(f"{key} = {name!r} has `via`, the path of a pin: wanted a stack without it", path, key)
 
 
 def _check_move(task: Task, memory: Memory, path: KeyPath) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from pinnerfs.arguments import checked_threshold
@@ -10,8 +10,11 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.page_pinner.records import Record
+from pinnerfs.kernel.page_pinner.ring import ThresholdRings
+from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
 from pinnerfs.threshold import no_threshold
+from pinnerfs.workload.callchains import ReleaseChains
 
 __all__ = ["PinnerFiles"]
 
@@ -22,6 +25,8 @@ class PinnerFiles:
     generation: Generation
     _pinner: Pinner
     _files: RecordFiles
+    _depot: StackDepot
+    _chains: ReleaseChains
 
     def _need_threshold(self) -> None:
         if not self.generation.has_threshold:
@@ -38,6 +43,27 @@ class PinnerFiles:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
         self._need_threshold()
         self._pinner.write_threshold(checked_threshold(value))
+
+    @property
+    def files(self) -> RecordFiles:
+        """Return the record files."""
+        return self._files
+
+    def files_at(self, thresholds: Sequence[int]) -> dict[int, RecordFiles]:
+        """Keep longterm_pinner under each of these thresholds (µs, signed) from now on, and return the files by them.
+
+        The threshold in force becomes the lowest one, and the records that there are go.
+        """
+        self._need_threshold()
+        rings = ThresholdRings(thresholds)
+        self._pinner.rings["longterm_pinner"] = rings
+        self._pinner.threshold = rings.lowest
+        return {
+            threshold: RecordFiles(
+                self._pinner, self._depot, self._chains, self._pinner.rings | {"longterm_pinner": ring}
+            )
+            for threshold, ring in rings.by_threshold.items()
+        }
 
     @property
     def tracking(self) -> bool:

@@ -90,8 +90,8 @@ class Simulation(PinnerFiles, CmaFiles):
         areas = cma_areas(scenario.memory)
         self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
-        chains = ReleaseChains(scenario, self.generation, self._depot)
-        self._files = RecordFiles(self._pinner, self._depot, chains)
+        self._chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, self._chains)
         self._schedule = Schedule(self._timeline, self._allocs)
         self._most_live = limits.pins
         self._observer = observer

@@ -145,7 +145,7 @@ def test_an_alloc_needs_an_area_of_the_scenario() -> None:
 def test_an_alloc_has_no_path_of_a_pin() -> None:
     """The frames of `via` are those of get_user_pages."""
     text = source(alloc("a", ALLOC), top="task = []", stack='via = "slow"\nframes = ["who"]')
-    assert refusal(text) == ("alloc \"a\": stack = 's' has `via`, the path of a pin: give the alloc a stack without it")
+    assert refusal(text) == ("alloc \"a\": stack = 's' has `via`, the path of a pin: wanted a stack without it")
 
 
 def test_two_allocs_have_two_names() -> None:
@@ -246,3 +246,16 @@ def test_pins_that_leave_cma_need_room(other: str, words: str) -> None:
         .lstrip(":, ")
         == words
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gone", "release_stack = 'gone' must be one of 's'"),
+        ("s", "release_stack = 's' has `via`, the path of a pin: wanted a stack without it"),
+    ],
+)
+def test_a_release_stack_is_a_stack_without_via(name: str, words: str) -> None:
+    """The stack of a release must exist, and have no frames of get_user_pages."""
+    text = source(task("t", PHASE, release_stack=name), stack='via = "slow"\nframes = ["who"]')
+    assert refusal(text) == f'task "t": {words}'

@@ -6,6 +6,7 @@ import numpy as np
 
 from pinnerfs.kernel.cma.chains import Chains, Site
 from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Round
 from pinnerfs.kernel.cma.rows import Look, Rows
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
@@ -31,8 +32,7 @@ def record_round(
     newest_first = np.cumsum(counts[::-1])
     kept = int(np.searchsorted(newest_first, ring.size)) + 1
     tries = np.arange(max(0, len(counts) - kept), len(counts))
-    parts = [outcome.rows(int(number)) for number in tries[counts.take(tries) > 0]]
-    rows = np.concatenate(parts)
+    rows = RoundRows(outcome).rows(tries[counts.take(tries) > 0])
     ring.append(_records(pinner, found, rows, chains, caller, pages, now), total - len(rows))
 
 

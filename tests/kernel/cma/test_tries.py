@@ -7,6 +7,7 @@ import pytest
 
 from pinnerfs import Simulation, parse
 from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import find_tries
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, Int64s
@@ -41,8 +42,11 @@ def test_each_try_makes_as_many_records_as_are_counted(kernel: str, file: bool, 
     for pages, align in ((1, 4), (300, 2), (700, 0)):
         tries = find_tries(area, pages, align, found.pinned, found.movable, found.of_file, None)
         rules = Circumstances(pinner.generation, simulation.mm, True, False, no_warn, noretry)
-        made = Round(found, tries, rules)
-        assert [len(made.rows(number)) for number in range(tries.number)] == made.counts().tolist()
+        outcome = Round(found, tries, rules)
+        made, numbers = RoundRows(outcome), np.arange(tries.number)
+        one_by_one = [made.rows(numbers[number : number + 1]) for number in numbers]
+        assert [len(rows) for rows in one_by_one] == outcome.counts().tolist()
+        assert np.array_equal(np.concatenate(one_by_one), made.rows(numbers))
 
 
 @pytest.mark.parametrize("file", [False, True])
