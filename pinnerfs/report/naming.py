@@ -10,7 +10,7 @@ import re
 import tomllib
 from binascii import crc32
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,6 +148,7 @@ class Sites:
         return "kernel" if functions else "unknown"
 
 
+@lru_cache(maxsize=1 << 12)
 def function_of(frame: str) -> str:
     """Return a frame's function, without offset, module and the suffixes of compilers."""
     match = _FRAME.match(frame)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.report import read, read_text
+from pinnerfs.report import read, read_text, reader
 from pinnerfs.report.model import Area, Capture
 from tests.report.texts import CAMERA, detect, freed, hex_pin, pin, put
 
@@ -324,3 +324,34 @@ def test_text_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
     """Bytes that are not text do not disturb the records around them."""
     (tmp_path / "a").write_bytes(b"\xff\xfe\0" * 100 + b"\n" + TEXT.encode() + bytes(range(256)))
     assert raw(read(tmp_path / "a")) == TEXT
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"------ {' ' * 4000}",
+        f"------ {' (/' * 1300}",
+        f"*** Error dumping /a {'(' * 4000}",
+        f"{'*** /' * 800}: Failed to read from fd",
+    ],
+)
+def test_lines_that_a_pattern_would_need_minutes_for(line: str) -> None:
+    """A long line that begins like a title or an error takes no longer than another one."""
+    assert raw(read_text(f"{line}x\n" * 20 + TEXT)) == TEXT
+
+
+def test_many_first_lines() -> None:
+    """First lines without a second one, with any prefix, are counted as broken, and do not hide the record."""
+    lines = [f"{' ' * indent}{name} Page pinned ts 5 us count 1\n" for indent in range(60) for name in ("", "a:", "7>")]
+    capture = read_text("".join(lines) + "task pinned to cpu 3\n" * 100 + TEXT)
+    assert raw(capture) == TEXT
+    assert sum(note.how_many for note in capture.notes) == len(lines)
+
+
+def test_the_most_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records behind the limit are skipped, and counted."""
+    monkeypatch.setattr(reader, "_MOST_RECORDS", 3)
+    capture = read_text("".join(pin(300_001 + at, 0x80000 + at) for at in range(5)))
+    assert (len(capture.records), [dump.records for dump in capture.dumps]) == (3, [3])
+    (note,) = capture.notes
+    assert (note.how_many, note.reason) == (2, "a record was skipped: there are more than 3; read fewer files at once")

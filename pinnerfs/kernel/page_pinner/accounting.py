@@ -76,7 +76,8 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
     if generation.failure_file is not None:
         failed = failures.taken(pages, kind, handle, time, pinner.tracking)
         if failed:
-            records = take_records(memory, batch, segments, failed, flushes=failures.any)
+            flushes = failures.any or failed[-1].kind == RecordKind.FREE
+            records = take_records(memory, batch, segments, failed, flushes)
             pinner.rings[generation.failure_file].append(records)
 
     _count(add, marks, kind, handle)
