@@ -26,6 +26,7 @@ MOST_SIZES = 4  # tasks of one call site that differ in their pages
 MOST_BLOCKS = 4096  # of one task
 LONGEST_US = 100 * 3600 * 10**6  # of a hold
 LONGEST_LENGTH_US = 30 * 24 * 3600 * 10**6  # of holds that come one after the other
+MOST_ALLOCS = 300  # each looks at all pages of an area
 QUANTILES = 16
 _RELEASES = ("put_user_page", "unpin_user_page")
 MOST_WORK = 20_000_000  # pins of all tasks, times their number: some seconds to play
@@ -137,6 +138,8 @@ def plans(
     kept = [hold for site in sites for hold in by_site[site.key]]
     # The ring of the scenario has no room for the records of several dumps.
     share = min(1.0, RING_SIZE / max(1, sum(len(hold.group.records) for hold in kept)))
+    if role == "candidate":
+        share = min(share, MOST_ALLOCS / max(1, len(kept)))
     used: set[str] = set()
     for site in sites:
         about = _about(site, report, role, foll_pin)
