@@ -31,6 +31,7 @@ COMMANDS = {
     "record": "Record a debugfs as a capture, one text file that `report` reads and `mount` replays.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
+    "schema": "Print the JSON Schema of scenario files, for editors.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
     "sweep": "Play SCENARIO with many seeds, thresholds and values, and print one row for each of these points.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",

@@ -16,19 +16,19 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import Replay, load_capture
 from tests.cli.conftest import Run
+from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
 from tests.report.texts import detect, pin
 from tests.soak.report_fuzzer import dumps, mutated
 
 TEXT = pin(400_000, 0x80001) + pin(300_001, 0x80400)
-HEAD = "------ PINNERFS CAPTURE 1 ------\n"
 
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
     """A capture of `introduced` in a file."""
     path = tmp_path / "capture"
-    path.write_text(HEAD + section("page_pinner/longterm_pinner", TEXT))
+    path.write_text(capture_text(section("page_pinner/longterm_pinner", TEXT)))
     return path
 
 
@@ -48,6 +48,7 @@ REFUSED = {
     "--quiet-migration": (("--quiet-migration",), "--quiet-migration is for scenarios"),
     "--limit": (("--limit", "file=2MiB"), "--limit is for scenarios"),
     "--explain": (("--explain",), "--explain is for scenarios"),
+    "--json": (("--json",), "--json is for scenarios: `pinnerfs report --json` has the data of a capture"),
     "another kernel": (("--kernel", "pixel-5.10"), "on kernel 'pixel-5.10': the capture is of introduced"),
     "--loop alone": (("--loop",), "--loop needs --over, the time of a round"),
     "--over 0": (("--over", "0s"), "--over must be more than 0us"),
@@ -76,6 +77,17 @@ def test_refused_options_of_a_mount(run: Run, capture: Path) -> None:
             assert (result.status, result.out) == (2, "")
             assert f"Error: {option[0]} is for captures; 'camera-stall' is a scenario" in result.err
     assert "Error: Missing option '--at'" in run("dump", "camera-stall").err
+
+
+def test_captures_where_only_scenarios_go(run: Run, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """show, check and standard input tell that it is a capture. A bare name needs its directory."""
+    wanted = "it is a capture of a device, not a scenario; `pinnerfs mount`, `run` and `dump` replay one from its file"
+    for command in ("show", "check"):
+        result = run(command, capture)
+        assert (result.status, result.out, result.err) == (2, "", f"Error: {capture}: {wanted}\n")
+    monkeypatch.chdir(capture.parent)
+    assert "did you mean the file './capture'?" in run("dump", "capture").err
+    assert run("dump", "./capture").out == TEXT
 
 
 def test_several_kernels_and_what_is_left_out(run: Run, tmp_path: Path) -> None:
@@ -107,7 +119,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a damaged xz": lambda path: path.write_bytes(lzma.compress(bytes(1000))[:40]),
     "a cut head": lambda path: path.write_text(TEXT[:30]),
     "two kernels": lambda path: path.write_text(TEXT + detect(1, 0x80001)),
-    "a later version": lambda path: path.write_text(HEAD.replace("1", "22") + TEXT),
+    "a later version": lambda path: path.write_text(capture_text(TEXT).replace("CAPTURE 1", "CAPTURE 22")),
     "unreadable": lambda path: path.write_text(section("page_pinner/x", "Unable to read /d/page_pinner/buffer\n")),
     "an empty directory": lambda path: path.mkdir(),
 }
@@ -126,14 +138,17 @@ def test_hostile_captures(run: Run, tmp_path: Path, kind: str) -> None:
 
 def test_damaged_captures_that_have_records(run: Run, tmp_path: Path) -> None:
     """The records that are whole are replayed, and the damage is told in one line."""
-    whole = HEAD + section("page_pinner/longterm_pinner", TEXT)
+    records = section("page_pinner/longterm_pinner", TEXT)
+    whole = capture_text(records)
     noise = random.Random(1).randbytes(5000)
     for data, reason in {
         whole.encode() + b"Page pinned ts 1 us": "the first line of a record is cut off",
         whole.replace("\n", "\r\n").encode(): "",
         gzip.compress(whole.encode() + noise)[:-3000]: "the rest was skipped: the compressed data ends early",
-        whole.encode() + section("../../etc/passwd", "evil\n").encode(): "left out 1 of the other files",
-        whole.encode() + section("ion/x", "y" * (2 << 20)).encode(): "a section was skipped: it is longer than",
+        capture_text(records, section("../../etc/passwd", "evil\n")).encode(): "left out 1 of the other files",
+        capture_text(
+            records, section("ion/x", "y" * (2 << 20) + "\n")
+        ).encode(): "a section was skipped: it is longer than",
     }.items():
         (tmp_path / "a").write_bytes(data)
         result = run("dump", tmp_path / "a")
