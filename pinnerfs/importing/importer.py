@@ -7,7 +7,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.importing.plan import MOST_SITES, TaskPlan, pace, plans
+from pinnerfs.importing.pacing import pace
+from pinnerfs.importing.plan import MOST_SITES, TaskPlan, plans
 from pinnerfs.importing.skeleton import Skeleton
 from pinnerfs.importing.words import name_of
 from pinnerfs.kernel.calls import Event
