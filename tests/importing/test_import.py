@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tomllib
 from pathlib import Path
 
@@ -141,6 +142,9 @@ def test_several_dumps() -> None:
     text = made_dump(1, 2100, 3)
     capture = read_text(text + "------ another ------\n" + text)
     assert len(capture.records) == 4200
+    assert re.search(
+        "^# Left out: [0-9]+ of 4[0-9]{3} holds, the same share of each", import_capture(capture), re.MULTILINE
+    )
     _, report = imported(capture)
     assert [key for key, _ in sites(report)] == [key for key, _ in sites(analyse(capture))]
     assert report.records <= 4096
