@@ -78,7 +78,7 @@ def check(
             if expect:
                 check_kernel(scenario.expect, GENERATIONS[kernel])
                 moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect, kernel).values()]
-                work = sum(work_up_to(scenario, moment) for moment in moments)
+                work = sum(work_up_to(scenario, moment, mm.cma_retries) for moment in moments)
                 refuse_work(work * len(seeds or (0,)), name, limits)
         except ValueError as error:
             invalid += 1

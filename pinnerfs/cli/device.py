@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.kernel import kernel
@@ -21,7 +22,7 @@ from pinnerfs.cli.options import TIME, limit, seed, threshold
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class _Layers(click.ParamType[tuple[str, ...]]):
             if name not in LAYERS:
                 self.fail(f"{name!r} is not one of {', '.join(map(repr, LAYERS))}", param, ctx)
         return names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+        """Complete the last name."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{layer}") for layer in LAYERS if layer.startswith(last)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ class DeviceOptions:
             return load_replay(scenario, over=self.over, loop=self.loop, threshold=self.threshold)
         refuse_options(scenario, capture=False)
         loaded = load(scenario, self.limits)
-        check_work(loaded, scenario, [self.start], self.limits)
+        check_work(loaded, scenario, [self.start], self.limits, self.mm.cma_retries)
+        check_alloc_work(loaded, scenario, self.limits, self.mm.cma_retries)
         load_numpy()
         from pinnerfs.simulation import Simulation
 

@@ -108,6 +108,8 @@ def _mm(generation: Generation) -> str:
     parts = [f"{mm.name}, {retries} of a CMA allocation, cma/{mm.directory('NAME')}"]
     if mm.evidence != "recorded":
         parts.append(mm.evidence)
+    if mm.expected:
+        parts.append(f"expected: {mm.expected}")
     if generation.name != mm.name:
         parts.append("that it goes with this page_pinner is expected")
     return "; ".join(parts)

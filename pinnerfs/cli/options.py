@@ -12,7 +12,7 @@ from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["TIME", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
+__all__ = ["TIME", "Whole", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -38,6 +38,14 @@ class _Time(click.ParamType[int]):
             return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
             raise click.UsageError(str(error), ctx) from None
+
+
+class Whole(click.IntRange):
+    """A whole number from a least to a most one."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"whole number from {least} to {most}"
 
 
 class _Threshold(click.ParamType[int]):
@@ -72,7 +80,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",
-    type=click.IntRange(0, 2**64 - 1),
+    type=Whole(0, 2**64 - 1),
     metavar="N",
     help="Draw with this seed instead of the scenario's own.",
 )

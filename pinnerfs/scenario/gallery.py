@@ -102,6 +102,11 @@ def _tables(source: str | bytes, where: str) -> Source:
     except UnicodeDecodeError as error:
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except TomlError as error:
+        from pinnerfs.scenario.content import is_dump  # only wrong files need it
+
+        if is_dump(text.encode(errors="surrogateescape")):
+            wanted = "`pinnerfs mount`, `run` and `dump` replay one from its file"
+            raise _refused(f"{where}: it is a capture of a device, not a scenario; {wanted}") from None
         place = where if error.line is None else f"{where}:{error.line}"
         raise _refused(f"{place}: not TOML: {error}") from None
     except RecursionError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pinnerfs.kernel.cma.chains import Chains, Site
+from pinnerfs.kernel.cma.isolation import migratetypes
 from pinnerfs.kernel.cma.pages import AreaPages
 from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Round
@@ -12,7 +13,7 @@ from pinnerfs.kernel.cma.rows import Look, Rows
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.page_pinner.ring import KINDS, RECORD
-from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_LRU, ZONE_SHIFT, Migratetype
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_LRU, ZONE_SHIFT
 
 __all__ = ["record_round"]
 
@@ -53,10 +54,7 @@ def _records(
     for site in np.unique(rows["site"]).tolist():
         handles[site] = chains.handle(Site(site), caller)
     records["handle"] = handles.take(rows["site"])
-    order = memory.pageblock_order
-    block, first = pfn >> order, base_pfn + rows["first"]
-    isolated = (block >= first >> order) & (block <= first + pages - 1 >> order)
-    records["migratetype"] = np.where(isolated, Migratetype.Isolate, found.migratetype)
+    records["migratetype"] = migratetypes(memory, pfn, base_pfn + rows["first"], pages)
     return records
 
 

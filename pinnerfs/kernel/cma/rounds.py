@@ -53,6 +53,7 @@ class Round:
         generation = rules.generation
         self._failed = pages.failed(pages.pinned)
         self.failed_at = np.flatnonzero(self._failed)
+        self._all_failed = len(self.failed_at) == len(self._failed)
         self.moves = tries.try_of(pages.movable)
         quick = rules.noretry and rules.mm.quick_noretry
         self.passes = 0 if rules.quiet else PASSES if quick else PASSES * ROUNDS
@@ -73,6 +74,8 @@ class Round:
     def marked(self) -> Int64s:
         """Return the pages that get the mark FAILED."""
         tries, pinned = self.tries, self.pages.pinned
+        if self._all_failed:
+            return NO_PAGES
         failing = tries.number - tries.success
         marked = np.zeros(len(pinned), dtype=np.bool_)
         if self.marks:
@@ -99,7 +102,7 @@ class Round:
         if pages.of_file:
             count += self._batch_counts()
         elif self.rules.mm.look_puts:
-            count += self._before(_totals(np.ones_like(pages.pinned), self._failed), low, high, known)
+            count += self._before(self._totals(np.ones_like(pages.pinned)), low, high, known)
         if self.looks:
             fails = np.arange(tries.number) < tries.number - tries.success
             first = np.append(self._failed, False).take(low) | (low < known)
@@ -111,9 +114,9 @@ class Round:
         """Return how many records each try leaves of the pages that stay in its batch."""
         tries, generation, pages = self.tries, self.rules.generation, self.pages
         low, end, known = tries.low, tries.end, self.known
-        each = _totals(np.ones_like(pages.pinned), self._failed)
+        each = self._totals(np.ones_like(pages.pinned))
         length, before = end - low, self._before(each, low, end, known)
-        count = self.passes * self._before(_totals(pages.mapcount(pages.pinned), self._failed), low, end, known)
+        count = self.passes * self._before(self._totals(pages.mapcount(pages.pinned)), low, end, known)
         over = length // self.rules.mm.lru_batch * self.rules.mm.lru_batch
         middle = end - over  # the pages from here on are on the LRU again, the others are in the batch
         if self.marks:
@@ -125,12 +128,21 @@ class Round:
         count[1:] += self._before(each, low[:-1], middle[:-1], known[1:])
         return count
 
-    @staticmethod
-    def _before(totals: tuple[Int64s, Int64s], begin: Int64s, end: Int64s, known: Int64s) -> Int64s:
+    def _totals(self, weight: Int64s) -> tuple[Int64s, Int64s]:
+        """Return the total weight before each pinned page, of all pages and of those that are FAILED."""
+        zero = np.zeros(1, dtype=np.int64)
+        total = np.concatenate([zero, np.cumsum(weight)])
+        return total, total if self._all_failed else np.concatenate([zero, np.cumsum(weight * self._failed)])
+
+    def _before(self, totals: tuple[Int64s, Int64s], begin: Int64s, end: Int64s, known: Int64s) -> Int64s:
         """Return the total of the pages from `begin` up to `end` that are marked before the tries."""
         total, failed = totals
+        counted: Int64s
+        if self._all_failed:
+            counted = total.take(end) - total.take(begin)
+            return counted
         cut = np.minimum(np.maximum(known, begin), end)
-        counted: Int64s = total.take(cut) - total.take(begin) + failed.take(end) - failed.take(cut)
+        counted = total.take(cut) - total.take(begin) + failed.take(end) - failed.take(cut)
         return counted
 
     def is_failed(self, pages: Int64s, number: int | Int64s) -> Bools:
@@ -162,12 +174,6 @@ class Round:
             recorded |= self.pages.marked(pages)
         # A clean page of a file is dropped, without a put.
         return failed & (self.rules.tracking and not self.pages.clean), recorded
-
-
-def _totals(weight: Int64s, failed: Bools) -> tuple[Int64s, Int64s]:
-    """Return the total weight before each page, of all pages and of those that are FAILED."""
-    zero = np.zeros(1, dtype=np.int64)
-    return np.concatenate([zero, np.cumsum(weight)]), np.concatenate([zero, np.cumsum(weight * failed)])
 
 
 NO_PAGES: Int64s = np.empty(0, dtype=np.int64)
