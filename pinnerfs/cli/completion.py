@@ -14,6 +14,7 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.mounts.table import FSTYPE, Proc
 from pinnerfs.scenario.gallery import gallery
 
@@ -62,7 +63,9 @@ BY_METAVAR: dict[str, Callable[[str], Items]] = {
     "MOUNTPOINT": _mounts,
     "PATH": _directories,
     "FILE": _files,
+    "INPUT": _files,
     "INPUT...": _files,
+    "CAPTURE": _files,
     "-- COMMAND...": _files,
 }
 
@@ -77,13 +80,25 @@ class _Completed(click.types.StringParamType):
         return list(self._find(incomplete))
 
 
+class _RecordFile(click.types.StringParamType):
+    """The name of a record file, of the kernel that --kernel names before it."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+        generation = GENERATIONS[ctx.params.get("kernel") or INTRODUCED.name]
+        return [CompletionItem(file) for file in generation.record_files if file.startswith(incomplete)]
+
+
 def complete_by_metavar(command: click.Command) -> None:
     """Let the plain strings of a command complete what their metavar names."""
     for param in command.params:
         find = BY_METAVAR.get(param.metavar or "")
         if command.name == "mount" and param.name == "mountpoint":
             find = _directories
-        if find is not None and isinstance(param.type, click.types.StringParamType | click.types.UnprocessedParamType):
+        if (command.name, param.name) == ("dump", "file"):
+            param.type = _RecordFile()
+        elif find is not None and isinstance(
+            param.type, click.types.StringParamType | click.types.UnprocessedParamType
+        ):
             param.type = _Completed(find)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.kernel import kernel
@@ -46,6 +47,11 @@ class _Layers(click.ParamType[tuple[str, ...]]):
             if name not in LAYERS:
                 self.fail(f"{name!r} is not one of {', '.join(map(repr, LAYERS))}", param, ctx)
         return names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+        """Complete the last name."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{layer}") for layer in LAYERS if layer.startswith(last)]
 
 
 @dataclass(frozen=True)

@@ -74,16 +74,18 @@ def dump(
     wait_for_scenario(scenario, max_wait)
     if names_capture(scenario):
         refuse_options(scenario, capture=True)
+        if as_json:
+            raise click.UsageError("--json is for scenarios: `pinnerfs report --json` has the data of a capture")
         replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
         _check_file(file, replay.generation)
         replay.advance_to((over or 0) if moment is None else moment)
         click.echo(replay.raw(file), nl=False)
         return
     refuse_options(scenario, capture=False)
-    if moment is None:
-        raise click.UsageError("Missing option '--at'.")
     _check_file(file, GENERATIONS[kernel])
     loaded = load(scenario, limits)
+    if moment is None:
+        raise click.UsageError("Missing option '--at'.")
     check_work(loaded, scenario, [moment], limits, mm.cma_retries)
     load_numpy()
     from pinnerfs.cli.explain import explain

@@ -16,10 +16,11 @@ __all__ = ["import_"]
 @click.argument("capture", metavar="CAPTURE")
 @max_wait
 def import_(capture: str, max_wait: float) -> None:
-    """Print a scenario for the pins of a capture: a skeleton to edit, whose dump has the same call sites.
+    """Print a scenario that does what a capture shows: a skeleton to edit.
 
-    CAPTURE is all that `report` reads: a capture of `record`, a dump, a bug report (.txt, .zip), a directory, a mounted
-    debugfs, or `-` for standard input. A dump does not tell everything: what is guessed is marked.
+    Its dump has the same call sites, in the same order of weight. A dump does not tell everything: what is guessed is
+    marked. CAPTURE is all that `report` reads: a capture of `record`, a dump, a bug report (.txt, .zip), a directory, a
+    mounted debugfs, or `-` for standard input.
 
     \b
     Example:

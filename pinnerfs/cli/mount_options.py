@@ -33,6 +33,7 @@ VALUES = (
     "log",
     "trace",
     "max_wait",
+    "over",
 )
 FLAGS = ("allow_other", "verbose", "quiet_migration")
 # The options of a debugfs, which a remount may change.

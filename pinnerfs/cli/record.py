@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from pinnerfs.cli.child import in_child
 from pinnerfs.cli.files import wait_for_file
+from pinnerfs.cli.launch import say
 from pinnerfs.cli.options import max_wait
 
 __all__ = ["record"]
@@ -25,7 +27,7 @@ SCRIPT = Path(__file__).parent.with_name("record") / "record.sh"
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @max_wait
 def record(source: str | None, output: str | None, redact: bool, script: bool, force: bool, max_wait: float) -> None:
-    """Record a debugfs as a capture: one text file that `report` reads and `mount` replays.
+    """Record a debugfs as a capture, one text file that `report` reads and `mount` replays.
 
     INPUT is a mount of pinnerfs or a real debugfs. With --redact it can also be a capture (`-` for standard input).
 
@@ -62,6 +64,8 @@ def _recorded(source: str, redacted: bool, max_wait: float) -> bytes:
         made = in_child(partial(read_capture, source, max_wait))
     else:
         made = in_child(partial(record, source, max_wait))
+    for line in re.findall(rb"^Unable to read /.*", made, re.MULTILINE):
+        say(f"{source}: {line.decode(errors='surrogateescape')}")
     if not redacted:
         return made
     from pinnerfs.record.redact import redact

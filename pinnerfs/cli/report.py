@@ -182,7 +182,7 @@ def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, si
 
 
 def _analyse(
-    sources: tuple[str, ...],
+    inputs: tuple[str, ...],
     pfn: tuple[int, int] | None,
     kinds: tuple[str, ...],
     areas: tuple[Area, ...],
@@ -190,10 +190,14 @@ def _analyse(
     dedup: bool,
     max_wait: float,
 ) -> Report:
-    from pinnerfs.report import analyse, read
+    from pinnerfs.cli.report_progress import Progress
+    from pinnerfs.report.analysis import analyse
+    from pinnerfs.report.reader import read_sources
     from pinnerfs.report.selection import only_records
+    from pinnerfs.report.sources import sources
 
-    capture = read(*sources, areas=areas, max_wait=max_wait)
+    found = (source for name in inputs for source in sources(name, max_wait))
+    capture = read_sources(inputs, Progress().watch(found), areas)
     if not kinds and not pfn:
         return analyse(capture, names, dedup, max_wait)
     chosen = only_records(capture, kinds, *(pfn or (None, None)))

@@ -69,7 +69,7 @@ class Device:
 
     def _acquire(self) -> None:
         """Acquire `_lock`. A waiting request gets it before `keep_up` gets it again."""
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             with self._turn:
                 self._lock.acquire()
 

@@ -17,26 +17,28 @@ _ATTRIBUTES = re.compile(r"cma/[^/]+/(?:base_pfn|count|order_per_bit|used|maxchu
 
 
 def static_entries(files: Mapping[str, bytes]) -> list[File | Directory]:
-    """Declare files with these bytes, by path below the root, in a mode of 0444.
+    """Declare files with these bytes, by path below the root, with the mode 0444.
 
-    The first of `files` are listed first, as if they were created last.
+    Dump programs print the files of a directory in the order in which a kernel creates them, and directories as they
+    are listed, which is the newest first.
     """
-    return _entries(files, "", [path.split("/") for path in [*files][::-1]])
+    return _entries(files, "", [path.split("/") for path in files])
 
 
 def _entries(files: Mapping[str, bytes], above: str, paths: Sequence[list[str]]) -> list[File | Directory]:
     below: dict[str, list[list[str]]] = {}
     for name, *rest in paths:
         below.setdefault(name, []).append(rest)
-    entries: list[File | Directory] = []
+    own: list[File] = []
+    directories: list[Directory] = []
     for name, rests in below.items():
         path = f"{above}{name}"
         if path in files:
             put = _refuse if _ATTRIBUTES.fullmatch(path) else None
-            entries.append(text_file(name, partial(files[path].decode, errors="surrogateescape"), put=put))
+            own.append(text_file(name, partial(files[path].decode, errors="surrogateescape"), put=put))
         else:
-            entries.append(Directory(name, 0o755, _entries(files, f"{path}/", rests)))
-    return entries
+            directories.append(Directory(name, 0o755, _entries(files, f"{path}/", rests)))
+    return [*reversed(directories), *own]
 
 
 def _refuse(data: bytes) -> None:

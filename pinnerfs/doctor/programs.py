@@ -82,8 +82,8 @@ def check_mount_helper() -> Finding:
     name, path = "mount helper", Path("/sbin", HELPER)
     if os.access(path, os.X_OK):
         return Finding(name, "ok", f"{path}: mount -t fuse.pinnerfs works")
-    beside = Path(sys.executable).with_name(HELPER)
-    program = shutil.which(HELPER) or (str(beside) if beside.exists() else f"/PATH/OF/{HELPER}")
+    beside = str(Path(sys.executable).with_name(HELPER))
+    program = shutil.which(HELPER) or (beside if os.path.exists(beside) else f"/PATH/OF/{HELPER}")
     remedy = f"ln -sf {shlex.quote(program)} /sbin/"
     if os.access("/sbin/mount.fuse", os.X_OK):
         return Finding(name, "warning", f"no {path}: mount -t fuse.pinnerfs works, but no remount", remedy)

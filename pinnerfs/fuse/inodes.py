@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
 
@@ -73,7 +73,7 @@ class Inodes:
         self._waiting = waiting  # the inodes of requests that wait
         self._further = 0  # inodes beyond the first one of a file
         self._paths = {ROOT_ID: "/"}
-        self._readers: Counter[int] = Counter()  # open handles that can read
+        self._readers: defaultdict[int, int] = defaultdict(int)  # open handles that can read
         self._cached: set[int] = set()  # files whose last answer does not expire
         self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
         # Handles whose truncation may not have reached the inode yet, each with its inode, its thread, and until when.

@@ -18,7 +18,8 @@ __all__ = ["Skeleton"]
 class Skeleton:
     """A scenario. kernel: the one that the capture is from. length_us: for how long tasks pin.
 
-    left_out: sentences about what the scenario does not have.
+    file: the record file that has the sites, kind: that of their records, or "" if the file does not tell kinds.
+    shows_duration: whether the records tell how long a hold lasted. left_out: what the scenario does not have.
     """
 
     source: str
@@ -26,6 +27,9 @@ class Skeleton:
     kernel: str
     threshold_us: int
     length_us: int
+    file: str
+    kind: str
+    shows_duration: bool
     block_order: int
     areas: Sequence[str]
     tasks: Sequence[TaskPlan]
@@ -35,7 +39,7 @@ class Skeleton:
     @property
     def end_us(self) -> int:
         """Return when the last hold is over, in whole seconds."""
-        last = max(plan.period_us * (plan.holds - 1) + max(plan.durations) for plan in self.tasks)
+        last = max(plan.start_us + plan.period_us * (plan.holds - 1) + plan.longest for plan in self.tasks)
         return (last // 10**6 + 1) * 10**6
 
     def text(self) -> str:
@@ -56,11 +60,14 @@ class Skeleton:
         yield f"culprit = {quoted(self.tasks[0].name)}"
         yield from self._memory()
         for plan in self.tasks:
-            yield from ("", f"[stack.{key(plan.name)}]", "frames = [")
-            yield from (f"    {quoted(frame)}," for frame in plan.frames)
-            yield "]"
+            yield from _stack(plan.name, plan.frames)
+            if plan.refused:
+                yield from _stack(f"{plan.name} refused", plan.refused)
         for plan in self.tasks:
             yield from self._task(plan)
+        for plan, area in zip(self.tasks, self.areas, strict=True):
+            if plan.refused:
+                yield from self._alloc(plan, area)
         yield from self._expectations()
 
     def _memory(self) -> Iterator[str]:
@@ -92,6 +99,9 @@ class Skeleton:
         yield from ("", comment(about), "[[task]]", f"name = {quoted(plan.name)}")
         yield f"stack = {quoted(plan.name)}"
         yield f"foll = {quoted(plan.foll)}"
+        if plan.refused:
+            yield f"start = {quoted(time_of(plan.start_us))}"
+            yield f"release = {quoted(plan.release)}"
         yield f"region = {quoted(plan.name)}"
         yield f"pages = {plan.pages}"
         if plan.order:
@@ -100,21 +110,47 @@ class Skeleton:
         step = max(1, plan.period_us // (2 * plan.stride))
         yield from ("", "[[task.phase]]", "repeat = 1")
         yield f"every = {quoted(time_of(plan.period_us - short * step))}  # guess: a dump does not tell the rate"
-        times = ", ".join(quoted(time_of(value)) for value in values)
+        times = [time_of(plan.lead_us + value) for value in values]
         weighted = f", weights = {array(weights)}" if len(set(weights)) > 1 else ""
-        yield f'hold = {{ dist = "choice", values = [{times}]{weighted} }}'
+        choice = f'{{ dist = "choice", values = {array(times)}{weighted} }}'
+        yield f"hold = {choice if len(times) > 1 else quoted(times[0])}"
         if short:
             yield from ("", "# guess: pins too short to be recorded, so that the recorded ones are in all pageblocks")
             yield from ("[[task.phase]]", f"repeat = {short}", f"every = {quoted(time_of(step))}", 'hold = "1us"')
+
+    def _alloc(self, plan: TaskPlan, area: str) -> Iterator[str]:
+        yield from (
+            "",
+            "# It meets the pages of each hold. A guess: when it comes, how much it wants, and how often it tries.",
+        )
+        yield from ("[[alloc]]", f"name = {quoted(plan.name)}", f"area = {quoted(area)}")
+        yield f"stack = {quoted(f'{plan.name} refused')}"
+        yield f"pages = {plan.blocks << self.block_order}"
+        yield f"start = {quoted(time_of(plan.alloc_us))}"
+        yield "retries = 0"
+        yield from ("", "[[alloc.phase]]", f"repeat = {plan.holds}", f"every = {quoted(time_of(plan.period_us))}")
+        yield 'hold = "1ms"'
 
     def _expectations(self) -> Iterator[str]:
         for name in dict.fromkeys(symbol(frame) for frame in map(_named_frame, self.tasks)):
             found = [plan for plan in self.tasks if name in map(symbol, plan.frames)]
             times = [time for plan in found for time in plan.choice[0]]
             yield from ("", "[[expect]]", f"at = {quoted(time_of(self.end_us))}", f"kernel = {quoted(self.kernel)}")
+            if self.kind:
+                yield from (f"file = {quoted(self.file)}", f"kind = {quoted(self.kind)}")
+            elif found[0].refused:
+                yield f"file = {quoted(self.file)}"
             yield f"call_site = {quoted(name)}"
-            yield f"records = {sum(plan.records for plan in found)}"
-            yield f"ts = {{ min = {quoted(time_of(min(times)))}, max = {quoted(time_of(max(times)))} }}"
+            count = sum(plan.records for plan in found)
+            yield f"records = {{ min = {count} }}" if found[0].refused else f"records = {count}"
+            if self.shows_duration:
+                yield f"ts = {{ min = {quoted(time_of(min(times)))}, max = {quoted(time_of(max(times)))} }}"
+
+
+def _stack(name: str, frames: Sequence[str]) -> Iterator[str]:
+    yield from ("", f"[stack.{key(name)}]", "frames = [")
+    yield from (f"    {quoted(frame)}," for frame in frames)
+    yield "]"
 
 
 def _named_frame(plan: TaskPlan) -> str:

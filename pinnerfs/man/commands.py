@@ -79,7 +79,7 @@ def _marked(text: str) -> str:
 
 def _usage(context: click.Context) -> str:
     pieces = context.command.collect_usage_pieces(context)
-    return f".HP\n{filled(' '.join([bold(context.command_path), *map(italic, pieces)]))}"
+    return f".PP\n{filled(' '.join([bold(context.command_path), *map(italic, pieces)]))}"
 
 
 def _options(context: click.Context) -> Iterator[str]:

@@ -64,7 +64,7 @@ def _items(tokens: _Tokens) -> Iterator[str]:
     while (token := tokens.next()) is not None and token.type != "bullet_list_close":
         if token.type == "list_item_open":
             first, *others = _blocks(tokens, "list_item_close")
-            yield f".IP \\(bu 2\n{first.removeprefix('.PP' + chr(10))}"
+            yield f".IP \\[u2022] 2\n{first.removeprefix('.PP' + chr(10))}"
             if others:
                 yield f".RS 2\n{''.join(others)}.RE\n"
 

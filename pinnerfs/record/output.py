@@ -1,4 +1,4 @@
-"""Write a file all at once: nobody sees half of it."""
+"""Write a file all at once, so that no reader sees half of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def check_output(option: str, path: str, force: bool) -> None:
-    """Raise PinnerfsError if a file is in the way, before work is done for it."""
+    """Raise PinnerfsError if there is such a file already, before any work is done."""
     if os.path.isdir(path):
         raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file")
     if not force and os.path.lexists(path):

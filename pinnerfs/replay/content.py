@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 
+from pinnerfs.scenario.content import is_dump, is_toml
 from pinnerfs.scenario.limits import LIMITS
 
 __all__ = ["is_capture"]
 
 _BEGIN = 1 << 16  # bytes to look at
-_PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0")  # zip, gzip, xz
-
-# The first line of a TOML file that is no comment: a table, or a key with its value.
-_TOML = re.compile(rb"\[\[?\s*[A-Za-z]|[A-Za-z_\"'][\w.\"' -]*=")
-# What dump programs and page_pinner print.
-_DUMP = re.compile(rb"------ |== dumpstate|Page pinned |At least, pinned for |Freed at \[|Failure detected at \[")
+# A zip, gzip and xz; and UTF-16, as PowerShell redirects text.
+_NO_SCENARIO = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"\xff\xfe", b"\xfe\xff")
 
 
 def is_capture(path: str | os.PathLike[str]) -> bool:
@@ -31,13 +27,16 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
             return True
         if not stat.S_ISREG(found.st_mode) or os.fspath(path).endswith(".toml"):
             return False
-        with open(path, "rb", buffering=0) as file:
-            begin = file.read(_BEGIN)
+        # Some regular files of /proc block reads, and another user could have put a pipe there by now.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            begin = os.read(descriptor, _BEGIN)
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError):
         return False
-    if begin.startswith(_PACKED):
+    if begin.startswith(_NO_SCENARIO):
         return True
-    first = next((line for line in map(bytes.strip, begin.split(b"\n")) if line and not line.startswith(b"#")), b"")
-    if _TOML.match(first):
+    if is_toml(begin):
         return False
-    return not begin or _DUMP.search(begin) is not None or found.st_size > LIMITS.file
+    return not begin or is_dump(begin) or found.st_size > LIMITS.file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pinnerfs.report.evidence import Evidence
+from pinnerfs.report.extents import union
 from pinnerfs.report.kernels import UNKNOWN, hides_foll_pin, records_pins
 from pinnerfs.report.model import Site
 from pinnerfs.report.units import duration
@@ -45,9 +46,9 @@ def _no_culprit(evidence: Evidence) -> str:
         return "no record"
     victims = evidence.of("victim", "allocator")
     if victims:
-        pages = {record.pfn for record in evidence.capture.records}
+        pages = union((hold.pfn, hold.pfn + hold.pages) for hold in evidence.holds)
         who = victims[0].site if victims[0].stack else "an allocation"
-        return f"{who} was refused {count_of(len(pages), 'page')}; no record shows who held them"
+        return f"{who} was refused {count_of(pages, 'page')}; no record shows who held them"
     if unclear := sum(site.records for site in evidence.of("event")):
         return f"{count_of(unclear, 'record')} without known functions: nothing tells what happened to the pages"
     if evidence.of("end"):

@@ -72,8 +72,11 @@ def _many_records(evidence: Evidence) -> Finding | None:
     if not holds:
         return None
     largest = max(holds, key=lambda hold: hold.records)
-    huge = any(hold.records > hold.pages for hold in holds)
-    reason = "A pin of a compound page leaves a record for each of its frames, all with the PFN of its head."
+    huge = any(hold.compound for hold in holds)
+    reason = (
+        "A pin of a compound page, such as a huge page, leaves a record for each of its frames, all with the PFN of "
+        "its head. The kernel moves it as one page, so it is one page in the order of the table."
+    )
     bulk = "A release of a large buffer leaves a record for each of its pages."
     return Finding(
         "one-hold-many-records",

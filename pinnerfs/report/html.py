@@ -93,7 +93,8 @@ def _victims(victims: list[Site]) -> str:
 
 def _map(area: BlockMap) -> str:
     name = f"CMA area {area.name}" if area.name else "All blocks touched"
-    caption = f"{name}: blocks {area.first} to {area.last}, {units.memory(area.block_pages)} each"
+    blocks = f"blocks {area.first} to {area.last}" if area.first < area.last else f"block {area.first}"
+    caption = f"{name}: {blocks}, {units.memory(area.block_pages)} each"
     rows = "".join(f"<span>{_text(row.key or 'all')}</span>{_cells(area, row)}" for row in area.rows)
     return f'<p>{_text(caption)}</p><div class="map">{rows}</div>'
 

@@ -41,7 +41,10 @@ def areas(path: str, max_wait: float) -> Iterator[Source]:
 
 
 def beside(path: str, max_wait: float) -> Iterator[Source]:
-    """Yield a file without a size. If it is a record file of a debugfs, also yield the settings beside it."""
+    """Yield a file without a size. If it is a record file of a debugfs, also yield the settings beside it.
+
+    Reading the file raises NoAnswerError if nothing comes.
+    """
     place = place_of(path)
     directory = os.path.dirname(path)
     if place.startswith("page_pinner/") and os.path.basename(directory) == "page_pinner":
@@ -49,7 +52,7 @@ def beside(path: str, max_wait: float) -> Iterator[Source]:
             setting = os.path.join(directory, name)
             if in_thread(partial(os.path.isfile, setting), max_wait):
                 yield live(setting, f"page_pinner/{name}", max_wait)
-    yield live(path, place, max_wait)
+    yield live(path, place, max_wait, must_answer=True)
 
 
 def stdin(max_wait: float) -> Source:
@@ -58,17 +61,17 @@ def stdin(max_wait: float) -> Source:
     place = ""
     with suppress(OSError):
         place = place_of(os.readlink("/proc/self/fd/0"))
-    return Source("stdin", place, _read_live(lambda: os.dup(0), max_wait, problems), problems)
+    return Source("stdin", place, _read_live(lambda: os.dup(0), max_wait, problems, must_answer=True), problems)
 
 
-def live(path: str, place: str, max_wait: float) -> Source:
-    """Return a file of a debugfs."""
+def live(path: str, place: str, max_wait: float, must_answer: bool = False) -> Source:
+    """Return a file of a debugfs. must_answer: reading it raises NoAnswerError if nothing comes."""
     problems: list[str] = []
     opened = partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-    return Source(path, place, _read_live(opened, max_wait, problems), problems)
+    return Source(path, place, _read_live(opened, max_wait, problems, must_answer), problems)
 
 
-def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str]) -> Iterator[bytes]:
+def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str], must_answer: bool) -> Iterator[bytes]:
     """Yield the bytes of a file of a debugfs. Each read returns one record, so a buffered read would lose some."""
     parts: list[bytes] = []
 
@@ -94,6 +97,8 @@ def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str]) 
     try:
         in_thread(read, max_wait, lambda: len(parts))
     except NoAnswerError:
+        if must_answer and not parts:
+            raise
         problems.append(f"the rest was skipped: no answer for {max_wait:g} s")
     except OSError as error:
         problems.append(f"the rest was skipped: {error.strerror}")

@@ -12,7 +12,7 @@ from pinnerfs.report.model import Area, Capture, Dump, DumpRecord, Note
 from pinnerfs.report.parse import is_garbage, parse_record
 from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted, unwrapped
 from pinnerfs.report.sources import MAX_WAIT, Source, sources
-from pinnerfs.report.titles import capture_version, debugfs_path, problem_of, record_file, title_of
+from pinnerfs.report.titles import CAPTURE_END, capture_version, debugfs_path, problem_of, record_file, title_of
 
 __all__ = ["read", "read_sources", "read_text"]
 
@@ -20,6 +20,7 @@ CAPTURE_VERSION = "1"  # of the format that `pinnerfs record` writes
 
 _MOST_TEXT = 64 << 20  # characters of all sections together
 _MOST_NOTES = 1000  # different ones; a damaged input has one for each of its lines
+_MOST_RECORDS = 500_000  # a ring has 4096; with the report they take some 1.5 kB each
 
 
 def read(*paths: str | os.PathLike[str], areas: Iterable[Area] = (), max_wait: float = MAX_WAIT) -> Capture:
@@ -95,9 +96,12 @@ class _Reader:
         if directory.endswith("page_pinner"):
             self._files.add(name)
 
-    def add(self, record: DumpRecord) -> None:
-        """Keep a record."""
+    def add(self, record: DumpRecord) -> bool:
+        """Keep a record. Return whether there was room for it."""
+        if len(self._records) == _MOST_RECORDS:
+            return False
         self._records.append(record)
+        return True
 
     def number(self) -> int:
         """Return the number of the next dump."""
@@ -140,12 +144,12 @@ class _Reading:
         self._title = ""
         self._file = ""
         self._begin = self._count = self._garbage = 0
-        self._unended = 0
         self._problem = False
         self._broken = False  # the item before was a broken record
         self._path = ""  # of the section, as its title has it
         self._wanted = ""  # the path of the section that is kept
         self._padded = True  # the dump program adds a newline to each file
+        self._unended_capture = False
 
     def run(self) -> None:
         """Read to the end."""
@@ -171,7 +175,13 @@ class _Reading:
                 self._line(item)
         if not size and not path and not self._source.problems:
             self._enter("page_pinner/", "", 0)  # `cat` of an empty record file
+        if self._unended_capture:
+            self._wanted = ""  # the text of this file is cut off as well
         self._leave(None)
+        if self._unended_capture:
+            self._reader.note(
+                self._source.name, f"the capture is cut off: it has no line `------ {CAPTURE_END} ------`"
+            )
 
     def _record(self, found: Found) -> None:
         if not self._open or (found.gap and not self._broken and not self._title and not self._source.path):
@@ -184,8 +194,11 @@ class _Reading:
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        self._count += 1
-        self._reader.add(record)
+        if self._reader.add(record):
+            self._count += 1
+        else:
+            reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
 
     def _line(self, line: Line) -> None:
         title = title_of(line.text)
@@ -194,6 +207,7 @@ class _Reading:
             if (version := capture_version(title.title)) is not None:
                 self._check_version(version)
             elif title.title:
+                self._unended_capture = self._unended_capture and title.title != CAPTURE_END
                 self._enter(title.path, title.title, line.end)
             return
         problem = problem_of(line.text)
@@ -213,7 +227,7 @@ class _Reading:
         if version != CAPTURE_VERSION:
             came = f"{self._source.name}: a capture of version {version!r}"
             raise PinnerfsError(in_a_line(f"{came}: wanted version {CAPTURE_VERSION}"), BAD_INPUT)
-        self._padded = False
+        self._padded, self._unended_capture = False, True
 
     def _enter(self, path: str, title: str, begin: int) -> None:
         """Begin a section."""

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import chain
 
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
-from pinnerfs.report.live import areas, beside, page_pinner, stdin
 from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.report.source import MAX_WAIT, STDIN, Source, place_of
 from pinnerfs.report.unpack import stream
@@ -37,7 +36,9 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
         if stat.S_ISDIR(found.st_mode):
             yield from _directory(path, max_wait)
         elif stat.S_ISREG(found.st_mode) and not found.st_size:
-            yield from beside(path, max_wait)
+            from pinnerfs.report.live import beside
+
+            yield from map(_begun, beside(path, max_wait))
         elif stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode):
             # A named pipe without a writer blocks the call of open.
             with in_thread(lambda: open(path, "rb", buffering=0), max_wait) as file:
@@ -54,10 +55,12 @@ def _stdin(max_wait: float) -> Iterator[Source]:
     """Yield the sources of standard input. Without a size it may be a file of a debugfs, as `< FILE` opens it."""
     found = in_thread(lambda: os.fstat(0), max_wait)
     if stat.S_ISREG(found.st_mode) and not found.st_size:
-        source = stdin(max_wait)
+        from pinnerfs.report.live import stdin
+
+        source = _begun(stdin(max_wait))
         begin = next(source.pieces, b"")
         if begin or source.path or source.problems:
-            yield source._replace(pieces=chain([begin] if begin else [], source.pieces))
+            yield source._replace(pieces=chain([begin], source.pieces))
             return
     else:
         with os.fdopen(os.dup(0), "rb", buffering=0) as file:
@@ -69,8 +72,16 @@ def _stdin(max_wait: float) -> Iterator[Source]:
     raise PinnerfsError(message, BAD_INPUT)
 
 
+def _begun(source: Source) -> Source:
+    """Return a source whose first piece has been read. Raise NoAnswerError if it must answer, and does not."""
+    begin = next(source.pieces, b"")
+    return source._replace(pieces=chain([begin] if begin else [], source.pieces))
+
+
 def _directory(path: str, max_wait: float) -> Iterator[Source]:
     """Yield the files of a debugfs that a report uses; or all regular files, where it is another directory."""
+    from pinnerfs.report.live import areas, page_pinner
+
     names = in_thread(lambda: set(os.listdir(path)), max_wait)
     if "page_pinner" in names:
         yield from page_pinner(os.path.join(path, "page_pinner"), max_wait)
@@ -80,7 +91,12 @@ def _directory(path: str, max_wait: float) -> Iterator[Source]:
     else:
         files, problems = _walk(path, max_wait)
         for file in files:
-            yield from sources(file, max_wait)
+            try:
+                yield from sources(file, max_wait)
+            except PinnerfsError as error:
+                if error.exit_status != NO_ANSWER:
+                    raise
+                yield Source(file, "", iter(()), [f"it was skipped: no answer for {max_wait:g} s"])
         for directory, problem in problems.items():
             yield Source(directory, "", iter(()), [problem])
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from pinnerfs.report.parse import RECORD_FILES
 
-__all__ = ["Title", "capture_version", "debugfs_path", "problem_of", "record_file", "title_of"]
+__all__ = ["CAPTURE_END", "Title", "capture_version", "debugfs_path", "problem_of", "record_file", "title_of"]
 
-# The first title of what `pinnerfs record` writes, with the version of its format.
+# The first and the last title of what `pinnerfs record` writes. The first has the version of its format.
 _CAPTURE = re.compile(r"PINNERFS CAPTURE (?P<version>\S+)")
+CAPTURE_END = "END"
 
 _PATH = re.compile(r"(?P<path>/[^():]*)(?:: [^()]*)?\)")
 _END = re.compile(r"------ [0-9.]+s was the duration of ")

@@ -5,13 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import IO, TYPE_CHECKING, Protocol
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.source import Source, place_of
 
+# As typing.TYPE_CHECKING for type checkers. Importing typing, and making a Protocol, take time.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO, Protocol
     from zipfile import ZipFile, ZipInfo
+
+    class _Decompressor(Protocol):
+        """What zlib's and lzma's decompressors have in common."""
+
+        def decompress(self, data: bytes, /) -> bytes: ...
+
+        @property
+        def eof(self) -> bool: ...
+
+        @property
+        def unused_data(self) -> bytes: ...
+
 
 __all__ = ["stream"]
 
@@ -28,18 +42,6 @@ _UTF_16 = re.compile(rb"\xff\xfe(?:[\1-\x7f]\0)+|\xfe\xff(?:\0[\1-\x7f])+")  # w
 _UTF_8 = b"\xef\xbb\xbf"
 
 
-class _Decompressor(Protocol):
-    """What zlib's and lzma's decompressors have in common."""
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-
 class _Room:
     """How many bytes an input may still unpack to."""
 
@@ -52,7 +54,7 @@ class _Room:
             self.left -= len(part)
             if self.left < 0:
                 raise RuntimeError(
-                    f"it unpacks to more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
+                    f"it has more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
                 )
             yield part
 
@@ -164,14 +166,15 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
 
     with tempfile.TemporaryFile() as copy:
         where = file
-        if not file.seekable():
-            copy.write(begin)
-            for part in _Room().take(_parts(file)):
-                copy.write(part)
-            where = copy
         try:
+            if not file.seekable():
+                for part in _Room().take(chain([begin], _parts(file))):
+                    copy.write(part)
+                where = copy
             archive = zipfile.ZipFile(where)
-        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        except RuntimeError as error:
+            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {error}"), BAD_INPUT) from None
+        except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
             raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
         with archive:
             members = [member for member in archive.infolist() if not member.is_dir()]

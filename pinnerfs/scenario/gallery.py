@@ -18,16 +18,20 @@ from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.tables import TableError
 from pinnerfs.scenario.toml import TomlError, parse_toml
 
-__all__ = ["Source", "checked", "gallery", "load", "parse", "read_source"]
+__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source"]
 
 
 def gallery() -> dict[str, Path]:
     """Return the paths of the scenarios that come with pinnerfs, by name."""
-    # In an installed pinnerfs they are inside the package, in a checkout beside it.
+    return {path.stem: path for path in sorted(gallery_directory().glob("*.toml"))}
+
+
+def gallery_directory() -> Path:
+    """Return the directory of the scenarios that come with pinnerfs."""
+    # In an installed pinnerfs it is inside the package, in a checkout beside it.
     package = Path(__file__).parents[1]
     inside = package / "scenarios"
-    directory = inside if inside.is_dir() else package.parent / "scenarios"
-    return {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    return inside if inside.is_dir() else package.parent / "scenarios"
 
 
 class Source(NamedTuple):
@@ -98,6 +102,11 @@ def _tables(source: str | bytes, where: str) -> Source:
     except UnicodeDecodeError as error:
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except TomlError as error:
+        from pinnerfs.scenario.content import is_dump  # only wrong files need it
+
+        if is_dump(text.encode(errors="surrogateescape")):
+            wanted = "`pinnerfs mount`, `run` and `dump` replay one from its file"
+            raise _refused(f"{where}: it is a capture of a device, not a scenario; {wanted}") from None
         place = where if error.line is None else f"{where}:{error.line}"
         raise _refused(f"{place}: not TOML: {error}") from None
     except RecursionError:

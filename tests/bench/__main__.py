@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from tests.bench import cma, daemon, engine, files, report, work
+from tests.bench import cma, daemon, engine, files, report, sweeps, work
 from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
 from tests.bench.table import as_json, as_text, machine
 
@@ -46,6 +46,7 @@ def _measure(file: TextIO) -> None:
         *cma.groups(),
         *work.groups(),
         *report.groups(),
+        *sweeps.groups(),
     ]
     for group in groups:
         click.echo(f"measuring: {group.targets[0].what}", err=True)

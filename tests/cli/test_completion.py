@@ -65,7 +65,12 @@ def test_values_of_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete(run, monkeypatch, "dump", "--kernel", "=", "pix") == plain(*pixel)
     assert complete(run, monkeypatch, "dump", "--kernel", "=") == plain(*GENERATIONS)
     assert complete(run, monkeypatch, "mount", "--clock", "m") == plain("manual")
+    assert complete(run, monkeypatch, "mount", "--trace", "fuse,e") == plain("fuse,engine")
+    assert complete(run, monkeypatch, "dump", "--file", "") == plain("longterm_pinner")
+    later = ("dump", "--kernel", "android14-6.1", "--file", "")
+    assert complete(run, monkeypatch, *later) == plain("buffer")
     assert complete(run, monkeypatch, "mount", "--log", "x") == ["file,x"]
+    assert complete(run, monkeypatch, "import", "./x") == complete(run, monkeypatch, "report", "./x") == ["file,./x"]
     assert complete(run, monkeypatch, "run", "--mountpoint", "/sy") == ["dir,/sy"]
 
 

@@ -21,6 +21,7 @@ LIGHT = [
     ["list"],
     ["show", "camera-stall"],
     ["check", "camera-stall"],
+    ["schema"],
     ["umount", "."],
     ["ctl", ".", "stats"],
     ["ctl", ".", "advance", "5s"],

@@ -117,6 +117,16 @@ def test_check(run: Run, tmp_path: Path) -> None:
     assert (missed["numbers"]["records"], missed["numbers"]["matching"]) == (9, 9)
 
 
+def test_dump_of_a_capture(run: Run, tmp_path: Path) -> None:
+    """The text of a capture's records is what a replay is for: their data is that of `report --json`."""
+    capture = tmp_path / "capture.txt"
+    capture.write_text(run("dump", "camera-stall", "--at", "60s").out)
+    result = run("dump", capture, "--json")
+    assert (result.status, result.out) == (2, "")
+    assert "--json is for scenarios" in result.err and result.err.count("\n") == 1
+    assert len(data(run, "report", capture)["sites"]) == 1
+
+
 def test_check_of_allocations(run: Run) -> None:
     """The numbers of an expectation about allocations are their outcomes."""
     results = data(run, "check", "--expect", "faceunlock-fails")["scenarios"][0]["results"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import pytest
 
+from pinnerfs.doctor.privileges import check_capabilities
 from pinnerfs.errors import NO_FUSE
 from tests.doctor.conftest import DOCTOR, Doctor
 from tests.mount.support import AS_USER
@@ -56,6 +58,24 @@ def test_root_of_a_container(doctor: Doctor) -> None:
     assert result.status == (0 if result.data["run"] else NO_FUSE)
 
 
+@pytest.mark.parametrize(
+    ("number", "text", "remedy"),
+    [
+        (
+            errno.EPERM,
+            "mounting fails in spite of CAP_SYS_ADMIN: Operation not permitted; seccomp",
+            "start the container",
+        ),
+        (errno.ENOSYS, "this kernel has no fsmount(2)", "boot Linux 5.2 or later"),
+    ],
+)
+def test_a_mount_that_fails(doctor: Doctor, number: int, text: str, remedy: str) -> None:
+    """What seccomp or an old kernel forbids is an error, although root has all capabilities."""
+    assert doctor().check("capabilities")["state"] == "ok"  # else this process cannot tell
+    found = check_capabilities(lambda work: number)
+    assert found.state == "error" and found.text.startswith(text) and (found.remedy or "").startswith(remedy)
+
+
 @pytest.mark.parametrize("user", ["root", "an ordinary user"])
 def test_no_user_namespaces(doctor: Doctor, user: str) -> None:
     """Without user namespaces an ordinary user cannot `run`. Root can, and is told about the others."""
@@ -90,7 +110,7 @@ def test_the_sysctls_of_distributions(doctor: Doctor, sysctl: str, bad: int, goo
 def test_a_chroot(doctor: Doctor) -> None:
     """In a chroot the kernel allows no user namespace, and no sysctl is to blame."""
     root = "mkdir own/root; mount --rbind / own/root; mount --make-rprivate own/root; " + OPEN_TO_ALL
-    result = doctor(root, "chroot", "own/root", "sh", "-c", 'cd "$0" && exec "$@"', sys.path[0] or "/", *DOCTOR)
+    result = doctor(root, "chroot", "own/root", *DOCTOR)
     found = result.check("user namespaces")
     assert found["state"] == "warning"
     assert "(Operation not permitted)" in found["text"] and "a chroot, or the seccomp rules" in found["text"]

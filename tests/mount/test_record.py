@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,8 +96,12 @@ def run_script(shell: str, cat: str, directory: Path, *arguments: str | Path) ->
 def record(device: Mount, output: Path, *options: str) -> bytes:
     """Record a mount with the command, and return the capture."""
     done = support.pinnerfs("record", device.path, "-o", output, *options)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    return output.read_bytes()
+    assert (done.returncode, done.stdout) == (0, "")
+    capture = output.read_bytes()
+    # What could not be read is also said on stderr.
+    unreadable = re.findall("^Unable to read .*", capture.decode(), re.MULTILINE)
+    assert done.stderr.splitlines() == [f"{device.path}: {line}" for line in unreadable]
+    return capture
 
 
 def nameless(report: Report) -> Report:
@@ -132,6 +137,12 @@ def text_of(path: Path) -> bytes:
         return b"".join(iter(lambda: os.read(descriptor, 65536), b""))
     finally:
         os.close(descriptor)
+
+
+def test_a_capture_of_a_capture(device: Recorded, mount: Mounts, tmp_path: Path) -> None:
+    """A mount of the capture has its records, and a capture of that mount is the same to the byte."""
+    again = mount(device.file)
+    assert record(again, tmp_path / "again.txt") == device.capture
 
 
 @pytest.mark.parametrize("tools", SHELLS)

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,21 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounting import mounted
 from pinnerfs.report import read_text
 from pinnerfs.report.kernels import generations_named
-from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs
+from tests.mount.support import DEADLINE, Mount, Mounts, pinnerfs, run_command
 from tests.oracle.cases import RECORDED
+from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
 from tests.report.texts import pin, recorded_texts
 
-HEAD = "------ PINNERFS CAPTURE 1 ------\n"
 PINS = (pin(500_000, 1), pin(500_000, 2), pin(400_000, 1))
-CAPTURE = "".join(
-    [
-        HEAD,
-        section("page_pinner/longterm_pinner", "".join(PINS)),
-        section("page_pinner/threshold", "123456\n"),
-        section("cma/reserved/base_pfn", "524288\n"),
-        section("cma/reserved/used", "12\n"),
-        section("cma/reserved/bitmap", "4095 0 0\n"),
-        section("dma_buf/bufinfo", "\nDma-buf Objects:\n\nTotal 0 objects, 0 bytes\n"),
-        section("ion/heaps/system", "orphaned\n"),
-        "------ END ------\n",
-    ]
+CAPTURE = capture_text(
+    section("page_pinner/longterm_pinner", "".join(PINS)),
+    section("page_pinner/threshold", "123456\n"),
+    section("cma/reserved/base_pfn", "524288\n"),
+    section("cma/reserved/used", "12\n"),
+    section("cma/reserved/bitmap", "4095 0 0\n"),
+    section("dma_buf/bufinfo", "\nDma-buf Objects:\n\nTotal 0 objects, 0 bytes\n"),
+    section("ion/heaps/system", "orphaned\n"),
 )
 
 
@@ -58,7 +55,7 @@ def test_a_capture_is_a_mount(mount: Mounts, capture: Path) -> None:
     assert records(device) == "".join(PINS).encode()
     assert device.threshold.read_text() == "123456\n"
     assert sorted(os.listdir(device.path)) == ["cma", "dma_buf", "ion", "page_pinner"]
-    assert os.listdir(device.path / "cma/reserved") == ["base_pfn", "used", "bitmap"]
+    assert os.listdir(device.path / "cma/reserved") == ["bitmap", "used", "base_pfn"]
     for path, text in {
         "cma/reserved/base_pfn": "524288\n",
         "cma/reserved/bitmap": "4095 0 0\n",
@@ -149,6 +146,44 @@ def test_the_python_api(capture: Path) -> None:
     assert no.value.exit_status == 2
 
 
+@pytest.mark.parametrize("kernel", ["introduced", "android12-5.10", "pixel-5.10", "android14-6.1"])
+def test_a_recorded_mount(mount: Mounts, kernel: str) -> None:
+    """What `record` writes of a mount can be mounted. A record of that is the same, and so is its report."""
+    phone = mount("faceunlock-fails", "--kernel", kernel, "--start", "10s", name="phone")
+    captures = [mount.directory / "first", mount.directory / "second"]
+    recorded = pinnerfs("record", phone.path, "-o", captures[0])
+    assert (recorded.returncode, recorded.stderr) == (0, "")
+    replay = mount(captures[0], "--kernel", kernel, name="replay")
+    assert replay.stderr == ""
+    assert pinnerfs("record", replay.path, "-o", captures[1]).returncode == 0
+    assert captures[1].read_bytes() == captures[0].read_bytes()
+    for file in GENERATIONS[kernel].record_files:
+        assert records(replay, file) == records(phone, file)
+    reports = [pinnerfs("report", "phone/", cwd=mount.directory), pinnerfs("report", "replay/", cwd=mount.directory)]
+    assert reports[0].stdout.replace("phone/", "replay/") == reports[1].stdout != ""
+
+
+TEST = """
+import pytest
+
+@pytest.mark.page_pinner("./capture", over="9s", threshold="450ms")
+def test_it(page_pinner):
+    assert page_pinner.text() == ""
+    page_pinner.advance("9s")
+    assert [record.ts for record in page_pinner.records()] == [500_000, 500_000]
+"""
+
+
+def test_the_fixture(capture: Path) -> None:
+    """The marker takes the path of a capture, relative to the test's file, with over and loop."""
+    (capture.parent / "test_it.py").write_text(TEST)
+    done = run_command(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"], cwd=capture.parent
+    )
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
 @pytest.mark.parametrize("kernel", sorted(path.stem for path in RECORDED.glob("*.jsonl") if path.stem in GENERATIONS))
 def test_what_real_kernels_printed(mount: Mounts, kernel: str) -> None:
     """Each whole record that a kernel printed while it was recorded comes out of a mount to the byte."""
@@ -164,9 +199,13 @@ def test_what_real_kernels_printed(mount: Mounts, kernel: str) -> None:
     cut = files[GENERATIONS[kernel].main_file][0][:-15]
     sections = [section(f"page_pinner/{file}", "".join(printed)) for file, printed in files.items()]
     path = mount.directory / "capture"
-    path.write_text(HEAD + "".join(sections) + section(f"page_pinner/{GENERATIONS[kernel].main_file}", cut))
+    whole = capture_text(*sections).removesuffix("------ END ------\n")
+    path.write_text(whole + section(f"page_pinner/{GENERATIONS[kernel].main_file}", cut))
     device = mount(path, *(("--kernel", kernel) if kernel == "android14-6.1" else ()))
-    assert device.stderr.endswith(": a record is cut off in its stack\n")
+    assert [line.rpartition(": ")[2] for line in device.stderr.splitlines()] == [
+        "a record is cut off in its stack",
+        "it has no line `------ END ------`",
+    ]
     for file, printed in files.items():
         assert records(device, file) == "".join(printed).encode()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pinnerfs.replay import Replay
 from pinnerfs.simulation import Simulation
 
-__all__ = ["capture_of", "section"]
+__all__ = ["capture", "capture_of", "section"]
 
 ROOT = "/sys/kernel/debug"
 
@@ -13,6 +13,11 @@ ROOT = "/sys/kernel/debug"
 def section(path: str, text: str) -> str:
     """Return a section with the text of a file below the debugfs root."""
     return f"------ FILE ({ROOT}/{path}) ------\n{text}"
+
+
+def capture(*sections: str) -> str:
+    """Return a capture with these sections."""
+    return "".join(["------ PINNERFS CAPTURE 1 ------\n", *sections, "------ END ------\n"])
 
 
 def capture_of(device: Simulation | Replay) -> str:
@@ -25,5 +30,4 @@ def capture_of(device: Simulation | Replay) -> str:
         texts["failure_tracking"] = f"{device.tracking:d}\n"
     if "buffer_size" in generation.files:
         texts["buffer_size"] = f"{device.buffer_size}\n"
-    sections = [section(f"page_pinner/{file}", text) for file, text in texts.items()]
-    return "".join(["------ PINNERFS CAPTURE 1 ------\n", *sections, "------ END ------\n"])
+    return capture(*(section(f"page_pinner/{file}", text) for file, text in texts.items()))

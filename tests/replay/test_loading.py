@@ -10,10 +10,9 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import Replay, is_capture, load_capture, recording_of
 from pinnerfs.report import read_text
-from tests.replay.captures import section
+from tests.replay.captures import capture, section
 from tests.report.texts import CAMERA, MUNMAP, detect, hex_pin, pin, put
 
-HEAD = "------ PINNERFS CAPTURE 1 ------\n"
 TEXT = pin(400_000, 0x80001) + pin(300_001, 0x80400)
 
 
@@ -50,7 +49,7 @@ def test_an_unreadable_dump_does_not_count() -> None:
 def test_a_read_that_failed_in_the_middle() -> None:
     """The records before the failure are replayed, and the reason is told."""
     path = "/sys/kernel/debug/page_pinner/longterm_pinner"
-    text = HEAD + section("page_pinner/longterm_pinner", f"{TEXT}Unable to read {path}: Input/output error\n")
+    text = capture(section("page_pinner/longterm_pinner", f"{TEXT}Unable to read {path}: Input/output error\n"))
     recording = recording_of(read_text(text))
     assert Replay(recording).cat() == TEXT
     assert recording.notes == (f"text:25: cannot read {path}: Input/output error",)
@@ -110,17 +109,12 @@ def test_the_kernel() -> None:
 
 def test_other_files() -> None:
     """Files below the debugfs root are kept to the byte: one newline behind each is the dump program's."""
-    version_1 = "".join(
-        [
-            HEAD,
-            section("page_pinner/longterm_pinner", TEXT),
-            section("cma/reserved/bitmap", "1 0 0\n"),
-            section("dma_buf/bufinfo", "\nDma-buf Objects:\n\n"),
-            section(
-                "cma/reserved/used", f"Unable to read {'/sys/kernel/debug/cma/reserved/used'}: Permission denied\n"
-            ),
-            "------ KERNEL (/proc/version) ------\nLinux version 5.10.66\n------ END ------\n",
-        ]
+    version_1 = capture(
+        section("page_pinner/longterm_pinner", TEXT),
+        section("cma/reserved/bitmap", "1 0 0\n"),
+        section("dma_buf/bufinfo", "\nDma-buf Objects:\n\n"),
+        section("cma/reserved/used", f"Unable to read {'/sys/kernel/debug/cma/reserved/used'}: Permission denied\n"),
+        "------ KERNEL (/proc/version) ------\nLinux version 5.10.66\n",
     )
     recording = recording_of(read_text(version_1))
     assert recording.files == {"cma/reserved/bitmap": b"1 0 0\n", "dma_buf/bufinfo": b"\nDma-buf Objects:\n\n"}
@@ -159,18 +153,24 @@ HOSTILE = (
 
 def test_hostile_paths() -> None:
     """A path leads nowhere but below the root, and no file is a directory as well."""
-    text = HEAD + section("page_pinner/longterm_pinner", TEXT) + section("cma/ok/count", "1\n")
-    text += "".join(section(path, "evil\n") for path in HOSTILE)
+    evil = (section(path, "evil\n") for path in HOSTILE)
+    text = capture(section("page_pinner/longterm_pinner", TEXT), section("cma/ok/count", "1\n"), *evil)
     recording = recording_of(read_text(text))
     assert recording.files == {"cma/ok/count": b"1\n", "a/b": b"evil\n"}
     assert recording.notes == ("left out 8 of the other files: no debugfs has a file with such a path",)
 
 
+def test_utf_16(tmp_path: Path) -> None:
+    """A dump that PowerShell has redirected into a file comes out as the device printed it."""
+    (tmp_path / "a").write_bytes(TEXT.replace("\n", "\r\n").encode("utf-16"))
+    assert Replay(load_capture(tmp_path / "a")).raw() == TEXT.encode()
+
+
 def test_too_much() -> None:
     """A section of more than 1 MiB is left out, and told. So are more files than a debugfs has."""
-    text = HEAD + section("page_pinner/longterm_pinner", TEXT) + section("ion/heap", "x" * 2_000_000 + "\n")
-    text += "".join(section(f"many/{number}", "\n") for number in range(10_001))
-    recording = recording_of(read_text(text))
+    many = (section(f"many/{number}", "\n") for number in range(10_001))
+    large = section("ion/heap", "x" * 2_000_000 + "\n")
+    recording = recording_of(read_text(capture(section("page_pinner/longterm_pinner", TEXT), large, *many)))
     assert (len(recording.files), "ion/heap" in recording.files) == (10_000, False)
     assert [*recording.notes] == [
         "text: a section was skipped: it is longer than 1048576 bytes",
@@ -178,10 +178,18 @@ def test_too_much() -> None:
     ]
 
 
+def test_a_capture_that_is_cut_off() -> None:
+    """It has no last line. Its whole records and files are replayed, without the file in which it ends."""
+    whole = capture(section("page_pinner/longterm_pinner", TEXT), section("cma/a/count", "10\n"), section("b", "123\n"))
+    recording = recording_of(read_text(whole.partition("23\n")[0]))
+    assert (Replay(recording).cat(), recording.files) == (TEXT, {"cma/a/count": b"10\n"})
+    assert recording.notes == ("text: the capture is cut off: it has no line `------ END ------`",)
+
+
 def test_an_unknown_version() -> None:
     """A capture of a later format is refused in one line with status 2."""
     with pytest.raises(PinnerfsError, match="text: a capture of version '2': wanted version 1") as error:
-        read_text(HEAD.replace("1", "2") + section("page_pinner/longterm_pinner", TEXT))
+        read_text(capture(section("page_pinner/longterm_pinner", TEXT)).replace("CAPTURE 1", "CAPTURE 2"))
     assert error.value.exit_status == 2
 
 
@@ -206,6 +214,7 @@ CONTENTS = {
     "zip": (b"PK\x03\x04", True),
     "gzip": (b"\x1f\x8b\x08", True),
     "xz": (b"\xfd7zXZ\0", True),
+    "UTF-16": (TEXT.encode("utf-16"), True),
     "large": (b"a line\n" * 1_000_000, True),
 }
 

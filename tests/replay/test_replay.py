@@ -12,7 +12,7 @@ import pinnerfs
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import Recording, Replay, load_capture, recording_of
 from pinnerfs.report import read_text
-from tests.replay.captures import section
+from tests.replay.captures import capture, section
 from tests.report.texts import detect, hex_pin, pin
 
 # Released at 400 ms, 500 ms and 900 ms of the recording, which begins with the first pin.
@@ -22,7 +22,7 @@ PINS = (pin(500_000, 1), pin(500_000, 2), pin(400_000, 1))
 def recorded(*parts: str, **files: str) -> Recording:
     """Return the recording of a capture: files of page_pinner, and text."""
     sections = [section(f"page_pinner/{name}", text) for name, text in files.items()]
-    return recording_of(read_text("".join(["------ PINNERFS CAPTURE 1 ------\n", *sections, *parts])))
+    return recording_of(read_text(capture(*sections, *parts)))
 
 
 def shown(replay: Replay, file: str | None = None) -> int:

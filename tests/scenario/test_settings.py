@@ -40,7 +40,7 @@ WRONG = {
 # Paths and values that this scenario refuses.
 REFUSED = {
     "task.camra.instances=2": "no 'camra' in task: wanted one of 'camera'; did you mean 'camera'?",
-    "taks.camera.instances=2": "no 'taks': wanted one of 'format', 'name', 'description', 'seed', 'culprit', 'memory', "
+    "tsk.camera.instances=2": "no 'tsk': wanted one of 'format', 'name', 'description', 'seed', 'culprit', 'memory', "
     "'stack', 'task', 'expect'; did you mean 'task'?",
     "task.camera.instancse=2": "task \"camera\": unknown key 'instancse': the keys are name, stack, ",
     "task.camera.instances=0": 'task "camera": instances = 0 must be at least 1',

@@ -125,6 +125,7 @@ def _adding(counters: Counters, segments: Segments) -> _Add:
     frames = segments.width_by_touch()
 
     def add(counter: Counter, touches: Int64s, handles: Int32s) -> None:
-        counters.add(counter, handles.take(touches), None if frames is None else frames.take(touches))
+        if len(touches):
+            counters.add(counter, handles.take(touches), None if frames is None else frames.take(touches))
 
     return add

@@ -76,8 +76,10 @@ class Ring:
             return
         self.overwritten += max(0, self.filled + new - size)
         kept = records[-size:]
-        at = (self.appended - len(kept) + np.arange(len(kept))) % size
-        self._slots[at] = kept
+        first = (self.appended - len(kept)) % size
+        to_end = kept[: size - first]
+        self._slots[first : first + len(to_end)] = to_end
+        self._slots[: len(kept) - len(to_end)] = kept[len(to_end) :]
         self.filled = min(size, self.filled + new)
 
     def newest(self, position: int) -> np.void | None:
