@@ -1,15 +1,15 @@
-"""Arguments and options that several commands share. Imports neither numpy nor FUSE, which not all commands need."""
+"""Arguments and options that several commands share. Imports only what each command needs, and the rest late."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pinnerfs.mounts.answers import MAX_WAIT
-from pinnerfs.scenario.limits import LIMITS, Limits
-from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.threshold import parse_threshold
+
+if TYPE_CHECKING:
+    from pinnerfs.scenario.limits import Limits
 
 __all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
 
@@ -22,6 +22,8 @@ class _Time(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from pinnerfs.scenario.quantities import parse_time
+
         try:
             return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
@@ -36,6 +38,8 @@ class _Threshold(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from pinnerfs.threshold import parse_threshold
+
         try:
             return parse_threshold(value)
         except ValueError as error:
@@ -43,6 +47,8 @@ class _Threshold(click.ParamType[int]):
 
 
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
+    from pinnerfs.scenario.limits import LIMITS
+
     try:
         return LIMITS.raised(settings)
     except ValueError as error:

@@ -12,7 +12,6 @@ from pinnerfs.cli.device import DeviceOptions, device
 from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
 from pinnerfs.daemon import runner
-from pinnerfs.daemon.phone import Phone
 from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
@@ -62,8 +61,13 @@ def run(
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
+    phone = None
+    if android:
+        from pinnerfs.daemon.phone import Phone
+
+        phone = Phone(say)
     daemon = device.daemon(simulation, path, cover=True, android=android)
-    status, notice = runner.run(daemon, mountpoint, command, Phone(say) if android else None)
+    status, notice = runner.run(daemon, mountpoint, command, phone)
     if notice:
         say(notice)
     runner.pass_on(status)
