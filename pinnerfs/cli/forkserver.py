@@ -21,7 +21,7 @@ from pinnerfs.cli import errors_of_memory, main
 from pinnerfs.daemon.privileges import close_inherited
 from pinnerfs.daemon.ready import is_ready, report_ready
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.mounts.directories import remove_left_directories
+from pinnerfs.mounts.directories import end_daemon, process_name, remove_left_directories
 from pinnerfs.mounts.namespace import die_with_parent, live_without_parent
 
 __all__ = ["serve"]
@@ -54,6 +54,7 @@ def serve(directory: str) -> None:
             requests.send(str(status).encode())
     tempfile.tempdir = directory
     remove_left_directories()
+    children.end()
 
 
 def _load() -> None:
@@ -77,6 +78,7 @@ class _Children:
 
     def __init__(self) -> None:
         self._status: dict[int, int] = {}
+        self._names: dict[int, str] = {}  # of those that run
         signal.signal(signal.SIGCHLD, lambda *_: self._wait())
 
     def _wait(self) -> None:
@@ -84,6 +86,12 @@ class _Children:
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 self._status[ended[0]] = ended[1]
+                self._names.pop(ended[0], None)
+
+    def end(self) -> None:
+        """End the daemons that are left: a process in another mount namespace may have a copy of their mount."""
+        for name in [*self._names.values()]:
+            end_daemon(name)
 
     def run(self, words: int, stderr: int, *, unneeded: Sequence[int]) -> int:
         """Run a request in a fork, which closes the unneeded descriptors.
@@ -108,6 +116,7 @@ class _Children:
                 logging.exception("the daemon failed")
             finally:
                 os._exit(1)
+        self._names[child] = process_name(child)
         for descriptor in words, stderr, writer:
             os.close(descriptor)
         with open(reader, "rb") as pipe:
@@ -118,6 +127,7 @@ class _Children:
                 return 0
         with suppress(ChildProcessError):  # the handler was faster
             self._status[child] = os.waitpid(child, 0)[1]
+        self._names.pop(child, None)
         return os.waitstatus_to_exitcode(self._status[child])
 
 

@@ -46,6 +46,12 @@ def _runs_of_pytest(family: Family, main: int) -> list[int]:
     return found
 
 
+def _described(pid: int) -> str:
+    with suppress(OSError):
+        return f"{pid}: {Path(f'/proc/{pid}/stat').read_text()}"
+    return str(pid)
+
+
 def test_runs_that_are_killed(tmp_path: Path, amount: Callable[[int, int], int], tell: Callable[[str], None]) -> None:
     """After a run or one of its workers was killed, no mount and no process is left."""
     dice = random.Random(SEED)
@@ -87,7 +93,7 @@ def test_runs_that_are_killed(tmp_path: Path, amount: Callable[[int, int], int],
             finally:
                 run.kill()
             what = f"round {number} (seed {SEED})"
-            assert family.left() == [], what
+            assert [_described(pid) for pid in family.left()] == [], what
             assert [line for line in mount_table() if str(temporary) in line] == [], what
             left += sum(path.name.startswith("pinnerfs-mount") for path in temporary.iterdir())
     tell(f"{rounds} kills {dict(killed)}: 0 mounts and 0 processes left, {left} empty directories for the next run")
