@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pinnerfs.errors import PinnerfsError
     from pinnerfs.kernel.page_pinner.records import Record
     from pinnerfs.mounting import MountedDevice, mounted
+    from pinnerfs.replay import Replay, load_capture
     from pinnerfs.scenario.gallery import gallery, load, parse
     from pinnerfs.scenario.limits import Limits
     from pinnerfs.scenario.schema import Scenario
@@ -35,10 +36,12 @@ __all__ = [
     "MountedDevice",
     "PinnerfsError",
     "Record",
+    "Replay",
     "Scenario",
     "Simulation",
     "gallery",
     "load",
+    "load_capture",
     "mounted",
     "parse",
 ]
@@ -51,10 +54,12 @@ _MODULES = {
     "MountedDevice": "pinnerfs.mounting",
     "PinnerfsError": "pinnerfs.errors",
     "Record": "pinnerfs.kernel.page_pinner.records",
+    "Replay": "pinnerfs.replay.replay",
     "Scenario": "pinnerfs.scenario.schema",
     "Simulation": "pinnerfs.simulation",
     "gallery": "pinnerfs.scenario.gallery",
     "load": "pinnerfs.scenario.gallery",
+    "load_capture": "pinnerfs.replay.loading",
     "mounted": "pinnerfs.mounting",
     "parse": "pinnerfs.scenario.gallery",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
@@ -12,18 +13,26 @@ from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.expectations import AllocCounts, Expectation, check_kernel, plays
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation import Simulation, generation
+from pinnerfs.sweep.points import ranges
 from pinnerfs.words import count_of
 
-__all__ = ["ExpectationReport", "ExpectationResult", "check_expectations"]
+__all__ = ["ExpectationReport", "ExpectationResult", "check_expectations", "check_seeds"]
 
 
 @dataclass(frozen=True)
 class ExpectationResult:
-    """Whether an expectation was met, and a description of what came."""
+    """Whether an expectation was met, and what came: in words, and as numbers by their names.
+
+    The numbers are got, failed and waiting allocations; or all records, those of the wanted kind and call site
+    (matching), and the smallest and the largest value of each field that was looked at, such as ts_min.
+    failing_seeds: of several seeds, those with which it was not met.
+    """
 
     expectation: Expectation
     met: bool
     came: str
+    numbers: Mapping[str, int]
+    failing_seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,12 @@ def check_expectations(
     advance: Callable[[Simulation, int], None] = Simulation.advance_to,
     kernel: str = INTRODUCED.name,
     *,
+    seed: int | None = None,
     mm: str | None = None,
     cma_retries: int | None = None,
     quiet_migration: bool = False,
 ) -> ExpectationReport:
-    """Play a scenario with its own seed, and compare its records with its expectations.
+    """Play a scenario with a seed, by default its own, and compare its records with its expectations.
 
     It is played on `kernel`, and on each kernel that an expectation names. On each of them it is played once under its
     own threshold, and once more for each other threshold. `advance` advances a simulation to a moment. The other
@@ -59,7 +69,7 @@ def check_expectations(
     played = 0
     for (played_on, written), numbers in plays(scenario.expect, kernel).items():
         simulation = Simulation(
-            scenario, kernel=played_on, mm=mm, cma_retries=cma_retries, quiet_migration=quiet_migration
+            scenario, seed=seed, kernel=played_on, mm=mm, cma_retries=cma_retries, quiet_migration=quiet_migration
         )
         if written is not None:
             since, threshold = written
@@ -77,6 +87,31 @@ def check_expectations(
     return ExpectationReport([results[number] for number in sorted(results)], played)
 
 
+def check_seeds(
+    scenario: Scenario,
+    seeds: Sequence[int],
+    advance: Callable[[Simulation, int], None] = Simulation.advance_to,
+    kernel: str = INTRODUCED.name,
+    **mm: Any,
+) -> ExpectationReport:
+    """Do the same with each of these seeds. An expectation is met if it is with all of them.
+
+    A result that is not met has what came with the first seed that fails, and all seeds that fail.
+    """
+    reports = [check_expectations(scenario, advance, kernel, seed=seed, **mm) for seed in seeds]
+    merged = []
+    for results in zip(*(report.results for report in reports), strict=True):
+        failing = tuple(seed for seed, result in zip(seeds, results, strict=True) if not result.met)
+        if failing:
+            first = results[seeds.index(failing[0])]
+            fails = "fails" if len(failing) == 1 else f"fail: {ranges(failing)}"
+            came = f"{first.came} with seed {failing[0]}; {len(failing)} of {count_of(len(seeds), 'seed')} {fails}"
+        else:
+            first, came = results[0], f"that with {count_of(len(seeds), 'seed')}"
+        merged.append(ExpectationResult(first.expectation, not failing, came, first.numbers, failing))
+    return ExpectationReport(merged, sum(report.played for report in reports))
+
+
 def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, dict[str, int]]) -> ExpectationResult:
     """Compare the outcomes of allocations with an expectation."""
     allocs = [counters for name, counters in counted.items() if wanted.name in (None, name)]
@@ -85,7 +120,7 @@ def _count(expectation: Expectation, wanted: AllocCounts, counted: Mapping[str, 
     words = f"{came['got']} got, {came['failed']} failed"
     if came["waiting"]:
         words += f", {came['waiting']} not over"
-    return ExpectationResult(expectation, met, words)
+    return ExpectationResult(expectation, met, words, came)
 
 
 def _compare(expectation: Expectation, records: Sequence[Record]) -> ExpectationResult:
@@ -97,6 +132,7 @@ def _compare(expectation: Expectation, records: Sequence[Record]) -> Expectation
         found = [record for record in found if expectation.call_site in map(symbol, record.stack)]
     if (expectation.kind, expectation.call_site) != (None, None) and records:
         came = f"{len(found) or 'none'} of {came}"
+    numbers = {"records": len(records), "matching": len(found)}
     least, most = expectation.record_bounds
     met = least <= len(found) <= most
     fields = (
@@ -107,6 +143,7 @@ def _compare(expectation: Expectation, records: Sequence[Record]) -> Expectation
     for name, unit, bounds, values in fields:
         if values and (name == "ts" or bounds is not None):
             low, high = min(values), max(values)
+            numbers |= {f"{name}_min": low, f"{name}_max": high}
             came += f", {name} {low}{unit}" if low == high else f", {name} {low}{unit} to {high}{unit}"
             met &= bounds is None or (bounds[0] <= low and high <= bounds[1])
-    return ExpectationResult(expectation, met, came)
+    return ExpectationResult(expectation, met, came, numbers)

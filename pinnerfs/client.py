@@ -109,7 +109,7 @@ class Client:
                 os.close(descriptor)
 
         self._ask(read, parts.__len__)
-        return b"".join(parts).decode()
+        return b"".join(parts).decode(errors="surrogateescape")
 
     def records(self, file: str | None = None) -> list[Record]:
         """Return the records of a file, newest first: see `text`. A field that the kernel does not print is None."""

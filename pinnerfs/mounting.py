@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pinnerfs.arguments import checked_retries, checked_seed
+from pinnerfs.arguments import checked_retries, checked_seed, checked_step
 from pinnerfs.client import Client
 from pinnerfs.daemon.ready import not_ready
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
@@ -63,9 +63,11 @@ def mounted(
     mm: str | None = None,
     cma_retries: int | None = None,
     quiet_migration: bool = False,
+    over: int | str | None = None,
+    loop: bool = False,
     clock: Literal["manual", "real"] = "manual",
 ) -> Iterator[MountedDevice]:
-    """Mount a scenario, by name or path, in a temporary directory; unmount it at the end.
+    """Mount a scenario, by name or path, or a capture by path, in a temporary directory; unmount it at the end.
 
     The arguments are options of `pinnerfs mount`. ValueError for a wrong threshold, or for one on a kernel that has
     none. PinnerfsError for any other wrong argument, or if the mount fails, with the exit status of `pinnerfs mount`.
@@ -73,6 +75,8 @@ def mounted(
     options = [
         *(f"--{name}={value}" for name, value in _checked_options(seed, threshold, kernel, clock).items()),
         *_mm_options(mm, cma_retries, quiet_migration),
+        *([] if over is None else [f"--over={checked_step(over)}us"]),
+        *(["--loop"] if loop else []),
     ]
     source = _located(scenario)
     if os.geteuid() != 0:
@@ -96,7 +100,7 @@ def _located(scenario: str | os.PathLike[str]) -> str:
     text = os.fspath(scenario)
     if text == "-":
         raise PinnerfsError("scenario = '-': wanted a name or a path: the daemon has no standard input", BAD_INPUT)
-    is_path = "/" in text or text.endswith(".toml")
+    is_path = not isinstance(scenario, str) or "/" in text or text.endswith(".toml")
     return os.path.abspath(text) if is_path else text
 
 

@@ -9,8 +9,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from pinnerfs.kernel.events import Event, EventBatch
+from pinnerfs.kernel.calls import Event
+
+if TYPE_CHECKING:
+    from pinnerfs.kernel.events import EventBatch
 
 __all__ = ["LAYERS", "SimulationTrace", "choose"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pinnerfs.check import ExpectationReport, check_expectations
+from pinnerfs.check import ExpectationReport, check_expectations, check_seeds
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.gallery import parse
+from pinnerfs.sweep.points import ranges
 from tests.workload.stories import source, task
 
 # Two call sites: `slow` holds a page for 400 ms each second, from 0 s on, and `slower` for 700 ms every two seconds.
@@ -154,3 +155,24 @@ def test_a_full_ring() -> None:
     storm = task("storm", 'repeat = 5000, every = "1ms", hold = "400ms"')
     (one,) = check_expectations(parse(source(storm, '[[expect]]\nat = "10s"\nrecords = 4096\n'))).results
     assert (one.met, one.came) == (True, "4096 records, ts 400000us")
+
+
+# How often the page is held for more than 300 ms in 10 s depends on the seed.
+RANDOM = task("t", 'for = "1h", every = "1s", hold = { dist = "uniform", min = "0ms", max = "600ms" }')
+
+
+def test_each_seed() -> None:
+    """An expectation is met if it is with each seed. Otherwise the result tells what came with the first that fails."""
+    scenario = parse(source(RANDOM, '[[expect]]\nat = "10s"\nrecords = { min = 4, max = 7 }\n[[expect]]\nat = "10s"\n'))
+    alone = {seed: check_expectations(scenario, seed=seed) for seed in range(30)}
+    failing = tuple(seed for seed, one in alone.items() if not one.results[0].met)
+    assert 2 <= len(failing) < 30
+    found = check_seeds(scenario, range(30))
+    few, any_ = found.results
+    first = alone[failing[0]].results[0]
+    assert (few.met, few.numbers, few.failing_seeds) == (False, first.numbers, failing)
+    assert few.came == f"{first.came} with seed {failing[0]}; {len(failing)} of 30 seeds fail: {ranges(failing)}"
+    assert (any_.met, any_.came, any_.failing_seeds) == (True, "that with 30 seeds", ())
+    assert found.played == 300_000_000
+    (one, _) = check_seeds(scenario, failing[:1]).results
+    assert one.came == f"{first.came} with seed {failing[0]}; 1 of 1 seed fails"

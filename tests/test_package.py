@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,11 @@ def test_every_public_name_exists() -> None:
     assert set(pinnerfs.__all__) == set(pinnerfs._MODULES)
     with pytest.raises(AttributeError, match="module 'pinnerfs' has no attribute 'Simulatoin'"):
         pinnerfs.Simulatoin  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_type_checkers_find_the_types() -> None:
+    """The package has the marker of PEP 561, also where it is installed."""
+    assert (Path(pinnerfs.__file__).parent / "py.typed").is_file()
 
 
 def test_importing_the_package_is_cheap() -> None:

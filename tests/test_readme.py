@@ -107,6 +107,24 @@ def test_the_tests_for_pytest_pass(page: str, where: Place) -> None:
 
 
 @pytest.mark.mount
+@pytest.mark.parametrize("page", [page for page in PAGES if any("unittest" in block.text for block in _tests_in(page))])
+def test_the_tests_for_unittest_pass(page: str, where: Place) -> None:
+    """A page's examples for unittest pass without pytest."""
+    chosen = [block.text for block in _tests_in(page) if "unittest" in block.text]
+    (where.directory / "test_blocks.py").write_text("\n".join(chosen))
+    done = subprocess.run(
+        [sys.executable, "-m", "unittest", "test_blocks"],
+        cwd=where.directory,
+        env=where.environment,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0 and re.search(r"^Ran [1-9]", done.stderr, re.MULTILINE), done.stderr
+
+
+@pytest.mark.mount
 def test_the_demo_runs(where: Place) -> None:
     """`make demo`, the first command on README, works in the environment that `make` built."""
     assert "$ make demo" in _chosen("README.md", "console")[0].text

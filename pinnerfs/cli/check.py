@@ -6,18 +6,20 @@ import time
 
 import click
 
+from pinnerfs.cli.check_output import JsonOutput, Output, TapOutput, TextOutput
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.options import limit, max_wait
+from pinnerfs.cli.options import as_json, limit, max_wait, seeds
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.jsontext import json_text
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.scenario.expectations import check_kernel, plays
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.scenario.limits import Limits, refuse_work, work_up_to
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.words import count_of
 
@@ -27,26 +29,43 @@ __all__ = ["check"]
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--expect", is_flag=True, help="Also play the scenarios, and check their expectations.")
+@click.option("--tap", is_flag=True, help="With --expect, print KTAP, as kselftest and prove read it.")
+@as_json
+@seeds
 @kernel
 @mm
 @limit
 @max_wait
 def check(
-    scenarios: tuple[str, ...], expect: bool, kernel: str, mm: MmOptions, limits: Limits, max_wait: float
+    scenarios: tuple[str, ...],
+    expect: bool,
+    tap: bool,
+    as_json: bool,
+    seeds: tuple[int, ...] | None,
+    kernel: str,
+    mm: MmOptions,
+    limits: Limits,
+    max_wait: float,
 ) -> None:
     """Validate scenarios.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. All of them are
     validated; if one is invalid, the exit status is 2.
 
-    With --expect each scenario is played with its own seed, as fast as possible, and the result of each expectation is
-    printed. If one is not met, the exit status is 1. An expectation that names a kernel is played on that kernel, and
-    all others on the one that --kernel names.
+    With --expect each scenario is played with its own seed, or with each of --seeds, as fast as possible, and the
+    result of each expectation is printed. If one is not met, the exit status is 1. An expectation that names a kernel
+    is played on that kernel, and all others on the one that --kernel names.
 
     \b
     Example:
       pinnerfs check --expect camera-stall
     """
+    if tap and as_json:
+        raise click.UsageError("only one format can be printed; wanted one of --tap and --json")
+    if tap and not expect:
+        raise click.UsageError("--tap goes with --expect: without it nothing is tested")
+    if seeds is not None and not expect:
+        raise click.UsageError("--seeds goes with --expect: without it nothing is played")
     for name in scenarios:
         wait_for_scenario(name, max_wait)
     invalid = 0
@@ -59,7 +78,8 @@ def check(
             if expect:
                 check_kernel(scenario.expect, GENERATIONS[kernel])
                 moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect, kernel).values()]
-                check_work(scenario, name, moments, limits)
+                work = sum(work_up_to(scenario, moment, mm.cma_retries) for moment in moments)
+                refuse_work(work * len(seeds or (0,)), name, limits)
         except ValueError as error:
             invalid += 1
             say(f"Error: {name}: {error}")
@@ -73,32 +93,34 @@ def check(
     if invalid:
         raise PinnerfsError(f"{invalid} of {count_of(len(scenarios), 'scenario')} cannot be checked", BAD_INPUT)
     if expect:
-        _expect(valid, kernel, mm)
+        _expect(valid, seeds, kernel, mm, TapOutput() if tap else JsonOutput() if as_json else TextOutput())
+    elif as_json:
+        click.echo(json_text({"scenarios": [{"scenario": name} for name, _ in valid]}), nl=False)
     else:
         for name, _ in valid:
             click.echo(f"{in_a_line(name)}: ok")
 
 
-def _expect(scenarios: list[tuple[str, Scenario]], kernel: str, mm: MmOptions) -> None:
-    """Print a line for each expectation, and one for each scenario: how much time was played, and how long it took."""
+def _expect(
+    scenarios: list[tuple[str, Scenario]], seeds: tuple[int, ...] | None, kernel: str, mm: MmOptions, output: Output
+) -> None:
+    """Play the scenarios, and print the result of each expectation."""
     # Validation does not need numpy.
     load_numpy()
-    from pinnerfs.check import check_expectations
+    from pinnerfs.check import check_expectations, check_seeds
     from pinnerfs.cli.progress import advance
 
-    failed = total = 0
-    for path, scenario in scenarios:
-        name = in_a_line(path)
+    failed, total = 0, sum(len(scenario.expect) for _, scenario in scenarios)
+    output.begin(total)
+    for name, scenario in scenarios:
         began = time.perf_counter()
         with memory_for(scenario):
-            report = check_expectations(scenario, advance, kernel, **mm.arguments)
-        took = time.perf_counter() - began
-        for result in report.results:
-            verdict = "ok" if result.met else "FAILED"
-            wanted = f"{result.expectation.when()}: wanted {result.expectation.wanted()}"
-            click.echo(f"{name}: {verdict} {wanted}; came {result.came}")
+            if seeds is None:
+                report = check_expectations(scenario, advance, kernel, **mm.arguments)
+            else:
+                report = check_seeds(scenario, seeds, advance, kernel, **mm.arguments)
+        output.add(name, report, time.perf_counter() - began)
         failed += sum(not result.met for result in report.results)
-        total += len(report.results)
-        click.echo(f"{name}: played {report.played / 10**6:g}s in {took:.2f}s")
+    output.end()
     if failed:
         raise PinnerfsError(f"{failed} of {count_of(total, 'expectation')} failed")

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from pinnerfs import __version__
 from pinnerfs.cli.launch import HELP_OPTIONS
-from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.errors import BAD_INPUT
 
 __all__ = ["COMMANDS", "commands"]
 
 
+COMPLETE = "_PINNERFS_COMPLETE"  # the variable in which click's scripts ask for completion
+
 # One line of --help for each, so that --help need not import them.
 COMMANDS = {
     "check": "Validate scenarios.",
     "ctl": "Control a mounted fake device: advance its clock, pin pages, read its counters and its log.",
+    "doctor": "Check whether this machine can mount, and print what mends it.",
     "dump": "Print a record file as a mount of SCENARIO would show it, without mounting.",
+    "import": "Print a scenario that does what a capture shows: a skeleton to edit.",
     "list": "Print the scenarios that come with pinnerfs, or the kernels.",
     "mount": "Mount a fake debugfs that plays SCENARIO.",
+    "record": "Record a debugfs as a capture, one text file that `report` reads and `mount` replays.",
     "report": "Name the culprit of a page_pinner dump: who held pages too long, and where.",
     "run": "Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.",
+    "schema": "Print the JSON Schema of scenario files, for editors.",
     "show": "Describe a scenario: its memory, its tasks, its allocs and its expectations.",
+    "sweep": "Play SCENARIO with many seeds, thresholds and values, and print one row for each of these points.",
     "umount": "Unmount a fake debugfs and wait until its daemon has ended.",
 }
 
 
-NUMERIC = {"dump", "mount", "run"}  # their modules import numpy
+# A keyword of Python is no name of a module, and a builtin no name of a function.
+_MODULES = {"import": "import_"}
+_FUNCTIONS = {"import": "import_", "list": "list_"}
 
 
 class _Commands(click.Group):
     """A group whose command NAME is in the module `pinnerfs.cli.NAME`."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command, or complete a word for a shell."""
+        if COMPLETE in os.environ:
+            from pinnerfs.cli.completion import prepare
+
+            prepare()
+        return super().main(*args, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS]  # `list` is a module here
@@ -42,20 +60,27 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        if cmd_name in NUMERIC:
-            load_numpy()
-        module = import_module(f"pinnerfs.cli.{cmd_name}")
-        return cast(click.Command, getattr(module, "list_" if cmd_name == "list" else cmd_name))
+        module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = cast(click.Command, getattr(module, _FUNCTIONS.get(cmd_name, cmd_name)))
+        if ctx.resilient_parsing:  # a shell completes a word
+            from pinnerfs.cli.completion import complete_by_metavar
+
+            complete_by_metavar(command)
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """Complete the names of commands and the options, without an import of all commands."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command. `SCENARIO MOUNTPOINT -o OPTIONS` is how mount.fuse, the generic mount helper, calls us."""
         name = args[0]
-        if name in COMMANDS:
+        if name in COMMANDS or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         if any(word.startswith("-o") for word in args[1:]):
-            load_numpy()
             from pinnerfs.cli.mount_options import helper
 
             return "", helper, args

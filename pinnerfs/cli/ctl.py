@@ -8,8 +8,9 @@ import click
 
 from pinnerfs.cli.child import in_child
 from pinnerfs.cli.launch import say
-from pinnerfs.cli.options import max_wait
+from pinnerfs.cli.options import as_json, max_wait
 from pinnerfs.client import Client
+from pinnerfs.jsontext import json_text
 
 __all__ = ["ctl"]
 
@@ -117,8 +118,9 @@ def dmesg(target: _Target) -> None:
 
 
 @ctl.command()
+@as_json
 @click.pass_obj
-def stats(target: _Target) -> None:
+def stats(target: _Target, as_json: bool) -> None:
     """Print the counters of the accounting, one `name value` per line.
 
     \b
@@ -128,4 +130,8 @@ def stats(target: _Target) -> None:
       pinnerfs ctl /tmp/d stats
       pinnerfs umount /tmp/d
     """
-    click.echo(in_child(lambda: target.client().read("stats")), nl=False)
+    if as_json:
+        text = json_text({"stats": in_child(lambda: target.client().stats())})
+    else:
+        text = in_child(lambda: target.client().read("stats"))
+    click.echo(text, nl=False)

@@ -6,25 +6,29 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
+from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import TIME, limit, seed, threshold
-from pinnerfs.clock import MAX_LAG, Clock, ManualClock, RealClock
-from pinnerfs.daemon.daemon import Daemon
-from pinnerfs.debugfs.device import Device
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
-from pinnerfs.pace import reached_speed
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits, check_work
-from pinnerfs.simulation import Simulation
+from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
+
+if TYPE_CHECKING:
+    from pinnerfs.clock import Clock
+    from pinnerfs.daemon.daemon import Daemon
+    from pinnerfs.replay import Replay
+    from pinnerfs.simulation import Simulation
 
 __all__ = ["DeviceOptions", "device"]
 
@@ -43,6 +47,11 @@ class _Layers(click.ParamType[tuple[str, ...]]):
                 self.fail(f"{name!r} is not one of {', '.join(map(repr, LAYERS))}", param, ctx)
         return names
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+        """Complete the last name."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{layer}") for layer in LAYERS if layer.startswith(last)]
+
 
 class DeviceOptions(NamedTuple):
     """The options of a fake device; a field for each option of `device`."""
@@ -59,9 +68,11 @@ class DeviceOptions(NamedTuple):
     log_file: str | None
     verbose: bool
     trace: tuple[str, ...]
+    over: int | None
+    loop: bool
 
-    def simulation(self, scenario: str, *, foreground: bool = False) -> Simulation:
-        """Load the scenario and return its simulation at time 0.
+    def engine(self, scenario: str, *, foreground: bool = False) -> Simulation | Replay:
+        """Load the scenario or the capture and return its simulation or replay at time 0.
 
         PinnerfsError if it cannot be played, or the options contradict each other.
         """
@@ -78,9 +89,17 @@ class DeviceOptions(NamedTuple):
             raise PinnerfsError("--max-lag goes with --clock real: a manual clock does not slip", BAD_INPUT)
         if self.max_lag == 0:
             raise PinnerfsError("--max-lag must be more than 0us", BAD_INPUT)
-        traced = {"engine", "scenario"} & {*self.trace}
+        traced = sorted({"engine", "scenario"} & {*self.trace})
+        if names_capture(scenario):
+            refuse_options(scenario, capture=True, trace=traced)
+            return load_replay(scenario, over=self.over, loop=self.loop, threshold=self.threshold)
+        refuse_options(scenario, capture=False)
         loaded = load(scenario, self.limits)
-        check_work(loaded, scenario, [self.start], self.limits)
+        check_work(loaded, scenario, [self.start], self.limits, self.mm.cma_retries)
+        check_alloc_work(loaded, scenario, self.limits, self.mm.cma_retries)
+        load_numpy()
+        from pinnerfs.simulation import Simulation
+
         with memory_for(loaded):
             return Simulation(
                 loaded,
@@ -94,14 +113,20 @@ class DeviceOptions(NamedTuple):
 
     def daemon(
         self,
-        simulation: Simulation,
+        engine: Simulation | Replay,
         mountpoint: str,
         *,
         allow_other: bool = False,
         cover: bool = False,
         android: bool = False,
     ) -> Daemon:
-        """Return the daemon that mounts the simulation, at the time of --start. `mountpoint` is absolute."""
+        """Return the daemon that mounts a simulation or replay, at the time of --start. `mountpoint` is absolute."""
+        from pinnerfs.clock import MAX_LAG, ManualClock, RealClock
+        from pinnerfs.daemon.daemon import Daemon
+        from pinnerfs.debugfs.device import Device
+        from pinnerfs.pace import reached_speed
+        from pinnerfs.replay import Replay
+
         manual = self.clock_name == "manual"
         speed = self.speed or 1.0
         max_lag = MAX_LAG if self.max_lag is None else self.max_lag / 1e6
@@ -113,18 +138,22 @@ class DeviceOptions(NamedTuple):
             if not cover and os.path.commonpath([log_path, mountpoint]) == mountpoint:
                 raise PinnerfsError(f"cannot log to {self.log_file}: it is in the mount point; wanted a file outside")
         daemon = Daemon(
-            Device(simulation, clock),
-            simulation.generation,
+            Device(engine, clock),
+            engine.generation,
             allow_other=allow_other,
             cover=cover,
             android=android,
+            files=engine.recording.files if isinstance(engine, Replay) else None,
             log_file=self.log_file,
         )
-        with memory_for(simulation.scenario):
-            simulation.advance_to(self.start)  # after Daemon has opened the log
-        if not manual and (reached := reached_speed(simulation.scenario, speed)) is not None:
+        if isinstance(engine, Replay):
+            engine.advance_to(self.start)
+            return daemon
+        with memory_for(engine.scenario):
+            engine.advance_to(self.start)  # after Daemon has opened the log
+        if not manual and (reached := reached_speed(engine.scenario, speed)) is not None:
             say(
-                f"Warning: this machine plays {simulation.scenario.name} at speed {reached:.3g} or so, not {speed:g}: "
+                f"Warning: this machine plays {engine.scenario.name} at speed {reached:.3g} or so, not {speed:g}: "
                 f"the clock will slip, as `pinnerfs ctl {mountpoint} clock` shows; wanted a lower --speed"
             )
         return daemon
@@ -166,6 +195,7 @@ _OPTIONS = (
         metavar="LAYER[,LAYER]...",
         help="Log each step of these layers: fuse (requests and answers), engine (the accounting), scenario (events).",
     ),
+    *over_and_loop,
 )
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.cli.explain import explain
+from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
-from pinnerfs.cli.progress import advance
-from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
-from pinnerfs.simulation import Simulation
 
 __all__ = ["dump"]
 
 
 @click.command()
 @options.scenario
-@click.option("--at", "moment", type=options.TIME, required=True, metavar="TIME", help="Play the scenario up to TIME.")
+@click.option(
+    "--at",
+    "moment",
+    type=options.TIME,
+    metavar="TIME",
+    help="Play the scenario up to TIME. Needed, except for a capture: there the default is its end.",
+)
 @options.seed
 @options.threshold
 @kernel
@@ -31,6 +36,7 @@ __all__ = ["dump"]
     metavar="NAME",
     help="Print this record file of the kernel instead of its main one, which is longterm_pinner or buffer.",
 )
+@options.as_json
 @options.limit
 @options.max_wait
 @click.option(
@@ -39,36 +45,67 @@ __all__ = ["dump"]
     is_flag=True,
     help="After the records, print what the accounting saw of each task, in lines that start with `# `.",
 )
+@over_and_loop[0]
+@over_and_loop[1]
 def dump(
     scenario: str,
-    moment: int,
+    moment: int | None,
     seed: int | None,
     threshold: int | None,
     kernel: str,
     mm: MmOptions,
     file: str | None,
+    as_json: bool,
     limits: Limits,
     max_wait: float,
     explained: bool,
+    over: int | None,
+    loop: bool,
 ) -> None:
     """Print a record file as a mount of SCENARIO would show it, without mounting.
 
-    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file or to a capture of a device, or `-` for standard
+    input.
 
     \b
     Example:
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
-    generation = GENERATIONS[kernel]
-    if file is not None and file not in generation.record_files:
-        known = ", ".join(generation.record_files)
-        raise click.UsageError(f"--file {file!r}: kernel {kernel} has no such record file: it has {known}")
     wait_for_scenario(scenario, max_wait)
+    if names_capture(scenario):
+        refuse_options(scenario, capture=True)
+        if as_json:
+            raise click.UsageError("--json is for scenarios: `pinnerfs report --json` has the data of a capture")
+        replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
+        _check_file(file, replay.generation)
+        replay.advance_to((over or 0) if moment is None else moment)
+        click.echo(replay.raw(file), nl=False)
+        return
+    refuse_options(scenario, capture=False)
+    _check_file(file, GENERATIONS[kernel])
     loaded = load(scenario, limits)
-    check_work(loaded, scenario, [moment], limits)
+    if moment is None:
+        raise click.UsageError("Missing option '--at'.")
+    check_work(loaded, scenario, [moment], limits, mm.cma_retries)
+    load_numpy()
+    from pinnerfs.cli.explain import explain
+    from pinnerfs.cli.progress import advance
+    from pinnerfs.simulation import Simulation
+
     with memory_for(loaded):
         simulation = Simulation(loaded, seed=seed, threshold=threshold, kernel=kernel, **mm.arguments)
         advance(simulation, moment)
+    if as_json:
+        from pinnerfs.cli.dump_json import dump_json
+
+        click.echo(dump_json(simulation, file, explained), nl=False)
+        return
     click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))
+
+
+def _check_file(file: str | None, generation: Generation) -> None:
+    if file is not None and file not in generation.record_files:
+        known = ", ".join(generation.record_files)
+        raise click.UsageError(f"--file {file!r}: kernel {generation.name} has no such record file: it has {known}")

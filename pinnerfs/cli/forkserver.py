@@ -62,8 +62,11 @@ def _load() -> None:
     from pinnerfs.cli.load_numpy import load_numpy
 
     load_numpy()
+    from pinnerfs import pace  # noqa: F401
     from pinnerfs.cli import commands, mount  # noqa: F401
+    from pinnerfs.daemon import daemon  # noqa: F401
     from pinnerfs.fuse.libfuse import check_libfuse
+    from pinnerfs.replay import replay  # noqa: F401
     from pinnerfs.scenario.gallery import load
     from pinnerfs.simulation import Simulation
 

@@ -12,7 +12,7 @@ from pinnerfs.kernel.page_pinner.layouts import Layout
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.words import count_of
 
-__all__ = ["kernel", "kernel_table"]
+__all__ = ["kernel", "kernel_data", "kernel_table"]
 
 
 def _by_evidence() -> str:
@@ -51,6 +51,33 @@ def kernel_table() -> Iterator[str]:
         yield from (f"  {label:19}  {text}" for label, text in rows)
 
 
+def kernel_data() -> list[dict[str, object]]:
+    """Return the same as data."""
+    return [
+        {
+            "name": name,
+            "about": generation.about,
+            "evidence": generation.evidence,
+            "evidence_about": generation.evidence_about,
+            "files": generation.files,
+            "main_file": generation.main_file,
+            "lines": {
+                file: _lines(layout, 0 if generation.counts == "0" else 1)
+                for file, layout in generation.layouts.items()
+            },
+            "has_threshold": generation.has_threshold,
+            "tracks": _tracked(generation),
+            "mm": {
+                "name": generation.mm,
+                "retries": MMS[generation.mm].retries,
+                "directory": f"cma/{MMS[generation.mm].directory('NAME')}",
+                "evidence": MMS[generation.mm].evidence,
+            },
+        }
+        for name, generation in GENERATIONS.items()
+    ]
+
+
 def _lines(layout: Layout, count: int) -> list[str]:
     """Return the first line of each kind of record, and a second line."""
     from pinnerfs.kernel.page_pinner.records import Record, record_text
@@ -82,6 +109,8 @@ def _mm(generation: Generation) -> str:
     parts = [f"{mm.name}, {retries} of a CMA allocation, cma/{mm.directory('NAME')}"]
     if mm.evidence != "recorded":
         parts.append(mm.evidence)
+    if mm.expected:
+        parts.append(f"expected: {mm.expected}")
     if generation.name != mm.name:
         parts.append("that it goes with this page_pinner is expected")
     return "; ".join(parts)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import click
 
+from pinnerfs.cli.options import Whole
 from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.scenario.allocs import MAX_RETRIES
 
@@ -44,7 +45,7 @@ _OPTIONS = (
     ),
     click.option(
         "--cma-retries",
-        type=click.IntRange(0, MAX_RETRIES),
+        type=Whole(0, MAX_RETRIES),
         metavar="N",
         help="Let a failing CMA allocation try again N times, 100 ms apart, not as often as the kernel does.",
     ),

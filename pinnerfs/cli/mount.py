@@ -40,8 +40,8 @@ def mount(
 ) -> None:
     """Mount a fake debugfs that plays SCENARIO.
 
-    SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input. The command returns
-    when the mount answers. A daemon serves the mount until `pinnerfs umount MOUNTPOINT`.
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file or to a capture of a device, or `-` for standard
+    input. The command returns when the mount answers. A daemon serves the mount until `pinnerfs umount MOUNTPOINT`.
 
     \b
     Example:
@@ -53,12 +53,12 @@ def mount(
     wait_for_scenario(scenario, max_wait)
     if device.log_file is not None:
         wait_for_file("log to", device.log_file, max_wait)
-    simulation = device.simulation(scenario, foreground=foreground)
+    engine = device.engine(scenario, foreground=foreground)
     wait_for_answer("mount on", mountpoint, max_wait)
     place = claim(mountpoint)
     if place.notice:
         say(place.notice)
-    daemon = device.daemon(simulation, place.path, allow_other=allow_other)
+    daemon = device.daemon(engine, place.path, allow_other=allow_other)
     if foreground:
         daemon.run(place, lambda: None)
     elif ready is not None:  # in a process of the fork server, which becomes the daemon

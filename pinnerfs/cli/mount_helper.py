@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pinnerfs.cli import errors_of_memory, exit_on_interrupt
-from pinnerfs.cli.load_numpy import load_numpy
 
 if TYPE_CHECKING:
     import click
@@ -23,7 +22,6 @@ def main() -> None:
 
 
 def _helper() -> click.Command:
-    load_numpy()
     from pinnerfs.cli.mount_options import helper
 
     return helper

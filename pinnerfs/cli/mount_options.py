@@ -33,6 +33,7 @@ VALUES = (
     "log",
     "trace",
     "max_wait",
+    "over",
 )
 FLAGS = ("allow_other", "verbose", "quiet_migration")
 # The options of a debugfs, which a remount may change.
@@ -79,9 +80,14 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     if not remount:
         words = [f"--{name.replace('_', '-')}={options[name]}" for name in VALUES if name in options]
         words += [f"--{name.replace('_', '-')}" for name in FLAGS if name in options]
-        mount.main(
-            [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
-        )
+        try:
+            mount.main(
+                [*words, "--", source, target], prog_name="mount.fuse.pinnerfs", standalone_mode=False, **HELP_OPTIONS
+            )
+        except click.BadParameter as error:
+            if error.param is not None:
+                error.param_hint = f"'-o {error.param.opts[0].removeprefix('--').replace('-', '_')}'"
+            raise
     else:
         wait_for_answer("remount", target, _max_wait(target, options))
     _adjust_root(target, numbers, read_only="ro" in options)

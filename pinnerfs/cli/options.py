@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,7 +12,18 @@ from pinnerfs.mounts.answers import MAX_WAIT
 if TYPE_CHECKING:
     from pinnerfs.scenario.limits import Limits
 
-__all__ = ["TIME", "limit", "max_wait", "scenario", "seed", "threshold"]
+__all__ = ["TIME", "Whole", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def accepted(parse: Callable[[V], T], value: V, context: click.Context, option: click.Parameter) -> T:
+    """Return what `parse` makes of an option's value. Raise BadParameter where it raises ValueError."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
 
 
 class _Time(click.ParamType[int]):
@@ -28,6 +40,14 @@ class _Time(click.ParamType[int]):
             return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
             raise click.UsageError(str(error), ctx) from None
+
+
+class Whole(click.IntRange):
+    """A whole number from a least to a most one."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.name = f"whole number from {least} to {most}"
 
 
 class _Threshold(click.ParamType[int]):
@@ -49,20 +69,29 @@ class _Threshold(click.ParamType[int]):
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
     from pinnerfs.scenario.limits import LIMITS
 
-    try:
-        return LIMITS.raised(settings)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, option) from None
+    return accepted(LIMITS.raised, settings, context, option)
+
+
+def _seeds(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    from pinnerfs.sweep.points import parse_seeds
+
+    return accepted(parse_seeds, value, context, option)
 
 
 TIME = _Time()
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 scenario = click.argument("scenario", metavar="SCENARIO")
 seed = click.option(
     "--seed",
-    type=click.IntRange(0, 2**64 - 1),
+    type=Whole(0, 2**64 - 1),
     metavar="N",
     help="Draw with this seed instead of the scenario's own.",
+)
+seeds = click.option(
+    "--seeds", callback=_seeds, metavar="LIST", help="Draw with each of these seeds, such as 0..99 or 1,2,10..19."
 )
 threshold = click.option(
     "--threshold",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pinnerfs.cli import report_options
 from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
-from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.cli.report_output import diff_text, print_made, report_text, write_files
+from pinnerfs.errors import in_a_line
 from pinnerfs.report.columns import SORT_KEYS
 from pinnerfs.words import count_of
 
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
-    from pinnerfs.report.diff import Diff
     from pinnerfs.report.model import Area, Report
 
 __all__ = ["report"]
@@ -64,6 +63,7 @@ FAILED_BUDGET = 1  # exit status
 @click.option("--svg", metavar="FILE", help="Also write the text as a picture.")
 @click.option("--perfetto", metavar="FILE", help="Also write a trace for ui.perfetto.dev, if the records have times.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite existing files.")
+@report_options.max_wait
 def report(
     inputs: tuple[str, ...],
     sort: str | None,
@@ -82,6 +82,7 @@ def report(
     svg: str | None,
     perfetto: str | None,
     force: bool,
+    max_wait: float,
     **formats: bool,
 ) -> int:
     """Name the culprit of a page_pinner dump: who held pages too long, and where.
@@ -108,11 +109,13 @@ def report(
     }
     _check_options(inputs, as_diff, fail_on_new, [name for name, value in single.items() if value is not None])
 
-    _wait_for_files(inputs, names)
-    _check_files(inputs, files)
+    _wait_for_files(inputs, names, files, max_wait)
+    _check_files(inputs, names, files)
 
     def one(sources: tuple[str, ...]) -> Report:
-        made = _analyse(sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup)
+        made = _analyse(
+            sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup, max_wait
+        )
         for note in made.notes:
             say(str(note))
         return only_sites(made, wanted)
@@ -122,13 +125,13 @@ def report(
 
         before, after = one(inputs[:1]), one(inputs[1:])
         difference = compare(before, after)
-        _print(_diff_text(difference, chosen))
+        print_made(diff_text(difference, chosen))
         failed = [f"{len(difference.new)} new: {', '.join(difference.new)}"] if fail_on_new and difference.new else []
     else:
         after = one(inputs)
         shown = only_top(sorted_by(after, sort), top)
-        _write_files(shown, files, stacks, force)
-        _print(_report_text(shown, chosen, stacks))
+        write_files(shown, files, stacks, force)
+        print_made(report_text(shown, chosen, stacks))
         failed = []
     failed += [broken for budget in budgets if (broken := budget.broken(totals(after)))]
     for reason in failed:
@@ -136,26 +139,32 @@ def report(
     return FAILED_BUDGET if failed else 0
 
 
-def _wait_for_files(inputs: tuple[str, ...], names: str | None) -> None:
-    """Return when the file systems of the files to read answer."""
-    from pinnerfs.report.sources import MAX_WAIT
-
+def _wait_for_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None], max_wait: float) -> None:
+    """Return when the file systems of all files that are read or written answer."""
     for path in (*inputs, *(() if names is None else (names,))):
-        # No limit for standard input: a pipe may be slow, and the end of a process closes its files, which blocks too.
+        # Standard input may be a pipe, which may be slow.
         if path != "-":
-            wait_for_file("read", path, MAX_WAIT)
+            wait_for_file("read", path, max_wait)
+    for path in files.values():
+        if path is not None:
+            wait_for_file("write", path, max_wait)
 
 
-def _check_files(inputs: tuple[str, ...], files: dict[str, str | None]) -> None:
-    """Raise UsageError if one file is written twice, or is read as well."""
-    names = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
+def _check_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None]) -> None:
+    """Raise UsageError if one file is written twice, or is read as well, or is in a directory that is read."""
+    known = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
+    directories = tuple(os.path.join(path, "") for path in known)
+    if names is not None:
+        known[os.path.realpath(names)] = "the file of --sites"
     for option, path in files.items():
         if path is None:
             continue
         place = os.path.realpath(path)
-        if place in names:
-            raise click.UsageError(f"{option}: {in_a_line(path)} is also {names[place]}; name another file")
-        names[place] = f"the file of {option}"
+        if place in known:
+            raise click.UsageError(f"{option}: {in_a_line(path)} is also {known[place]}; name another file")
+        if place.startswith(directories):
+            raise click.UsageError(f"{option}: {in_a_line(path)} is in a directory that is read; name another place")
+        known[place] = f"the file of {option}"
 
 
 def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, single: list[str]) -> None:
@@ -173,21 +182,26 @@ def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, si
 
 
 def _analyse(
-    sources: tuple[str, ...],
+    inputs: tuple[str, ...],
     pfn: tuple[int, int] | None,
     kinds: tuple[str, ...],
     areas: tuple[Area, ...],
     names: str | None,
     dedup: bool,
+    max_wait: float,
 ) -> Report:
-    from pinnerfs.report import analyse, read
+    from pinnerfs.cli.report_progress import Progress
+    from pinnerfs.report.analysis import analyse
+    from pinnerfs.report.reader import read_sources
     from pinnerfs.report.selection import only_records
+    from pinnerfs.report.sources import sources
 
-    capture = read(*sources, areas=areas)
+    found = (source for name in inputs for source in sources(name, max_wait))
+    capture = read_sources(inputs, Progress().watch(found), areas)
     if not kinds and not pfn:
-        return analyse(capture, sites=names, dedup=dedup)
+        return analyse(capture, names, dedup, max_wait)
     chosen = only_records(capture, kinds, *(pfn or (None, None)))
-    made = analyse(chosen, sites=names, dedup=dedup)
+    made = analyse(chosen, names, dedup, max_wait)
     if capture.records and not chosen.records:
         from msgspec.structs import replace
 
@@ -197,74 +211,3 @@ def _analyse(
             made, headline=f"none of {left_out} is of the chosen kind and page frames", proves="", findings=()
         )
     return made
-
-
-def _report_text(shown: Report, chosen: str | None, stacks: bool) -> Any:
-    if chosen is None:
-        from pinnerfs.report.text import report_lines
-
-        return report_lines(shown, stacks=stacks)
-    if chosen in ("folded", "speedscope"):
-        from pinnerfs.report import profiles
-
-        return profiles.folded(shown) if chosen == "folded" else profiles.speedscope(shown)
-    from pinnerfs.report import exports
-
-    return {"json": exports.as_json, "csv": exports.as_csv, "md": exports.as_markdown}[chosen](shown)
-
-
-def _diff_text(difference: Diff, chosen: str | None) -> Any:
-    if chosen is None:
-        from pinnerfs.report.diff import diff_lines
-
-        return diff_lines(difference)
-    if chosen == "folded":
-        from pinnerfs.report.profiles import diff_as_folded
-
-        return diff_as_folded(difference)
-    from pinnerfs.report import exports
-
-    return {"json": exports.diff_as_json, "csv": exports.diff_as_csv, "md": exports.diff_as_markdown}[chosen](
-        difference
-    )
-
-
-def _print(made: Any) -> None:
-    """Print lines, or the text of an export."""
-    # A dump may have a character that this terminal's encoding does not.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if isinstance(made, str):
-        click.echo(made, nl=False)
-        return
-    from pinnerfs.report.terminal import show
-
-    show(made)
-
-
-def _write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
-    """Write the files that were asked for, before anything is printed."""
-    if (path := files["--html"]) is not None:
-        from pinnerfs.report.html import page
-
-        _write("--html", path, page(shown).encode(), force)
-    if (path := files["--svg"]) is not None:
-        from pinnerfs.report.picture import svg
-        from pinnerfs.report.text import report_lines
-
-        _write("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
-    if (path := files["--perfetto"]) is not None:
-        from pinnerfs.report.perfetto_trace import trace
-
-        _write("--perfetto", path, trace(shown), force)
-
-
-def _write(option: str, path: str, data: bytes, force: bool) -> None:
-    try:
-        with open(path, "wb" if force else "xb") as file:
-            file.write(data)
-    except FileExistsError:
-        if os.path.isdir(path):
-            raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file") from None
-        raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
-    except OSError as error:
-        raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnerfs.report.source import MAX_WAIT
+
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
     from pinnerfs.report.model import Area
 
-__all__ = ["FORMATS", "KINDS", "areas", "budgets", "chosen_format", "formats", "pfn_range"]
+__all__ = ["FORMATS", "KINDS", "areas", "budgets", "chosen_format", "formats", "max_wait", "pfn_range"]
 
 FORMATS = {
     "json": "Print everything as JSON, for scripts.",
@@ -82,3 +84,24 @@ def chosen_format(flags: dict[str, bool]) -> str | None:
         names = " and ".join(f"--{name}" for name in given)
         raise click.UsageError(f"only one format can be printed; wanted one of {names}")
     return given[0] if given else None
+
+
+def _seconds(context: click.Context, option: click.Parameter, value: str | None) -> float:
+    """Read a time with its unit."""
+    if value is None:
+        return MAX_WAIT
+    from pinnerfs.scenario.quantities import parse_time
+
+    try:
+        return parse_time("--max-wait", value) / 10**6
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from None
+
+
+max_wait = click.option(
+    "--max-wait",
+    show_default=f"{MAX_WAIT:g}s",
+    callback=_seconds,
+    metavar="TIME",
+    help="Give up a file that does not answer for this time: exit with status 75.",
+)

@@ -11,7 +11,6 @@ from pinnerfs.cli.child import wait_for_answer
 from pinnerfs.cli.device import DeviceOptions, device
 from pinnerfs.cli.files import wait_for_file, wait_for_scenario
 from pinnerfs.cli.launch import say
-from pinnerfs.daemon import runner
 from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
@@ -44,6 +43,9 @@ def run(
 ) -> None:
     """Run COMMAND with a fake debugfs over /sys/kernel/debug that only COMMAND sees.
 
+    SCENARIO is a name from `pinnerfs list`, a path to a .toml file or to a capture of a device, or `-` for standard
+    input.
+
     The exit status is that of COMMAND; if a signal kills COMMAND, the same signal kills this command. The mount ends
     with COMMAND. Without root it needs user namespaces and /dev/fuse, and COMMAND sees itself as uid 0.
 
@@ -57,7 +59,9 @@ def run(
         wait_for_file("log to", device.log_file, max_wait)
     if "/" in command[0]:
         wait_for_file("run", command[0], max_wait)
-    simulation = device.simulation(scenario)
+    engine = device.engine(scenario)
+    from pinnerfs.daemon import runner
+
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
@@ -66,7 +70,7 @@ def run(
         from pinnerfs.daemon.phone import Phone
 
         phone = Phone(say)
-    daemon = device.daemon(simulation, path, cover=True, android=android)
+    daemon = device.daemon(engine, path, cover=True, android=android)
     status, notice = runner.run(daemon, mountpoint, command, phone)
     if notice:
         say(notice)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from pinnerfs.cli.files import wait_for_scenario
-from pinnerfs.cli.options import limit, max_wait, scenario
+from pinnerfs.cli.options import as_json, limit, max_wait, scenario
+from pinnerfs.jsontext import json_text
 from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import Quantity
 from pinnerfs.scenario.gallery import load
@@ -20,9 +21,10 @@ __all__ = ["show"]
 
 @click.command()
 @scenario
+@as_json
 @limit
 @max_wait
-def show(scenario: str, limits: Limits, max_wait: float) -> None:
+def show(scenario: str, as_json: bool, limits: Limits, max_wait: float) -> None:
     """Describe a scenario: its memory, its tasks, its allocs and its expectations.
 
     SCENARIO is a name from `pinnerfs list`, a path to a .toml file, or `-` for standard input.
@@ -32,7 +34,9 @@ def show(scenario: str, limits: Limits, max_wait: float) -> None:
       pinnerfs show camera-stall
     """
     wait_for_scenario(scenario, max_wait)
-    click.echo("\n".join(_describe(load(scenario, limits))))
+    loaded = load(scenario, limits)
+    text = json_text({"scenario": loaded}) if as_json else "\n".join([*_describe(loaded), ""])
+    click.echo(text, nl=False)
 
 
 def _describe(scenario: Scenario) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from pinnerfs.daemon.log import open_log, write_in_background
+from pinnerfs.daemon.memory import save_memory
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
 from pinnerfs.daemon.ready import is_ready, not_ready, report_ready
 from pinnerfs.daemon.room import check_room
@@ -34,7 +35,8 @@ class Daemon:
     """A device with the options of its mount.
 
     With `cover` the mount may hide a directory that is not empty. With `android` it also has what `run --android`
-    shows. Without a `log_file` the log goes to stderr, which a detached daemon does not have.
+    shows. `files` are the other files of a replay, see `root_directory`. Without a `log_file` the log goes to stderr,
+    which a detached daemon does not have.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Daemon:
         allow_other: bool = False,
         cover: bool = False,
         android: bool = False,
+        files: Mapping[str, bytes] | None = None,
         log_file: str | None = None,
     ) -> None:
         check_room()
@@ -55,6 +58,7 @@ class Daemon:
         self._allow_other = allow_other
         self._cover = cover
         self._android = android
+        self._files = files
         open_log(log_file)
 
     def run(self, place: Place, ready: Callable[[], None]) -> None:
@@ -65,10 +69,11 @@ class Daemon:
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
         keep_capabilities(CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN)
         terminator = Terminator(place.path, wait=not self._cover)
+        save_memory()
         write_in_background()
         start_thread(self._keep_up)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
-        root = root_directory(self._device, self._generation, android=self._android)
+        root = root_directory(self._device, self._generation, android=self._android, files=self._files)
         tree = Tree(root, os.geteuid(), os.getegid())
         with terminator.on_signal():
             self._serve(tree, place, terminator, ready)

@@ -20,7 +20,7 @@ class OpenText:
     """
 
     def __init__(self, sample: Callable[[], str], put: Callable[[bytes], None] | None) -> None:
-        self._text = sample().encode()
+        self._text = sample().encode(errors="surrogateescape")
         self._put = put
         self._position = 0
 

@@ -63,7 +63,7 @@ def _area_directory(device: Device, directory: str, name: str) -> Directory:
         directory,
         0o755,
         [
-            number_file("alloc", put=partial(_allocate, device, name)),
+            number_file("alloc", put=partial(_allocate, device, name))._replace(waits=True),
             number_file("free", put=free),
             number_file("base_pfn", reader(lambda area: area.base_pfn)),
             number_file("count", reader(lambda area: area.pages)),

@@ -51,13 +51,15 @@ class OpenFile(Protocol):
 class File(NamedTuple):
     """A file, as debugfs_create_file() takes it: `mode` is its permissions, `open` is called at each open.
 
-    In a name each character stands for one byte. `size` is what stat shows.
+    In a name each character stands for one byte. `size` is what stat shows. `waits` tells that a write can take long,
+    and that other writes then must not wait for it.
     """
 
     name: str
     mode: int
     open: Callable[[], OpenFile]
     size: int = 0
+    waits: bool = False
 
 
 class Directory(NamedTuple):

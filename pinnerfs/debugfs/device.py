@@ -1,4 +1,4 @@
-"""A simulation that follows a clock, and that several threads can use."""
+"""A simulation or a replay that follows a clock, and that several threads can use."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from contextlib import contextmanager, suppress
 from time import monotonic, thread_time
 
 from pinnerfs.clock import Clock
+from pinnerfs.debugfs.engine import Engine
 from pinnerfs.debugfs.inject import Faults, cma_files
 from pinnerfs.kernel.cma.allocation import Allocation
 from pinnerfs.kernel.cma.mm import Mm
-from pinnerfs.simulation import Simulation
 from pinnerfs.words import count_of
 
 __all__ = ["Device"]
 
-# While events are due, `keep_up` wakes about this often. More often would only cost processor time.
-SHORTEST_WAIT = 0.1  # seconds
+# While events are due, `keep_up` wakes about this often. Each wake costs about 2 ms of processor time, whatever is due:
+# code and data are no longer in the processor's caches.
+SHORTEST_WAIT = 0.2  # seconds
 
 NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 
@@ -43,7 +44,7 @@ class Device:
     of the time.
     """
 
-    def __init__(self, simulation: Simulation, clock: Clock) -> None:
+    def __init__(self, simulation: Engine, clock: Clock) -> None:
         self.clock = clock
         self.areas = tuple(simulation.areas)
         self.cma_directories: dict[str, str] = {}  # the areas by the names of their directories
@@ -51,7 +52,7 @@ class Device:
             # If the names of two areas are cut to the same, the second directory is not created.
             self.cma_directories.setdefault(simulation.mm.directory(area), area)
         files = [*simulation.generation.files, *cma_files(self.cma_directories)]
-        self.faults = Faults(simulation.scenario.fault, simulation.seed, files, self.now)
+        self.faults = Faults(simulation.faults, simulation.seed, files, self.now)
         self._simulation = simulation
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by the next thread to get `_lock`
@@ -68,12 +69,12 @@ class Device:
 
     def _acquire(self) -> None:
         """Acquire `_lock`. A waiting request gets it before `keep_up` gets it again."""
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             with self._turn:
                 self._lock.acquire()
 
     @contextmanager
-    def up_to_now(self) -> Iterator[Simulation]:
+    def up_to_now(self) -> Iterator[Engine]:
         """Lock the simulation for the caller, with every event up to now applied."""
         self._acquire()
         try:

@@ -25,15 +25,15 @@ class OpenRecords:
     """A record file: each read returns one record, and the position counts reads.
 
     Imitates read_longterm_page_pinner(), read_alloc_contig_failed() and the read of `buffer`. `size` returns the number
-    of slots of the file's ring. While `enabled` returns False, every read is EINVAL.
+    of slots of the file's ring, which is RING_SIZE by default. While `enabled` returns False, every read is EINVAL.
     """
 
     def __init__(
         self,
         device: Device,
         file: str = "longterm_pinner",
-        size: Callable[[], int] = lambda: RING_SIZE,
-        enabled: Callable[[], bool] = lambda: True,
+        size: Callable[[], int] | None = None,
+        enabled: Callable[[], bool] | None = None,
     ) -> None:
         self._device = device
         self._file = file
@@ -42,14 +42,14 @@ class OpenRecords:
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        if not self._enabled():
+        if self._enabled is not None and not self._enabled():
             raise OSError(errno.EINVAL, "failure_tracking is 0")
         text = self._device.text(self._position, self._file)
         # Strictly shorter: the kernel's buffer must also hold the NUL that snprintf() appends.
         if text and (len(text) >= size or len(text) >= RECORD_BUFFER):
             raise OSError(errno.ENOMEM, "the record does not fit into the buffer")
         # The kernel advances the position at an empty slot as well, but not behind the last slot.
-        if self._position < self._size():
+        if self._position < (RING_SIZE if self._size is None else self._size()):
             self._position += 1
         return text
 
@@ -64,8 +64,9 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
         return device.threshold
 
     def put_threshold(value: int) -> None:
-        device.write_threshold(to_signed(value))
-        log.info("threshold set to %d us: all records of longterm_pinner cleared", to_signed(value))
+        threshold = to_signed(value)
+        device.write_threshold(threshold)
+        log.info("threshold set to %d us: all records of longterm_pinner cleared", threshold)
 
     def get_tracking() -> bool:
         return device.tracking

@@ -37,6 +37,7 @@ class Node:
     ctime: int = 0
     children: dict[str, Node] = field(default_factory=dict)  # those that are listed
     open: Callable[[], OpenFile] | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         self.mtime = self.ctime = self.atime
@@ -59,7 +60,7 @@ class Tree:
         ino = len(self._nodes) + 1
         if isinstance(entry, File):
             node = self._nodes[path] = Node(
-                ino, stat.S_IFREG | entry.mode, *self._owner, size=entry.size, open=entry.open
+                ino, stat.S_IFREG | entry.mode, *self._owner, size=entry.size, open=entry.open, waits=entry.waits
             )
             return node
         node = self._nodes[path or "/"] = Node(ino, stat.S_IFDIR | entry.mode, *self._owner, nlink=2)

@@ -41,8 +41,8 @@ class Connection:
         self.buffer = bytearray(DATA + MAX_WRITE)
         self._header: tuple[int, ...] = ()
         self._due: list[tuple[float, int]] = []  # a heap of moments and requests, some of them interrupted since
-        # By request: its handler, and what to call if it is interrupted.
-        self._postponed: dict[int, tuple[Callable[[int], bytes | None], Callable[[], None]]] = {}
+        # By request: its handler, what to call if it is interrupted, and its inode.
+        self._postponed: dict[int, tuple[Callable[[int], bytes | None], Callable[[], None], int]] = {}
         self._blocking = True
         self._arrivals = select.poll()
         self._arrivals.register(self.descriptor, select.POLLIN)
@@ -88,7 +88,7 @@ class Connection:
                 return
             message = _pack_header(_HEADER + len(data), 0, unique) + data
         except Later as later:
-            self._postpone(unique, later)
+            self._postpone(unique, later, ino)
             return
         except BaseException as error:
             message = _pack_header(_HEADER, -_errno(work, error), unique)
@@ -108,7 +108,12 @@ class Connection:
 
     # Answers after a delay.
 
-    def _postpone(self, unique: int, later: Later) -> None:
+    @property
+    def waiting(self) -> set[int]:
+        """The inodes of the requests whose answers are delayed."""
+        return {ino for _, _, ino in self._postponed.values()}
+
+    def _postpone(self, unique: int, later: Later, ino: int) -> None:
         def delayed(ino: int) -> bytes | None:
             answer: bytes | None = later.then()
             return answer
@@ -116,7 +121,7 @@ class Connection:
         # Without blocking: a request may be withdrawn between its arrival and the read.
         self._set_blocking(False)
         heapq.heappush(self._due, (monotonic() + later.seconds, unique))
-        self._postponed[unique] = delayed, later.cancel
+        self._postponed[unique] = delayed, later.cancel, ino
 
     def _answer_due(self) -> None:
         """Answer the requests that are due, and wait for the next of the others, or for a new request."""
@@ -128,7 +133,7 @@ class Connection:
                 continue
             heapq.heappop(self._due)
             if postponed := self._postponed.pop(unique, None):
-                self._answer(unique, postponed[0], 0)
+                self._answer(unique, postponed[0], postponed[2])
                 if self._arrivals.poll(0):
                     return
         self._set_blocking(True)

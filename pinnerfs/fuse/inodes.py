@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
 
@@ -44,6 +44,10 @@ ENCODING = "latin-1"
 # Every change of an attribute is a request to this process, so what the kernel has cached stays true.
 FOREVER = 1 << 32  # seconds
 
+# The kernel locks an inode during a write. So while a write to a file waits, each lookup gives the file a further
+# inode, and the next writer does not wait for the first. The numbers of these have the file's number in these bits.
+FILE_NUMBER = (1 << 32) - 1
+
 KEPT_SIZE = 2  # a page whose first byte is not stored stays invalid, so a sendfile asks for it
 BEYOND = 1 << 40  # beyond any size: a store here changes no size
 
@@ -58,11 +62,18 @@ SECOND = 10**9  # ns
 class Inodes:
     """The inodes that the kernel knows, by number."""
 
-    def __init__(self, getattr: Callable[[str], Node], notify: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self,
+        getattr: Callable[[str], Node],
+        notify: Callable[[int, bytes], None],
+        waiting: Callable[[], set[int]],
+    ) -> None:
         self._getattr = getattr
         self._notify = notify
+        self._waiting = waiting  # the inodes of requests that wait
+        self._further = 0  # inodes beyond the first one of a file
         self._paths = {ROOT_ID: "/"}
-        self._readers: Counter[int] = Counter()  # open handles that can read
+        self._readers: defaultdict[int, int] = defaultdict(int)  # open handles that can read
         self._cached: set[int] = set()  # files whose last answer does not expire
         self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
         # Handles whose truncation may not have reached the inode yet, each with its inode, its thread, and until when.
@@ -76,7 +87,7 @@ class Inodes:
 
     def path(self, ino: int) -> str:
         """Return the path of an inode."""
-        return self._paths[ino]
+        return self._paths[ino & FILE_NUMBER]
 
     def below(self, parent: int, name: bytes) -> str:
         """Return the path of a name in a directory."""
@@ -87,9 +98,15 @@ class Inodes:
         path = self.below(parent, name)
         node = self._getattr(path)
         ino = node.ino
+        self._paths[ino] = path
+        if node.waits:
+            lifetime = 0
+            if any(one & FILE_NUMBER == ino for one in self._waiting()):
+                self._further += 1
+                further = self._further << 32 | ino
+                return ENTRY_OUT.pack(further, 0, lifetime, 0, 0, 0, *_attributes(node, node.size))
         if ino in self._raised:
             self._outdate(ino)  # unless the kernel has forgotten the inode
-        self._paths[ino] = path
         if self._readers[ino]:
             return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0, *_attributes(node, KEPT_SIZE))
         self._raised.discard(ino)
@@ -98,7 +115,7 @@ class Inodes:
 
     def getattr(self, ino: int) -> bytes:
         """Return the answer to GETATTR, which shows the true size."""
-        node = self._getattr(self._paths[ino])
+        node = self._getattr(self.path(ino))
         if self._readers[ino] or (ino in self._raised and ino in self._cached):
             self._outdate(ino)
         else:
@@ -108,7 +125,7 @@ class Inodes:
 
     def changed(self, ino: int) -> bytes:
         """Return the answer to SETATTR."""
-        node = self._getattr(self._paths[ino])
+        node = self._getattr(self.path(ino))
         if not stat.S_ISREG(node.mode):
             return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
         self._cached.discard(ino)
@@ -121,7 +138,7 @@ class Inodes:
         now = monotonic()
         if self._readers[ino] or now < self._waited[ino]:
             return self.changed(ino)
-        node = self._getattr(self._paths[ino])
+        node = self._getattr(self.path(ino))
         self._raised.discard(ino)
         self._cached.add(ino)
         self._unsettled[handle] = ino, thread, now + SETTLE

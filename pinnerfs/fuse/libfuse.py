@@ -10,7 +10,7 @@ from typing import Any
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 
-__all__ = ["check_libfuse", "mount_by_path"]
+__all__ = ["check_libfuse", "libfuse_version", "mount_by_path"]
 
 CAPTURED = 1 << 16  # bytes of stderr; libfuse and fusermount write a line or two
 
@@ -31,9 +31,7 @@ def check_libfuse() -> Any:
             "libfuse 3 does not replace it)",
             NO_FUSE,
         ) from None
-    version = fuse._libfuse.fuse_version()
-    # 29 is 2.9, and 310 is 3.10.
-    major, minor = divmod(version, 10 if version < 100 else 100)
+    major, minor = _version(fuse)
     if major != 2:
         raise PinnerfsError(
             f"found libfuse {major}.{minor}, wanted version 2 "
@@ -41,6 +39,17 @@ def check_libfuse() -> Any:
             NO_FUSE,
         )
     return fuse
+
+
+def _version(fuse: Any) -> tuple[int, int]:
+    version: int = fuse._libfuse.fuse_version()
+    # 29 is 2.9, and 310 is 3.10.
+    return divmod(version, 10 if version < 100 else 100)
+
+
+def libfuse_version() -> str:
+    """Return the version of libfuse 2. PinnerfsError as for `check_libfuse`."""
+    return ".".join(map(str, _version(check_libfuse())))
 
 
 def mount_by_path(path: str, options: Mapping[str, bool | str]) -> tuple[int, str]:

@@ -84,7 +84,7 @@ class _Handlers:
         self._buffer = connection.buffer
         self._operations = operations
         self._faults = operations.faults
-        self._inodes = Inodes(operations.getattr, connection.notify)
+        self._inodes = Inodes(operations.getattr, connection.notify, lambda: connection.waiting)
         self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
         self._last_number = 0
         self._last_opener = (0, 0)  # inode and thread

@@ -120,17 +120,18 @@ class Pages:
         steady = steady and bool((np.minimum.reduceat(self._total, segments.begin) >= self._base).all())
         # In a steady batch, no page ends and no mapping changes after its first touch.
         self.steady = steady
-        in_lru = of_file = np.zeros_like(present)  # not needed where there are all pages already, and none of a file
+        of_file = np.zeros_like(present)
         if memory.has_files:
             of_file = memory.mapping_of(frame + memory.base_pfn) > 0
-        if not steady or memory.has_files or not present.all():
-            in_lru = memory.flags_of(frame + memory.base_pfn) & np.uint64(PAGE_LRU) > 0
-        self._found = _Lives(mapcount.astype(np.int64), of_file & present, (bits & ON_LRU).astype(np.bool_), present)
+        on_lru = (bits & ON_LRU).astype(np.bool_)
+        self._found = _Lives(mapcount.astype(np.int64), of_file & present, on_lru, present)
         if steady:
-            on_lru = np.where(present, self._found.on_lru, in_lru)
+            if len(absent := np.flatnonzero(~present)):
+                on_lru = on_lru.copy()
+                on_lru[absent] = _in_lru(memory, frame.take(absent))
             last = self._lives = _Lives(np.maximum(mapcount, 1), of_file, on_lru, np.ones_like(present))
         else:
-            self._follow(kind, step, mapping, in_lru, of_file, np.isin(frame, waiting))
+            self._follow(kind, step, mapping, _in_lru(memory, frame), of_file, np.isin(frame, waiting))
             last = self._lives.take(segments.end)
         changed = not steady or not present.all() or not mapcount.all()
         references = self._total.take(segments.end) - self._base
@@ -193,6 +194,11 @@ class Pages:
 
     def _references(self, touches: Int64s, segment: Int64s) -> Int64s:
         return self._total.take(touches) - self._base.take(segment)
+
+
+def _in_lru(memory: MemoryMap, frame: Int64s) -> Bools:
+    """Tell which frames have pages on the LRU from their first reference on."""
+    return memory.flags_of(frame + memory.base_pfn) & np.uint64(PAGE_LRU) > 0
 
 
 def _counts(references: Int64s, lives: _Lives) -> PageCounts:

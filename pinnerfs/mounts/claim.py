@@ -11,27 +11,42 @@ from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory
 from pinnerfs.mounts.unmount import fusermount, is_dead, unmount_lazily
 
-__all__ = ["Place", "check_covered", "check_empty", "claim", "open_covered", "prepare_to_cover"]
+__all__ = [
+    "NO_FUSE_DEVICE",
+    "REPLACE_DEVICE",
+    "Place",
+    "check_covered",
+    "check_empty",
+    "claim",
+    "device_error",
+    "open_covered",
+    "prepare_to_cover",
+]
 
 FUSE = 10, 229  # the device numbers of /dev/fuse
+NO_FUSE_DEVICE = errno.ENOTTY  # the errno of device_error() for another file in its place
+REPLACE_DEVICE = "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
+
+
+def device_error() -> OSError | None:
+    """Open /dev/fuse, as its mode does not tell whether that works: a container may forbid it. Return the error."""
+    try:
+        descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        return error
+    status = os.fstat(descriptor)
+    os.close(descriptor)
+    is_device = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(*FUSE)
+    return None if is_device else OSError(NO_FUSE_DEVICE, "Not the FUSE device")
 
 
 def _check_device() -> None:
-    """Open /dev/fuse, as its mode does not tell whether that works: a container may forbid it."""
-    try:
-        descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
-        status = os.fstat(descriptor)
-        is_device = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(*FUSE)
-        os.close(descriptor)
-        reason, remedy = "Not the FUSE device", "rm /dev/fuse; mknod -m 666 /dev/fuse c 10 229"
-    except OSError as error:
-        is_device = False
-        reason = os.strerror(error.errno or 0)
-        remedy = "chmod 666 /dev/fuse" if error.errno == errno.EACCES else "modprobe fuse"
-    if not is_device:
+    error = device_error()
+    if error is not None:
+        remedies = {NO_FUSE_DEVICE: REPLACE_DEVICE, errno.EACCES: "chmod 666 /dev/fuse"}
         raise PinnerfsError(
-            f"cannot open /dev/fuse: {reason}; wanted a device to read and write (as root: {remedy}; "
-            "for a container: --device /dev/fuse)",
+            f"cannot open /dev/fuse: {error.strerror}; wanted a device to read and write "
+            f"(as root: {remedies.get(error.errno or 0, 'modprobe fuse')}; for a container: --device /dev/fuse)",
             NO_FUSE,
         )
 

@@ -8,34 +8,41 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
-from pinnerfs.report.blame import blame
-from pinnerfs.report.findings import Evidence, findings, headline, what_it_proves
+from pinnerfs.report.answer import headline, what_it_proves
+from pinnerfs.report.blame import Blame, blame
+from pinnerfs.report.evidence import Evidence
+from pinnerfs.report.findings import findings
 from pinnerfs.report.holds import Places, groups, hold_of
-from pinnerfs.report.model import Capture, DumpRecord, Report
-from pinnerfs.report.naming import load_sites
+from pinnerfs.report.model import Capture, DumpRecord, Hold, Report
+from pinnerfs.report.naming import Sites, load_sites
 from pinnerfs.report.sections import number
+from pinnerfs.report.source import MAX_WAIT
 from pinnerfs.report.times import Times
 from pinnerfs.report.twice import read_twice
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "call_sites"]
 
 
-def analyse(capture: Capture, sites: str | os.PathLike[str] | None = None, dedup: bool = False) -> Report:
+def analyse(
+    capture: Capture,
+    sites: str | os.PathLike[str] | None = None,
+    dedup: bool = False,
+    max_wait: float = MAX_WAIT,
+) -> Report:
     """Return the report of a capture. Raise PinnerfsError for a wrong file of sites.
 
     sites: a file with more names, in the form of sites.toml. dedup: drop records that were read twice.
+    max_wait: seconds to wait for the file of sites.
     """
-    names = load_sites(*(() if sites is None else (sites,)))
+    names = load_sites(*(() if sites is None else (sites,)), max_wait=max_wait)
     twice = read_twice(capture.records, names)
     if dedup and twice:
         drop = set(twice)
         records = tuple(record for place, record in enumerate(capture.records) if place not in drop)
         capture = replace(capture, records=records)
     records = capture.records
-    places, times = Places(capture.areas), Times(records, capture.generation)
-    found = groups(records, names)
-    holds = tuple(hold_of(group, places, *times.of(group.records)) for group in found)
-    blamed = blame(found, holds, places)
+    times = Times(records, capture.generation)
+    holds, blamed = _blamed(capture, names, times)
     pins = [record.duration_us for record in records if record.kind == "PIN" and record.duration_us is not None]
     evidence = Evidence(
         capture=capture,
@@ -65,6 +72,20 @@ def analyse(capture: Capture, sites: str | os.PathLike[str] | None = None, dedup
         headline=headline(evidence),
         proves=what_it_proves(evidence),
     )
+
+
+def call_sites(capture: Capture) -> Blame:
+    """Return only the call sites of a capture's report: their order, their sums and the one to blame.
+
+    The `head` of its records is not looked at.
+    """
+    return _blamed(capture, load_sites(), Times(capture.records, capture.generation))[1]
+
+
+def _blamed(capture: Capture, names: Sites, times: Times) -> tuple[tuple[Hold, ...], Blame]:
+    places, found = Places(capture.areas), groups(capture.records, names)
+    holds = tuple(hold_of(group, places, *times.of(group.records)) for group in found)
+    return holds, blame(found, holds, places)
 
 
 def _ring_full(capture: Capture) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from pinnerfs.report.extents import union
 from pinnerfs.report.holds import Group, Places
 from pinnerfs.report.model import DumpRecord, Hold, Role, Site
 from pinnerfs.report.naming import Name
@@ -30,8 +31,7 @@ class _Sum:
     def __init__(self, name: Name) -> None:
         self.name = name
         self.holds: list[Hold] = []
-        self.pages: set[int] = set()
-        self.cma_pages: set[int] = set()
+        self.cma: list[tuple[int, int]] = []  # ranges of pages
         self.cma_blocks: set[int] = set()
         self.stacks: Counter[tuple[str, ...]] = Counter()
         self.last_puts = 0
@@ -40,14 +40,15 @@ class _Sum:
     def add(self, group: Group, hold: Hold, places: Places) -> None:
         """Add a hold."""
         self.holds.append(hold)
-        self.pages.update([record.pfn for record in group.records])
         self.stacks[group.records[0].stack] += len(group.records)
         self.put_page = self.put_page or (group.name.put_page and any(map(_may_be_stale, group.records)))
-        if hold.cma_pages:
-            for record in group.records:
-                if places.in_cma(record):
-                    self.cma_pages.add(record.pfn)
-                    self.cma_blocks.add(record.block)
+        if hold.cma_pages == hold.pages:
+            self.cma.append((hold.pfn, hold.pfn + hold.pages))
+            self.cma_blocks.update(hold.blocks)
+        elif hold.cma_pages:
+            inside = [record for record in group.records if places.in_cma(record)]
+            self.cma += [(record.pfn, record.pfn + 1) for record in inside]
+            self.cma_blocks.update([record.block for record in inside])
 
     def site(self, refused: Iterable[str]) -> Site:
         """Return the site."""
@@ -63,9 +64,9 @@ class _Sum:
             role=self.name.role,
             holds=len(holds),
             records=sum(hold.records for hold in holds),
-            pages=len(self.pages),
+            pages=union((hold.pfn, hold.pfn + hold.pages) for hold in holds),
             blocks=tuple(sorted({block for hold in holds for block in hold.blocks})),
-            cma_pages=None if unknown else len(self.cma_pages),
+            cma_pages=None if unknown else union(self.cma),
             cma_blocks=None if unknown else tuple(sorted(self.cma_blocks)),
             page_us=sum(hold.pages * (hold.duration_us or 0) for hold in holds),
             p50_us=_rank(durations, 50),
@@ -93,14 +94,21 @@ def blame(groups: Sequence[Group], holds: Sequence[Hold], places: Places) -> Bla
             for record in group.records:
                 refused.setdefault(record.pfn, set()).add(name.refused)
     _count_last_puts(groups, sums)
-    sites = []
-    for found in sums.values():
-        victims = {victim for pfn in found.pages for victim in refused.get(pfn, ())} if refused else set()
-        mine = {found.name.site} if found.name.role == "victim" else set()
-        sites.append(found.site(victims - mine))
+    victims = _victims(groups, refused) if refused else {}
+    sites = [found.site(victims.get(key, ())) for key, found in sums.items()]
     sites.sort(key=lambda site: (_ROLES.index(site.role), *_worst_first(site, sums[site.key])))
     put_page = frozenset(key for key, found in sums.items() if found.put_page)
     return Blame(tuple(sites), put_page, _culprit(sites, sums))
+
+
+def _victims(groups: Sequence[Group], refused: dict[int, set[str]]) -> dict[str, set[str]]:
+    """Return for each site the allocations of others that met one of its pages."""
+    met: dict[str, set[str]] = {}
+    for name, records, _ in groups:
+        for record in records:
+            others = refused.get(record.pfn, set())
+            met.setdefault(name.key, set()).update(others - {name.site} if name.role == "victim" else others)
+    return met
 
 
 def _may_be_stale(record: DumpRecord) -> bool:
@@ -127,10 +135,12 @@ def _count_last_puts(groups: Sequence[Group], sums: dict[str, _Sum]) -> None:
 def _worst_first(site: Site, found: _Sum) -> tuple[int | bool | str, ...]:
     """Return a sort key: pageblocks in CMA, or all of them where CMA is unknown; then page seconds, then the maximum.
 
+    A compound page counts as one page, because the kernel moves it as one, and it spoils no more blocks than one.
     A reference that every page loses in the end comes behind all others.
     """
     blocks = site.blocks if site.cma_blocks is None else site.cma_blocks
-    return found.name.ordinary, -len(blocks), -site.page_us, -(site.max_us or 0), site.key
+    page_us = sum((1 if hold.compound else hold.pages) * (hold.duration_us or 0) for hold in found.holds)
+    return found.name.ordinary, -len(blocks), -page_us, -(site.max_us or 0), site.key
 
 
 def _culprit(sites: Sequence[Site], sums: dict[str, _Sum]) -> Site | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pinnerfs.report import units
+from pinnerfs.report.extents import union
 from pinnerfs.report.lines import WIDTH, Line, Span, text
 from pinnerfs.report.model import Hold, Report
 from pinnerfs.report.selection import HOLDERS
@@ -97,7 +98,7 @@ def _held(report: Report, keys: set[str], block_pages: int) -> dict[int, int]:
         if hold.key in keys:
             for block, first, end in _ranges(hold, block_pages):
                 ranges[block].append((first, end))
-    return {block: _union(of) for block, of in ranges.items()}
+    return {block: union(of) for block, of in ranges.items()}
 
 
 def _ranges(hold: Hold, block_pages: int) -> Iterable[tuple[int, int, int]]:
@@ -111,15 +112,6 @@ def _ranges(hold: Hold, block_pages: int) -> Iterable[tuple[int, int, int]]:
     each = max(1, min(block_pages, hold.pages // max(1, len(hold.blocks))))
     for block in hold.blocks:
         yield block, block * block_pages, block * block_pages + each
-
-
-def _union(ranges: list[tuple[int, int]]) -> int:
-    """Return how many pages are in at least one of the ranges."""
-    total, reached = 0, -1
-    for first, end in sorted(ranges):
-        total += max(0, end - max(first, reached))
-        reached = max(reached, end)
-    return total
 
 
 def _shares(held: dict[int, int], first: int, last: int, per_cell: int, block_pages: int) -> tuple[float, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from pinnerfs.errors import in_a_line
+from pinnerfs.jsontext import json_text
 from pinnerfs.report.columns import COLUMNS, shown_columns
 from pinnerfs.report.diff import Diff
 from pinnerfs.report.lines import clean
@@ -18,19 +18,17 @@ from pinnerfs.report.model import Report
 from pinnerfs.report.selection import HOLDERS, totals
 from pinnerfs.report.text import facts
 
-__all__ = ["FORMAT", "as_csv", "as_json", "as_markdown", "diff_as_csv", "diff_as_json", "diff_as_markdown"]
-
-FORMAT = 1  # fields are only added; a change of a field's meaning gets a new number
+__all__ = ["as_csv", "as_json", "as_markdown", "diff_as_csv", "diff_as_json", "diff_as_markdown"]
 
 
 def as_json(report: Report) -> str:
     """Return the report as JSON: its fields as in `pinnerfs.report.model.Report`, and the totals."""
-    return _json({"format": FORMAT, "totals": _fields(totals(report)), **_fields(report)})
+    return json_text({"totals": totals(report), **_fields(report)})
 
 
 def diff_as_json(diff: Diff) -> str:
     """Return a diff as JSON: both reports, and the changes."""
-    return _json({"format": FORMAT, **_fields(diff)})
+    return json_text(_fields(diff))
 
 
 def as_csv(report: Report) -> str:
@@ -89,11 +87,6 @@ def diff_as_markdown(diff: Diff) -> str:
 
 def _fields(struct: msgspec.Struct) -> dict[str, Any]:
     return dict(msgspec.to_builtins(struct))
-
-
-def _json(value: dict[str, Any]) -> str:
-    # ASCII: no escape sequence of a dump reaches a terminal, and undecodable bytes are encodable.
-    return json.dumps(value, indent=1).replace("\x7f", "\\u007f") + "\n"
 
 
 def _csv(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

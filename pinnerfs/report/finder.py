@@ -14,11 +14,12 @@ from typing import NamedTuple
 from pinnerfs.kernel.page_pinner.records import HEAD
 from pinnerfs.report.parse import Frames, frames_of
 
-__all__ = ["Broken", "Finder", "Found", "Line"]
+__all__ = ["MOST_KEPT", "Broken", "Finder", "Found", "Line"]
 
 # Every first line of a record has one of these, and every other line of interest one of the rest. Each is a pass over
 # the whole text. A long mark makes a fast pass.
-_FIRST_LINES = (" pinned", " at [")
+# What stands before the mark of a first line. A log may have many other lines with " pinned".
+_FIRST_LINES = {" pinned": ("Page", "east,"), " at [": ("Freed", "ected")}
 _MARKS = (
     *_FIRST_LINES,
     "------ ",
@@ -34,7 +35,7 @@ _FIRST = re.compile(r"Page pinned (?:ts|for) |At least, pinned for |Freed at \[|
 # A record has at most 4095 characters; a log may add a prefix to each of its lines.
 _LONGEST = 1 << 14
 _LONGEST_LINE = 1 << 12
-_MOST_KEPT = 1 << 20
+MOST_KEPT = 1 << 20  # characters of a section
 _MOST_STACKS = 1 << 12  # different stacks to remember; damaged text has a new one in every record
 
 _WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?")
@@ -97,16 +98,21 @@ class Finder:
         """Keep the text from a place on that `find` has just reached."""
         self._kept, self._keep_from = [], begin
 
-    def kept(self, end: int | None = None) -> str:
-        """Return the text that was kept, up to a place that `find` has just reached or the end, and keep no more."""
+    def kept(self, end: int | None = None) -> str | None:
+        """Return the text that was kept, up to a place that `find` has just reached or the end, and keep no more.
+
+        Return None if it is longer than MOST_KEPT.
+        """
         self._keep(self._base + len(self._text) if end is None else end)
-        text, self._kept = "".join(self._kept or ()), None
+        text, self._kept = None if self._kept is None else "".join(self._kept), None
         return text
 
     def _keep(self, end: int) -> None:
         if self._kept is not None and self._keep_from < end:
-            if end - self._keep_from + sum(map(len, self._kept)) <= _MOST_KEPT:
-                self._kept.append(self._text[self._keep_from - self._base : end - self._base])
+            if end - self._keep_from + sum(map(len, self._kept)) > MOST_KEPT:
+                self._kept = None
+                return
+            self._kept.append(self._text[self._keep_from - self._base : end - self._base])
             self._keep_from = end
 
     def _feed(self, piece: str, last: bool) -> Iterator[Found | Broken | Line]:
@@ -186,27 +192,31 @@ class Finder:
     def _wrapped(self, begin: int, head: int, last: bool) -> tuple[Found | Broken, int]:
         """Return a record whose lines have a prefix or a CR, or that is cut, and its end."""
         text = self._text
-        prefix = _prefix(text[begin:head])
+        second = _line_end(text, begin)
+        at = _line_end(text, second)
+        match, prefix = None, None
+        if text.find("PFN ", second, at) >= 0:
+            prefix = _prefix(text[begin:head]) if head > begin else None
+            match = HEAD.fullmatch("\n".join((_bare(text[begin:second], prefix), _bare(text[second:at], prefix))))
+        if match is None:
+            cut = second == at or not text.endswith("\n", 0, at)
+            reason = "is cut off" if cut else "is not followed by the second line"
+            return Broken(f"the first line of a record {reason}", self._base + begin), second
         lines: list[str] = []
-        at, ended, whole = begin, False, True
+        ended, whole = False, text.endswith("\n", 0, at)
         while at < len(text) and at - begin < _LONGEST:
             stop = _line_end(text, at)
-            line = prefix.sub("", text[at:stop].rstrip("\r\n"), 1) if head > begin else text[at:stop].rstrip("\r\n")
-            if len(lines) > 1 and not line.startswith(" "):
+            line = _bare(text[at:stop], prefix)
+            if not line.startswith(" "):
                 ended = not line
                 at = stop if ended else at
                 break
             lines.append(line)
             whole = text.endswith("\n", 0, stop)
             at = stop
-        match = HEAD.fullmatch("\n".join(lines[:2]))
-        if match is None:
-            cut = len(lines) < 2 or not whole
-            reason = "is cut off" if cut else "is not followed by the second line"
-            return Broken(f"the first line of a record {reason}", self._base + begin), _line_end(text, begin)
-        if not whole and not _WHOLE_FRAME.fullmatch(lines[-1].lstrip()):
+        if not whole and not (lines and _WHOLE_FRAME.fullmatch(lines[-1].lstrip())):
             return Broken("a record is cut off in its stack", self._base + begin), at
-        frames = frames_of("\n".join(lines[2:]))
+        frames = frames_of("\n".join(lines))
         assert frames is not None
         return self._found(match, frames, begin, at, ended), at
 
@@ -217,6 +227,9 @@ def _next(text: str, at: int, ahead: dict[str, int]) -> tuple[int, str]:
     for mark, place in ahead.items():
         if place < at:
             place = text.find(mark, at)
+            before = _FIRST_LINES.get(mark)
+            while before is not None and place >= 0 and not text.endswith(before, max(at, place - 5), place):
+                place = text.find(mark, place + 1)
             ahead[mark] = place = len(text) if place < 0 else place
         if place < best:
             best, which = place, mark
@@ -226,6 +239,12 @@ def _next(text: str, at: int, ahead: dict[str, int]) -> tuple[int, str]:
 def _line_end(text: str, at: int) -> int:
     """Return the place behind the line that a character stands in."""
     return text.find("\n", at) + 1 or len(text)
+
+
+def _bare(line: str, prefix: re.Pattern[str] | None) -> str:
+    """Return a line without its end and its prefix."""
+    line = line.rstrip("\r\n")
+    return line if prefix is None else prefix.sub("", line, 1)
 
 
 @lru_cache(maxsize=64)

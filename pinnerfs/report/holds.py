@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from pinnerfs.report.extents import compound_pages, most_records
 from pinnerfs.report.model import Area, DumpRecord, Hold
 from pinnerfs.report.naming import Name, Sites
 
@@ -34,7 +35,7 @@ def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
         if last is not None and record.stack == last.stack and _same_release(record, last):
             group = found[-1]
             # The frames of a compound page have the PFN of its head. A small page is released only once.
-            if record.pfn == last.pfn if group.head else record.pfn in (high + 1, low - 1):
+            if _is_same(record, group) if group.head else record.pfn in (high + 1, low - 1):
                 group.records.append(record)
                 low, high = min(low, record.pfn), max(high, record.pfn)
                 last = record
@@ -43,6 +44,12 @@ def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
         low = high = record.pfn
         last = record
     return found
+
+
+def _is_same(record: DumpRecord, group: Group) -> bool:
+    """Tell whether a record is of the compound page of a group, and not of its next release."""
+    first = group.records[0]
+    return record.pfn == first.pfn and len(group.records) != most_records(first)
 
 
 def _same_release(record: DumpRecord, last: DumpRecord) -> bool:
@@ -76,17 +83,33 @@ class Places:
 
 def hold_of(group: Group, places: Places, duration_us: int | None, at_us: int | None) -> Hold:
     """Return the hold of a group, which lasted this long and ended at this boot time, as far as that is known."""
-    pages = {record.pfn: record for record in group.records}
-    known = [places.in_cma(record) for record in pages.values()]
+    first = group.records[0]
+    if group.head:
+        pages = compound_pages(first, len(group.records))
+        in_cma = places.in_cma(first)
+        cma_pages = None if in_cma is None else pages * in_cma
+        blocks = _blocks(first, pages)
+    else:
+        known = [places.in_cma(record) for record in group.records]
+        pages = len(known)
+        cma_pages = None if None in known else known.count(True)
+        blocks = tuple(sorted({record.block for record in group.records}))
     return Hold(
         key=group.name.key,
-        kind=group.records[0].kind,
-        pfn=min(pages),
-        pages=len(pages),
+        kind=first.kind,
+        pfn=min(record.pfn for record in group.records),
+        pages=pages,
         records=len(group.records),
-        blocks=tuple(sorted({record.block for record in group.records})),
-        cma_pages=None if None in known else known.count(True),
+        blocks=blocks,
+        cma_pages=cma_pages,
         duration_us=duration_us,
         at_us=at_us,
         end_us=at_us,
+        compound=group.head,
     )
+
+
+def _blocks(record: DumpRecord, pages: int) -> tuple[int, ...]:
+    """Return the pageblocks of a compound page: more than one if it is larger than a block."""
+    order = record.pfn.bit_length() - record.block.bit_length()  # block is pfn >> order
+    return tuple(range(record.block, record.block + (max(1, pages >> order) if record.block else 1)))

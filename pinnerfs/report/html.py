@@ -93,7 +93,8 @@ def _victims(victims: list[Site]) -> str:
 
 def _map(area: BlockMap) -> str:
     name = f"CMA area {area.name}" if area.name else "All blocks touched"
-    caption = f"{name}: blocks {area.first} to {area.last}, {units.memory(area.block_pages)} each"
+    blocks = f"blocks {area.first} to {area.last}" if area.first < area.last else f"block {area.first}"
+    caption = f"{name}: {blocks}, {units.memory(area.block_pages)} each"
     rows = "".join(f"<span>{_text(row.key or 'all')}</span>{_cells(area, row)}" for row in area.rows)
     return f'<p>{_text(caption)}</p><div class="map">{rows}</div>'
 
@@ -137,9 +138,11 @@ def _bars(report: Report, sites: tuple[Site, ...]) -> str:
 
 def _finding(finding: Finding) -> str:
     keys = f" ({', '.join(finding.sites)})" if finding.sites else ""
+    # The name of the page and no link: the report is opened where this project is not.
+    page = f"<p>More: <code>{_text(finding.page)}</code></p>" if finding.page else ""
     return (
         f'<div class="finding" id="finding-{_text(finding.name)}"><b>{_text(finding.title)}</b>{_text(keys)}'
-        f"<p>{_text(finding.explanation)}</p><p>{_text(finding.advice)}</p></div>"
+        f"<p>{_text(finding.explanation)}</p><p>{_text(finding.advice)}</p>{page}</div>"
     )
 
 

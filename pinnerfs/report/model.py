@@ -124,10 +124,11 @@ class Capture(msgspec.Struct, frozen=True):
 class Hold(msgspec.Struct, frozen=True):
     """The records of one release: neighbours with one stack, adjacent pages and nearly the same time.
 
-    key: its site. pfn: the lowest page frame. pages: distinct pages. records: how many records it has.
+    key: its site. pfn: the lowest page frame. pages: how many, from this one on. records: how many records it has.
     blocks: the pageblocks that it touches. cma_pages: its pages in CMA, or None if nothing tells where CMA is.
     duration_us: the longest of its records; None for kinds without a duration.
     at_us: boot time of the newest record, or None. end_us: boot time of the end: of the release where it is known.
+    compound: whether it is of one compound page, such as a huge page.
     """
 
     key: str
@@ -140,6 +141,7 @@ class Hold(msgspec.Struct, frozen=True):
     duration_us: int | None
     at_us: int | None = None
     end_us: int | None = None
+    compound: bool = False
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -173,13 +175,17 @@ class Site(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A known trap that this dump shows signs of. name: for scripts. sites: keys. The rest are sentences."""
+    """A known trap that this dump shows signs of. name: for scripts. sites: keys. The rest are sentences.
+
+    page: where this project explains it, a path from the top of the repository.
+    """
 
     name: str
     title: str
     explanation: str
     advice: str
     sites: tuple[str, ...] = ()
+    page: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):

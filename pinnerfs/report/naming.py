@@ -10,16 +10,18 @@ import re
 import tomllib
 from binascii import crc32
 from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
 from pinnerfs.report.model import Kind, Role
-from pinnerfs.report.sources import MAX_WAIT
+from pinnerfs.report.source import MAX_WAIT
 from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]
 
+_MOST_NAMES = 1 << 12  # different stacks to remember; the lists of sites.toml live as long as the process
 _LISTS = ("irrelevant", "prefix", "ordinary", "allocator", "put_page")
 
 _FRAME = re.compile(r"(?P<symbol>[^\s+]+)(?:\+\S+)?(?: \[(?P<module>[^\]\s]+)[^\]]*\])?")
@@ -84,7 +86,7 @@ class Sites:
         """Return the name of a record's stack."""
         name = self._names.get((kind, stack))
         if name is None:
-            if len(self._names) > 1 << 14:
+            if len(self._names) >= _MOST_NAMES:
                 self._names.clear()
             name = self._names[kind, stack] = self._name(kind, stack)
         return name
@@ -147,6 +149,7 @@ class Sites:
         return "kernel" if functions else "unknown"
 
 
+@lru_cache(maxsize=1 << 12)
 def function_of(frame: str) -> str:
     """Return a frame's function, without offset, module and the suffixes of compilers."""
     match = _FRAME.match(frame)
@@ -169,8 +172,15 @@ def load_sites(*files: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> Si
 
     max_wait: seconds to wait for a file that does not answer, such as a pipe without a writer.
     """
+    if not files:
+        return _own_sites()
     own = Path(__file__).with_name("sites.toml")
     return Sites([_table(path, max_wait) for path in (*files, own)])
+
+
+@cache
+def _own_sites() -> Sites:
+    return Sites([_table(Path(__file__).with_name("sites.toml"), MAX_WAIT)])
 
 
 def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 
 from pinnerfs.kernel.page_pinner.records import printed_time
@@ -41,7 +42,8 @@ def frames_of(lines: str) -> Frames | None:
     if not lines.startswith(" ") or "\n" in "".join(frames):
         return None if lines else Frames((), False)
     frames[0] = frames[0][1:]
-    return Frames(tuple(frames), any(_GRABS.match(frame) for frame in frames[:_LOOK_AT]))
+    # Different stacks have most of their frames in common.
+    return Frames(tuple(map(intern, frames)), any(_GRABS.match(frame) for frame in frames[:_LOOK_AT]))
 
 
 def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> DumpRecord:
@@ -71,7 +73,7 @@ def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> 
         moment,
         pfn,
         block,
-        match["migratetype"],
+        match["migratetype"] and intern(match["migratetype"]),
         count,
         mapcount,
         mapping,

@@ -6,17 +6,21 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.report.finder import Broken, Finder, Found, Line
+from pinnerfs.report.finder import MOST_KEPT, Broken, Finder, Found, Line
 from pinnerfs.report.kernels import generation_of
 from pinnerfs.report.model import Area, Capture, Dump, DumpRecord, Note
 from pinnerfs.report.parse import is_garbage, parse_record
-from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted
+from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted, unwrapped
 from pinnerfs.report.sources import MAX_WAIT, Source, sources
-from pinnerfs.report.titles import debugfs_path, problem_of, record_file, title_of
+from pinnerfs.report.titles import CAPTURE_END, capture_version, debugfs_path, problem_of, record_file, title_of
 
 __all__ = ["read", "read_sources", "read_text"]
 
+CAPTURE_VERSION = "1"  # of the format that `pinnerfs record` writes
+
+_MOST_TEXT = 64 << 20  # characters of all sections together
 _MOST_NOTES = 1000  # different ones; a damaged input has one for each of its lines
+_MOST_RECORDS = 500_000  # a ring has 4096; with the report they take some 1.5 kB each
 
 
 def read(*paths: str | os.PathLike[str], areas: Iterable[Area] = (), max_wait: float = MAX_WAIT) -> Capture:
@@ -52,6 +56,7 @@ class _Reader:
         self._records: list[DumpRecord] = []
         self._dumps: list[Dump] = []
         self._sections: dict[str, str] = {}
+        self._room = _MOST_TEXT
         self._notes: dict[tuple[str, str], tuple[int | None, int]] = {}
         self._logged: dict[tuple[int, int], Area] = {}
         self._files: set[str] = set()
@@ -69,9 +74,15 @@ class _Reader:
         if times or len(self._notes) < _MOST_NOTES:
             self._notes[source, reason] = (first, times + 1)
 
-    def section(self, path: str, text: str) -> None:
-        """Keep the text of a file. The first of several wins, as the newest dump comes first in a bugreport."""
-        self._sections.setdefault(path, text)
+    def section(self, path: str, text: str) -> bool:
+        """Keep the text of a file. The first of several wins, as the newest dump comes first in a bugreport.
+
+        Return False if another one was kept.
+        """
+        if path not in self._sections and len(text) <= self._room:
+            self._room -= len(text)
+            self._sections[path] = text
+        return self._sections.get(path) == text
 
     def log(self, line: str) -> None:
         """Keep the CMA area that a line of the kernel's log reserves."""
@@ -85,9 +96,12 @@ class _Reader:
         if directory.endswith("page_pinner"):
             self._files.add(name)
 
-    def add(self, record: DumpRecord) -> None:
-        """Keep a record."""
+    def add(self, record: DumpRecord) -> bool:
+        """Keep a record. Return whether there was room for it."""
+        if len(self._records) == _MOST_RECORDS:
+            return False
         self._records.append(record)
+        return True
 
     def number(self) -> int:
         """Return the number of the next dump."""
@@ -130,9 +144,12 @@ class _Reading:
         self._title = ""
         self._file = ""
         self._begin = self._count = self._garbage = 0
-        self._unended = 0
         self._problem = False
+        self._broken = False  # the item before was a broken record
+        self._path = ""  # of the section, as its title has it
         self._wanted = ""  # the path of the section that is kept
+        self._padded = True  # the dump program adds a newline to each file
+        self._unended_capture = False
 
     def run(self) -> None:
         """Read to the end."""
@@ -150,16 +167,24 @@ class _Reading:
         for item in self._finder.find(texts()):
             if isinstance(item, Found):
                 self._record(item)
+                self._broken = False
             elif isinstance(item, Broken):
                 self._reader.note(self._source.name, item.reason, self._finder.line(item.begin))
+                self._broken = True
             else:
                 self._line(item)
         if not size and not path and not self._source.problems:
             self._enter("page_pinner/", "", 0)  # `cat` of an empty record file
+        if self._unended_capture:
+            self._wanted = ""  # the text of this file is cut off as well
         self._leave(None)
+        if self._unended_capture:
+            self._reader.note(
+                self._source.name, f"the capture is cut off: it has no line `------ {CAPTURE_END} ------`"
+            )
 
     def _record(self, found: Found) -> None:
-        if not self._open or (found.gap and not self._title and not self._source.path):
+        if not self._open or (found.gap and not self._broken and not self._title and not self._source.path):
             self._start("", found.begin)
         record = parse_record(found.match, found.frames, self._file, self._reader.number())
         if is_garbage(record):
@@ -169,14 +194,20 @@ class _Reading:
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        self._count += 1
-        self._reader.add(record)
+        if self._reader.add(record):
+            self._count += 1
+        else:
+            reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
 
     def _line(self, line: Line) -> None:
         title = title_of(line.text)
         if title is not None:
             self._leave(line.begin)
-            if title.title:
+            if (version := capture_version(title.title)) is not None:
+                self._check_version(version)
+            elif title.title:
+                self._unended_capture = self._unended_capture and title.title != CAPTURE_END
                 self._enter(title.path, title.title, line.end)
             return
         problem = problem_of(line.text)
@@ -192,9 +223,15 @@ class _Reading:
             self._reader.section(VERSION, line.text[line.text.index("Linux version ") :])
         self._reader.log(line.text)
 
+    def _check_version(self, version: str) -> None:
+        if version != CAPTURE_VERSION:
+            came = f"{self._source.name}: a capture of version {version!r}"
+            raise PinnerfsError(in_a_line(f"{came}: wanted version {CAPTURE_VERSION}"), BAD_INPUT)
+        self._padded, self._unended_capture = False, True
+
     def _enter(self, path: str, title: str, begin: int) -> None:
         """Begin a section."""
-        self._reader.present(path)
+        self._path, self._problem = path, False
         path = debugfs_path(path)
         if record_file(path) or path == "page_pinner/" or (not path and "page pinner" in title.lower()):
             self._start(record_file(path), begin, title)
@@ -210,10 +247,24 @@ class _Reading:
 
     def _leave(self, end: int | None) -> None:
         """End a section."""
-        if self._wanted:
-            self._reader.section(self._wanted, self._finder.kept(end))
-            self._wanted = ""
+        text = self._finder.kept(end) if self._wanted else ""
+        if not self._problem or (self._open and self._count):
+            self._reader.present(self._path)
+            if self._wanted:
+                self._keep(self._wanted, text)
+        self._path = self._wanted = ""
         self._finish()
+
+    def _keep(self, path: str, text: str | None) -> None:
+        """Keep the text of a section, if it is not too long."""
+        if text is None:
+            reason = f"a section was skipped: it is longer than {MOST_KEPT} bytes"
+        elif self._reader.section(path, unwrapped(text, padded=self._padded and not self._source.path)):
+            return
+        else:
+            reason = "a section was skipped: the same file came before, or all sections are too long"
+        if path != VERSION:
+            self._reader.note(self._source.name, reason)
 
     def _finish(self) -> None:
         if not self._open:

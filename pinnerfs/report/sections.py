@@ -1,4 +1,4 @@
-"""What other files tell beside the records: CMA's areas, the threshold, the kernel's version."""
+"""The text of other files beside the records: CMA's areas, the threshold, the kernel's version."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from pinnerfs.kernel.pageflags import PAGE_SIZE
 from pinnerfs.report.model import Area
 from pinnerfs.report.parse import MAX_PFN
 
-__all__ = ["DMESG", "VERSION", "area_of_log", "areas_of", "is_wanted", "number"]
+__all__ = ["DMESG", "VERSION", "area_of_log", "areas_of", "is_wanted", "number", "unwrapped"]
 
 VERSION = "/proc/version"
 DMESG = "dmesg"
 
-_WANTED = re.compile(
-    r"page_pinner/(?:threshold|failure_tracking|buffer_size)|cma/[^/]+/(?:base_pfn|count|used|order_per_bit|bitmap)"
-    r"|/proc/(?:version|cmdline)"
-)
+_PROC = frozenset({VERSION, "/proc/cmdline", "/proc/meminfo"})
 
 # cma_declare_contiguous_nid(), and rmem_cma_setup() for areas of the device tree.
 # Numbers of 64 bits.
@@ -30,8 +27,18 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def is_wanted(path: str) -> bool:
-    """Tell whether a report uses the file with this path, without the debugfs root."""
-    return _WANTED.fullmatch(path) is not None
+    """Tell whether the text of a file is kept: of any file of the debugfs, whose path is without its root."""
+    return (path != "" and not path.startswith("/")) or path in _PROC
+
+
+def unwrapped(text: str, *, padded: bool) -> str:
+    """Return the text of a section as the file had it. padded: whether the dump program adds a newline to each file.
+
+    `adb shell` may turn each newline into CR LF, which no file of a debugfs has.
+    """
+    if "\r\n" in text and text.count("\n") == text.count("\r\n"):
+        text = text.replace("\r\n", "\n")
+    return text[:-1] if padded and text.endswith("\n\n") else text
 
 
 def number(sections: Mapping[str, str], path: str) -> int | None:

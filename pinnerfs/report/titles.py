@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 from pinnerfs.report.parse import RECORD_FILES
 
-__all__ = ["Title", "debugfs_path", "problem_of", "record_file", "title_of"]
+__all__ = ["CAPTURE_END", "Title", "capture_version", "debugfs_path", "problem_of", "record_file", "title_of"]
 
-# `------ TITLE (PATH) ------`, in which a time may stand behind the path.
-_TITLE = re.compile(r"------ (?P<title>.*?) *(?:\((?P<path>/[^():]*)(?:: [^()]*)?\))? ------ *\Z")
+# The first and the last title of what `pinnerfs record` writes. The first has the version of its format.
+_CAPTURE = re.compile(r"PINNERFS CAPTURE (?P<version>\S+)")
+CAPTURE_END = "END"
+
+_PATH = re.compile(r"(?P<path>/[^():]*)(?:: [^()]*)?\)")
 _END = re.compile(r"------ [0-9.]+s was the duration of ")
 
-_UNREADABLE = re.compile(r"Unable to read (?P<path>/\S+)")
+_UNREADABLE = re.compile(r"Unable to read (?P<path>/[^\s:]+)(?:: (?P<why>.*))?")
 _NOT_DUMPED = re.compile(r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)")
 _FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)")
 
@@ -34,17 +37,29 @@ def title_of(line: str) -> Title | None:
         return None
     if _END.match(line, at):
         return Title("", "")
-    match = _TITLE.match(line, at)
-    return Title(match["title"].strip(), match["path"] or "") if match else None
+    # `------ TITLE (PATH) ------`, in which a time may stand behind the path. A pattern for it takes cubic time.
+    title = line[at + 7 :].rstrip(" ")
+    if not title.endswith(" ------"):
+        return None
+    title = title[:-7].strip()
+    before, _, inner = title.rpartition("(")
+    match = _PATH.fullmatch(inner)
+    return Title(before.rstrip(), match["path"]) if match else Title(title, "")
 
 
 def problem_of(line: str) -> tuple[str, str] | None:
     """Return the path of a file that the dump program could not read, and why; None for another line."""
     match = _UNREADABLE.search(line)
     if match:
-        return match["path"], "the dump program could not read it"
-    match = _NOT_DUMPED.search(line) or _FAILED.search(line)
+        return match["path"], match["why"] or "the dump program could not read it"
+    match = _NOT_DUMPED.search(line) or _FAILED.match(line, max(line.rfind("*** /"), 0))
     return (match["path"], match["why"]) if match else None
+
+
+def capture_version(title: str) -> str | None:
+    """Return the version of the capture format that a title names, or None for another title."""
+    match = _CAPTURE.fullmatch(title)
+    return match["version"] if match else None
 
 
 def debugfs_path(path: str) -> str:

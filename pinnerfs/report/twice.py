@@ -17,6 +17,7 @@ __all__ = ["read_twice"]
 _MOST = 64
 # So many different records do not come again in the same order by chance.
 _MANY = 16
+_FEW = 2  # if they are a whole dump, and the end of another
 
 
 def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
@@ -36,10 +37,10 @@ def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
         if before is not None and _is_repeat(records, marks, before, at, sites):
             run = at - before
         elif before is not None and at >= tried:
-            run = _run(marks, before, at)
+            run = _run(records, marks, before, at)
             tried = at + run
             different = {marks[place] for place in range(at, tried) if _is_distinct(records[place], sites)}
-            if len(different) < _MANY and not _is_whole(records, before, at, run):
+            if len(different) < _enough(records, before, at, run):
                 run = 0
         twice += range(at, at + run)
         for place in range(at, at + max(1, run)):
@@ -64,20 +65,24 @@ def _is_distinct(record: DumpRecord, sites: Sites) -> bool:
     return "head" not in record.flag_names and role not in ("allocator", "victim")
 
 
-def _run(marks: Sequence[int], before: int, at: int) -> int:
-    """Return how many records from `at` on equal those from `before` on."""
+def _run(records: Sequence[DumpRecord], marks: Sequence[int], before: int, at: int) -> int:
+    """Return how many records from `at` on equal those from `before` on, up to the end of either dump."""
     most = min(at - before, len(marks) - at)
-    return next((step for step in range(most) if marks[before + step] != marks[at + step]), most)
+    dumps = records[before].dump, records[at].dump
+    for step in range(most):
+        one, other = before + step, at + step
+        if marks[one] != marks[other] or (records[one].dump, records[other].dump) != dumps:
+            return step
+    return most
 
 
-def _is_whole(records: Sequence[DumpRecord], before: int, at: int, run: int) -> bool:
-    """Tell whether a run is a whole dump, and equal to a whole dump."""
-    return (
-        all(
-            (first == 0 or records[first - 1].dump != records[first].dump)
-            and records[first].dump == records[first + run - 1].dump
-            and (first + run == len(records) or records[first + run].dump != records[first].dump)
-            for first in (before, at)
-        )
-        and records[before].dump != records[at].dump
-    )
+def _enough(records: Sequence[DumpRecord], before: int, at: int, run: int) -> int:
+    """Return how many different records a run must have to be no accident."""
+    if records[before].dump == records[at].dump:
+        return _MANY
+    begins = [first == 0 or records[first - 1].dump != records[first].dump for first in (before, at)]
+    ends = [first + run == len(records) or records[first + run].dump != records[first].dump for first in (before, at)]
+    if all(ends) and all(begins):
+        return 0
+    # As long as the ring is not full, a later dump ends with the whole of an earlier one.
+    return _FEW if all(ends) and any(begins) else _MANY

@@ -12,7 +12,7 @@ from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
 from pinnerfs.scenario.schema import Scenario, Task
 
-__all__ = ["ROUND", "Demand", "estimate_demands"]
+__all__ = ["MOST_RETRIES", "ROUND", "Demand", "allocation_work", "estimate_demands"]
 
 PHASE = 100  # a phase takes as much processor time as this many pins
 RUN = 16  # so many frames side by side take as much processor time as one page by itself
@@ -29,14 +29,22 @@ class Demand(NamedTuple):
     work: float  # in pins of a single page
 
 
-def estimate_demands(scenario: Scenario, until: float = 0) -> list[Demand]:
-    """Estimate the demand of each task, then of each alloc. Their work is up to a moment (µs)."""
+def allocation_work(pages: int, retries: int) -> int:
+    """Return the work of an allocation from an area of so many pages that fails, in pins of a single page."""
+    return (1 + retries) * (ROUND + pages)
+
+
+def estimate_demands(scenario: Scenario, until: float = 0, retries: int = MOST_RETRIES) -> list[Demand]:
+    """Estimate the demand of each task, then of each alloc. Their work is up to a moment (µs).
+
+    `retries` is the number of retries of an alloc without a number of its own.
+    """
     tasks = {task.name: task for task in scenario.task}
     areas = {region.cma: region.frames for region in scenario.memory.region}
     stop = math.inf if scenario.duration is None else parse_time("duration", scenario.duration)
     return [
         *(_of_task(task, tasks[task.share] if task.share else task, stop, until) for task in scenario.task),
-        *(_of_alloc(alloc, areas[alloc.area], stop, until) for alloc in scenario.alloc),
+        *(_of_alloc(alloc, areas[alloc.area], stop, until, retries) for alloc in scenario.alloc),
     ]
 
 
@@ -62,15 +70,14 @@ def _of_task(task: Task, owner: Task, stop: float, until: float) -> Demand:
     )
 
 
-def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float) -> Demand:
+def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float, retries: int) -> Demand:
     """Estimate the demand of an alloc as if each allocation failed. Its work is up to a moment (µs).
 
     No allocation begins at `stop` (µs) or later.
     """
     loads = [_Load.of(phase, None) for phase in alloc.phase]
     period = sum(load.lasts for load in loads)
-    rounds = 1 + (MOST_RETRIES if alloc.retries is None else alloc.retries)
-    cost = rounds * (ROUND + area_pages)
+    cost = allocation_work(area_pages, retries if alloc.retries is None else alloc.retries)
     rate = cost * max(load.rate for load in loads) + PHASE * len(loads) / period  # per µs
     time = min(until, stop) - alloc.start_distribution.low
     return Demand(pins=0, rate=rate * 10**6, work=_work(loads, cost, time))

@@ -76,7 +76,7 @@ class Rule(Table, frozen=True):
 
     def _check_file(self) -> None:
         if self.file is None or not self.file.startswith(f"{CMA}/"):
-            _check_name("file", self.file, FILES)
+            _check_name("file", self.file, FILES, f", or {CMA}/DIRECTORY/FILE")
         elif not _CMA_FILE.fullmatch(self.file):
             raise ValueError(f"file = {self.file!r} must be cma/DIRECTORY/FILE with a FILE of {', '.join(CMA_FILES)}")
 
@@ -202,9 +202,9 @@ def _parse_number(key: str, text: str) -> int:
     return int(text)
 
 
-def _check_name(key: str, value: str | None, known: tuple[str, ...]) -> None:
+def _check_name(key: str, value: str | None, known: tuple[str, ...], others: str = "") -> None:
     if value is not None and value not in known:
-        raise ValueError(f"{key} = {value!r} must be one of {', '.join(known)}{nearest(value, known)}")
+        raise ValueError(f"{key} = {value!r} must be one of {', '.join(known)}{others}{nearest(value, known)}")
 
 
 def _check_range(key: str, value: int | None, least: int, most: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from pinnerfs.scenario.toml import TomlError, parse_toml
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["gallery", "load", "parse"]
+__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source"]
 
 
 def gallery() -> dict[str, Path]:
@@ -31,9 +31,16 @@ def gallery() -> dict[str, Path]:
     return {name: Path(path) for name, path in _gallery().items()}
 
 
+def gallery_directory() -> Path:
+    """Return the directory of the scenarios that come with pinnerfs."""
+    from pathlib import Path
+
+    return Path(_directory())
+
+
 @functools.cache
 def _directory() -> str:
-    # In an installed pinnerfs they are inside the package, in a checkout beside it.
+    # In an installed pinnerfs it is inside the package, in a checkout beside it.
     package = os.path.dirname(os.path.dirname(__file__))
     inside = os.path.join(package, "scenarios")
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "scenarios")
@@ -45,22 +52,35 @@ def _gallery() -> dict[str, str]:
     return {file.removesuffix(".toml"): os.path.join(directory, file) for file in files}
 
 
+class Source(NamedTuple):
+    """A scenario file that was read. where: how messages name it."""
+
+    where: str
+    text: str
+    tables: dict[str, object]
+
+
 def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
     """Load a scenario: of the gallery by name, of a file by path (with a `/`, or ending in .toml), "-" from stdin.
 
     Raise PinnerfsError that says what is wrong and where, also for a scenario that exceeds the limits.
     """
+    return _scenario(read_source(scenario, limits), limits)
+
+
+def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Source:
+    """Return the tables of a scenario file, unchecked. Raise PinnerfsError if it cannot be read or is not TOML."""
     text = os.fspath(scenario)
     named = isinstance(scenario, str) and "/" not in text and not text.endswith(".toml")
     try:
         if named and text == "-":
-            return parse(read_stdin(limits.file), "stdin", limits)
+            return _tables(read_stdin(limits.file), "stdin")
         source = read_path(_of_gallery(text) if named else scenario, limits.file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         where = "from stdin" if named and text == "-" else repr(text)
         raise _refused(f"cannot read scenario {where}: {reason}") from None
-    return parse(source, text, limits)
+    return _tables(source, text)
 
 
 def _of_gallery(name: str) -> str:
@@ -83,28 +103,45 @@ def _refused(message: str) -> PinnerfsError:
 
 def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS) -> Scenario:
     """Parse the text of a scenario file. Raise PinnerfsError that says what is wrong, beginning with `where`."""
+    return _scenario(_tables(source, where), limits)
+
+
+def checked(tables: dict[str, object], limits: Limits = LIMITS) -> Scenario:
+    """Return the scenario of a file's tables. Raise TableError if something is wrong with them."""
+    scenario = _convert(tables)
+    check_references(scenario)
+    check_limits(scenario, limits)
+    return scenario
+
+
+def _tables(source: str | bytes, where: str) -> Source:
     try:
         text = source.decode() if isinstance(source, bytes) else source
-        tables = parse_toml(text)
+        return Source(where, text, parse_toml(text))
     except UnicodeDecodeError as error:
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except TomlError as error:
+        from pinnerfs.scenario.content import is_dump  # only wrong files need it
+
+        if is_dump(text.encode(errors="surrogateescape")):
+            wanted = "`pinnerfs mount`, `run` and `dump` replay one from its file"
+            raise _refused(f"{where}: it is a capture of a device, not a scenario; {wanted}") from None
         place = where if error.line is None else f"{where}:{error.line}"
         raise _refused(f"{place}: not TOML: {error}") from None
     except RecursionError:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
+
+
+def _scenario(source: Source, limits: Limits) -> Scenario:
     try:
-        scenario = _convert(tables)
-        check_references(scenario)
-        check_limits(scenario, limits)
+        return checked(source.tables, limits)
     except TableError as error:
         from pinnerfs.scenario.positions import describe, line_of  # only wrong files need it
 
-        line = line_of(text, tables, error.path, error.key)
-        place = "" if error.complete else describe(error.path, tables)
-        parts = [where if line is None else f"{where}:{line}", place, str(error)]
+        line = line_of(source.text, source.tables, error.path, error.key)
+        place = "" if error.complete else describe(error.path, source.tables)
+        parts = [source.where if line is None else f"{source.where}:{line}", place, str(error)]
         raise _refused(": ".join(filter(None, parts))) from None
-    return scenario
 
 
 def _convert(tables: dict[str, object]) -> Scenario:

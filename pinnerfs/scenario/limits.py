@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields, replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
-from pinnerfs.scenario.demand import estimate_demands
+from pinnerfs.scenario.demand import MOST_RETRIES, allocation_work, estimate_demands
 from pinnerfs.scenario.messages import nearest, shown
 from pinnerfs.scenario.quantities import parse_size
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.scenario.tables import TableError
 
-__all__ = ["LIMITS", "Limits", "check_limits", "check_work"]
+__all__ = ["LIMITS", "Limits", "check_alloc_work", "check_limits", "check_work", "refuse_work", "work_up_to"]
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,44 @@ def check_limits(scenario: Scenario, limits: Limits) -> None:
     _check("rate", scenario, [demand.rate for demand in demands], limits)
 
 
-def check_work(scenario: Scenario, where: str, moments: Iterable[int], limits: Limits) -> None:
+def check_work(
+    scenario: Scenario, where: str, moments: Iterable[int], limits: Limits, retries: int | None = None
+) -> None:
     """Raise PinnerfsError if it is too much work to play a scenario from its start up to each of these moments (µs).
 
-    The message begins with `where`.
+    The message begins with `where`. `retries` is the number of --cma-retries, if that is given.
     """
-    demands = [demand for moment in moments for demand in estimate_demands(scenario, moment)]
-    work = math.ceil(sum(demand.work for demand in demands))
+    refuse_work(sum(work_up_to(scenario, moment, retries) for moment in moments), where, limits)
+
+
+def check_alloc_work(scenario: Scenario, where: str, limits: Limits, retries: int | None = None) -> None:
+    """Raise PinnerfsError if it is too much work to let an allocation fail that a user of the device can begin.
+
+    The arguments are those of `check_work`.
+    """
+    for region in scenario.memory.region:
+        if region.cma is not None:
+            work = allocation_work(region.frames, MOST_RETRIES if retries is None else retries)
+            other = "" if retries is None else ", or lower --cma-retries"
+            _refuse_work(work, f"{where}: an allocation from CMA area {region.cma!r} that fails", limits, other)
+
+
+def work_up_to(scenario: Scenario, moment: int, retries: int | None = None) -> float:
+    """Return how much work it is to play a scenario from its start up to a moment (µs), in pins of a single page."""
+    most = MOST_RETRIES if retries is None else retries
+    return sum(demand.work for demand in estimate_demands(scenario, moment, most))
+
+
+def refuse_work(amount: float, where: str, limits: Limits) -> None:
+    """Raise PinnerfsError if this is too much work. The message begins with `where`."""
+    _refuse_work(math.ceil(amount), f"{where}: to play it", limits)
+
+
+def _refuse_work(work: int, what: str, limits: Limits, other_remedy: str = "") -> None:
     if work > limits.work:
         takes = f"takes as much work as {work} pins of a single page, about {_rounded(work / PINS_PER_SECOND)}"
-        remedy = f"limit {limits.work}; raise it with --limit work=N"
-        raise PinnerfsError(in_a_line(f"{where}: to play it {takes} ({remedy})"), BAD_INPUT)
+        remedy = f"limit {limits.work}; raise it with --limit work=N{other_remedy}"
+        raise PinnerfsError(in_a_line(f"{what} {takes} ({remedy})"), BAD_INPUT)
 
 
 def _rounded(seconds: float) -> str:

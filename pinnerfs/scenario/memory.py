@@ -100,7 +100,8 @@ class Memory(Table, frozen=True):
         """Raise ValueError unless a size is a multiple of a pageblock."""
         length, block = parse_size("size", size), PAGE_SIZE << self.pageblock_order
         if not length or length % block:
-            raise ValueError(f"size = {size!r} must be a multiple of {block >> 10}KiB (one pageblock), and not 0")
+            wanted = "must be" if length else "is 0: it must be"
+            raise ValueError(f"size = {size!r} {wanted} a multiple of {block >> 10}KiB (one pageblock)")
 
     @property
     def frames(self) -> int:

@@ -8,6 +8,7 @@ from itertools import chain
 from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.stacks import symbol
 from pinnerfs.scenario.expectations import AllocCounts
+from pinnerfs.scenario.faults import CMA
 from pinnerfs.scenario.longterm import in_cma, leaves_cma, moved_to
 from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.messages import nearest, unknown_name
@@ -31,6 +32,8 @@ def check_references(scenario: Scenario) -> None:
         path = ("task", number)
         if task.stack not in scenario.stack:
             raise TableError(unknown_name("stack", task.stack, scenario.stack, "stack"), path, "stack")
+        if task.release_stack is not None:
+            _check_own_frames(scenario, "release_stack", task.release_stack, path)
         if task.share is None:
             _check_pages(scenario, task, path)
             continue
@@ -50,6 +53,7 @@ def check_references(scenario: Scenario) -> None:
             )
             raise TableError(message, path, "share")
     _check_allocs(scenario)
+    _check_faults(scenario)
     if scenario.culprit is not None and scenario.culprit not in ("none", *tasks):
         raise TableError(unknown_name("culprit", scenario.culprit, [*tasks, "none"], "task"), (), "culprit")
     # A misspelt symbol is never found, and then an expectation of no records always holds.
@@ -103,14 +107,30 @@ def _check_allocs(scenario: Scenario) -> None:
         path = ("alloc", number)
         if alloc.area not in areas:
             raise TableError(unknown_name("area", alloc.area, areas, "CMA area"), path, "area")
-        if alloc.stack not in scenario.stack:
-            raise TableError(unknown_name("stack", alloc.stack, scenario.stack, "stack"), path, "stack")
-        if scenario.stack[alloc.stack].via is not None:
-            message = f"stack = {alloc.stack!r} has `via`, the path of a pin: give the alloc a stack without it"
-            raise TableError(message, path, "stack")
+        _check_own_frames(scenario, "stack", alloc.stack, path)
         if alloc.pages > (room := areas[alloc.area].frames):
             message = f"pages = {alloc.pages} is more than area {alloc.area!r} has: {room}"
             raise TableError(message, path, "pages")
+
+
+def _check_faults(scenario: Scenario) -> None:
+    """Check that the areas exist whose files rules are about. Their directories depend on the kernel."""
+    areas = [region.cma for region in scenario.memory.region if region.cma is not None]
+    names = dict.fromkeys(mm.directory(area) for area in areas for mm in MMS.values())
+    for number, fault in enumerate(scenario.fault):
+        if fault.file is not None and fault.file.startswith(f"{CMA}/"):
+            directory = fault.file.split("/")[1]
+            if directory not in names:
+                message = unknown_name("file", fault.file, [f"{CMA}/{name}/FILE" for name in names], "CMA area")
+                raise TableError(message, ("fault", number), "file")
+
+
+def _check_own_frames(scenario: Scenario, key: str, name: str, path: KeyPath) -> None:
+    """Check that a stack of something other than a pin exists, and has no frames of the path of a pin."""
+    if name not in scenario.stack:
+        raise TableError(unknown_name(key, name, scenario.stack, "stack"), path, key)
+    if scenario.stack[name].via is not None:
+        raise TableError(f"{key} = {name!r} has `via`, the path of a pin: wanted a stack without it", path, key)
 
 
 def _check_move(task: Task, memory: Memory, path: KeyPath) -> None:

@@ -87,6 +87,7 @@ class Task(Table, frozen=True, dict=True):
     share: str | None = None
     pfn: int | None = None
     release: Release | dict[str, int] | None = None
+    release_stack: str | None = None
     mapped: bool = True
     unmap: Quantity = "never"
 

@@ -6,6 +6,7 @@ The size of a block depends on the scenario alone. So the draws are the same for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -74,12 +75,11 @@ class PhaseTimes(NamedTuple):
 
 
 def hold_times(task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
-    """Yield the holds of an instance with these phases, a block at a time. None begins at `stop` (µs) or later.
+    """Return the holds of an instance with these phases, a block at a time. None begins at `stop` (µs) or later.
 
     If the instance ends, its last block has no holds and reaches FOREVER.
     """
-    yield from _HoldTimes(task, phases, rng, stop).blocks()
-    yield Arrivals(NONE, NONE, FOREVER, 0)
+    return _HoldTimes(task, phases, rng, stop).blocks()
 
 
 class _HoldTimes:
@@ -99,17 +99,17 @@ class _HoldTimes:
     def blocks(self) -> Iterator[Arrivals]:
         """Yield the holds of all phases, over and over, until the scenario's end."""
         phases = 0
-        while self._now < self._stop:
-            for phase in self._phases:
-                phases += 1
-                for begin, end in self._phase(phase):
-                    yield Arrivals(begin, end, int(begin[-1]), phases)
-                    phases = 0
-                if self._now >= self._stop:
-                    return
-                if phases >= QUIET_PHASES:
-                    yield Arrivals(NONE, NONE, self._now, phases)
-                    phases = 0
+        for phase in cycle(self._phases):
+            if self._now >= self._stop:
+                break
+            phases += 1
+            for begin, end in self._phase(phase):
+                yield Arrivals(begin, end, int(begin[-1]), phases)
+                phases = 0
+            if phases >= QUIET_PHASES and self._now < self._stop:
+                yield Arrivals(NONE, NONE, self._now, phases)
+                phases = 0
+        yield Arrivals(NONE, NONE, FOREVER, 0)
 
     def _phase(self, phase: PhaseTimes) -> Iterator[tuple[Int64s, Int64s]]:
         end = self._stop
@@ -177,12 +177,15 @@ class _HoldTimes:
         for size in self._sizes():
             if left <= 0 or at >= end:
                 break
-            n = min(left, size)
-            # Round the sums. If each wait were rounded by itself, short waits would be too short on average.
-            passed = self._fraction + np.cumsum(self._rng.exponential(wait, n))
-            begin = at + np.floor(passed).astype(np.int64)
-            at, self._fraction = int(begin[-1]), float(passed[-1] % 1)
-            begin = begin[begin < end]
+            # Round the sums down. If each wait were rounded by itself, short waits would be too short on average.
+            passed = self._rng.exponential(wait, min(left, size)).cumsum()
+            passed += self._fraction
+            begin = passed.astype(np.int64)
+            begin += at
+            at, self._fraction = int(begin[-1]), float(passed[-1]) % 1
+            del passed  # not kept until the next block
+            if at >= end:
+                begin = begin[: begin.searchsorted(end)]
             left -= len(begin)
             if len(begin):
                 yield begin, self._ends(phase, begin)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import dropwhile
 
+import msgspec
+
 from pinnerfs.kernel.calls import RELEASES, TRUNCATE, Event
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.stacks import MAX_FRAMES, StackDepot, full_frame
-from pinnerfs.scenario.schema import Scenario, Stack
+from pinnerfs.scenario.schema import Scenario, Stack, Task
 
 __all__ = ["ReleaseChains", "call_chain"]
 
@@ -27,13 +29,22 @@ def _full(generation: Generation, head: Sequence[str], frames: Sequence[str], sy
     return tuple(full_frame(frame) for frame in (*head, *frames, *tail))
 
 
+def _release_stack(scenario: Scenario, task: Task) -> Stack:
+    """Return the stack of a task's releases: by default that of its pins, without the functions that pin."""
+    if task.release_stack is not None:
+        return scenario.stack[task.release_stack]
+    stack = scenario.stack[task.stack]
+    frames = dropwhile(lambda frame: frame.startswith(_PINNING), stack.frames)
+    return msgspec.structs.replace(stack, frames=list(frames))
+
+
 class ReleaseChains:
     """The call chains behind the records of dropped references and freed pages, by the task that made the call."""
 
     def __init__(self, scenario: Scenario, generation: Generation, depot: StackDepot) -> None:
         self._generation = generation
         self._depot = depot
-        self._stacks = {task.name: scenario.stack[task.stack] for task in scenario.task}
+        self._stacks = {task.name: _release_stack(scenario, task) for task in scenario.task}
         self._chains: dict[tuple[int, int, RecordKind], tuple[str, ...]] = {}
 
     def fetch(self, handle: int, call: int, kind: RecordKind) -> tuple[str, ...]:
@@ -57,5 +68,4 @@ class ReleaseChains:
             return _full(generation, generation.free_list if freed else (), generation.unmap, "munmap")
         # put_page is inline: it has no frame of its own.
         own = (Event(call).name,) if call in RELEASES else ()
-        frames = tuple(dropwhile(lambda frame: frame.startswith(_PINNING), stack.frames))
-        return _full(generation, (*(generation.free_page if freed else ()), *own), frames, stack.syscall)
+        return _full(generation, (*(generation.free_page if freed else ()), *own), stack.frames, stack.syscall)

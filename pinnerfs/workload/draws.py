@@ -31,7 +31,9 @@ def draw(times: TimeDistribution, rng: np.random.Generator, n: int) -> Int64s:
         case Lognormal():
             draws = rng.lognormal(math.log(times.middle), times.shape.sigma, n)
     # Clip before the conversion: a draw can exceed 64 bits.
-    return np.rint(np.minimum(np.maximum(draws, times.low), times.high)).astype(np.int64)
+    np.maximum(draws, times.low, out=draws)
+    np.minimum(draws, times.high, out=draws)
+    return np.rint(draws, out=draws).astype(np.int64)
 
 
 _choice_tables: WeakKeyDictionary[TimeDistribution, tuple[Int64s, npt.NDArray[np.float64]]] = WeakKeyDictionary()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.schema import Task
-from pinnerfs.workload.arrivals import PhaseTimes, hold_times
+from pinnerfs.workload.arrivals import Arrivals, PhaseTimes, hold_times
 from pinnerfs.workload.picks import Picker
 from pinnerfs.workload.tasks import FOREVER, ReleaseCalls, Stream, UnmapTimes, random_stream
 from pinnerfs.workload.work import BLOCK, PHASE, Work
@@ -22,6 +22,8 @@ __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
 
 # With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
 PASS_BLOCKS = 64
+# A table of more rows is worth its cost, and many more would take much memory while they are sorted.
+TABLE_ROWS = 1 << 14
 # More tables are merged into one.
 MOST_TABLES = 64
 
@@ -69,9 +71,16 @@ class Holds:
 
 
 class Block(NamedTuple):
-    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs)."""
+    """The next holds of an instance, perhaps none. No later hold of it begins before `reached` (µs).
 
-    holds: Holds
+    The columns are those of Holds. `release` and `unmap` are None if the task draws none of them.
+    """
+
+    begin: Int64s
+    end: Int64s
+    pfn: Int64s
+    release: npt.NDArray[np.uint8] | None
+    unmap: Int64s | None
     reached: int
     work: int
 
@@ -79,21 +88,29 @@ class Block(NamedTuple):
 def hold_blocks(
     task: Task, phases: Sequence[PhaseTimes], instance: int, seed: int, stop: int, memory: MemoryMap
 ) -> Iterator[Block]:
-    """Yield the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
+    """Return the holds of one instance, a block at a time. None begins at `stop` (µs) or later."""
     picker = None
     if task.region is not None:
         pages = random_stream(seed, task.name, instance, Stream.pages)
         picker = Picker(task, instance, memory.regions[task.region], pages)
-    releases, unmaps = ReleaseCalls(task, seed, instance), UnmapTimes(task, seed, instance)
+    releases = ReleaseCalls(task, seed, instance) if ReleaseCalls.drawn(task) else None
+    unmaps = UnmapTimes(task, seed, instance) if UnmapTimes.drawn(task) else None
     times = random_stream(seed, task.name, instance, Stream.times)
     search = max(phase.search for phase in phases)
     if task.unmap_distribution is not None:
         search += task.unmap_distribution.search
-    for begin, end, reached, passed in hold_times(task, phases, times, stop):
+
+    def block(arrivals: Arrivals) -> Block:
+        begin, end, reached, passed = arrivals
         count = len(begin)
         pfn = np.empty((count, 0), dtype=np.int64) if picker is None else picker.pick_runs(count)
-        holds = Holds(begin, end, pfn, np.full(count, instance), releases.draw(count), unmaps.draw(begin, end))
-        yield Block(holds, reached, BLOCK + PHASE * passed + count * (1 + search) + pfn.size)
+        release = None if releases is None else releases.draw(count)
+        unmap = None if unmaps is None else unmaps.draw(begin, end)
+        work = BLOCK + PHASE * passed + count * (1 + search) + pfn.size
+        return Block(begin, end, pfn, release, unmap, reached, work)
+
+    # A generator would keep the arrays of its last block while it waits.
+    return map(block, hold_times(task, phases, times, stop))
 
 
 class HoldPool:
@@ -107,6 +124,9 @@ class HoldPool:
         self._blocks = [hold_blocks(task, phases, instance, seed, stop, memory) for instance in range(task.instances)]
         # All holds of an instance that begin before this moment are generated; FOREVER if there are no more.
         self._horizon = np.zeros(task.instances, dtype=np.int64)
+        # What an instance does not draw is the same for all of them.
+        self._releases = None if ReleaseCalls.drawn(task) else ReleaseCalls(task, seed, 0)
+        self._unmaps = None if UnmapTimes.drawn(task) else UnmapTimes(task, seed, 0)
         self._rows = rows
         self._work = work
         runs = 0 if task.region is None else task.pages or 1 if task.pick == "scattered" else 1
@@ -115,6 +135,7 @@ class HoldPool:
         self._none = Holds(empty, empty, pfn, empty, np.empty(0, dtype=np.uint8), empty)
         # Generated and not yet taken, as tables sorted by begin. Holds of one instance are in the order of the tables.
         self._ahead: list[Holds] = []
+        self._taken: list[int] = []  # the rows of each table that are taken: a number costs less than six new slices
         self._generate(1)
 
     def _generate(self, until: int) -> None:
@@ -122,32 +143,54 @@ class HoldPool:
         behind = np.flatnonzero(self._horizon < until)
         # The one that is furthest behind decides where a window can end.
         behind = behind[np.argsort(self._horizon[behind], kind="stable")]
-        blocks = list[Holds]()
+        instances, blocks, rows = list[int](), list[Block](), 0
         for instance in behind.tolist():
             for block in islice(self._blocks[instance], max(1, PASS_BLOCKS // len(behind))):
                 self._horizon[instance] = block.reached
                 self._work.add(block.work)
-                if len(block.holds):
-                    blocks.append(block.holds)
+                if len(block.begin):
+                    instances.append(instance)
+                    blocks.append(block)
+                    rows += len(block.begin)
                 if block.reached >= until or self._work.used_up:
                     break
+            if rows >= TABLE_ROWS:
+                self._add(self._table(instances, blocks))
+                instances, blocks, rows = [], [], 0
             if self._work.used_up:
                 break
         if blocks:
-            self._add(Holds.concatenate(blocks))
+            self._add(self._table(instances, blocks))
+
+    def _table(self, instances: Sequence[int], blocks: Sequence[Block]) -> Holds:
+        """Return the holds of these blocks of these instances."""
+        begin, end, pfn = (np.concatenate([block[column] for block in blocks]) for column in range(3))
+        instance = np.repeat(instances, [len(block.begin) for block in blocks])
+        if self._releases is None:
+            release = np.concatenate([block.release for block in blocks if block.release is not None])
+        else:
+            release = self._releases.draw(len(begin))
+        if self._unmaps is None:
+            unmap = np.concatenate([block.unmap for block in blocks if block.unmap is not None])
+        else:
+            unmap = self._unmaps.draw(begin, end)
+        return Holds(begin, end, pfn, instance, release, unmap)
 
     def _add(self, holds: Holds) -> None:
         if len(self._ahead) == MOST_TABLES:
-            holds = Holds.concatenate([*self._ahead, holds])
-            self._ahead = []
+            left = [table[taken:] for table, taken in zip(self._ahead, self._taken, strict=True)]
+            holds = Holds.concatenate([*left, holds])
+            self._ahead, self._taken = [], []
         # The holds of a single instance are in order already.
         alone = len(self._blocks) == 1
         self._ahead.append(holds if alone else holds.take(stable_order(holds.begin - holds.begin.min())))
+        self._taken.append(0)
 
     @property
     def next_begin(self) -> int:
         """Return the moment before which no hold begins, or FOREVER if no hold is left."""
-        return min(int(self._horizon.min()), *(int(holds.begin[0]) for holds in self._ahead), FOREVER)
+        begins = (int(table.begin[taken]) for table, taken in zip(self._ahead, self._taken, strict=True))
+        return min(int(self._horizon.min()), *begins, FOREVER)
 
     def look_ahead(self, after: int, until: int, room: int) -> Generator[None, None, tuple[int, int]]:
         """Generate the holds that begin before `until`, or before an earlier moment above `after` if `room` is used up.
@@ -172,15 +215,19 @@ class HoldPool:
 
     def _rows_before(self, until: int) -> int:
         """Return the number of rows for the pins and releases of the holds that begin before a moment."""
-        return 2 * self._rows * sum(int(holds.begin.searchsorted(until)) for holds in self._ahead)
+        return 2 * self._rows * (sum(self._stops(until)) - sum(self._taken))
+
+    def _stops(self, until: int) -> list[int]:
+        """Return for each table the number of rows that begin before a moment, or were taken before."""
+        return [int(table.begin.searchsorted(until)) for table in self._ahead]
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        stops = [int(holds.begin.searchsorted(until)) for holds in self._ahead]
-        taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
-        if not taken:
+        tables = list(zip(self._ahead, self._taken, self._stops(until), strict=True))
+        parts = [table[taken:stop] for table, taken, stop in tables if taken < stop]
+        if not parts:
             return self._none
-        left = [holds[stop:] for holds, stop in zip(self._ahead, stops, strict=True) if stop < len(holds)]
-        self._ahead = left
-        holds = Holds.concatenate(taken)
+        self._ahead = [table for table, _, stop in tables if stop < len(table)]
+        self._taken = [stop for table, _, stop in tables if stop < len(table)]
+        holds = Holds.concatenate(parts)
         return holds if len(self._blocks) == 1 else holds.by_instance()

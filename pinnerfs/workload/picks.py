@@ -11,6 +11,8 @@ from pinnerfs.scenario.schema import Task
 
 __all__ = ["Picker"]
 
+AHEAD = 128  # frames drawn at least in one go: a call of `integers` takes as long as a thousand of its draws
+
 
 class Picker:
     """A source of pages for one instance's holds. A run is a number of pages side by side."""
@@ -22,6 +24,7 @@ class Picker:
         self._slots = region.frames >> self._order
         self._scattered = task.pick == "scattered"
         self._rng = rng
+        self._drawn = np.empty(0, dtype=np.int64)  # frames of later holds
         self._runs = self._slots // self._pages
         if task.pfn is None:
             # Tasks start at different runs, from a hash of their names. Instances take the runs in turn.
@@ -45,8 +48,20 @@ class Picker:
 
     def pick_runs(self, holds: int) -> Int64s:
         """Return the first frame of each run of the next holds: shape (holds, runs)."""
-        slots = self._scatter(holds) if self._scattered else self._next_runs(holds)
+        if self._scattered and self._pages == 1:
+            return self._single(holds)[:, None]
+        return self._frames(self._scatter(holds) if self._scattered else self._next_runs(holds))
+
+    def _frames(self, slots: Int64s) -> Int64s:
         return self._start + (slots << self._order)
+
+    def _single(self, holds: int) -> Int64s:
+        drawn = self._drawn
+        if len(drawn) < holds:
+            more = self._rng.integers(0, self._slots, size=max(holds - len(drawn), AHEAD))
+            drawn = np.concatenate([drawn, self._frames(more)])
+        self._drawn = drawn[holds:].copy()
+        return drawn[:holds]
 
     def _next_runs(self, holds: int) -> Int64s:
         runs = (self._next + self._step * np.arange(holds, dtype=np.int64)) % self._runs
@@ -54,8 +69,6 @@ class Picker:
         return runs[:, None] * self._pages
 
     def _scatter(self, holds: int) -> Int64s:
-        if self._pages == 1:
-            return self._rng.integers(0, self._slots, size=holds)[:, None]
         slots = self._rng.integers(0, self._slots, size=(holds, self._pages))
         ordered = np.sort(slots, axis=1)
         for row in np.flatnonzero((np.diff(ordered, axis=1) == 0).any(axis=1)):

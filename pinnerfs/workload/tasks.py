@@ -60,7 +60,12 @@ class ReleaseCalls:
         calls = [NO_RELEASE if call == "never" else Event[call] for call in task.releases]
         self._calls = np.array(calls, dtype=np.uint8)
         self._bounds = np.cumsum([*task.releases.values()])
-        self._rng = random_stream(seed, task.name, instance, Stream.releases) if len(calls) > 1 else None
+        self._rng = random_stream(seed, task.name, instance, Stream.releases) if self.drawn(task) else None
+
+    @staticmethod
+    def drawn(task: Task) -> bool:
+        """Return whether each instance of a task draws its calls. Otherwise all have the same."""
+        return len(task.releases) > 1
 
     def draw(self, holds: int) -> npt.NDArray[np.uint8]:
         """Return the calls (Event) of the next holds, or NO_RELEASE for each."""
@@ -77,6 +82,11 @@ class UnmapTimes:
         self._with_release = task.unmap == "with-release"
         self._after = task.unmap_distribution
         self._rng = None if self._after is None else random_stream(seed, task.name, instance, Stream.unmaps)
+
+    @staticmethod
+    def drawn(task: Task) -> bool:
+        """Return whether each instance of a task draws its times. Otherwise one function of its holds gives them."""
+        return task.unmap_distribution is not None
 
     def draw(self, begin: Int64s, end: Int64s) -> Int64s:
         """Return the moments (µs) for the next holds: FOREVER for never."""

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from pinnerfs.kernel.events import EventBatch
+from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.pages import MemoryMap
@@ -38,10 +38,26 @@ MOST_EVENTS = 4 * WINDOW_EVENTS
 MOST_BATCHES = 256
 
 
+def _call_begin(events: EventBatch, row: int) -> int:
+    """Return the row at which the call that has this row begins, if it is a munmap or exit, or else the row."""
+    kind = events.kind[row]
+    if kind not in (Event.unmap, Event.free):
+        return row
+    others = (events.kind != kind) | (events.time != events.time[row]) | (events.handle != events.handle[row])
+    before = np.flatnonzero(others[:row])
+    return int(before[-1]) + 1 if len(before) else 0
+
+
 def take_first(events: EventBatch, until: int, most: int) -> tuple[EventBatch, EventBatch]:
-    """Split off the events up to and at `until`, on at most `most` frames or a single page. Return both parts."""
+    """Split off the events up to and at `until`, on at most `most` frames or a single page. Return both parts.
+
+    Do not divide a munmap or exit, unless it is too large itself: it frees its pages in batches.
+    """
     due = int(np.searchsorted(events.time, until, side="right"))
     taken, left = events[:due].split(most)
+    is_cut = 0 < len(taken) < due and len(taken) + len(left) == due  # between two events, not inside of one
+    if is_cut and (begin := _call_begin(events, len(taken))):
+        taken, left = events[:begin], events[begin:due]
     return taken, EventBatch.concatenate([left, events[due:]]) if len(left) else events[due:]
 
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from tests.bench import cma, daemon, engine, files, report, starting, work
+from tests.bench import cma, daemon, engine, files, report, starting, sweeps, work
 from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
 from tests.bench.table import as_json, as_text, machine
 
@@ -47,6 +47,7 @@ def _measure(file: TextIO) -> None:
         *cma.groups(),
         *work.groups(),
         *report.groups(),
+        *sweeps.groups(),
     ]
     for group in groups:
         click.echo(f"measuring: {group.targets[0].what}", err=True)

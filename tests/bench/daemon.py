@@ -40,7 +40,7 @@ phase = [{ for = "1h", every = "1s", hold = "1ms" }]
 MOUNT = Target("`pinnerfs mount` until it answers : `import numpy, fuse, click`", 2.0, 1.4)
 HELP = Target("`pinnerfs --help` : `import click`", 1.8, 1.5)
 CHECK = Target("`pinnerfs check` : `import click`", 1.8, 1.5)
-RESIDENT = Target("memory of a daemon with 16 GiB of pages, busy, MiB", 200, 120)
+RESIDENT = Target("memory of a daemon with 16 GiB of pages, busy, MiB", 160, 130)
 PROCESSOR = Target("CPU of that daemon in real time, 100,000 page pins a second, no readers, %", 6, 2)
 WAKE_UPS = Target("wake-ups a second of an idle daemon with nothing due", 0)
 

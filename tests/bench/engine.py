@@ -12,7 +12,8 @@ from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.pages import FrameState
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.scenario.gallery import load
-from pinnerfs.simulation import STEP_FRAMES, Simulation
+from pinnerfs.simulation import Simulation
+from pinnerfs.simulation.schedule import STEP_FRAMES
 from pinnerfs.workload.timeline import Timeline
 from tests.bench.measure import BUSY, FEW_REPEATS, NotMeasured, python, ratios, seconds
 from tests.bench.reference import reference_in_c, results_of
@@ -29,8 +30,8 @@ DUMPED = 30  # seconds of the busy scenario: about six million events
 
 PYTHON = Target("engine, random pages of 4 GiB, exact, generation excluded : sequential Python's rate", 10, 20, True)
 RANDOM = Target("the same : the C loop's rate", 0.08, 0.2, True)
-CONTIGUOUS = Target("engine, contiguous buffers (64 to 1024 pages a pin) : the C loop's rate", 0.15, 0.5, True)
-DUMP = Target("whole pipeline, `pinnerfs dump` of a busy scenario : the engine's rate", 0.4, 0.7, True)
+CONTIGUOUS = Target("engine, contiguous buffers (64 to 1024 pages a pin) : the C loop's rate", 0.3, 0.5, True)
+DUMP = Target("whole pipeline, `pinnerfs dump` of a busy scenario : the engine's rate", 0.5, 0.7, True)
 STATE = Target("state of a page frame, with its references and mappings, bytes", 23, 19)
 PINS = Target("the same on the kernel that counts pins, bytes", 24, 23)
 

@@ -7,7 +7,7 @@ import numpy as np
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.pageflags import Migratetype
 from pinnerfs.kernel.pages import FrameRange, Int64s, MemoryMap
-from pinnerfs.simulation import STEP_FRAMES
+from pinnerfs.simulation.schedule import STEP_FRAMES
 from tests.kernel.page_pinner.model import Row
 
 __all__ = ["FRAMES", "as_rows", "chunks", "contiguous", "memory", "scattered"]

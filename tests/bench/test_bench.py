@@ -19,6 +19,7 @@ from tests.bench import streams
 from tests.bench.daemon import IDLE
 from tests.bench.measure import BUSY, NotMeasured, build, in_turn, measured, python, ratios, seconds
 from tests.bench.reference import reference_in_c, results_of
+from tests.bench.sweeps import point_for_dump
 from tests.bench.table import Group, Row, Target, as_json, as_text, machine
 
 FRAMES = 4096
@@ -190,3 +191,9 @@ def test_facts_about_the_machine() -> None:
     facts = machine()
     assert {"kernel", "cpu", "cores", "python", "numpy", "load"} == set(facts)
     assert all(facts.values())
+
+
+def test_the_cost_of_a_point() -> None:
+    """The cost of a point of a sweep is measured against whole processes of dump."""
+    (ratio,) = point_for_dump(1, 1)
+    assert 0 < ratio < 10

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.bench.cma import pinned, sizes
+from tests.bench.cma import full_area, pinned, sizes
 from tests.bench.reference_cma import BASE, InC, InEngine, InPython, in_c
 
 
@@ -39,3 +39,9 @@ def test_the_bench_has_pins_and_sizes() -> None:
     assert pinned("empty") == []
     assert len(set(pinned("pinned"))) == 10_000
     assert len(set(sizes(100))) > 50
+
+
+def test_the_bench_has_all_rounds_of_a_full_area() -> None:
+    """Where every page is pinned, an allocation makes all of its rounds."""
+    assert len(full_area("android14-6.1", "anon", gib=1)) == 6
+    assert len(full_area("android12-5.10", "file", gib=1)) == 11

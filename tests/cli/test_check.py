@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -138,3 +139,20 @@ def test_show(run: Run, tmp_path: Path) -> None:
     result = run("show", path)
     assert result.out.splitlines()[-1] == "expects at 9s, threshold 5ms since 5s: 4 records of who"
     assert "by get_page, releases them by put_page" in run("show", "blind-spot").out
+
+
+def test_seeds(run: Run, tmp_path: Path) -> None:
+    """--seeds plays each seed, and tells which fail, in each output."""
+    hold = '{ dist = "uniform", min = "0ms", max = "600ms" }'
+    path = tmp_path / "story.toml"
+    path.write_text(source(PLAIN.replace('"400ms"', hold), '[[expect]]\nat = "1s"\nrecords = 1\n'))
+    alone = [seed for seed in range(9) if run("check", "--expect", path, "--seeds", seed).status]
+    assert 0 < len(alone) < 9
+    result = run("check", "--expect", path, "--seeds", "0..8")
+    assert result.status == 1
+    assert f"; {len(alone)} of 9 seeds fail" in result.out
+    assert f"seed {alone[0]}; " in run("check", "--expect", path, "--seeds", "0..8", "--tap").out
+    (story,) = json.loads(run("check", "--expect", path, "--seeds", "0..8", "--json").out)["scenarios"]
+    assert story["results"][0]["failing_seeds"] == alone
+    good = ",".join(str(seed) for seed in range(9) if seed not in alone)
+    assert "came that with " in run("check", "--expect", path, "--seeds", good).out

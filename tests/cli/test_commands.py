@@ -19,6 +19,7 @@ import pytest
 import pinnerfs
 from pinnerfs.cli.commands import COMMANDS, commands
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
+from pinnerfs.scenario.jsonschema import schema_text
 from tests.cli.conftest import Run
 from tests.workload.stories import source, task
 
@@ -119,6 +120,12 @@ def test_show_faults(run: Run, tmp_path: Path) -> None:
     fault = '[[fault]]\nat = "5s"\nop = "read"\nerrno = "EIO"\n'
     path.write_text(source(task("a", 'for = "1s", every = "10ms", hold = "1ms"')) + fault)
     assert run("show", path).out.splitlines()[-1] == "fault from 5s: add,op=read,errno=EIO"
+
+
+def test_schema(run: Run) -> None:
+    """`pinnerfs schema` prints the JSON Schema of scenario files."""
+    result = run("schema")
+    assert (result.status, result.out, result.err) == (0, schema_text(), "")
 
 
 def test_dump_twice(run: Run) -> None:

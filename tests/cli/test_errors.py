@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.cli.commands import COMMANDS
 from pinnerfs.errors import NO_FUSE
 from tests.cli.conftest import Result, Run
 from tests.mount.support import LIKE_A_USER, why_no_mount
@@ -61,10 +62,9 @@ ERRORS = {
     "no such command": (
         ["nonsense"],
         2,
-        "no command 'nonsense': wanted one of check, ctl, dump, list, mount, report, run, show, umount "
-        "(see 'pinnerfs --help')",
+        f"no command 'nonsense': wanted one of {', '.join(COMMANDS)} (see 'pinnerfs --help')",
     ),
-    "nearly a command": (["chek"], 2, "run, show, umount; did you mean 'check'? (see 'pinnerfs --help')"),
+    "nearly a command": (["chek"], 2, ", umount; did you mean 'check'? (see 'pinnerfs --help')"),
     "an undecodable command": (["\udcff\x1b[31m"], 2, r"no command '\xff\x1b[31m': wanted one of check, "),
     "escapes in an option": (["list", "--\x1b[31m"], 2, r"--\x1b[31m"),
     "escapes in an argument": (["list", "\x1b[31m\n"], 2, r"unexpected extra argument (\x1b[31m\n)"),
@@ -88,7 +88,7 @@ ERRORS = {
     "a scenario without a command": (
         ["camera-stall", "m"],
         2,
-        "run, show, umount; did you mean 'mount camera-stall'? (see 'pinnerfs --help')",
+        "run, show, sweep, umount; did you mean 'mount camera-stall'? (see 'pinnerfs --help')",
     ),
     "a path without a command": (["./good.toml", "m"], 2, "; did you mean 'mount ./good.toml'? ("),
     "no scenario with mount options": (["camera", "m", "-orw"], 2, "no scenario 'camera' in the gallery"),
@@ -131,6 +131,61 @@ ERRORS = {
     "a later format": (["check", "later.toml"], 2, ": format = 2 must be 1"),
     "a number without unit": (["check", "unitless.toml"], 2, "hold = 400 has no unit"),
     "one bad of several": (["check", "good.toml", "unknown.toml"], 2, "1 of 2 scenarios cannot be checked"),
+    "sweep of an unknown key": (
+        ["sweep", "good.toml", "--at", "1s", "--set", "task.t.instancse=2"],
+        2,
+        "good.toml: with task.t.instancse = 2: task \"t\": unknown key 'instancse': the keys are name, stack, ",
+    ),
+    "sweep of an unknown task": (
+        ["sweep", "good.toml", "--at", "1s", "--set", "task.x.instances=2"],
+        2,
+        "good.toml: with task.x.instances = 2: no 'x' in task: wanted one of 't'",
+    ),
+    "sweep of no path": (["sweep", "good.toml", "--set", "x"], 2, "'--set': 'x': wanted PATH=VALUE,..., such as"),
+    "sweep of a key twice": (
+        ["sweep", "good.toml", "--set", "cpus=2", "--set", "cpus=4"],
+        2,
+        "'cpus' is given twice; write all its values in one (see 'pinnerfs sweep --help')",
+    ),
+    "sweep of wrong seeds": (["sweep", "good.toml", "--seeds", "5..1"], 2, "'--seeds': '5..1': the range is reversed"),
+    "sweep of a wrong threshold": (["sweep", "good.toml", "--thresholds", "1d"], 2, "threshold = '1d': wanted micro"),
+    "sweep without a moment": (["sweep", "good.toml"], 2, "good.toml: wanted --at TIME: it has neither a duration nor"),
+    "sweep of thresholds on a kernel without one": (
+        ["sweep", "camera-stall", "--thresholds", "1s", "--kernel", "android14-6.1"],
+        2,
+        "kernel android14-6.1 has no threshold: it records failed migrations alone",
+    ),
+    "too much work for a sweep": (
+        ["sweep", "camera-stall", "--seeds", "0..9", "--limit", "work=99"],
+        2,
+        "camera-stall: 10 plays: to play it takes as much work as ",
+    ),
+    "sweep into a directory": (["sweep", "camera-stall", "-o", "m"], 1, "-o m: cannot open it: Is a directory"),
+    "sweep into another file": (
+        ["sweep", "camera-stall", "-o", "good.toml"],
+        2,
+        "-o good.toml: it exists and has no sweep; name another file",
+    ),
+    "sweep on dask without --address": (
+        ["sweep", "camera-stall", "--backend", "dask"],
+        2,
+        "--backend dask needs --address with the scheduler, such as tcp://host:8786",
+    ),
+    "sweep with --address and no --backend": (
+        ["sweep", "camera-stall", "--address", "tcp://x:1"],
+        2,
+        "--address goes with --backend dask",
+    ),
+    "sweep with --jobs and --backend": (
+        ["sweep", "camera-stall", "--backend", "dask", "--jobs", "2"],
+        2,
+        "--jobs is for processes of this machine; a cluster uses all of its workers",
+    ),
+    "check of seeds without --expect": (
+        ["check", "good.toml", "--seeds", "0..9"],
+        2,
+        "--seeds goes with --expect: without it nothing is played",
+    ),
     "dump without --at": (["dump", "camera-stall"], 2, "Missing option '--at'"),
     "dump with --at and no value": (
         ["dump", "camera-stall", "--at"],

@@ -19,7 +19,7 @@ from tests.mount.support import PRIVATE_SBIN, why_no_mount
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120
-MOUNTING = ["", "ctl", *(f"ctl {name}" for name in ctl.commands), "mount", "run", "umount"]
+MOUNTING = ["", "ctl", *(f"ctl {name}" for name in ctl.commands), "mount", "record", "run", "umount"]
 PLAYING = [name for name in COMMANDS if name not in MOUNTING]
 
 

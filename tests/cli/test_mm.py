@@ -121,6 +121,7 @@ def test_show(run: Run, tmp_path: Path) -> None:
     [
         (("--mm", "6.6"), "Invalid value for '--mm': '6.6' is not one of '6.1.192', 'android12-5.10', "),
         (("--cma-retries", "-1"), "Invalid value for '--cma-retries': -1 is not in the range 0<=x<=1000"),
+        (("--cma-retries", "x"), "Invalid value for '--cma-retries': 'x' is not a valid whole number from 0 to 1000"),
         (("--cma-retries", "1001"), "Invalid value for '--cma-retries': 1001 is not in the range 0<=x<=1000"),
     ],
 )
@@ -132,17 +133,32 @@ def test_wrong_values(run: Run, tmp_path: Path, command: tuple[str, ...], option
     assert result.err.startswith(f"Error: {words}") and result.err.count("\n") == 1
 
 
+def test_retries_that_take_too_long(run: Run, tmp_path: Path) -> None:
+    """A mount whose users could begin an allocation of too much work is refused. A dump has no such users."""
+    path, limit = write(tmp_path / "a.toml"), ("--limit", "work=7103095")
+    result = run("mount", path, tmp_path / "mount", "--cma-retries", "1000", *limit)
+    assert (result.status, result.out) == (2, "")
+    assert result.err == (
+        f"Error: {path}: an allocation from CMA area 'camera' that fails takes as much work as 7103096 pins of a "
+        "single page, about 2 s (limit 7103095; raise it with --limit work=N, or lower --cma-retries)\n"
+    )
+    assert run("dump", path, "--at", "1us", "--cma-retries", "1000", *limit).status == 0
+
+
 def test_the_kernels_tell_their_memory_management(run: Run) -> None:
     """`list --kernels` says for each kernel how CMA allocates there, and what of it is expected."""
     lines = [line.split(maxsplit=1)[1] for line in run("list", "--kernels").out.splitlines() if line[:5] == "  mm "]
     assert lines == [
         "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
-        "that it goes with this page_pinner is expected",
+        "expected: the stacks of moves and of pages put back; that it goes with this page_pinner is expected",
         "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
-        "that it goes with this page_pinner is expected",
-        "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source",
-        "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source",
+        "expected: the stacks of moves and of pages put back; that it goes with this page_pinner is expected",
+        "android12-5.10, 10 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the stacks of moves and of pages put back",
         "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the LRU batch of 15 pages, and the stacks of moves and of pages put back",
+        "pixel-5.10, 5 retries of a CMA allocation, cma/cma-NAME; read in source; "
+        "expected: the LRU batch of 15 pages, and the stacks of moves and of pages put back; "
         "that it goes with this page_pinner is expected",
         "android14-5.15, 5 retries of a CMA allocation, cma/cma-NAME; expected",
         "android14-6.1, 5 retries of a CMA allocation, cma/NAME",

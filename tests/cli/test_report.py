@@ -310,6 +310,10 @@ ERRORS = {
     "two formats": (["camera.txt", "--csv", "--json"], "only one format can be printed; wanted one of"),
     "a file twice": (["camera.txt", "--html", "x", "--svg", "./x"], "--svg: ./x is also the file of --html; name "),
     "an input": (["camera.txt", "--html", "camera.txt", "-f"], "--html: camera.txt is also an input; name another"),
+    "inside an input": (["d", "--html", "d/x"], "--html: d/x is in a directory that is read; name another place"),
+    "inside all": (["/", "--svg", "x"], "--svg: x is in a directory that is read; name another place"),
+    "the sites": (["camera.txt", "--sites", "s.toml", "--svg", "s.toml"], "--svg: s.toml is also the file of --sites"),
+    "a wait without a unit": (["camera.txt", "--max-wait", "1"], "--max-wait = '1' must be a number and a unit"),
     "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
     "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': the range is reversed; wanted 8-9"),
     "no range": (["camera.txt", "--pfn", "\x1b[31m"], r"'\x1b[31m': wanted A-B"),
@@ -327,6 +331,8 @@ ERRORS = {
 def test_errors(run: Run, directory: Path, name: str) -> None:
     """Wrong input is one line on stderr with status 2, and nothing on stdout."""
     arguments, message = ERRORS[name]
+    (directory / "d").mkdir()
+    (directory / "s.toml").write_text("")
     result = report(run, *arguments, status=2)
     assert result.out == "" and result.err.count("\n") == 1 and message in result.err
     assert not (directory / "x").exists()

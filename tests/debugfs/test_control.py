@@ -112,6 +112,7 @@ def test_an_advance_that_times_out(
     twin = Simulation(load(scenario(tmp_path)))
     twin.advance_to(device.clock.now())
     with device.up_to_now() as simulation:
+        assert isinstance(simulation, Simulation)
         assert simulation.cat() == twin.cat() != ""
 
 

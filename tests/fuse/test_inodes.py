@@ -23,8 +23,9 @@ class Kernel:
 
     def __init__(self, version: tuple[int, int] = (7, 44)) -> None:
         self.notified: list[int | str] = []
+        self.waiting: set[int] = set()
         tree = Tree(Directory("", 0o700, [number_file("number", int)]), 1, 2)
-        self.inodes = Inodes(tree.node, self._notify)
+        self.inodes = Inodes(tree.node, self._notify, lambda: self.waiting)
         self.inodes.negotiate(version)
 
     def _notify(self, number: int, data: bytes) -> None:

@@ -14,14 +14,12 @@ import pytest
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.mount.support import AS_USER, DEADLINE, environment, pinnerfs, run_command
+from tests.workload.stories import source as scenario_of
+from tests.workload.stories import task
 
 pytestmark = pytest.mark.skipif(not Path("/sys/kernel/debug").is_dir(), reason="this kernel has no /sys/kernel/debug")
 
-SCENARIO = """
-format = 1
-name = "phone"
-description = "for the tests"
-
+MEMORY = """
 [memory]
 size = "64MiB"
 base_pfn = 0x8000
@@ -29,16 +27,8 @@ region = [
     { name = "normal", size = "32MiB", flags = ["uptodate", "lru", "swapbacked"] },
     { name = "face", size = "32MiB", migratetype = "CMA", cma = "faceauth_tpu" },
 ]
-
-[stack.driver]
-frames = ["pin_it+0x10/0x20", "drv_ioctl+0x100/0x200"]
-
-[[task]]
-name = "driver"
-stack = "driver"
-region = "normal"
-phase = [{ for = "8000h", every = "1s", hold = "400ms" }]
 """
+SCENARIO = scenario_of(task("driver", 'for = "8000h", every = "1s", hold = "400ms"'), memory=MEMORY)
 BUFINFO = (
     "\nDma-buf Objects:\n{titles}\n\nTotal 0 objects, 0 bytes\n",
     "size    \tflags   \tmode    \tcount   \texp_name\tino     ",

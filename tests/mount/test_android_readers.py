@@ -18,6 +18,7 @@ import pytest
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from tests.mount.support import DEADLINE, LONG_FRAMES, pinnerfs
+from tests.workload.stories import alloc, source, task
 
 pytestmark = pytest.mark.skipif(not Path("/sys/kernel/debug").is_dir(), reason="this kernel has no /sys/kernel/debug")
 
@@ -25,42 +26,30 @@ READERS = Path(__file__).with_name("android")
 BUFINFO, PINNER, CMA = "/d/dma_buf/bufinfo", "/sys/kernel/debug/page_pinner", "/sys/kernel/debug/cma"
 STAT, TRACE = "/sys/kernel/pixel_stat/mm/cma", "/sys/kernel/tracing/instances/pixel/trace"
 
-# Three pages of an area are pinned from 1 s to 5 s. So the allocation at 2 s fails, and the one at 8 s succeeds.
-SCENARIO = """
-format = 1
-name = "phone"
-description = "for the tests"
-
+MEMORY = """
 [memory]
 size = "64MiB"
 base_pfn = 0x8000
 region = [
-    {{ name = "normal", size = "32MiB", flags = ["uptodate", "lru", "swapbacked"] }},
-    {{ name = "face", size = "16MiB", migratetype = "CMA", cma = "faceauth_tpu", pages = "file" }},
-    {{ name = "preview", size = "16MiB", migratetype = "CMA", cma = "camera_preview" }},
+    { name = "normal", size = "32MiB", flags = ["uptodate", "lru", "swapbacked"] },
+    { name = "face", size = "16MiB", migratetype = "CMA", cma = "faceauth_tpu", pages = "file" },
+    { name = "preview", size = "16MiB", migratetype = "CMA", cma = "camera_preview" },
 ]
-
-[stack.driver]
-frames = [{frames}]
-[stack.faceauth]
-frames = ["cma_heap_allocate+0x10/0x20", "dma_heap_ioctl+0x100/0x200"]
-
-[[task]]
-name = "driver"
-stack = "driver"
-region = "face"
-pages = 3
-start = "1s"
-phase = [{{ repeat = 1, every = "1s", hold = "4s" }}, {{ for = "8000h" }}]
-
-[[alloc]]
-name = "faceauth"
-area = "faceauth_tpu"
-stack = "faceauth"
-pages = 4096
-start = "2s"
-phase = [{{ repeat = 2, every = "6s" }}, {{ for = "8000h" }}]
 """
+HEAP = 'frames = ["cma_heap_allocate+0x10/0x20", "dma_heap_ioctl+0x100/0x200"]'
+# Three pages of an area are pinned from 1 s to 5 s. So the allocation at 2 s fails, and the one at 8 s succeeds.
+TASKS = (
+    task("driver", 'repeat = 1, every = "1s", hold = "4s"', 'for = "8000h"', region="face", pages=3, start="1s"),
+    alloc(
+        "faceauth",
+        'repeat = 2, every = "6s"',
+        'for = "8000h"',
+        area="faceauth_tpu",
+        stack="heap",
+        pages=4096,
+        start="2s",
+    ),
+)
 SHORT_FRAMES = ("pin_it+0x10/0x20", "drv_ioctl+0x100/0x200")
 
 # Prints what is in the files that the readers look at: by path the text, None if a read fails, or the names, in order.
@@ -91,7 +80,7 @@ def _needs(*programs: str) -> None:
 
 def _scenario(directory: Path, frames: tuple[str, ...]) -> Path:
     path = directory / "phone.toml"
-    path.write_text(SCENARIO.format(frames=", ".join(f'"{frame}"' for frame in frames)))
+    path.write_text(source(*TASKS, memory=MEMORY, stack=f"frames = {[*frames]}\n[stack.heap]\n{HEAP}"))
     return path
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 from pinnerfs import PinnerfsError
 from pinnerfs.client import Client
 from tests.mount.areas import AREA, BASE, PAGES, areas
-from tests.mount.support import DEADLINE, Mount, Mounts, environment, outcome, pinnerfs, shell
+from tests.mount.support import DEADLINE, Mount, Mounts, environment, outcome, pinnerfs, run_command, shell
 
 KERNEL = ("--kernel", "android14-6.1")
 SHOW = """
@@ -141,6 +142,25 @@ def test_several_writers(blocked: Mount) -> None:
         assert sorted(process.wait(DEADLINE) for process in (one, two, three)) == [0, 1, 1]
     assert blocked.control("vmstat") == "cma_alloc_success 1\ncma_alloc_fail 2\n"
     assert blocked.control("dmesg").count("ret: -12") == 2
+
+
+def test_a_writer_does_not_wait_for_another_one(blocked: Mount) -> None:
+    """While a write waits, other writes and truncations of the file are answered at once."""
+    area = blocked.path / "cma" / AREA
+    with writer(blocked) as first:
+        inode = (area / "alloc").stat().st_ino
+        for _ in range(3):
+            done = run_command(["sh", "-c", "echo 1 > alloc"], cwd=area)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert outcome(lambda: (area / "alloc").write_text(f"{PAGES + 1}")) == -errno.ENOMEM
+        (area / "alloc").chmod(0o600)
+        os.truncate(area / "alloc", 0)
+        assert stat.filemode((area / "alloc").stat().st_mode) == "-rw-------"
+        assert (area / "alloc").stat().st_ino == inode
+        assert first.poll() is None
+        assert (area / "used").read_text() == "3\n"
+    assert stat.filemode((area / "alloc").stat().st_mode) == "-rw-------"
+    assert (area / "alloc").stat().st_ino == inode
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

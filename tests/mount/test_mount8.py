@@ -157,7 +157,8 @@ def test_always_nosuid_and_nodev(directory: Path, options: str) -> None:
     ("options", "status", "error"),
     [
         ("sped=10", 2, "unknown option 'sped'; wanted one of clock, speed, max_lag, start, "),
-        ("speed=0", 2, "Invalid value for '--speed': 0.0 is not in the range"),
+        ("speed=0", 2, "Invalid value for '-o speed': 0.0 is not in the range"),
+        ("cma_retries=9999", 2, "Invalid value for '-o cma_retries': 9999 is not in the range 0<=x<=1000"),
         ("mode=9", 2, "mode=9 for {directory}/mnt must be an octal number, such as 755"),
         ("mode=-1", 2, "mode=-1 for {directory}/mnt must be an octal number, such as 755"),
         ("uid=me", 2, "uid=me for {directory}/mnt must be a number up to 4294967294"),

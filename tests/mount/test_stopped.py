@@ -304,19 +304,8 @@ def test_a_process_of_another_user_with_the_same_name(mount: Mounts) -> None:
             os.close(descriptor)
 
 
-# `pinnerfs report` has no --max-wait.
-REPORT = """
-import sys
-import pinnerfs.report.sources
-pinnerfs.report.sources.MAX_WAIT = 0.2
-from pinnerfs.cli import main
-sys.argv[0] = "pinnerfs"
-main()
-"""
-
-
 def _report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run_command([sys.executable, "-c", REPORT, "report", *map(str, arguments)])
+    return run_command([sys.executable, "-m", "pinnerfs", "report", "--max-wait", "200ms", *map(str, arguments)])
 
 
 def test_a_report(mount: Mounts, tmp_path: Path) -> None:

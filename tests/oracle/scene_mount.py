@@ -260,9 +260,8 @@ def _world(case: Case, directory: Path) -> Iterator[MountWorld]:
     Scene(case, plan).play()
     base, pages = area_of(case)
     file = "'pages': 'shmem'" in str(case.ops[0])
-    text = scenario_of(
-        file=file, base=base, pages=pages, cpus=1, tail="\n".join(laid.tasks(base) for laid in plan.laid)
-    )
+    tail = "\n".join(laid.tasks(base) for laid in plan.laid)
+    text = scenario_of(file=file, second=case.family == "cma2", base=base, pages=pages, cpus=1, tail=tail)
     path = directory / "scene.toml"
     path.write_text(text)
     with mounted(path, kernel=case.generation, mm=mm_of(case)) as device:

@@ -75,7 +75,7 @@ class Calls:
         self._simulation = simulation
         self._waiting: list[EventBatch] = []
         (self._handle,) = simulation._depot.handles("driver")
-        simulation._live = self  # type: ignore[assignment]  # nothing else is live here
+        simulation._schedule.live = self  # type: ignore[assignment]  # nothing else is live here
 
     def make(self, kind: Event, pfns: Iterable[int]) -> None:
         """Make a call on each page now."""

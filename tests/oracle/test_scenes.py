@@ -21,7 +21,7 @@ from tests.oracle.scene_simulation import SimulationWorld
 
 # The model needs seconds for these: they make thousands of tries, in six rounds.
 SLOW = re.compile(r"cmasearch\.shmem\.(off8192\.n8193|every-512)\.pp\.a14")
-THROUGH_A_MOUNT = 3  # scenes of each recorded kernel
+THROUGH_A_MOUNT = 5  # scenes of each recorded kernel
 
 
 def recorded_kernel(case: Case) -> str:
@@ -40,12 +40,14 @@ def _fits_a_mount(case: Case) -> bool:
         Scene(case, Plan()).play()
     except LookupError:
         return False
-    return case.family != "cma2" and any("errno" in op for op in case.ops)
+    return case.family == "cma2" or any("errno" in op for op in case.ops)
 
 
 def _some(cases: list[Case]) -> Iterator[Case]:
     """Yield some scenes of each kernel, as far as a mount can answer them."""
-    cut = [replace(case, ops=cut_for_mount(case)) for case in sorted(cases, key=recorded_kernel)]
+    # Without its last close, a scene of this kind is answered as recorded.
+    whole = [case for case in sorted(cases, key=recorded_kernel) if ".1.C." not in case.name]
+    cut = [replace(case, ops=cut_for_mount(case)) for case in whole]
     for _, group in groupby(filter(_fits_a_mount, cut), key=recorded_kernel):
         fitting = list(group)
         yield from fitting[:: max(1, len(fitting) // THROUGH_A_MOUNT)][:THROUGH_A_MOUNT]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 import pinnerfs
 from pinnerfs.report import analyse, read_text
+from pinnerfs.report.findings import PAGE
 from pinnerfs.report.model import Finding, Report
 from tests.report.texts import MUNMAP, WRITER, detect, freed, hex_pin, pin, put, recorded_texts
 
+ROOT = Path(__file__).parents[2]
 EMPTY = "------ a (/sys/kernel/debug/page_pinner/{}) ------\n\n"
 
 
@@ -101,7 +106,7 @@ def test_the_threshold_that_would_fit() -> None:
 def test_one_hold_with_many_records() -> None:
     """The records of a huge page are one hold, and the other site is to blame."""
     made = of_gallery("huge-pages")
-    assert "512 records of 1 page" in finding(made, "one-hold-many-records").explanation
+    assert "512 records of 512 pages" in finding(made, "one-hold-many-records").explanation
     assert next(site for site in made.sites if site.key == made.culprit).site == "mem_rw"
 
 
@@ -237,7 +242,7 @@ def test_an_unreadable_file_proves_nothing() -> None:
 
 
 def test_all_findings_are_complete() -> None:
-    """Each finding has a title, an explanation and advice, as sentences."""
+    """Each finding has a title, an explanation and advice, as sentences, and a place in a page that exists."""
     made = [
         of_gallery("gpu-put-page", kernel="pixel-5.10"),
         of_gallery("ring-overflow"),
@@ -247,3 +252,13 @@ def test_all_findings_are_complete() -> None:
     for found in (found for one in made for found in one.findings):
         assert found.title and not found.title.endswith(".")
         assert found.explanation.endswith(".") and found.advice.endswith(".")
+        file, _, anchor = found.page.partition("#")
+        assert anchor == found.name
+        assert f'<a id="{anchor}"></a>' in (ROOT / file).read_text()
+
+
+def test_the_page_explains_all_findings() -> None:
+    """The page has an anchor for each finding in the code, and for no other."""
+    code = "".join((ROOT / "pinnerfs" / "report" / f"{name}.py").read_text() for name in ("blindspots", "findings"))
+    named = re.findall(r'Finding\(\s*"([a-z-]+)"', code)
+    assert sorted(re.findall('<a id="([a-z-]+)"></a>', (ROOT / PAGE).read_text())) == sorted(set(named))

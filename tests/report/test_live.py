@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,56 @@ def test_a_file_that_does_not_answer() -> None:
         capture = read(device.root, max_wait=0.5)
     assert [dump.unreadable for dump in capture.dumps] == [True]
     assert [note.reason for note in capture.notes] == ["the rest was skipped: no answer for 0.5 s"]
+
+
+@pytest.fixture
+def redirect() -> Iterator[Callable[[Path], None]]:
+    """Redirect standard input, as the shell's `<` does."""
+    before = os.dup(0)
+
+    def from_file(path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+
+    yield from_file
+    os.dup2(before, 0)
+    os.close(before)
+
+
+@pytest.mark.mount
+def test_standard_input_from_a_mount(redirect: Callable[[Path], None]) -> None:
+    """A record file that is redirected is read record by record, and its name tells which one it is."""
+    with pinnerfs.mounted("camera-stall") as device:
+        device.advance("60s")
+        text = device.text()
+        redirect(device.root / "page_pinner" / "longterm_pinner")
+        capture = read("-")
+    assert "".join(record.raw for record in capture.records) == text
+    assert [dump.file for dump in capture.dumps] == ["longterm_pinner"]
+
+
+@pytest.mark.mount
+def test_an_empty_file_of_a_mount_on_standard_input(redirect: Callable[[Path], None]) -> None:
+    """An empty record file is a dump, also on standard input. Another empty file is not."""
+    with pinnerfs.mounted("camera-stall", clock="manual") as device:
+        redirect(device.root / "page_pinner" / "longterm_pinner")
+        assert analyse(read("-")).headline == "no long-term pin recorded"
+
+
+@pytest.mark.mount
+def test_standard_input_that_does_not_answer(tmp_path: Path, redirect: Callable[[Path], None]) -> None:
+    """A read from standard input or from a file that is named is given up after the deadline, with status 75."""
+    slow = (Path(__file__).parents[2] / "scenarios" / "slow-reads.toml").read_text()
+    (tmp_path / "slow.toml").write_text(slow.replace('op = "open"', 'op = "read"'))
+    with pinnerfs.mounted(tmp_path / "slow.toml") as device:
+        device.advance("60s")
+        file = device.root / "page_pinner" / "longterm_pinner"
+        redirect(file)
+        for name, path in (("stdin", "-"), (repr(str(file)), file)):
+            with pytest.raises(PinnerfsError) as error:
+                read(path, max_wait=0.2)
+            assert (str(error.value), error.value.exit_status) == (f"cannot read {name}: no answer for 0.2 s", 75)
 
 
 def test_a_pipe_with_a_name(tmp_path: Path) -> None:

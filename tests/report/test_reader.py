@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import re
 import subprocess
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.report import read, read_text
+from pinnerfs.report import read, read_text, reader
 from pinnerfs.report.model import Area, Capture
+from tests.mount.support import pinnerfs
 from tests.report.texts import CAMERA, detect, freed, hex_pin, pin, put
 
 TEXT = pin(400_000, 0x80001) + pin(300_001, 0x80400)
@@ -324,3 +326,33 @@ def test_text_in_memory_is_read_like_a_file(tmp_path: Path) -> None:
     """Bytes that are not text do not disturb the records around them."""
     (tmp_path / "a").write_bytes(b"\xff\xfe\0" * 100 + b"\n" + TEXT.encode() + bytes(range(256)))
     assert raw(read(tmp_path / "a")) == TEXT
+
+
+def test_lines_that_a_pattern_would_need_minutes_for(tmp_path: Path) -> None:
+    """A long line that begins like a title or an error takes no longer than another one."""
+    lines = [
+        f"------ {' ' * 4000}x\n",
+        f"------ {' (/' * 1300}x\n",
+        f"*** Error dumping /a {'(' * 4000}x\n",
+        f"{'*** /' * 800}: Failed to read from fd\n",
+    ]
+    (tmp_path / "a.txt").write_text("".join(lines) * 20 + TEXT)
+    done = pinnerfs("report", tmp_path / "a.txt", "--json")  # has a deadline
+    assert json.loads(done.stdout)["records"] == len(read_text(TEXT).records)
+
+
+def test_many_first_lines() -> None:
+    """First lines without a second one, with any prefix, are counted as broken, and do not hide the record."""
+    lines = [f"{' ' * indent}{name} Page pinned ts 5 us count 1\n" for indent in range(60) for name in ("", "a:", "7>")]
+    capture = read_text("".join(lines) + "task pinned to cpu 3\n" * 100 + TEXT)
+    assert raw(capture) == TEXT
+    assert sum(note.how_many for note in capture.notes) == len(lines)
+
+
+def test_the_most_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records behind the limit are skipped, and counted."""
+    monkeypatch.setattr(reader, "_MOST_RECORDS", 3)
+    capture = read_text("".join(pin(300_001 + at, 0x80000 + at) for at in range(5)))
+    assert (len(capture.records), [dump.records for dump in capture.dumps]) == (3, [3])
+    (note,) = capture.notes
+    assert (note.how_many, note.reason) == (2, "a record was skipped: there are more than 3; read fewer files at once")

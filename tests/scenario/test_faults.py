@@ -70,7 +70,7 @@ def test_several_lines() -> None:
         (
             {"file": "longterm", "errno": "EIO"},
             "file = 'longterm' must be one of longterm_pinner, threshold, alloc_contig_failed, failure_tracking, "
-            "buffer, buffer_size; did you mean 'longterm_pinner'?",
+            "buffer, buffer_size, or cma/DIRECTORY/FILE; did you mean 'longterm_pinner'?",
         ),
         (
             {"file": "cma/a/size", "errno": "EIO"},

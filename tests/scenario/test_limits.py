@@ -12,7 +12,7 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.scenario.distributions import Choice, Exponential, Lognormal, Normal, Quantity, Uniform, read_quantity
 from pinnerfs.scenario.gallery import gallery, load, parse
-from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
 from pinnerfs.workload.draws import draw
 from tests.workload.stories import alloc, source, task
 
@@ -253,3 +253,27 @@ def test_the_rates_of_tasks_and_allocs_add_up() -> None:
         'alloc "a" takes as much work as 7196 pins a second, of 7297 for all tasks and allocs '
         "(limit 7200; raise it with --limit rate=N)"
     )
+
+
+def test_the_work_of_allocations_with_more_retries() -> None:
+    """An alloc without retries of its own makes those of the option, and others keep theirs."""
+    scenario = parse(source(alloc("a", ALLOC), alloc("b", ALLOC, retries=0), task("t", PLAIN)))
+    for retries, rounds in ((0, 1 + 1), (100, 101 + 1), (None, 11 + 1)):
+        work = 100 * 7096 * rounds
+        with pytest.raises(PinnerfsError, match="to play it takes as much work as"):
+            check_work(scenario, "x", [100 * SECOND], Limits(work=work), retries)
+        check_work(scenario, "x", [100 * SECOND], Limits(work=work + 50_000), retries)
+
+
+@pytest.mark.parametrize(("retries", "rounds", "other"), [(None, 11, ""), (500, 501, ", or lower --cma-retries")])
+def test_the_work_of_an_allocation_of_a_user(retries: int | None, rounds: int, other: str) -> None:
+    """An allocation that a user of a mount can begin has the same limit."""
+    scenario, work = parse(source(task("t", PLAIN))), rounds * 7096
+    check_alloc_work(scenario, "x", Limits(work=work), retries)
+    with pytest.raises(PinnerfsError) as caught:
+        check_alloc_work(scenario, "x", Limits(work=work - 1), retries)
+    assert str(caught.value) == (
+        f"x: an allocation from CMA area 'area' that fails takes as much work as {work} pins of a single page, about "
+        f"1 s (limit {work - 1}; raise it with --limit work=N{other})"
+    )
+    assert caught.value.exit_status == 2

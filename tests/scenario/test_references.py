@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pinnerfs import parse
 from tests.scenario.refusals import PHASE, refusal
 from tests.workload.stories import alloc, source, story, task
 
@@ -145,7 +146,7 @@ def test_an_alloc_needs_an_area_of_the_scenario() -> None:
 def test_an_alloc_has_no_path_of_a_pin() -> None:
     """The frames of `via` are those of get_user_pages."""
     text = source(alloc("a", ALLOC), top="task = []", stack='via = "slow"\nframes = ["who"]')
-    assert refusal(text) == ("alloc \"a\": stack = 's' has `via`, the path of a pin: give the alloc a stack without it")
+    assert refusal(text) == ("alloc \"a\": stack = 's' has `via`, the path of a pin: wanted a stack without it")
 
 
 def test_two_allocs_have_two_names() -> None:
@@ -246,3 +247,34 @@ def test_pins_that_leave_cma_need_room(other: str, words: str) -> None:
         .lstrip(":, ")
         == words
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gone", "release_stack = 'gone' must be one of 's'"),
+        ("s", "release_stack = 's' has `via`, the path of a pin: wanted a stack without it"),
+    ],
+)
+def test_a_release_stack_is_a_stack_without_via(name: str, words: str) -> None:
+    """The stack of a release must exist, and have no frames of get_user_pages."""
+    text = source(task("t", PHASE, release_stack=name), stack='via = "slow"\nframes = ["who"]')
+    assert refusal(text) == f'task "t": {words}'
+
+
+@pytest.mark.parametrize("directory", ["area", "cma-area"])
+def test_a_fault_in_the_directory_of_an_area(directory: str) -> None:
+    """The directory's name depends on the kernel."""
+    fault = f'[[fault]]\nfile = "cma/{directory}/used"\nerrno = "EIO"\n'
+    assert parse(source(task("t", PHASE), fault)).fault[0].file == f"cma/{directory}/used"
+
+
+def test_a_fault_needs_an_area_of_the_scenario() -> None:
+    """A rule about a file of an area that the scenario does not have is refused."""
+    text = source(task("t", PHASE), '[[fault]]\nfile = "cma/ara/used"\nerrno = "EIO"\n')
+    assert refusal(text) == (
+        "fault 1: file = 'cma/ara/used' must be one of 'cma/area/FILE', 'cma/cma-area/FILE'; "
+        "did you mean 'cma/area/FILE'?"
+    )
+    without = text.replace(', cma = "area"', "")
+    assert refusal(without) == "fault 1: file = 'cma/ara/used': this scenario has no CMA area"

@@ -59,12 +59,12 @@ def test_defaults() -> None:
         (
             'size = "64MiB"',
             'size = "1MiB"',
-            "memory: size = '1MiB' must be a multiple of 4096KiB (one pageblock), and not 0",
+            "memory: size = '1MiB' must be a multiple of 4096KiB (one pageblock)",
         ),
         (
             'size = "64MiB"',
             'size = "0B"',
-            "memory: size = '0B' must be a multiple of 4096KiB (one pageblock), and not 0",
+            "memory: size = '0B' is 0: it must be a multiple of 4096KiB (one pageblock)",
         ),
         (
             'size = "64MiB"',
@@ -115,7 +115,7 @@ def test_defaults() -> None:
         (
             '"16MiB"',
             '"17MiB"',
-            "region \"cma\": size = '17MiB' must be a multiple of 4096KiB (one pageblock), and not 0",
+            "region \"cma\": size = '17MiB' must be a multiple of 4096KiB (one pageblock)",
         ),
         # stack
         ('frames = ["who"]', "", "stack \"s\": the key 'frames' is missing"),
@@ -159,7 +159,7 @@ def test_defaults() -> None:
             'name = "a"\nrate = "1/s"',
             (
                 "task \"a\": unknown key 'rate': the keys are name, stack, phase, instances, start, foll, region, "
-                "pages, order, pick, share, pfn, release, mapped, unmap"
+                "pages, order, pick, share, pfn, release, release_stack, mapped, unmap"
             ),
         ),
         (

@@ -1,23 +1,33 @@
 """Mutated dumps: each is read and analysed, or refused in one line. Run as a module with a seed, a count and a file.
 
-The file has the last dump, so that it tells which one failed. Prints what came as JSON.
+Some are in UTF-16, have a prefix in each line, or are compressed or in a zip and damaged after that. The file has the
+last dump, so that it tells which one failed. Prints what came as JSON.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import lzma
 import random
 import resource
 import sys
 import time
+import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
-from pinnerfs.report import analyse
+from pinnerfs.report import Report, analyse
+from pinnerfs.report.exports import as_csv, as_json, as_markdown
+from pinnerfs.report.html import page
+from pinnerfs.report.profiles import folded, speedscope
 from pinnerfs.report.reader import read_sources, read_text
 from pinnerfs.report.sources import Source
 from pinnerfs.report.text import report_lines
+from pinnerfs.report.unpack import stream
 from tests.oracle.cases import RECORDED
 from tests.report.texts import recorded_texts
 
@@ -29,6 +39,7 @@ WORDS = [
     b"------ a (/sys/kernel/debug/page_pinner/threshold) ------\n300000\n", b"Unable to read /d/page_pinner/buffer\n",
     b"------ a (/d/cma/a/base_pfn) ------\n-7\n", b"------ a (/d/cma/a/count) ------\n9\n",
     b"cma: Reserved 99999999999999999999 MiB at 0x0\n", b"Linux version 9.9\n", b"11-26 10:00:00.123  1  2 I a: ",
+    b"lru|head|swapbacked)", b"PFN 529408 Block 517 type CMA Flags 0x10030(lru|head)\n", b"\xff\xfe", b"\xef\xbb\xbf",
 ]  # fmt: skip
 
 
@@ -66,6 +77,54 @@ def mutated(rng: random.Random, known: list[bytes]) -> bytes:
     return bytes(data)
 
 
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """Return bytes of which some are replaced, missing or cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        at = rng.randrange(len(changed) + 1)
+        changed[at : at + rng.choice((0, 1, 4))] = rng.randbytes(rng.choice((0, 1, 4)))
+    return bytes(changed[: rng.choice((len(changed), len(changed), rng.randrange(len(changed) + 1)))])
+
+
+def wrapped(rng: random.Random, data: bytes) -> bytes | None:
+    """Return a dump as the file that it may come in; None for most, which come as they are."""
+    way = rng.randrange(100)
+    if way < 5:
+        return rng.choice((b"", b"> ", b"11-26 10:00:00.123  1  2 I a: ")) + data.replace(
+            b"\n", rng.choice((b"\r\n", b"\n> ", b"\n11-26 10:00:00.456  1  2 I a: "))
+        )
+    if way < 9:
+        order, mark = rng.choice((("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")))
+        return damaged(rng, mark + data.decode("latin-1").encode(order))
+    if way < 13:
+        return damaged(rng, gzip.compress(data, 1) + rng.choice((b"", b"\0" * 9, gzip.compress(data[:99], 1), b"x")))
+    if way < 14:
+        return damaged(rng, lzma.compress(data, preset=0))
+    if way < 19:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", rng.choice((0, 8, 8, 12, 14))) as archive:
+            for name in rng.sample(("bugreport-a.txt", "FS/data/b", "page_pinner/buffer", "c.gz", "d/"), 2):
+                archive.writestr(name, gzip.compress(data, 1) if name == "c.gz" else data)
+        return damaged(rng, file.getvalue())
+    return None
+
+
+def sources(rng: random.Random, data: bytes) -> Iterator[Source]:
+    """Yield the sources of a dump: of a file as it may come, or of its bytes in pieces."""
+    file = wrapped(rng, data)
+    if file is not None:
+        yield from stream("x", rng.choice(("", "page_pinner/buffer")), io.BytesIO(file))
+        return
+    size = rng.choice((1, 17, 1000, 1 << 20)) if len(data) < 2000 else 1 << 20
+    yield Source("x", "", iter([data[at : at + size] for at in range(0, len(data), size)]), [])
+
+
+def exported(report: Report) -> None:
+    """Make everything that can be printed of a report."""
+    for export in as_json, as_csv, as_markdown, folded, speedscope, page:
+        export(report)
+
+
 def main(seed: int, count: int, witness: Path) -> None:
     """Read and analyse this many dumps."""
     rng, known = random.Random(seed), dumps()
@@ -77,11 +136,12 @@ def main(seed: int, count: int, witness: Path) -> None:
         if number % 64 == 0 or count < 10_000:
             witness.write_bytes(data)
         began = time.monotonic()
-        size = rng.choice((1, 17, 1000, 1 << 20)) if len(data) < 2000 else 1 << 20
-        pieces = iter([data[at : at + size] for at in range(0, len(data), size)])
         try:
-            capture = read_sources(["x"], [Source("x", "", pieces, [])])
-            report_lines(analyse(capture, dedup=number % 2 == 0))
+            capture = read_sources(["x"], sources(rng, data))
+            report = analyse(capture, dedup=number % 2 == 0)
+            report_lines(report)
+            if number % 16 == 0:
+                exported(report)
             outcomes["read"] += 1
             outcomes["records"] += len(capture.records)
         except PinnerfsError as error:

@@ -58,7 +58,8 @@ def task(name: str, *phases: str, **keys: object) -> str:
     keys = ({} if "share" in keys else {"region": "normal"}) | keys
     lines = [f"{key} = {value if not isinstance(value, str) else _text(value)}" for key, value in keys.items()]
     tables = ", ".join(f"{{ {phase} }}" for phase in phases)
-    return "\n".join(["[[task]]", f'name = "{name}"', 'stack = "s"', *lines, f"phase = [{tables}]", ""])
+    stack = [] if "stack" in keys else ['stack = "s"']
+    return "\n".join(["[[task]]", f'name = "{name}"', *stack, *lines, f"phase = [{tables}]", ""])
 
 
 def alloc(name: str, *phases: str, **keys: object) -> str:

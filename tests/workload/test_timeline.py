@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pinnerfs.kernel.events import Event
 from pinnerfs.scenario.gallery import gallery, load
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.simulation import Simulation
+from pinnerfs.simulation import Simulation, schedule
 from pinnerfs.workload.tasks import Stream, random_stream
 from pinnerfs.workload.timeline import MOST_EVENTS
 from tests.workload.stories import (
@@ -187,6 +187,19 @@ def test_gallery_scenarios_in_steps(name: str) -> None:
         other.advance("100ms")
     assert one.cat() == other.cat()
     assert one.stats() == other.stats()
+
+
+@pytest.mark.parametrize("most", [16, 17, 40])
+def test_small_portions_leave_the_order_of_frees(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """munmap frees its pages in batches, the last one first, wherever a portion of events ends."""
+    phase = 'for = "1s", every = "100ms", hold = "10ms"'
+    scenario = story(task("t", phase, pages=16, pick="scattered", release="put_page", unmap="20ms"))
+    whole, parts = Simulation(scenario, kernel="pixel-5.10"), Simulation(scenario, kernel="pixel-5.10")
+    whole.advance("2s")
+    monkeypatch.setattr(schedule, "STEP_FRAMES", most)
+    parts.advance("2s")
+    assert whole.stats()["marks_freed"] > 300
+    assert parts.cat("alloc_contig_failed") == whole.cat("alloc_contig_failed")
 
 
 def of_task(found: list[Row], low: int, high: int) -> list[Row]:

@@ -114,9 +114,7 @@ class Allocator:
         area, request = allocation.area, allocation.request
         allocation.rounds += 1
         allocation.next_round = None
-        found = self._needed_pages(area, request)
-        skip = MAX_ORDER_PAGES if request.noretry and self.mm.noretry_skips_block else None
-        tries = find_tries(area, request.pages, request.align, found.pinned, found.movable, found.of_file, skip)
+        found, tries = self._find(area, request)
         if not tries.number:
             self._fail(allocation, ENOMEM, now)
             return
@@ -139,26 +137,28 @@ class Allocator:
         area.alloc_pages_success += request.pages
         self.succeeded += 1
 
-    def _needed_pages(self, area: Area, request: Request) -> AreaPages:
-        """Return the pages of the first range that fits if none of them is held, and otherwise those of the area."""
-        state, memory = self._pinner.state, self._pinner.memory
-        bit = None if request.noretry else area.find(request.pages, align=request.align)
-        if bit is not None:
-            found = AreaPages(state, memory, area, bit << area.order_per_bit, request.pages)
+    def _find(self, area: Area, request: Request) -> tuple[AreaPages, Tries]:
+        """Return the tries of a round, and the pages that they may meet: those of the area, or of the only try."""
+        state, memory, pages, align = self._pinner.state, self._pinner.memory, request.pages, request.align
+        for first in (area.places(pages, align, 1)[0] << area.order_per_bit).tolist():
+            found = AreaPages(state, memory, area, first, pages)
             # In such a region, pages that are not on the LRU are in the batch already.
             if not len(found.pinned) and found.flags & PAGE_LRU:
-                return found
-        return AreaPages(state, memory, area)
+                return found, Tries.of_free_range(first, pages)
+        found = AreaPages(state, memory, area)
+        skip = MAX_ORDER_PAGES if request.noretry and self.mm.noretry_skips_block else None
+        return found, find_tries(area, pages, align, found.pinned, found.movable, found.of_file, skip)
 
     def _attempt(self, allocation: Allocation, found: AreaPages, tries: Tries, now: int) -> None:
         """Make the tries of a round: record, mark, and move the pages."""
+        if not len(found.used) and not len(self._lru.frames):
+            return
         request, pinner, generation = allocation.request, self._pinner, self._pinner.generation
         state, caller = pinner.state, request.frames
-        first_pfn, order = allocation.area.base_pfn + int(tries.first[0]), pinner.memory.pageblock_order
-        isolated = range(first_pfn >> order, (first_pfn + request.pages - 1 >> order) + 1)
+        first_pfn = allocation.area.base_pfn + int(tries.first[0])
         off_lru = found.base + found.off_lru()
         self._lru.frames = np.concatenate([self._lru.frames, off_lru[~np.isin(off_lru, self._lru.frames)]])
-        self._lru.drain(now, self._chains.handle(Site.drain, caller), isolated)
+        self._lru.drain(now, self._chains.handle(Site.drain, caller), first_pfn, request.pages)
         if not len(found.used):
             return
         tracking = pinner.tracking and generation.failure_file is not None

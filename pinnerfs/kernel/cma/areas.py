@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pinnerfs.kernel.cma.pixel import PixelStat
-from pinnerfs.kernel.pages import Int64s, lazy_zeros
+from pinnerfs.kernel.pages import Int64s, concatenated_ranges, lazy_zeros
 
 __all__ = ["Area", "Kept"]
 
@@ -57,15 +57,19 @@ class Area:
         """Return the distance in bits between two places for pages aligned to 2**align: the mask and one."""
         return 1 << max(0, align - self.order_per_bit)
 
-    def find(self, pages: int, start: int = 0, align: int = 0) -> int | None:
-        """Return the first bit of the first clear run for so many pages, from bit `start` on, or None without room.
+    def places(self, pages: int, align: int, most: int) -> tuple[Int64s, bool]:
+        """Return the first bits of the clear runs for so many pages, at most `most` of them, and whether these are all.
 
-        The PFN is aligned to 2**align. Imitates `bitmap_find_next_zero_area_off`.
+        Their PFNs are aligned to 2**align. Imitates repeated `bitmap_find_next_zero_area_off`.
         """
+        bits, step = self.bits_for(pages), self.step(align)
         begins, ends = self.runs()
-        first = self.aligned(np.maximum(begins, start), align)
-        fits = np.flatnonzero(first + self.bits_for(pages) <= ends)
-        return int(first[fits[0]]) if len(fits) else None
+        begins = self.aligned(begins, align)
+        counts = np.maximum((ends - bits - begins) // step + 1, 0)
+        total = np.cumsum(counts)
+        kept = np.clip(most - (total - counts), 0, counts)
+        number = concatenated_ranges(np.zeros_like(kept), kept)
+        return np.repeat(begins, kept) + number * step, int(counts.sum()) <= most
 
     def aligned(self, bits: Int64s, align: int) -> Int64s:
         """Return the first bits from these on whose PFNs are aligned: imitates `cma_bitmap_aligned_offset`."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from pinnerfs.kernel.calls import Event
+from pinnerfs.kernel.cma.isolation import migratetypes
 from pinnerfs.kernel.events import EventBatch
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.page_pinner.ring import KINDS, RECORD
-from pinnerfs.kernel.pageflags import PAGE_LRU, Migratetype
+from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, Int64s
 
 __all__ = ["LruBatch"]
@@ -41,10 +42,10 @@ class LruBatch:
         drains = np.flatnonzero((batch.kind == Event.unmap) | (batch.kind == Event.free))
         return int(drains[0]) if len(drains) else len(batch)
 
-    def drain(self, now: int, handle: int, isolated: range = range(0)) -> None:
+    def drain(self, now: int, handle: int, first: int = 0, pages: int = 0) -> None:
         """Put all pages on the LRU. Those that are FAILED leave a record with this call chain.
 
-        isolated: the pageblocks whose type is Isolate now.
+        first, pages: the range that is isolated now, from this PFN on.
         """
         pinner, state, memory = self._pinner, self._pinner.state, self._pinner.memory
         frames, self.frames = self.frames, np.empty(0, dtype=np.int64)
@@ -63,8 +64,5 @@ class LruBatch:
         records["flags"] = memory.flags_of(pfn) | np.uint64(PAGE_LRU)
         records["mapping"], records["mapcount"] = memory.mapping_of(pfn), state.mapcount[frames]
         records["count"] = state.references[frames] + state.mapcount[frames] + (memory.mapping_of(pfn) > 0)
-        block = pfn >> memory.pageblock_order
-        records["migratetype"] = np.where(
-            (block >= isolated.start) & (block < isolated.stop), Migratetype.Isolate, memory.migratetype_of(pfn)
-        )
+        records["migratetype"] = migratetypes(memory, pfn, first, pages)
         pinner.rings[file].append(records)

@@ -22,6 +22,7 @@ class Mm(NamedTuple):
     name: the name for --mm.
     about: the kernels that have it, in a few words.
     evidence: how the rules below are known.
+    expected: what of them is only expected, in a few words.
     retries: how often an allocation that found a busy page starts again, 100 ms later each time.
     lru_batch: the pages that a CPU collects before it puts them on the LRU. 1 stands for a kernel that switches the
     batches off during an allocation.
@@ -43,6 +44,7 @@ class Mm(NamedTuple):
     name: str
     about: str
     evidence: Literal["recorded", "read in source", "expected"]
+    expected: str
     retries: int
     lru_batch: int
     look_puts: bool
@@ -72,6 +74,7 @@ _MAINLINE_6_1 = Mm(
     name="6.1.192",
     about="Linux 6.1.192, as recorded",
     evidence="recorded",
+    expected="",
     retries=0,
     lru_batch=15,
     look_puts=True,
@@ -91,6 +94,7 @@ _ANDROID12_5_10 = Mm(
     name="android12-5.10",
     about="android12-5.10 (5.10.198)",
     evidence="read in source",
+    expected="the stacks of moves and of pages put back",
     retries=10,
     lru_batch=1,
     look_puts=False,
@@ -109,8 +113,9 @@ _ANDROID12_5_10 = Mm(
 _PIXEL_5_10 = _ANDROID12_5_10._replace(
     name="pixel-5.10",
     about="Pixel 6's 5.10",
+    expected="the LRU batch of 15 pages, and the stacks of moves and of pages put back",
     retries=5,
-    lru_batch=15,  # expected; the rest is read in source
+    lru_batch=15,
     noretry_counts=False,
 )
 _ANDROID14_6_1 = _MAINLINE_6_1._replace(

@@ -32,7 +32,6 @@ class AreaPages:
         base = np.array([area.base_pfn])
         self.flags = int(memory.flags_of(base)[0])
         self.mapping = int(memory.mapping_of(base)[0])
-        self.migratetype = int(memory.migratetype_of(base)[0])
         self.of_file = self.mapping > 0
         kept = sum(1 << PAGE_FLAG_BITS[name] for name in ("dirty", "swapbacked", "unevictable"))
         self.clean = self.of_file and not self.flags & kept

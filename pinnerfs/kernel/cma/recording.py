@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from pinnerfs.kernel.cma.chains import Chains, Site
+from pinnerfs.kernel.cma.isolation import migratetypes
 from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Round
 from pinnerfs.kernel.cma.rows import Look, Rows
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.page_pinner.ring import KINDS, RECORD
-from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_LRU, ZONE_SHIFT, Migratetype
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_LRU, ZONE_SHIFT
 
 __all__ = ["record_round"]
 
@@ -31,8 +33,7 @@ def record_round(
     newest_first = np.cumsum(counts[::-1])
     kept = int(np.searchsorted(newest_first, ring.size)) + 1
     tries = np.arange(max(0, len(counts) - kept), len(counts))
-    parts = [outcome.rows(int(number)) for number in tries[counts.take(tries) > 0]]
-    rows = np.concatenate(parts)
+    rows = RoundRows(outcome).rows(tries[counts.take(tries) > 0])
     ring.append(_records(pinner, found, rows, chains, caller, pages, now), total - len(rows))
 
 
@@ -53,10 +54,7 @@ def _records(
     for site in np.unique(rows["site"]).tolist():
         handles[site] = chains.handle(Site(site), caller)
     records["handle"] = handles.take(rows["site"])
-    order = memory.pageblock_order
-    block, first = pfn >> order, base_pfn + rows["first"]
-    isolated = (block >= first >> order) & (block <= first + pages - 1 >> order)
-    records["migratetype"] = np.where(isolated, Migratetype.Isolate, found.migratetype)
+    records["migratetype"] = migratetypes(memory, pfn, base_pfn + rows["first"], pages)
     return records
 
 

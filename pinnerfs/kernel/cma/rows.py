@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.ring import KINDS
 from pinnerfs.kernel.pages import Int64s, concatenated_ranges
 
-__all__ = ["NO_ROWS", "Look", "Rows", "moved_rows", "putback_rows", "rows"]
+__all__ = ["NO_ROWS", "Look", "Rows", "joined", "moved_rows", "putback_rows", "rows"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -50,8 +51,8 @@ def rows(
     pages: Int64s,
     kind: RecordKind,
     site: Site,
-    look: Look,
-    first: int,
+    look: Int64s | Look,
+    first: Int64s | int,
     count: Int64s | int = 0,
     mapcount: Int64s | int = 0,
 ) -> Rows:
@@ -60,6 +61,12 @@ def rows(
     made["page"], made["count"], made["mapcount"] = pages, count, mapcount
     made["kind"], made["site"], made["look"], made["first"] = KINDS.index(kind), site, look, first
     return made
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows one after the other."""
+    # Without its type, numpy would compare the columns of all parts.
+    return np.concatenate(parts, dtype=ROW) if parts else NO_ROWS
 
 
 def moved_rows(pages: AreaPages, order: Int64s, goes: Bools, failed: Bools, recorded: Bools, first: int) -> Rows:

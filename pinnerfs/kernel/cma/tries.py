@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pinnerfs.kernel.cma.areas import Area
-from pinnerfs.kernel.pages import Int64s, concatenated_ranges
+from pinnerfs.kernel.pages import Int64s
 
 __all__ = ["BATCH", "Tries", "find_tries"]
 
@@ -39,6 +39,12 @@ class Tries(NamedTuple):
     scanned: Int64s
     success: bool
 
+    @classmethod
+    def of_free_range(cls, first: int, pages: int) -> Tries:
+        """Return the only try of a round whose first range has no pinned page."""
+        none, one = np.zeros(1, dtype=np.int64), np.array([first])
+        return cls(one, none, none, none, one + pages, True)
+
     @property
     def number(self) -> int:
         """Return the number of tries."""
@@ -63,7 +69,8 @@ def find_tries(
     """
     most = FEW
     while True:
-        first, complete = _starts(area, pages, align, most)
+        bits, complete = area.places(pages, align, most)
+        first = bits << area.order_per_bit
         low, high = np.searchsorted(pinned, first), np.searchsorted(pinned, first + pages)
         clean = np.flatnonzero(low == high)
         if complete or (len(clean) and skip is None):
@@ -80,21 +87,6 @@ def find_tries(
     if len(first) and (len(movable) or skip is not None):
         return _followed(tries, pages, pinned, movable, area.base_pfn, skip)
     return tries
-
-
-def _starts(area: Area, pages: int, align: int, most: int) -> tuple[Int64s, bool]:
-    """Return the first pages of the ranges for an allocation, and whether these are all.
-
-    Imitates `bitmap_find_next_zero_area_off`.
-    """
-    bits, step = area.bits_for(pages), area.step(align)
-    begins, ends = area.runs()
-    begins = area.aligned(begins, align)
-    counts = np.maximum((ends - bits - begins) // step + 1, 0)
-    total = np.cumsum(counts)
-    kept = np.clip(most - (total - counts), 0, counts)
-    number = concatenated_ranges(np.zeros_like(kept), kept)
-    return np.repeat(begins, kept) + number * step << area.order_per_bit, int(counts.sum()) <= most
 
 
 def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:

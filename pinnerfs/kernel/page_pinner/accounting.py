@@ -76,7 +76,8 @@ def account(pinner: Pinner, batch: EventBatch) -> None:
     if generation.failure_file is not None:
         failed = failures.taken(pages, kind, handle, time, pinner.tracking)
         if failed:
-            records = take_records(memory, batch, segments, failed, flushes=failures.any)
+            flushes = failures.any or failed[-1].kind == RecordKind.FREE
+            records = take_records(memory, batch, segments, failed, flushes)
             pinner.rings[generation.failure_file].append(records)
 
     _count(add, marks, kind, handle)
@@ -124,6 +125,7 @@ def _adding(counters: Counters, segments: Segments) -> _Add:
     frames = segments.width_by_touch()
 
     def add(counter: Counter, touches: Int64s, handles: Int32s) -> None:
-        counters.add(counter, handles.take(touches), None if frames is None else frames.take(touches))
+        if len(touches):
+            counters.add(counter, handles.take(touches), None if frames is None else frames.take(touches))
 
     return add

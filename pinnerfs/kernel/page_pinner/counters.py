@@ -77,7 +77,9 @@ class Counters:
         frames = pages
         if batch.order.any():
             frames = np.bincount(key, batch.frames(), shape[0] * shape[1]).astype(np.int64).reshape(shape)
-        for kind in (*TAKING, *LETTING_GO):
+        for kind in map(Event, np.flatnonzero(pages.any(axis=1)).tolist()):
+            if kind not in (*TAKING, *LETTING_GO):
+                continue
             columns[Counter.held] += pages[kind] if kind in TAKING else -pages[kind]
             if kind in generation.pins:
                 columns[Counter.pins] += pages[kind]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -79,5 +81,6 @@ class Marks:
         kept.ts = ts * marked if self._forgets else ts
 
 
+@cache
 def _table(kinds: frozenset[Event]) -> Bools:
     return np.array([kind in kinds for kind in Event])

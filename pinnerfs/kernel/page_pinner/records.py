@@ -107,6 +107,8 @@ def _record(text: str, file: str) -> Record:
         raise ValueError(f"not a record: {text!r}")
     kind, ts, moment = printed_time(match, file)
     classic = match["pfn"] is not None
+    if classic and match["migratetype"] not in Migratetype.__members__:
+        raise ValueError(f"not a record: unknown type in {text!r}")
     return Record(
         ts=ts,
         moment=moment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.pages import lazy_zeros
 
-__all__ = ["KINDS", "RECORD", "Ring"]
+__all__ = ["KINDS", "RECORD", "Ring", "ThresholdRings"]
 
 # The kinds of records by their number in RECORD.
 KINDS = tuple(RecordKind)
@@ -75,8 +76,10 @@ class Ring:
             return
         self.overwritten += max(0, self.filled + new - size)
         kept = records[-size:]
-        at = (self.appended - len(kept) + np.arange(len(kept))) % size
-        self._slots[at] = kept
+        first = (self.appended - len(kept)) % size
+        to_end = kept[: size - first]
+        self._slots[first : first + len(to_end)] = to_end
+        self._slots[: len(kept) - len(to_end)] = kept[len(to_end) :]
         self.filled = min(size, self.filled + new)
 
     def newest(self, position: int) -> np.void | None:
@@ -86,6 +89,29 @@ class Ring:
         record: np.void = self._slots[(self.appended - 1 - position) % self.size]
         return record
 
+    def rows(self) -> npt.NDArray[np.void]:
+        """Return a copy of all records, newest first."""
+        return self._slots[(self.appended - 1 - np.arange(self.filled)) % max(1, self.size)]
+
     def clear(self) -> None:
         """Empty every slot, as a write of the threshold does."""
         self.filled = 0
+
+
+class ThresholdRings(Ring):
+    """The rings that longterm_pinner has under several thresholds (µs) at once. It is itself that of the lowest one.
+
+    A threshold decides only which releases leave a record, so that one play gives the records of all thresholds.
+    """
+
+    def __init__(self, thresholds: Sequence[int]) -> None:
+        super().__init__()
+        self.lowest = min(thresholds)
+        self.by_threshold = {threshold: self if threshold == self.lowest else Ring() for threshold in thresholds}
+
+    def append(self, records: npt.NDArray[np.void], lost: int = 0) -> None:
+        """Add records to the ring of each threshold that they exceed."""
+        super().append(records, lost)
+        for threshold, ring in self.by_threshold.items():
+            if ring is not self:
+                ring.append(records[records["time"] > threshold])

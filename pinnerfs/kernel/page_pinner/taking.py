@@ -89,9 +89,8 @@ def _flushed(
     call = np.maximum.accumulate(np.where(begins, np.arange(len(batch)), 0)).take(row)
     before = np.cumsum(batch.frames()) - batch.frames()
     place = before.take(row) - before.take(call) + frame - batch.pfn.take(row)
-    # Only pages that are FAILED leave a PUT record.
     puts = records["kind"] == KINDS.index(RecordKind.PUT)
-    flushed = flushing.take(row) & np.isin(call, call[puts])
+    flushed = flushing.take(row)
     of_file = flushed & (batch.kind.take(row) == Event.free) & (memory.mapping_of(frame) > 0)
     records["call"][of_file] = TRUNCATE
     gathered = np.where(place < FIRST_GATHER, 0, 1 + (place - FIRST_GATHER) // GATHER)

@@ -11,7 +11,8 @@ from pinnerfs.kernel.cma.mm import MMS
 
 def got(area: Area, pages: int) -> int:
     """Give out the first place for so many pages, and keep them."""
-    first = area.find(pages)
+    found: list[int] = area.places(pages, 0, 1)[0].tolist()
+    first = found[0] if found else None
     assert first is not None
     area.set(first, pages)
     area.keep(first, pages)
@@ -31,8 +32,8 @@ def test_first_fit_reuses_holes() -> None:
 def test_a_place_is_aligned_by_its_pfn() -> None:
     """An area need not begin at an aligned PFN."""
     area = Area("a", 1000, 64)
-    assert area.find(4, align=4) == 8
-    assert area.find(4, start=9, align=4) == 24
+    bits, complete = area.places(4, 4, 2)
+    assert (bits.tolist(), complete) == ([8, 24], False)
 
 
 def test_free_takes_the_newest_allocation_first() -> None:

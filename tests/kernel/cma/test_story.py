@@ -7,48 +7,20 @@ from collections import Counter
 import pytest
 
 from pinnerfs import Simulation, parse
+from tests.oracle.scene_simulation import scenario_of
 
-SCENARIO = """
-format = 1
-name = "story"
-description = "The pages of a process block an allocation."
-
-[memory]
-size = "400MiB"
-base_pfn = 0x15800
-
-[[memory.region]]
-name = "area"
-size = "400MiB"
-migratetype = "CMA"
-cma = "reserved"
-pages = "PAGES"
-flags = ["referenced", "uptodate", "dirty", "swapbacked", "lru"]
-
-[stack.ioctl]
-via = "fast"
-frames = ["pph_ioctl"]
-syscall = "ioctl"
-
-[[task]]
-name = "driver"
-stack = "ioctl"
-region = "area"
-start = "100h"
-unmap = "30ms"
-phase = [{ every = "1h", for = "1h", hold = "1s" }]
-"""
 WHOLE = 102400
 GENERATIONS = ("android12-5.10-early", "android12-5.10", "pixel-5.10", "android14-6.1")
 
 
-def story(kernel: str, pages: str, mm: str = "6.1.192") -> tuple[Simulation, list[int]]:
+def story(kernel: str, *, file: bool, mm: str = "6.1.192") -> tuple[Simulation, list[int]]:
     """Return the simulation after the story, and the number of records after each of its steps."""
-    simulation = Simulation(parse(SCENARIO.replace("PAGES", pages)), kernel=kernel, mm=mm, cma_retries=0)
-    file, found = simulation.generation.failure_file, []
+    text = scenario_of(file=file, base=0x15800, pages=WHOLE, tail='unmap = "30ms"\n')
+    simulation = Simulation(parse(text), kernel=kernel, mm=mm, cma_retries=0)
+    ring, found = simulation.generation.failure_file, []
 
     def count() -> None:
-        found.append(sum(1 for _ in simulation.records(file)))
+        found.append(sum(1 for _ in simulation.records(ring)))
 
     simulation.advance("7s")
     simulation.do("pin task=driver pages=17000 hold=20ms")
@@ -76,7 +48,7 @@ def story(kernel: str, pages: str, mm: str = "6.1.192") -> tuple[Simulation, lis
 )
 def test_pages_of_a_file_leave_the_recorded_number_of_records(kernel: str, records: list[int]) -> None:
     """The failure, the release, munmap and the second allocation leave as many records as recorded."""
-    assert story(kernel, "file")[1] == records
+    assert story(kernel, file=True)[1] == records
 
 
 @pytest.mark.parametrize(
@@ -84,12 +56,12 @@ def test_pages_of_a_file_leave_the_recorded_number_of_records(kernel: str, recor
 )
 def test_anonymous_pages_leave_the_recorded_number_of_records(kernel: str, records: list[int]) -> None:
     """Only the lowest pinned page is marked, on the kernels that mark it."""
-    assert story(kernel, "anon")[1] == records
+    assert story(kernel, file=False)[1] == records
 
 
 def test_the_kinds_and_the_outermost_records() -> None:
     """The first record is the mark of the highest page of the batch, the last one the free of the lowest."""
-    simulation, _ = story("android14-6.1", "file")
+    simulation, _ = story("android14-6.1", file=True)
     records = list(simulation.records())
     assert Counter(str(record.kind) for record in records) == {"PUT": 160, "FREE": 32, "DETECT": 32}
     lowest = min(record.pfn for record in records)
@@ -101,5 +73,5 @@ def test_the_kinds_and_the_outermost_records() -> None:
 
 def test_a_kernel_without_lru_batches_puts_each_page_twice_at_once() -> None:
     """android12-5.10 switches its LRU batches off, so no page waits for the next allocation."""
-    _, found = story("android12-5.10", "file", "android12-5.10")
+    _, found = story("android12-5.10", file=True, mm="android12-5.10")
     assert found == [32 + 64 + 1, 129, 161, 161 + 64]

@@ -106,8 +106,8 @@ class Model:
         self._run.append((self._place, in_file, record))
 
     def _in_order(self, kind: Event) -> list[Record]:
-        """Return the records of a call: munmap and exit free pages in batches, if there is a failed one."""
-        if kind not in (Event.unmap, Event.free) or all(record[7] != PUT for _, _, record in self._run):
+        """Return the records of a call: munmap and exit free pages in batches."""
+        if kind not in (Event.unmap, Event.free):
             return [record for _, _, record in self._run]
         ordered = []
         for place, in_file, record in self._run:

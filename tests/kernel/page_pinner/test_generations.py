@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from pinnerfs.kernel.calls import TRUNCATE
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.kernel.page_pinner.pinner import Pinner
@@ -163,10 +164,13 @@ def test_a_freed_page_that_was_pinned(kernel: str) -> None:
 
 
 def test_a_free_record_tells_nothing_about_the_page() -> None:
-    """A FREE record has the zone's bits of the flags alone, the free's caller and call, and no mapping."""
+    """A FREE record has the zone's bits of the flags alone, the free's caller and call, and no mapping.
+
+    A page of a file is freed by a truncation of that file.
+    """
     pinner = played(PIXEL, (5, GET, FILE, 0, 1), (5, GET, ANON, 0, 1), (30, FREE, FILE, 0, 2), (31, FREE, ANON, 0, 2))
     first, second = reversed(ring(pinner, "alloc_contig_failed"))
-    assert first == (30, FILE, 0, 0, 0, 2, 0, 1, FREE, 2)
+    assert first == (30, FILE, 0, 0, 0, 2, 0, 1, TRUNCATE, 2)
     assert second == (31, ANON, 2 << 62, 0, 0, 2, 0, 1, FREE, 1)
 
 

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pinnerfs.arguments import checked_microseconds, checked_retries, checked_seed, checked_step, checked_threshold
 from pinnerfs.clock import LAST_MOMENT
-from pinnerfs.errors import BAD_INPUT, PinnerfsError
+from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.cma.allocation import Allocation, Request
 from pinnerfs.kernel.cma.allocator import Allocator
-from pinnerfs.kernel.cma.areas import Area
-from pinnerfs.kernel.cma.mm import MMS, Mm
 from pinnerfs.kernel.events import EventBatch
-from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
-from pinnerfs.kernel.page_pinner.records import Record
-from pinnerfs.kernel.pageflags import Migratetype, page_flags
-from pinnerfs.kernel.pages import FrameRange, MemoryMap, file_mapping
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
+from pinnerfs.scenario.faults import Fault
 from pinnerfs.scenario.limits import LIMITS, Limits
-from pinnerfs.scenario.memory import Memory
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.threshold import no_threshold
+from pinnerfs.simulation.contiguous import CmaFiles
+from pinnerfs.simulation.counters import by_task, totals
+from pinnerfs.simulation.profiles import generation, memory_management
+from pinnerfs.simulation.records import PinnerFiles
+from pinnerfs.simulation.schedule import Schedule
+from pinnerfs.simulation.setup import cma_areas, memory_map
 from pinnerfs.workload.allocs import Allocs
 from pinnerfs.workload.callchains import ReleaseChains
 from pinnerfs.workload.timeline import Timeline
 
-if TYPE_CHECKING:
-    from pinnerfs.workload.live import Live
-
-__all__ = ["Observer", "Simulation", "generation", "memory_management"]
-
-# Frames that events touch in one step: about 10 ms of work, so that other threads get their turn soon.
-STEP_FRAMES = 1 << 17
+__all__ = ["Observer", "Simulation"]
 
 
 class Observer(Protocol):
@@ -49,39 +42,7 @@ class Observer(Protocol):
         """Take note that all these events are accounted for, up to `now` (µs)."""
 
 
-def generation(name: str) -> Generation:
-    """Return a kernel's profile. Raise PinnerfsError with the known names for an unknown one."""
-    if name not in GENERATIONS:
-        raise PinnerfsError(f"no kernel {name!r}: wanted one of {', '.join(GENERATIONS)}")
-    return GENERATIONS[name]
-
-
-def memory_management(name: str) -> Mm:
-    """Return a kernel's memory management. Raise PinnerfsError with the known names for an unknown one."""
-    if name not in MMS:
-        raise PinnerfsError(f"no mm {name!r}: wanted one of {', '.join(MMS)}", BAD_INPUT)
-    return MMS[name]
-
-
-def _areas(memory: Memory) -> list[Area]:
-    return [
-        Area(region.cma, memory.first_frame(region.name), region.frames, region.order_per_bit)
-        for region in memory.region
-        if region.cma is not None
-    ]
-
-
-def _memory_map(memory: Memory) -> MemoryMap:
-    regions, start = [], memory.base_pfn
-    for region in memory.region:
-        flags = page_flags(region.flags, region.zone)
-        mapping = file_mapping(region.name) if region.pages == "file" else 0
-        regions.append(FrameRange(region.name, start, region.frames, Migratetype[region.migratetype], flags, mapping))
-        start += region.frames
-    return MemoryMap(memory.base_pfn, memory.frames, memory.pageblock_order, regions)
-
-
-class Simulation:
+class Simulation(PinnerFiles, CmaFiles):
     """A scenario from time 0 on.
 
     `seed` and `threshold` replace the scenario's own. A threshold is a time such as "1s", or a number of µs. A kernel
@@ -109,7 +70,7 @@ class Simulation:
     ) -> None:
         self.scenario = scenario
         self.generation = generation(kernel)
-        self.memory = _memory_map(scenario.memory)
+        self.memory = memory_map(scenario.memory)
         self._depot = StackDepot()
         if threshold is not None:
             self._need_threshold()
@@ -126,12 +87,12 @@ class Simulation:
             if not task.mapped:
                 self._pinner.unmapped.update(self._depot.handles(task.name))
         self._retries = self._mm.retries if cma_retries is None else checked_retries(cma_retries)
-        areas = _areas(scenario.memory)
+        areas = cma_areas(scenario.memory)
         self._allocator = Allocator(areas, self._mm, self._pinner, self._depot, scenario.cpus, quiet_migration)
         self._allocs = Allocs(scenario, self._seed, self.generation, self._allocator, self._retries)
-        chains = ReleaseChains(scenario, self.generation, self._depot)
-        self._files = RecordFiles(self._pinner, self._depot, chains)
-        self._live: Live | None = None  # until the first live action
+        self._chains = ReleaseChains(scenario, self.generation, self._depot)
+        self._files = RecordFiles(self._pinner, self._depot, self._chains)
+        self._schedule = Schedule(self._timeline, self._allocs)
         self._most_live = limits.pins
         self._observer = observer
         self._now = 0
@@ -145,6 +106,11 @@ class Simulation:
     def seed(self) -> int:
         """Return the seed of all draws."""
         return self._seed
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Return the scenario's rules of faults."""
+        return self.scenario.fault
 
     def advance(self, step: int | str) -> None:
         """Advance by a time in µs, or by one with its unit: "5s". Raise PinnerfsError for anything else."""
@@ -166,11 +132,11 @@ class Simulation:
         if checked_microseconds("moment", moment) > LAST_MOMENT:
             raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
         while self._now < moment or self.next_event() == moment:
-            batch = self._take(moment)
+            batch = self._schedule.take(moment)
             if self._observer is not None:
                 self._observer.generated(batch, moment)
             self._allocator.apply(batch)
-            if not len(batch) and (due := self._due_alloc(moment)) is not None:
+            if not len(batch) and (due := self._schedule.due_alloc(moment)) is not None:
                 self._allocs.step(due)
                 self._now = max(self._now, due)
             elif len(batch):
@@ -183,29 +149,6 @@ class Simulation:
                 self._observer.applied(self._now, self.stats())
             yield self._now
 
-    def _take(self, moment: int) -> EventBatch:
-        """Return the next events. At equal times, live actions come after the scenario's events and allocations."""
-        own = self._timeline.next_event()
-        if (due := self._allocs.next_event()) is not None and due <= moment:
-            moment = due
-            if self._live is not None and self._live.next_event() == due:
-                return self._timeline.take(moment, STEP_FRAMES)
-        if self._live is None or (live := self._live.next_event()) is None or live > moment:
-            return self._timeline.take(moment, STEP_FRAMES)
-        if own is not None and own <= live:
-            batch = self._timeline.take(live, STEP_FRAMES)
-            if len(batch) or ((own := self._timeline.next_event()) is not None and own <= live):
-                return batch
-        return self._live.take(live, STEP_FRAMES)
-
-    def _due_alloc(self, moment: int) -> int | None:
-        """Return the time of the next step of allocations, if all that comes before it is done."""
-        due = self._allocs.next_event()
-        if due is None or due > moment or ((own := self._timeline.next_event()) is not None and own <= due):
-            return None
-        live = None if self._live is None else self._live.next_event()
-        return None if live is not None and live < due else due
-
     def do(self, actions: str) -> None:
         """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
 
@@ -214,32 +157,19 @@ class Simulation:
         from pinnerfs.workload.live import Live  # rarely needed, so do not load it at start
 
         self.advance_to(self._now)
-        if self._live is None:
-            self._live = Live(
+        if self._schedule.live is None:
+            self._schedule.live = Live(
                 self.scenario, self._seed, self.memory, self.generation, self._depot, self._most_live, self._allocs
             )
         try:
-            self._live.do(actions, self._now)
+            self._schedule.live.do(actions, self._now)
         except ValueError as error:
             raise PinnerfsError(str(error)) from None
         self.advance_to(self._now)
 
     def next_event(self) -> int | None:
         """Return the time (µs) of the next event, or None if there are no more."""
-        own = self._timeline.next_event()
-        live = None if self._live is None else self._live.next_event()
-        due = self._allocs.next_event()
-        return min((moment for moment in (own, live, due) if moment is not None), default=None)
-
-    @property
-    def mm(self) -> Mm:
-        """Return the memory management around page_pinner."""
-        return self._mm
-
-    @property
-    def areas(self) -> dict[str, Area]:
-        """Return the CMA areas by name, in the order of the scenario's regions."""
-        return self._allocator.areas
+        return self._schedule.next_event()
 
     def start_alloc(
         self,
@@ -280,105 +210,14 @@ class Simulation:
         self.advance_to(self._now)
         self._area(area).give_back(pages)
 
-    def dmesg(self) -> str:
-        """Return the newest lines of the kernel log."""
-        return self._allocator.log.text()
-
-    def cma_counters(self, area: str) -> dict[str, int]:
-        """Return the pages asked for, as /sys/kernel/mm/cma/NAME counts them."""
-        counted = self._area(area)
-        return {"alloc_pages_success": counted.alloc_pages_success, "alloc_pages_fail": counted.alloc_pages_fail}
-
-    def vmstat(self) -> dict[str, int]:
-        """Return the calls of cma_alloc, as /proc/vmstat counts them."""
-        return {"cma_alloc_success": self._allocator.succeeded, "cma_alloc_fail": self._allocator.failed}
-
-    def _area(self, name: str) -> Area:
-        if name not in self.areas:
-            known = ", ".join(self.areas) or "none"
-            raise PinnerfsError(f"no CMA area {name!r}: the scenario has {known}", BAD_INPUT)
-        return self.areas[name]
-
-    def _need_threshold(self) -> None:
-        if not self.generation.has_threshold:
-            raise PinnerfsError(no_threshold(f"kernel {self.generation.name}"), BAD_INPUT)
-
-    @property
-    def threshold(self) -> int:
-        """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
-        self._need_threshold()
-        return self._pinner.threshold
-
-    @threshold.setter
-    def threshold(self, value: int | str) -> None:
-        """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
-        self._need_threshold()
-        self._pinner.write_threshold(checked_threshold(value))
-
-    @property
-    def tracking(self) -> bool:
-        """Return whether failed migrations are tracked: the switch `failure_tracking`."""
-        return self._pinner.tracking
-
-    @tracking.setter
-    def tracking(self, value: bool) -> None:
-        self._pinner.tracking = value
-
-    @property
-    def buffer_size(self) -> int:
-        """Return the number of records that `buffer` has room for. Raise PinnerfsError on a kernel without `buffer`."""
-        return self._files.ring("buffer").size
-
-    @buffer_size.setter
-    def buffer_size(self, value: int) -> None:
-        """Set the number and empty `buffer`, even if it is the same. Raise OSError ENOMEM if it is too large."""
-        self._files.ring("buffer").resize(value)
-
-    def record(self, position: int, file: str | None = None) -> Record | None:
-        """Return the record of a file `position` places after the newest, or None if there is none.
-
-        The default is the kernel's main record file.
-        """
-        return self._files.record(position, file)
-
-    def records(self, file: str | None = None) -> Iterator[Record]:
-        """Yield the records of a file, newest first."""
-        position = 0
-        while (record := self.record(position, file)) is not None:
-            yield record
-            position += 1
-
-    def text(self, position: int, file: str | None = None) -> bytes:
-        """Return the text of the record `position` places after the newest, or b"" if there is none."""
-        return self._files.text(position, file)
-
-    def cat(self, file: str | None = None) -> str:
-        """Return the text of a record file, as `cat` shows it."""
-        texts = map(lambda position: self.text(position, file), range(self._files.ring(file).filled))
-        return b"".join(takewhile(bool, texts)).decode()
-
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
 
         `pins`, `releases`, `put_page`, `untracked` and `held_now` count pages, and a compound page is one page.
         `shares_empty` counts holds. All other counters count frames, and each frame has its own record. See `Counter`.
         """
-        ring, counters = self._files.ring(), self._pinner.counters
-        counted = counters.totals()
-        first = {name: counted.pop(name) for name in ("pins", "releases", "longterm_records")}
-        return {
-            **first,
-            "records_overwritten": ring.overwritten,
-            "records_now": ring.filled,
-            "pinned_now": counted.pop("pinned_now"),
-            "pinned_now_in_cma": counters.pinned_now_in_cma,
-            "held_now": counted.pop("held_now"),
-            **counted,
-            "shares_empty": sum(self._timeline.shares_empty(self._now).values()),
-            "allocs_ok": self._allocator.succeeded,
-            "allocs_failed": self._allocator.failed,
-            "cma_pages_now": sum(area.used for area in self.areas.values()),
-        }
+        shares_empty = sum(self._timeline.shares_empty(self._now).values())
+        return totals(self._pinner, self._files.ring(), self._allocator, shares_empty)
 
     def explain(self) -> dict[str, dict[str, int]]:
         """Return the counters of each task, by its name, in the scenario's order.
@@ -387,12 +226,8 @@ class Simulation:
         Records and marks count for the task that set the mark, which is the last one that pinned the frame.
         `pinned_now` is the number of frames that carry the task's mark.
         """
-        shares_empty = self._timeline.shares_empty(self._now)
-        explained = {}
-        for task in self.scenario.task:
-            counted = self._pinner.counters.of(self._depot.handles(task.name))
-            explained[task.name] = counted | {"shares_empty": shares_empty.get(task.name, 0)}
-        return explained
+        names = [task.name for task in self.scenario.task]
+        return by_task(self._pinner, self._depot, names, self._timeline.shares_empty(self._now))
 
     def explain_allocs(self) -> dict[str, dict[str, int]]:
         """Return the counters of each alloc of the scenario, by its name, in the scenario's order.

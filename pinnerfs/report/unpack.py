@@ -1,0 +1,204 @@
+"""Read plain and compressed files, UTF-16 and the members of a zip, in pieces, with a limit on what they unpack to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.report.source import Source, place_of
+
+# As typing.TYPE_CHECKING for type checkers. Importing typing, and making a Protocol, take time.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Protocol
+    from zipfile import ZipFile, ZipInfo
+
+    class _Decompressor(Protocol):
+        """What zlib's and lzma's decompressors have in common."""
+
+        def decompress(self, data: bytes, /) -> bytes: ...
+
+        @property
+        def eof(self) -> bool: ...
+
+        @property
+        def unused_data(self) -> bytes: ...
+
+
+__all__ = ["stream"]
+
+_ZIP = b"PK\x03\x04"
+_STORED, _DEFLATED = 0, 8  # the methods of a zip that Python unpacks in pieces of limited size
+_PIECE = 1 << 20
+_STEP = 1 << 11  # of compressed bytes, which may become thousands of times as many
+_MOST_UNPACKED = 4 << 30  # of one input, so that the reading of a zip bomb ends
+_MOST_MEMBERS = 10_000
+_XZ_MEMORY = 256 << 20
+_DAMAGED = ("error", "LZMAError", "BadZipFile")
+
+_UTF_16 = re.compile(rb"\xff\xfe(?:[\1-\x7f]\0)+|\xfe\xff(?:\0[\1-\x7f])+")  # with ASCII behind the mark
+_UTF_8 = b"\xef\xbb\xbf"
+
+
+class _Room:
+    """How many bytes an input may still unpack to."""
+
+    def __init__(self) -> None:
+        self.left = _MOST_UNPACKED
+
+    def take(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield unpacked bytes. Raise RuntimeError when there is no room left."""
+        for part in parts:
+            self.left -= len(part)
+            if self.left < 0:
+                raise RuntimeError(
+                    f"it has more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
+                )
+            yield part
+
+
+def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"") -> Iterator[Source]:
+    """Yield the sources of a file, as its first bytes tell its format. `begin` is what was read of it."""
+    problems: list[str] = []
+    while len(begin) < 6 and (part := file.read(_PIECE)):
+        begin += part
+    if begin.startswith(_ZIP):
+        yield from _archive(name, begin, file)
+        return
+    yield Source(name, path, _pieces(_text(chain([begin], _parts(file)), _Room()), problems), problems)
+
+
+def _text(parts: Iterator[bytes], room: _Room) -> Iterator[bytes]:
+    """Yield the text of a file, which may be compressed, and in UTF-16 as PowerShell's `>` writes it."""
+    begin, parts = _begin(parts)
+    if begin.startswith(b"\x1f\x8b"):
+        begin, parts = _begin(room.take(_inflated(parts, _gzip)))
+    elif begin.startswith(b"\xfd7zXZ\0"):
+        begin, parts = _begin(room.take(_inflated(parts, _xz)))
+    if _UTF_16.fullmatch(begin, 0, 6):
+        parts = _utf_8(parts)
+    elif begin.startswith(_UTF_8):
+        parts = chain([next(parts)[len(_UTF_8) :]], parts)
+    yield from parts
+
+
+def _begin(parts: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return at least the first six bytes, if there are so many, and all parts with them."""
+    begin = b""
+    while len(begin) < 6 and (part := next(parts, b"")):
+        begin += part
+    return begin, chain([begin], parts)
+
+
+def _utf_8(parts: Iterator[bytes]) -> Iterator[bytes]:
+    from codecs import getincrementaldecoder
+
+    decoder = getincrementaldecoder("utf-16")(errors="replace")
+    for part in parts:
+        yield decoder.decode(part).encode()
+    yield decoder.decode(b"", final=True).encode()
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    while part := file.read(_PIECE):
+        yield part
+
+
+def _pieces(parts: Iterator[bytes], problems: list[str]) -> Iterator[bytes]:
+    """Yield bytes in large pieces: a pipe gives small ones. An error ends them, and is a problem."""
+    gathered: list[bytes] = []
+    size = 0
+    try:
+        for part in parts:
+            gathered.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+    except OSError as error:
+        problems.append(f"the rest was skipped: {error.strerror or error}")
+    except Exception as error:
+        # zlib.error, struct.error, lzma.LZMAError and zipfile.BadZipFile have no common base, and are imported only
+        # when needed. A damaged zip also raises ValueError.
+        if not isinstance(error, EOFError | RuntimeError | ValueError) and type(error).__name__ not in _DAMAGED:
+            raise
+        problems.append(f"the rest was skipped: {error}")
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _inflated(parts: Iterator[bytes], new: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    """Yield the bytes of a compressed stream. What comes before its damage is kept."""
+    stream: _Decompressor | None = None
+    for part in parts:
+        # In small steps: a step can give thousands of times as many bytes.
+        for at in range(0, len(part), _STEP):
+            step = part[at : at + _STEP]
+            while step:
+                stream = stream or new()
+                yield stream.decompress(step)
+                if not stream.eof:
+                    break
+                step = stream.unused_data.lstrip(b"\0")  # another stream may follow, behind padding
+                stream = None
+    if stream is not None:
+        raise EOFError("the compressed data ends early")
+
+
+def _gzip() -> _Decompressor:
+    import zlib
+
+    return zlib.decompressobj(31)
+
+
+def _xz() -> _Decompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+
+
+def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
+    """Yield a source for each file in a zip, such as a bugreport."""
+    import tempfile
+    import zipfile
+
+    with tempfile.TemporaryFile() as copy:
+        where = file
+        try:
+            if not file.seekable():
+                for part in _Room().take(chain([begin], _parts(file))):
+                    copy.write(part)
+                where = copy
+            archive = zipfile.ZipFile(where)
+        except RuntimeError as error:
+            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {error}"), BAD_INPUT) from None
+        except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
+            raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
+        with archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) > _MOST_MEMBERS:
+                message = f"{name!r} has more than {_MOST_MEMBERS} files: unpack it, and name the ones to read"
+                raise PinnerfsError(in_a_line(message), BAD_INPUT)
+            room = _Room()
+            for member in members:
+                yield _member(f"{name}:{member.filename}", archive, member, room)
+                if room.left < 0:
+                    break
+
+
+def _member(name: str, archive: ZipFile, member: ZipInfo, room: _Room) -> Source:
+    problems: list[str] = []
+    if member.compress_type not in (_STORED, _DEFLATED):
+        return Source(name, "", iter(()), ["it was skipped: its compression is neither deflate nor none"])
+    return Source(name, place_of(f"/{member.filename}"), _pieces(_unzipped(archive, member, room), problems), problems)
+
+
+def _unzipped(archive: ZipFile, member: ZipInfo, room: _Room) -> Iterator[bytes]:
+    """Yield the text of a member. Raise an error for one that is encrypted, damaged, or a zip itself."""
+    with archive.open(member) as file:
+        begin, parts = _begin(room.take(_parts(file)))
+        if begin.startswith(_ZIP):
+            raise RuntimeError("a zip in a zip is not read")
+        yield from _text(parts, room)

@@ -1,0 +1,1 @@
+"""Play a scenario at many points: seeds, thresholds, and values of its keys."""
