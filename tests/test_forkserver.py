@@ -18,6 +18,7 @@ from pinnerfs import forkserver
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.forkserver import run_forked
 from pinnerfs.mounting import MountedDevice, mounted
+from pinnerfs.mounts.unmount import unmount_below
 from tests.mount.conftest import machine_can_mount
 from tests.mount.family import Family, ended
 from tests.mount.support import DEADLINE, ROOT, is_mounted
@@ -303,6 +304,38 @@ def test_a_program_that_is_killed(family: Family, stopped: bool) -> None:
     os.close(process)
     assert ended(int(daemon), DEADLINE)
     assert not is_mounted(Path(root)) and not Path(root).parent.exists()
+
+
+# Does what a fork does, in this process, and prints the modules that it imports until the mount answers.
+LOADED = """
+import os, sys
+from pinnerfs.cli import forkserver, main
+forkserver._load()
+before, out = {*sys.modules}, os.dup(1)
+
+def ready():
+    os.write(out, " ".join(sorted({*sys.modules} - before)).encode())
+    os._exit(0)
+
+os.setsid = lambda: None
+sys.argv = ["pinnerfs", "mount", "--clock=manual", "camera-stall", sys.argv[1]]
+main(ready)
+"""
+
+
+def test_all_is_imported_before_the_fork(tmp_path: Path, family: Family) -> None:
+    """A fork imports nothing until its mount answers: that would take time in each of them."""
+    (tmp_path / "mnt").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, tmp_path / "mnt"],
+        env=family.environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    unmount_below(str(tmp_path / "mnt"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_nothing_heavy_is_imported() -> None:
