@@ -191,7 +191,8 @@ def test_hostile_frames(frame: str) -> None:
     [
         ("", "buffer", "it has no record"),
         (
-            "Failure detected at [    7.503050]\nPFN 0x1 Block 0 count 4 mapcount 1 mapping 0x0 Flags 0x0()\n f+1\n\n",
+            "Failure detected at [    7.503050]\n"
+            "PFN 0x82001 Block 520 count 4 mapcount 1 mapping 0x0 Flags 0x0()\n f+0x1/0x2\n\n",
             "buffer",
             "1 record, and none is of a pin or of a reference that made an allocation fail",
         ),
