@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import replace
 
 import pytest
 
@@ -25,7 +24,7 @@ class Kernel:
 
     def __init__(self, version: tuple[int, int] = (7, 44)) -> None:
         self.notified: list[int | str] = []
-        slow = replace(number_file("slow", put=lambda value: None), waits=True)
+        slow = number_file("slow", put=lambda value: None)._replace(waits=True)
         tree = Tree(Directory("", 0o700, [number_file("number", int), slow]), 1, 2)
         self.inodes = Inodes(tree.node, self._notify)
         self.inodes.negotiate(version)
