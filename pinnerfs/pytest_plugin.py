@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `page_pinner`, a fake device of its own for each test.
+"""The pytest plugin: the fixture `page_pinner`, a fake device of its own for each test; and scenario files as tests.
 
 pytest imports this module in every run wherever pinnerfs is installed, so it imports no more than it must.
 """
@@ -19,15 +19,34 @@ from pinnerfs.mounts.directories import remove_left_directories
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from pinnerfs.mounting import MountedDevice
 
-__all__ = ["page_pinner", "pytest_configure", "pytest_sessionstart"]
+__all__ = ["page_pinner", "pytest_addoption", "pytest_collect_file", "pytest_configure", "pytest_sessionstart"]
+
+SCENARIOS = "page_pinner_scenarios"
 
 MARKER = (
     "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, kernel=None, mm=None, cma_retries=None, "
     "quiet_migration=False, over=None, loop=False)"
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the setting of scenario files."""
+    parser.addini(SCENARIOS, "patterns of scenario files, each [[expect]] of which is a test", type="args", default=[])
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect a scenario file if the setting matches it."""
+    if file_path.suffix != ".toml" or not (patterns := parent.config.getini(SCENARIOS)):
+        return None
+    from pinnerfs.pytest_scenarios import ScenarioFile, scenario_files
+
+    if file_path not in scenario_files(parent.config, patterns):
+        return None
+    return ScenarioFile.from_parent(parent, path=file_path)
 
 
 def pytest_configure(config: pytest.Config) -> None:

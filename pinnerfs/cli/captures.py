@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_replay", "names_capture", "over_and_loop", "refuse_options"]
 
-_OF_SCENARIOS = ("--seed", "--mm", "--cma-retries", "--quiet-migration", "--limit", "--explain", "--json")
+_OF_SCENARIOS = ("--seed", "--mm", "--cma-retries", "--quiet-migration", "--limit", "--explain")
 _OF_CAPTURES = ("--over", "--loop")
 
 over_and_loop = (

@@ -45,7 +45,7 @@ ENCODING = "latin-1"
 FOREVER = 1 << 32  # seconds
 
 # The kernel locks an inode during a write. So while a write to a file waits, each lookup gives the file a further
-# inode, and the next writer does not wait for the first. These inodes' numbers have the file's number in these bits.
+# inode, and the next writer does not wait for the first. The numbers of these have the file's number in these bits.
 FILE_NUMBER = (1 << 32) - 1
 
 KEPT_SIZE = 2  # a page whose first byte is not stored stays invalid, so a sendfile asks for it

@@ -7,7 +7,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
-from pinnerfs.importing.plan import MOST_SITES, TaskPlan, pace, plans
+from pinnerfs.importing.pacing import pace
+from pinnerfs.importing.plan import MOST_SITES, TaskPlan, plans
 from pinnerfs.importing.skeleton import Skeleton
 from pinnerfs.importing.words import name_of
 from pinnerfs.kernel.calls import Event
@@ -71,7 +72,7 @@ def import_capture(capture: Capture) -> str:
         block_order=order,
         areas=_areas(capture, tasks, order),
         tasks=tasks,
-        left_out=_left_out(report, role),
+        left_out=_left_out(report, role, tasks),
     )
     _choose_seed(skeleton, role)
     return skeleton.text()
@@ -93,7 +94,7 @@ def _why_nothing(report: Report) -> str:
     return f"{count_of(report.records, 'record')}, and none is of a pin or of a reference that made an allocation fail"
 
 
-def _left_out(report: Report, role: Role) -> list[str]:
+def _left_out(report: Report, role: Role, tasks: list[TaskPlan]) -> list[str]:
     sentences = []
     failed = [site for site in report.sites if site.role == "candidate"]
     if role == "culprit" and failed:
@@ -102,6 +103,9 @@ def _left_out(report: Report, role: Role) -> list[str]:
     sites = sum(site.role == role for site in report.sites)
     if sites > MOST_SITES:
         sentences.append(f"{sites - MOST_SITES} of {sites} call sites, those that did the least damage")
+    made, came = sum(plan.holds for plan in tasks), sum(len(plan.durations) for plan in tasks)
+    if made < came:
+        sentences.append(f"{came - made} of {came} holds, the same share of each call site")
     return sentences
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,17 +16,17 @@ from pinnerfs.report.model import Capture, Report, Site
 from pinnerfs.report.naming import function_of, load_sites
 from pinnerfs.scenario.schema import MAX_PAGES
 
-__all__ = ["MOST_SITES", "TaskPlan", "pace", "plans"]
+__all__ = ["GUESSED_US", "MOST_SITES", "TaskPlan", "plans"]
 
 GUESSED_US = 1_000_000  # how long a hold lasts where the records do not tell it
-LENGTH_US = 60_000_000  # a guess: no file tells how long a dump took
 MOST_SITES = 32
 MOST_SIZES = 4  # tasks of one call site that differ in their pages
 MOST_BLOCKS = 4096  # of one task
-LONGEST_US = 100 * 3600 * 10**6
+LONGEST_US = 100 * 3600 * 10**6  # of a hold
+LONGEST_LENGTH_US = 30 * 24 * 3600 * 10**6  # of holds that come one after the other
+MOST_ALLOCS = 300  # each looks at all pages of an area
 QUANTILES = 16
 _RELEASES = ("put_user_page", "unpin_user_page")
-MOST_WORK = 20_000_000  # pins of all tasks, times their number: some seconds to play
 
 
 @dataclass
@@ -136,6 +135,8 @@ def plans(
     kept = [hold for site in sites for hold in by_site[site.key]]
     # The ring of the scenario has no room for the records of several dumps.
     share = min(1.0, RING_SIZE / max(1, sum(len(hold.group.records) for hold in kept)))
+    if role == "candidate":
+        share = min(share, MOST_ALLOCS / max(1, len(kept)))
     used: set[str] = set()
     for site in sites:
         about = _about(site, report, role, foll_pin)
@@ -150,10 +151,10 @@ def _about(site: Site, report: Report, role: str, foll_pin: bool) -> _Site:
         return _Site(site, "", "FOLL_PIN" if foll_pin and pins else "FOLL_GET", frames, (), set())
     release = symbol(frames[0]) if len(frames) > 1 and symbol(frames[0]) in _RELEASES else ""
     foll = "FOLL_PIN" if release == "unpin_user_page" else "FOLL_GET"
-    return _Site(site, release or "put_page", foll, frames[bool(release) :], refused_by(site, report), set())
+    return _Site(site, release or "put_page", foll, frames[bool(release) :], _refused_by(site, report), set())
 
 
-def refused_by(site: Site, report: Report) -> tuple[str, ...]:
+def _refused_by(site: Site, report: Report) -> tuple[str, ...]:
     """Return the frames that called an allocation which met pages of a site, or else a usual caller."""
     for victim in sorted((one for one in report.sites if one.role == "victim"), key=lambda one: -one.records):
         calls = [at for at, frame in enumerate(victim.stack) if function_of(frame) in ("cma_alloc", "__cma_alloc")]
@@ -204,55 +205,13 @@ def _plan(part: list[_Hold], about: _Site, name: str, places: Places, share: flo
         pages=pages,
         order=order,
         holds=max(1, round(len(part) * share)),
-        durations=[hold.us for hold in part],
+        durations=[min(hold.us, LONGEST_LENGTH_US // len(part)) if about.refused else hold.us for hold in part],
         first_block=min(own),
         release=about.release,
         refused=about.refused,
     )
     about.used_blocks.update(own)
     return plan
-
-
-def pace(tasks: Sequence[TaskPlan], block_order: int, short_pins: bool) -> int:
-    """Choose when the tasks pin: so that the recorded pins touch all pageblocks, and no page is pinned twice at once.
-
-    Return for how long they do. short_pins: whether tasks can make pins that leave no record.
-    """
-    for plan in tasks:
-        _choose_stride(plan, block_order, short_pins)
-    work = len(tasks) * sum(plan.holds * plan.stride for plan in tasks)
-    for plan in tasks:
-        plan.stride = max(1, min(plan.stride, plan.stride * MOST_WORK // work))
-    length = max(LENGTH_US, *(_shortest_period(plan, block_order) * plan.holds for plan in tasks))
-    length = -(-length // 10**6) * 10**6
-    for plan in tasks:
-        plan.period_us = -(-length // plan.holds)
-    return length
-
-
-def _shortest_period(plan: TaskPlan, block_order: int) -> int:
-    """Return how far apart recorded pins must be: the walk through the region comes back to a page that is free."""
-    runs = (plan.blocks << block_order) // (plan.pages << plan.order)
-    again = -(-(plan.longest + 1000) * plan.stride // runs)
-    # An allocation stops at the first pages that it cannot move, so it must meet those of one hold. The last one must
-    # come before the end.
-    return max(again, plan.alloc_us + GUESSED_US) if plan.refused else again
-
-
-def _choose_stride(plan: TaskPlan, block_order: int, short_pins: bool) -> None:
-    frames = plan.pages << plan.order
-    runs = (plan.blocks << block_order) // frames
-    block = 1 << block_order
-    strides = {1}
-    if short_pins:
-        strides |= {min(max(1, stride), -(-block // frames)) for stride in (runs // plan.holds, -(-runs // plan.holds))}
-    first = int.from_bytes(hashlib.sha256(plan.name.encode()).digest()[:8]) % runs
-
-    def touched(stride: int) -> int:
-        begins = (((first + stride * hold) % runs) * frames for hold in range(plan.holds))
-        return len({at for begin in begins for at in range(begin // block, (begin + frames - 1) // block + 1)})
-
-    plan.stride = min(sorted(strides, reverse=True), key=lambda stride: abs(touched(stride) - plan.blocks))
 
 
 def _in_cma(part: Iterable[_Hold], places: Places) -> bool:

@@ -21,6 +21,7 @@ from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]
 
+_MOST_NAMES = 1 << 12  # different stacks to remember; the lists of sites.toml live as long as the process
 _LISTS = ("irrelevant", "prefix", "ordinary", "allocator", "put_page")
 
 _FRAME = re.compile(r"(?P<symbol>[^\s+]+)(?:\+\S+)?(?: \[(?P<module>[^\]\s]+)[^\]]*\])?")
@@ -85,7 +86,7 @@ class Sites:
         """Return the name of a record's stack."""
         name = self._names.get((kind, stack))
         if name is None:
-            if len(self._names) > 1 << 14:
+            if len(self._names) >= _MOST_NAMES:
                 self._names.clear()
             name = self._names[kind, stack] = self._name(kind, stack)
         return name

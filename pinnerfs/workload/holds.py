@@ -22,8 +22,8 @@ __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
 
 # With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
 PASS_BLOCKS = 64
-# A table of more rows is worth its cost, and many more would take much memory while they are sorted.
-TABLE_ROWS = 1 << 14
+# A table of more rows is not made larger: it would take much memory while it is sorted.
+TABLE_ROWS = 1 << 16
 # More tables are merged into one.
 MOST_TABLES = 64
 
@@ -135,6 +135,7 @@ class HoldPool:
         self._none = Holds(empty, empty, pfn, empty, np.empty(0, dtype=np.uint8), empty)
         # Generated and not yet taken, as tables sorted by begin. Holds of one instance are in the order of the tables.
         self._ahead: list[Holds] = []
+        self._taken: list[int] = []  # the rows of each table that are taken: a number costs less than six new slices
         self._generate(1)
 
     def _generate(self, until: int) -> None:
@@ -177,16 +178,19 @@ class HoldPool:
 
     def _add(self, holds: Holds) -> None:
         if len(self._ahead) == MOST_TABLES:
-            holds = Holds.concatenate([*self._ahead, holds])
-            self._ahead = []
+            left = [table[taken:] for table, taken in zip(self._ahead, self._taken, strict=True)]
+            holds = Holds.concatenate([*left, holds])
+            self._ahead, self._taken = [], []
         # The holds of a single instance are in order already.
         alone = len(self._blocks) == 1
         self._ahead.append(holds if alone else holds.take(stable_order(holds.begin - holds.begin.min())))
+        self._taken.append(0)
 
     @property
     def next_begin(self) -> int:
         """Return the moment before which no hold begins, or FOREVER if no hold is left."""
-        return min(int(self._horizon.min()), *(int(holds.begin[0]) for holds in self._ahead), FOREVER)
+        begins = (int(table.begin[taken]) for table, taken in zip(self._ahead, self._taken, strict=True))
+        return min(int(self._horizon.min()), *begins, FOREVER)
 
     def look_ahead(self, after: int, until: int, room: int) -> Generator[None, None, tuple[int, int]]:
         """Generate the holds that begin before `until`, or before an earlier moment above `after` if `room` is used up.
@@ -211,15 +215,19 @@ class HoldPool:
 
     def _rows_before(self, until: int) -> int:
         """Return the number of rows for the pins and releases of the holds that begin before a moment."""
-        return 2 * self._rows * sum(int(holds.begin.searchsorted(until)) for holds in self._ahead)
+        return 2 * self._rows * (sum(self._stops(until)) - sum(self._taken))
+
+    def _stops(self, until: int) -> list[int]:
+        """Return for each table the number of rows that begin before a moment, or were taken before."""
+        return [int(table.begin.searchsorted(until)) for table in self._ahead]
 
     def take(self, until: int) -> Holds:
         """Take the holds that begin before `until`, sorted by instance. `look_ahead` must have generated them."""
-        stops = [int(holds.begin.searchsorted(until)) for holds in self._ahead]
-        taken = [holds[:stop] for holds, stop in zip(self._ahead, stops, strict=True) if stop]
-        if not taken:
+        tables = list(zip(self._ahead, self._taken, self._stops(until), strict=True))
+        parts = [table[taken:stop] for table, taken, stop in tables if taken < stop]
+        if not parts:
             return self._none
-        left = [holds[stop:] for holds, stop in zip(self._ahead, stops, strict=True) if stop < len(holds)]
-        self._ahead = left
-        holds = Holds.concatenate(taken)
+        self._ahead = [table for table, _, stop in tables if stop < len(table)]
+        self._taken = [stop for table, _, stop in tables if stop < len(table)]
+        holds = Holds.concatenate(parts)
         return holds if len(self._blocks) == 1 else holds.by_instance()

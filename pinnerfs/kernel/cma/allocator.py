@@ -151,6 +151,8 @@ class Allocator:
 
     def _attempt(self, allocation: Allocation, found: AreaPages, tries: Tries, now: int) -> None:
         """Make the tries of a round: record, mark, and move the pages."""
+        if not len(found.used) and not len(self._lru.frames):
+            return
         request, pinner, generation = allocation.request, self._pinner, self._pinner.generation
         state, caller = pinner.state, request.frames
         first_pfn = allocation.area.base_pfn + int(tries.first[0])

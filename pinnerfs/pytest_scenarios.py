@@ -1,0 +1,108 @@
+"""Scenario files as tests: pytest collects each `[[expect]]` of a file as a test.
+
+The plugin imports this module when it finds such a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.page_pinner.generations import INTRODUCED
+from pinnerfs.scenario.expectations import check_kernel, plays
+from pinnerfs.scenario.gallery import Source, load, read_source
+from pinnerfs.scenario.limits import LIMITS, check_work
+from pinnerfs.scenario.positions import line_of
+
+if TYPE_CHECKING:
+    from pinnerfs.check import ExpectationResult
+
+__all__ = ["ScenarioFile", "scenario_files"]
+
+
+_FILES = pytest.StashKey[frozenset[Path]]()
+
+
+def scenario_files(config: pytest.Config, patterns: list[str]) -> frozenset[Path]:
+    """Return the files that the patterns match; they are relative to the directory of pytest's configuration."""
+    if _FILES not in config.stash:
+        root = config.rootpath if config.inipath is None else config.inipath.parent
+        found = set[Path]()
+        for pattern in patterns:
+            try:
+                found.update(root.glob(pattern))
+            except (NotImplementedError, ValueError) as error:
+                raise pytest.Collector.CollectError(f"page_pinner_scenarios: {pattern!r}: {error}") from None
+        config.stash[_FILES] = frozenset(found)
+    return config.stash[_FILES]
+
+
+class ScenarioFile(pytest.File):
+    """A scenario file. Its tests are played together, when the first of them runs."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield a test for each expectation. A file that `pinnerfs check --expect` refuses is a collection error."""
+        where = os.path.relpath(self.path, self.config.invocation_params.dir)
+        path = where if "/" in where else f"./{where}"
+        try:
+            self.scenario = load(path)
+            if not self.scenario.expect:
+                raise PinnerfsError(f"{path}: nothing to check: wanted an [[expect]] table, but it has none")
+            check_kernel(self.scenario.expect, INTRODUCED)
+            moments = [max(self.scenario.expect[number].moment for number in numbers) for numbers in self._plays()]
+            check_work(self.scenario, path, moments, LIMITS)
+        except ValueError as error:
+            raise self.CollectError(f"{path}: {error}") from None
+        except PinnerfsError as error:
+            raise self.CollectError(str(error)) from None
+        self._results: list[ExpectationResult] | None = None
+        source = read_source(path)
+        for number, expectation in enumerate(self.scenario.expect):
+            name = f"{number + 1}: {expectation.when()}: wanted {expectation.wanted()}"
+            yield ExpectationItem.from_parent(self, name=name, number=number, line=_line(source, number))
+
+    def _plays(self) -> Iterator[list[int]]:
+        yield from plays(self.scenario.expect, INTRODUCED.name).values()
+
+    def result(self, number: int) -> ExpectationResult:
+        """Return the result of an expectation."""
+        if self._results is None:
+            from pinnerfs.check import check_expectations
+
+            self._results = check_expectations(self.scenario).results
+        return self._results[number]
+
+
+def _line(source: Source, number: int) -> int:
+    return line_of(source.text, source.tables, ("expect", number), None) or 1
+
+
+class ExpectationItem(pytest.Item):
+    """A test of one expectation."""
+
+    def __init__(self, *, number: int, line: int, **others: object) -> None:
+        super().__init__(**others)  # type: ignore[arg-type]
+        self._number, self._line = number, line
+
+    def runtest(self) -> None:
+        """Fail unless the expectation is met."""
+        assert isinstance(self.parent, ScenarioFile)
+        problem = None
+        try:
+            result = self.parent.result(self._number)
+            if not result.met:
+                problem = f"wanted {result.expectation.wanted()}; came {result.came}"
+        except PinnerfsError as error:
+            problem = str(error)
+        # Outside of the handler, so that pytest does not show the exception as well.
+        if problem is not None:
+            pytest.fail(f"{self.location[0]}:{self._line}: {problem}", pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Return where the expectation is, for reports."""
+        return self.path, self._line - 1, self.name
