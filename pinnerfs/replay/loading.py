@@ -64,6 +64,9 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
         fits = [*GENERATIONS.values()]  # an empty record file without its name
     if not fits:
         raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records")
+    if not all(record.file for record in capture.records):
+        # Text without a title is a `cat` of the main file more often than of another one.
+        fits.sort(key=lambda generation: _untitled(generation) != generation.main_file)
     names = [generation.name for generation in fits]
     if kernel is not None:
         if kernel not in names:
@@ -72,6 +75,11 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     if len(fits) == 1:
         return fits[0], []
     return fits[0], [f"{name}: several kernels fit, {', '.join(names)}: replaying {names[0]}; choose with --kernel"]
+
+
+def _untitled(generation: Generation) -> str:
+    """Return the file of records without a title. The form of a record tells those of longterm_pinner."""
+    return generation.failure_file or generation.main_file
 
 
 def _refused(message: str) -> PinnerfsError:
@@ -85,8 +93,7 @@ def _newest(capture: Capture, generation: Generation) -> tuple[Mapping[str, Sequ
     """
     by_dump: dict[tuple[int, str], list[DumpRecord]] = {}
     for record in capture.records:
-        # Without a title, the form of a record tells those of longterm_pinner.
-        file = record.file or generation.failure_file or generation.main_file
+        file = record.file or _untitled(generation)
         by_dump.setdefault((record.dump, file), []).append(record)
     chosen: dict[str, Sequence[DumpRecord]] = {}
     notes: list[str] = []
