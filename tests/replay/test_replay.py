@@ -98,6 +98,19 @@ def test_a_threshold_of_the_user() -> None:
         Replay(recorded(buffer=detect(5, 1)), threshold=5)
 
 
+def test_a_threshold_below_the_recorded_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, whether it is the first one or a later one."""
+    recording = recorded(longterm_pinner="".join(PINS), threshold="300000\n")
+    with caplog.at_level(logging.WARNING):
+        for threshold in (300_000, 299_999):
+            replay = Replay(recording, threshold=threshold)
+            assert replay.cat() == "".join(PINS)
+        replay.threshold = 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "the threshold of 299999 us is below that of the capture: it has no pins of 300000 us or less"
+    ]
+
+
 def test_a_write_of_the_threshold(caplog: pytest.LogCaptureFixture) -> None:
     """It clears, and only longer records come later. One below the capture's is told once."""
     replay = Replay(recorded(longterm_pinner="".join(PINS), threshold="300000\n"), over="9s", loop=True)
