@@ -18,10 +18,11 @@ from pinnerfs.replay import Replay, load_capture
 from tests.cli.conftest import Run
 from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
-from tests.report.texts import detect, pin
+from tests.report.texts import CAMERA, detect, hex_pin, pin
 from tests.soak.report_fuzzer import dumps, mutated
 
 TEXT = pin(400_000, 0x80001) + pin(300_001, 0x80400)
+FAILURE = "Page pinned ts [    8.239262]\n" + hex_pin(1, 5, CAMERA[6:]).partition("\n")[2]
 
 
 @pytest.fixture
@@ -101,6 +102,18 @@ def test_several_kernels_and_what_is_left_out(run: Run, tmp_path: Path) -> None:
         f"several kernels fit, {', '.join(kernels)}: replaying {kernels[0]}; choose with --kernel",
     ]
     assert run("dump", tmp_path / "a", "--kernel", "android15-6.6").out == result.out
+
+
+def test_another_file_than_the_main_one(run: Run, tmp_path: Path) -> None:
+    """If the main file has no records, stderr names the option that prints those of the other file."""
+    (tmp_path / "a").write_text(capture_text(section("page_pinner/alloc_contig_failed", FAILURE)))
+    result = run("dump", tmp_path / "a")
+    assert (result.status, result.out) == (0, "")
+    assert result.err == (
+        "longterm_pinner has no records in this capture; --file alloc_contig_failed prints 1 record\n"
+    )
+    result = run("dump", tmp_path / "a", "--file", "alloc_contig_failed")
+    assert (result.out, result.err) == (FAILURE, "")
 
 
 def bomb(path: Path) -> None:
