@@ -19,6 +19,7 @@ from pinnerfs.words import count_of
 
 __all__ = ["load_capture", "recording_of"]
 
+_THRESHOLD = "page_pinner/threshold"
 _DEFAULT_THRESHOLD = 300_000  # µs
 _RECORD_BUFFER = 4096  # bytes: a kernel formats a record into one page
 
@@ -141,13 +142,18 @@ def _buffer_size(capture: Capture, chosen: Mapping[str, Sequence[DumpRecord]]) -
 
 
 def _threshold(capture: Capture, pins: Sequence[Entry]) -> tuple[int, list[str]]:
-    """Return the threshold to start with, which is below all durations, and a note if the recorded one is not."""
+    """Return the threshold to start with, which is below all durations, and a note if it is not the recorded one."""
     shortest = min((entry.duration or 0 for entry in pins), default=None)
-    recorded = number(capture.sections, "page_pinner/threshold")
+    recorded = number(capture.sections, _THRESHOLD)
     if recorded is not None and not -(1 << 63) <= recorded < 1 << 63:
         recorded = None
     threshold = _DEFAULT_THRESHOLD if recorded is None else recorded
-    if shortest is None or threshold < shortest:
+    if shortest is not None and threshold >= shortest:
+        threshold = shortest - 1
+    if recorded is not None and recorded != threshold:
+        why = f"{recorded} us, is not below the shortest record"
+    elif recorded is None and _THRESHOLD in capture.sections:
+        why = f"{capture.sections[_THRESHOLD][:40].strip()!r}, is no number of 64 bits"
+    else:
         return threshold, []
-    note = f"the recorded threshold, {recorded} us, is not below the shortest record: starting with {shortest - 1} us"
-    return shortest - 1, [] if recorded is None else [note]
+    return threshold, [f"the recorded threshold, {why}: starting with {threshold} us"]

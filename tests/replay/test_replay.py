@@ -88,7 +88,12 @@ def test_the_recorded_threshold() -> None:
     assert recording.notes == (
         "the recorded threshold, 450000 us, is not below the shortest record: starting with 399999 us",
     )
-    assert Replay(recorded(longterm_pinner="", threshold=f"{1 << 64}\n")).threshold == 300_000
+    for text in (f"{1 << 64}", "x", ""):
+        recording = recorded(longterm_pinner="", threshold=f"{text}\n")
+        assert recording.threshold == 300_000
+        assert recording.notes[-1:] == (
+            f"the recorded threshold, '{text}', is no number of 64 bits: starting with 300000 us",
+        )
 
 
 def test_a_threshold_of_the_user() -> None:
