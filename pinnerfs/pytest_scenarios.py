@@ -25,16 +25,21 @@ if TYPE_CHECKING:
 __all__ = ["ScenarioFile", "scenario_files"]
 
 
+_FILES = pytest.StashKey[frozenset[Path]]()
+
+
 def scenario_files(config: pytest.Config, patterns: list[str]) -> frozenset[Path]:
     """Return the files that the patterns match; they are relative to the directory of pytest's configuration."""
-    root = config.rootpath if config.inipath is None else config.inipath.parent
-    found = set[Path]()
-    for pattern in patterns:
-        try:
-            found.update(root.glob(pattern))
-        except (NotImplementedError, ValueError) as error:
-            raise pytest.UsageError(f"page_pinner_scenarios: {pattern!r}: {error}") from None
-    return frozenset(found)
+    if _FILES not in config.stash:
+        root = config.rootpath if config.inipath is None else config.inipath.parent
+        found = set[Path]()
+        for pattern in patterns:
+            try:
+                found.update(root.glob(pattern))
+            except (NotImplementedError, ValueError) as error:
+                raise pytest.Collector.CollectError(f"page_pinner_scenarios: {pattern!r}: {error}") from None
+        config.stash[_FILES] = frozenset(found)
+    return config.stash[_FILES]
 
 
 class ScenarioFile(pytest.File):
