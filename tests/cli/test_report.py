@@ -302,6 +302,18 @@ def test_diff(run: Run, directory: Path) -> None:
     assert report(run, "--diff", "camera.txt", "camera.txt").out.startswith("nothing is new or worse: ")
 
 
+def test_a_diff_of_counts_that_cannot_be_compared(run: Run, directory: Path, dumps: dict[str, str]) -> None:
+    """Every format says that counts cannot be compared; one without a place for it does so on stderr."""
+    (directory / "full.txt").write_text(dump_of("ring-overflow"))
+    reason = "the ring of BEFORE was full"
+    for option in ((), ("--json",), ("--md",)):
+        result = report(run, "--diff", "full.txt", "camera.txt", *option)
+        assert reason in " ".join(result.out.split()) and not result.err, option
+    for option in (("--csv",), ("--folded",)):
+        result = report(run, "--diff", "full.txt", "camera.txt", *option)
+        assert result.err == f"the counts cannot be compared: {reason}\n", option
+
+
 def test_fail_on_new(run: Run, directory: Path) -> None:
     """--fail-on-new exits with status 1 if a site is new, and still prints the diff."""
     report(run, "--diff", "--fail-on-new", "short.txt", "camera.txt")
