@@ -1,6 +1,6 @@
 """Scenario files as tests: pytest collects each `[[expect]]` of a file as a test.
 
-The plugin imports this module when it finds such a file.
+The plugin imports this module when its setting names such files.
 """
 
 from __future__ import annotations
@@ -26,14 +26,23 @@ __all__ = ["ScenarioFile", "scenario_files"]
 
 
 def scenario_files(config: pytest.Config, patterns: list[str]) -> frozenset[Path]:
-    """Return the files that the patterns match; they are relative to the directory of pytest's configuration."""
+    """Return the files that the patterns match; they are relative to the directory of pytest's configuration.
+
+    Warn of a pattern that matches no file: its tests would be missing without a word.
+    """
     root = config.rootpath if config.inipath is None else config.inipath.parent
     found = set[Path]()
     for pattern in patterns:
         try:
-            found.update(root.glob(pattern))
+            matched = {path for path in root.glob(pattern) if path.suffix == ".toml"}
         except (NotImplementedError, ValueError) as error:
-            raise pytest.UsageError(f"page_pinner_scenarios: {pattern!r}: {error}") from None
+            raise pytest.UsageError(
+                f"page_pinner_scenarios: {pattern!r}: {error}; wanted a pattern relative to {root}"
+            ) from None
+        if not matched:
+            text = f"page_pinner_scenarios: {pattern!r} matches no .toml file in {root}"
+            config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
+        found |= matched
     return frozenset(found)
 
 
