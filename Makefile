@@ -5,7 +5,7 @@ PY := .venv/bin/python
 help:
 	@echo 'make demo          let a CMA allocation fail, find the pages, fix the driver'
 	@echo 'make test          install the tools that the tests use, and run the tests'
-	@echo 'make fresh         run demo and tests on a minimal Debian 12 and 13 (as root; RELEASE=13 for only one)'
+	@echo 'make fresh         run CI recipes, demo and tests on a minimal Debian 12 and 13 (as root; RELEASE=13 for only one)'
 	@echo 'make lint          check style and types'
 	@echo 'make bench         measure the cost of pinnerfs, for some minutes (also into bench.json)'
 	@echo 'make setup-oracle  install the tools that the tests use'
@@ -23,7 +23,7 @@ test: .venv/.stamp tools
 tools: system
 	-@.ci/setup oracle
 
-fresh:
+fresh: .venv/.stamp
 	@.ci/fresh $(RELEASE)
 
 setup-oracle:

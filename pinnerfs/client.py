@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from pinnerfs.debugfs.control import CONTROL_DIRECTORY
+from pinnerfs.debugfs import CONTROL_DIRECTORY
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.kernel.page_pinner.records import Record, parse_records

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Literal
 
 from pinnerfs.arguments import checked_retries, checked_seed, checked_step
 from pinnerfs.client import Client
+from pinnerfs.daemon.ready import not_ready
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError
+from pinnerfs.forkserver import run_forked
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounts.directories import (
     end_daemon,
@@ -142,21 +142,11 @@ def _start_daemon(scenario: str, directory: Path, options: Sequence[str]) -> Non
     root = directory / "mnt"
     root.mkdir()
     # A process of its own: a file system that this process serves would wait for itself.
-    command = [sys.executable, "-m", "pinnerfs", "mount", "--log", str(directory / "log")]
-    command += [*options, "--", scenario, str(root)]
+    arguments = ["mount", "--log", str(directory / "log"), *options, "--", scenario, str(root)]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            cwd=directory,  # python -m looks for modules in the working directory first
-            timeout=MOUNT_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        status, text = run_forked(str(directory), arguments, MOUNT_TIMEOUT)
+    except TimeoutError:
         raise PinnerfsError(f"pinnerfs mount {scenario} {root} did not finish within {MOUNT_TIMEOUT} s") from None
-    if done.returncode:
-        message = "; ".join(line.removeprefix("Error: ") for line in done.stderr.splitlines())
-        raise PinnerfsError(message, done.returncode)
+    if status:
+        message = "; ".join(line.removeprefix("Error: ") for line in text.splitlines())
+        raise PinnerfsError(message or not_ready(str(root), status), status)

@@ -13,6 +13,8 @@ __all__ = ["NoAnswerError", "in_thread", "start_thread"]
 
 _Result = TypeVar("_Result")
 
+_ALL_SIGNALS = signal.valid_signals()
+
 
 class NoAnswerError(Exception):
     """A file system did not answer in time."""
@@ -24,7 +26,7 @@ def start_thread(target: Callable[..., object], *arguments: object) -> None:
     PinnerfsError if the process cannot start a thread.
     """
     # The thread inherits the mask.
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
         threading.Thread(target=target, args=arguments, daemon=True).start()
     except RuntimeError:

@@ -47,7 +47,8 @@ def _files() -> Iterator[str]:
         ".ci/*",
         "Makefile",
         ".github/**/*.yml",
-        ".pre-commit-config.yaml",
+        ".pre-commit-*.yaml",
+        "pinnerfs/ci/*",
     ):
         for path in ROOT.glob(pattern):
             name = path.relative_to(ROOT).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from pinnerfs.mounts.directories import remove_left_directories
 from tests.mount.conftest import machine_can_mount
+from tests.mount.family import ended
 from tests.mount.support import DEADLINE, ROOT, is_mounted, mount_table, scenario
 
 __all__ = ["machine_can_mount"]
@@ -379,10 +381,35 @@ def test_two_runs_at_once(pytester: pytest.Pytester, elsewhere: Path) -> None:
     assert left_over(elsewhere) == []
 
 
-def test_cleaning_up_after_a_killed_run(pytester: pytest.Pytester, elsewhere: Path) -> None:
-    """The next run ends the mount and the daemon of a killed run, and not those of a running one."""
+def parent_of(process: int) -> int:
+    """Return the pid of the parent of a pidfd's process: of a daemon, the process that forked it."""
+    found = re.search(r"^Pid:\s+(\d+)$", Path(f"/proc/self/fdinfo/{process}").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(Path(f"/proc/{found[1]}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_killed_run(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """The mount and the daemon of a killed run end, and those of a running one do not."""
     with waiting(pytester) as living:
         with waiting(pytester) as killed:
+            server = parent_of(killed.daemon)
+            killed.process.kill()
+            killed.process.wait(DEADLINE)
+            assert ended(server, DEADLINE)
+            assert not is_mounted(killed.root) and not killed.root.parent.exists()
+            assert not killed.daemon_lives()
+        assert is_mounted(living.root) and living.daemon_lives()
+        assert "2 passed" in living.finish()
+    assert left_over(elsewhere) == []
+
+
+def test_cleaning_up_after_a_killed_run(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """If the process that forks daemons was killed before, the next run ends the mount and the daemon."""
+    with waiting(pytester) as living:
+        with waiting(pytester) as killed:
+            server = parent_of(killed.daemon)
+            os.kill(server, signal.SIGKILL)
+            assert ended(server, DEADLINE)
             killed.process.kill()
             killed.process.wait(DEADLINE)
             assert is_mounted(killed.root) and killed.daemon_lives()
@@ -396,13 +423,48 @@ def test_cleaning_up_after_a_killed_run(pytester: pytest.Pytester, elsewhere: Pa
 
 
 def test_cleaning_up_a_dead_mount(pytester: pytest.Pytester, elsewhere: Path) -> None:
-    """If a run and its daemon were both killed, the next run unmounts the dead mount."""
+    """If a run and its daemon were both killed, and nothing cleaned up, the next run unmounts the dead mount."""
     with waiting(pytester) as killed:
+        os.kill(parent_of(killed.daemon), signal.SIGKILL)
         killed.process.kill()
         killed.process.wait(DEADLINE)
         signal.pidfd_send_signal(killed.daemon, signal.SIGKILL)
         run(pytester, "def test_nothing():\n    pass\n", "test_cleaning_up_a_dead_mount.py", passed=1)
         assert not is_mounted(killed.root)
+    assert left_over(elsewhere) == []
+
+
+EACH = """
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_it(page_pinner, number):
+    page_pinner.advance("60s")
+    assert page_pinner.records()
+    with open("used", "a") as file:
+        stat = open(f"/proc/{int(page_pinner.read('pid'))}/stat").read()
+        file.write(stat.rpartition(")")[2].split()[1] + "\\n")
+"""
+
+
+def servers(pytester: pytest.Pytester) -> set[int]:
+    """Return the processes that forked the daemons of the tests in `EACH`."""
+    return set(map(int, (pytester.path / "used").read_text().split()))
+
+
+def test_one_process_forks_all_daemons(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """The daemons of a run come from one process, which has ended when the run has."""
+    run(pytester, EACH, "-W", "ignore", passed=6)
+    (server,) = servers(pytester)
+    assert ended(server, 0)
+    assert left_over(elsewhere) == []
+
+
+def test_workers(pytester: pytest.Pytester, elsewhere: Path) -> None:
+    """Each worker of pytest-xdist has a process of its own, which has ended soon after the run."""
+    run(pytester, EACH, "-W", "ignore", "-n", "2", passed=6)
+    assert len(servers(pytester)) == 2
+    assert all(ended(server, DEADLINE) for server in servers(pytester))
     assert left_over(elsewhere) == []
 
 

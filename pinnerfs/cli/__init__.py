@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["errors_of_memory", "exit_on_interrupt", "limits_memory", "main"]
@@ -44,11 +44,11 @@ def errors_of_memory() -> Iterator[None]:
         os._exit(1)
 
 
-def main() -> None:
-    """Run the program `pinnerfs`."""
+def main(ready: Callable[[], None] | None = None) -> None:
+    """Run the program `pinnerfs`. For `ready` see `launch`."""
     exit_on_interrupt()
     with errors_of_memory():
         from pinnerfs.cli.commands import commands
         from pinnerfs.cli.launch import launch
 
-        launch(lambda: commands, "pinnerfs")
+        launch(lambda: commands, "pinnerfs", ready)

@@ -6,16 +6,16 @@ SIGKILL. So the process that the shell waits for does not make such a request it
 
 from __future__ import annotations
 
+import marshal
 import os
-import pickle
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.mounts.answers import no_answer
+from pinnerfs.mounts.answers import leads_into_mount, no_answer
 from pinnerfs.mounts.namespace import die_with_parent
 from pinnerfs.threads import NoAnswerError, in_thread
 
@@ -27,24 +27,26 @@ _Result = TypeVar("_Result")
 def in_child(work: Callable[[], _Result]) -> _Result:
     """Call `work` in a child process. Return its result, or raise its PinnerfsError or OSError.
 
-    `work` must limit its own waiting, by `in_thread`.
+    `work` must limit its own waiting, by `in_thread`. Its result is a number, a text or None.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
     if os.fork() == 0:
         try:
-            os.write(writer, pickle.dumps(_outcome(work, writer, parent)))
+            os.write(writer, marshal.dumps(_outcome(work, writer, parent)))
         finally:
             os._exit(1)
     os.close(writer)
     # Neither the end of the pipe nor that of the child is waited for: a blocked thread of the child prevents both.
     with os.fdopen(reader, "rb") as pipe:
         try:
-            result, error = pickle.load(pipe)
+            result, refusal, error = marshal.load(pipe)
         except EOFError:
             raise PinnerfsError("the process that accesses the mount was killed; wanted it to finish") from None
+    if refusal is not None:
+        raise PinnerfsError(*refusal)
     if error is not None:
-        raise error
+        raise OSError(*error)
     return cast(_Result, result)
 
 
@@ -60,19 +62,26 @@ def _detach(kept: int, parent: int) -> None:
     die_with_parent(signal.SIGKILL, parent)
 
 
-def _outcome(work: Callable[[], _Result], kept: int, parent: int) -> tuple[_Result | None, Exception | None]:
+def _outcome(work: Callable[[], _Result], kept: int, parent: int) -> tuple[Any, ...]:
+    """Return the result, and the arguments of a PinnerfsError and of an OSError; two of them are None."""
     try:
         _detach(kept, parent)
-        return work(), None
-    except (PinnerfsError, OSError) as error:
-        return None, error
+        return work(), None, None
+    except PinnerfsError as error:
+        return None, (str(error), error.exit_status), None
+    except OSError as error:
+        filename = error.filename and os.fsdecode(error.filename)
+        return None, None, error.args if filename is None else (error.errno, error.strerror, filename)
 
 
 def wait_for_answer(action: str, mountpoint: str, max_wait: float, call: Callable[[str], object] = os.statvfs) -> None:
     """Return when the file system at this path answers a call, even with an error.
 
-    PinnerfsError after `max_wait` seconds; `action`, such as "unmount", starts the message.
+    PinnerfsError after `max_wait` seconds; `action`, such as "unmount", starts the message. Other file systems than
+    pinnerfs are not waited for.
     """
+    if not leads_into_mount(mountpoint):
+        return
 
     def ask() -> None:
         try:

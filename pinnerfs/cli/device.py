@@ -6,8 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -54,8 +53,7 @@ class _Layers(click.ParamType[tuple[str, ...]]):
         return [CompletionItem(f"{before}{comma}{layer}") for layer in LAYERS if layer.startswith(last)]
 
 
-@dataclass(frozen=True)
-class DeviceOptions:
+class DeviceOptions(NamedTuple):
     """The options of a fake device; a field for each option of `device`."""
 
     clock_name: str
@@ -206,7 +204,7 @@ def device(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def gather(**values: Any) -> None:
-        chosen = DeviceOptions(**{field.name: values.pop(field.name) for field in fields(DeviceOptions)})
+        chosen = DeviceOptions(**{name: values.pop(name) for name in DeviceOptions._fields})
         command(device=chosen, **values)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), gather)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
-from pinnerfs.mounts.table import FSTYPE
+from pinnerfs.mounts.table import FSTYPE, read_text
 
 __all__ = ["wait_for_file", "wait_for_scenario"]
 
@@ -13,7 +12,7 @@ __all__ = ["wait_for_file", "wait_for_scenario"]
 def wait_for_file(action: str, path: str, max_wait: float) -> None:
     """Return when the file system of this path answers: see `wait_for_answer`. No wait where no pinnerfs is mounted."""
     with suppress(OSError):
-        if FSTYPE.encode() not in Path("/proc/self/mountinfo").read_bytes():
+        if FSTYPE not in read_text("/proc/self/mountinfo"):
             return
     from pinnerfs.cli.child import wait_for_answer  # takes a fifth of the time of `pinnerfs check`
 

@@ -9,7 +9,6 @@ import click
 from pinnerfs.kernel.cma.mm import MMS
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED, Generation, Mark
 from pinnerfs.kernel.page_pinner.layouts import Layout
-from pinnerfs.kernel.page_pinner.records import Record, record_text
 from pinnerfs.kernel.pageflags import Migratetype, page_flags
 from pinnerfs.words import count_of
 
@@ -81,6 +80,8 @@ def kernel_data() -> list[dict[str, object]]:
 
 def _lines(layout: Layout, count: int) -> list[str]:
     """Return the first line of each kind of record, and a second line."""
+    from pinnerfs.kernel.page_pinner.records import Record, record_text
+
     lines = []
     for kind in layout.lines:
         record = Record(

@@ -32,14 +32,17 @@ _REMEDIES = {
 }
 
 
-def launch(find: Callable[[], click.Command], name: str) -> None:
-    """Run the command that `find` returns, and exit. An expected error is one line on stderr and a non-zero status."""
+def launch(find: Callable[[], click.Command], name: str, ready: Callable[[], None] | None = None) -> None:
+    """Run the command that `find` returns, and exit. An expected error is one line on stderr and a non-zero status.
+
+    With `ready`, `mount` serves in this process, and calls `ready` when the mount answers.
+    """
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         _open_standard_files()
         _guard_stdout()
-        result = find().main(prog_name=name, standalone_mode=False)
+        result = find().main(prog_name=name, standalone_mode=False, obj=ready)
         status = result if isinstance(result, int) else 0
     except PinnerfsError as error:
         say(f"Error: {error}")

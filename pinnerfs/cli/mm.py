@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import click
 
@@ -24,8 +23,7 @@ class MmArguments(TypedDict):
     quiet_migration: bool
 
 
-@dataclass(frozen=True)
-class MmOptions:
+class MmOptions(NamedTuple):
     """The options of `mm`, a field for each."""
 
     mm: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import click
 
@@ -27,8 +28,15 @@ __all__ = ["mount"]
     is_flag=True,
     help="Let other users in, as always when root mounts; the modes of the files still apply.",
 )
+@click.pass_obj
 def mount(
-    scenario: str, mountpoint: str, foreground: bool, device: DeviceOptions, max_wait: float, allow_other: bool
+    ready: Callable[[], None] | None,
+    scenario: str,
+    mountpoint: str,
+    foreground: bool,
+    device: DeviceOptions,
+    max_wait: float,
+    allow_other: bool,
 ) -> None:
     """Mount a fake debugfs that plays SCENARIO.
 
@@ -53,6 +61,8 @@ def mount(
     daemon = device.daemon(engine, place.path, allow_other=allow_other)
     if foreground:
         daemon.run(place, lambda: None)
+    elif ready is not None:  # in a process of the fork server, which becomes the daemon
+        daemon.detach(lambda: place, ready)
     else:
         daemon.start(mountpoint, lambda: place)
         # It is mounted: exiting with 130 from here on would hide that.

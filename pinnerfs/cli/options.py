@@ -1,16 +1,16 @@
-"""Arguments and options that several commands share. Imports neither numpy nor FUSE, which not all commands need."""
+"""Arguments and options that several commands share. Imports only what each command needs, and the rest late."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pinnerfs.mounts.answers import MAX_WAIT
-from pinnerfs.scenario.limits import LIMITS, Limits
-from pinnerfs.scenario.quantities import parse_time
-from pinnerfs.threshold import parse_threshold
+
+if TYPE_CHECKING:
+    from pinnerfs.scenario.limits import Limits
 
 __all__ = ["TIME", "Whole", "accepted", "as_json", "limit", "max_wait", "scenario", "seed", "seeds", "threshold"]
 
@@ -34,6 +34,8 @@ class _Time(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from pinnerfs.scenario.quantities import parse_time
+
         try:
             return parse_time("the time" if param is None else param.opts[0], value)
         except ValueError as error:
@@ -56,6 +58,8 @@ class _Threshold(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
+        from pinnerfs.threshold import parse_threshold
+
         try:
             return parse_threshold(value)
         except ValueError as error:
@@ -63,6 +67,8 @@ class _Threshold(click.ParamType[int]):
 
 
 def _limits(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> Limits:
+    from pinnerfs.scenario.limits import LIMITS
+
     return accepted(LIMITS.raised, settings, context, option)
 
 

@@ -61,13 +61,17 @@ def run(
         wait_for_file("run", command[0], max_wait)
     engine = device.engine(scenario)
     from pinnerfs.daemon import runner
-    from pinnerfs.daemon.phone import Phone
 
     # Only this call: a stopped daemon's mount can be covered.
     wait_for_answer("mount over", mountpoint, max_wait, os.stat)
     path = prepare_to_cover(mountpoint)
+    phone = None
+    if android:
+        from pinnerfs.daemon.phone import Phone
+
+        phone = Phone(say)
     daemon = device.daemon(engine, path, cover=True, android=android)
-    status, notice = runner.run(daemon, mountpoint, command, Phone(say) if android else None)
+    status, notice = runner.run(daemon, mountpoint, command, phone)
     if notice:
         say(notice)
     runner.pass_on(status)

@@ -62,8 +62,8 @@ def _settings(context: click.Context, option: click.Parameter, values: tuple[str
 )
 @kernel
 @mm
-@click.option("--csv", "form", flag_value="csv", help="Print CSV; times in us.")
-@click.option("--json", "form", flag_value="json", help="Print JSON; times in us.")
+@click.option("--csv", "csv", is_flag=True, help="Print CSV; times in us.")
+@options.as_json
 @click.option("-o", "--output", "path", metavar="FILE", help="Keep results in FILE, and go on with those it has.")
 @click.option(
     "--jobs", type=click.IntRange(1, 4096), default=1, show_default=True, metavar="N", help="Play in N processes."
@@ -86,7 +86,8 @@ def sweep(
     settings: tuple[Setting, ...],
     kernel: str,
     mm: MmOptions,
-    form: str | None,
+    csv: bool,
+    as_json: bool,
     path: str | None,
     jobs: int,
     backend: str,
@@ -106,13 +107,15 @@ def sweep(
     Example:
       pinnerfs sweep camera-stall --seeds 0..9 --thresholds 100ms,300ms,1s
     """
+    if csv and as_json:
+        raise click.UsageError("only one format can be printed; wanted one of --csv and --json")
     if address is not None and backend == "processes":
         raise click.UsageError("--address goes with --backend dask")
     if jobs > 1 and backend != "processes":
         raise click.UsageError("--jobs is for processes of this machine; a cluster uses all of its workers")
     load_numpy()
     from pinnerfs.report.terminal import show
-    from pinnerfs.sweep.outputs import as_csv, as_json, as_lines, rows
+    from pinnerfs.sweep.outputs import as_lines, csv_text, rows, rows_as_json
     from pinnerfs.sweep.resume import opened
     from pinnerfs.sweep.runners import results
 
@@ -138,7 +141,9 @@ def sweep(
             done = file.done
         try:
             with _interrupts(), _bar(wanted.plays, len(done)) as update, memory_for(wanted.scenarios[0][1]):
-                for found in results(wanted.each_play(len(done)), jobs, backend, address):
+                # No more processes than plays that are left.
+                processes = max(1, min(jobs, wanted.plays - len(done)))
+                for found in results(wanted.each_play(len(done)), processes, backend, address):
                     if file is not None:
                         file.add(found)
                     done.append(found)
@@ -146,10 +151,10 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
     found_rows = rows(wanted, done)
-    if form is None:
-        show(as_lines(found_rows, wanted))
+    if csv or as_json:
+        click.echo(csv_text(found_rows, wanted) if csv else rows_as_json(found_rows, wanted), nl=False)
     else:
-        click.echo(as_csv(found_rows, wanted) if form == "csv" else as_json(found_rows, wanted), nl=False)
+        show(as_lines(found_rows, wanted))
     if interrupted:
         kept = "" if path is None else f" and kept in {in_a_line(path)}; run it again with the same arguments to go on"
         say(f"Interrupted: {len(done)} of {count_of(wanted.plays, 'play')} done{kept}")

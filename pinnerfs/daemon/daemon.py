@@ -6,10 +6,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from pinnerfs.daemon.log import open_log, write_in_background
 from pinnerfs.daemon.memory import save_memory
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
+from pinnerfs.daemon.ready import is_ready, not_ready, report_ready
 from pinnerfs.daemon.room import check_room
 from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
@@ -25,8 +27,6 @@ from pinnerfs.mounts.table import Proc
 from pinnerfs.threads import start_thread
 
 __all__ = ["Daemon"]
-
-READY = b"ready"
 
 log = logging.getLogger(__name__)
 
@@ -132,24 +132,17 @@ class Daemon:
             os.close(writer)
             with os.fdopen(reader, "rb") as pipe:
                 answer = pipe.read()
-            if answer != READY:
+            if not is_ready(answer):
                 exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 reason = answer.decode(errors="surrogateescape")
                 if not reason:
-                    raise PinnerfsError(
-                        f"cannot mount on {mountpoint}: the daemon {_ended(exit_status)} before it was ready"
-                    )
+                    raise PinnerfsError(not_ready(mountpoint, exit_status))
                 raise PinnerfsError(reason, exit_status=exit_status)
             return child
         os.close(reader)
         status = 1
         try:
-            os.setsid()
-            os.chdir("/")
-            close_inherited()
-            # Open it before the mount, which may cover /dev: this process cannot answer its own open.
-            null = os.open(os.devnull, os.O_RDWR)
-            self.run(prepare(), lambda: self._settle(writer, null))
+            self.detach(prepare, partial(report_ready, writer))
             status = 0
         except PinnerfsError as error:
             os.write(writer, str(error).encode(errors="surrogateescape"))
@@ -160,17 +153,20 @@ class Daemon:
             logging.shutdown()
             os._exit(status)
 
-    @staticmethod
-    def _settle(writer: int, null: int) -> None:
-        """Close the standard files, and tell the parent that the mount answers."""
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # None if the descriptor was closed at the start
-                stream.flush()
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        os.write(writer, READY)
-        os.close(writer)
+    def detach(self, prepare: Callable[[], Place], ready: Callable[[], None]) -> None:
+        """Do the same as `run`, without the session, the standard files and the working directory of this process."""
+        os.setsid()
+        os.chdir("/")
+        close_inherited()
+        # Open it before the mount, which may cover /dev: this process cannot answer its own open.
+        null = os.open(os.devnull, os.O_RDWR)
 
+        def settle() -> None:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # None if the descriptor was closed at the start
+                    stream.flush()
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            ready()
 
-def _ended(exit_status: int) -> str:
-    return f"was killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"
+        self.run(prepare(), settle)

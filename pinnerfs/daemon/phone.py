@@ -10,8 +10,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
+from pinnerfs.debugfs import CONTROL_DIRECTORY
 from pinnerfs.debugfs.android import PIXEL_STAT, VMSTAT
-from pinnerfs.debugfs.control import CONTROL_DIRECTORY
 from pinnerfs.mounts.mirror import Additions, add_to_root
 from pinnerfs.mounts.namespace import bind
 

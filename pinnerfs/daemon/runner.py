@@ -15,15 +15,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pinnerfs.daemon.daemon import Daemon
-from pinnerfs.daemon.phone import Phone
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_ADMIN, keep_capabilities
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts import namespace
 from pinnerfs.mounts.claim import Place, check_covered, open_covered
 from pinnerfs.mounts.table import Proc
 from pinnerfs.threads import start_thread
+
+if TYPE_CHECKING:
+    from pinnerfs.daemon.phone import Phone
 
 __all__ = ["pass_on", "run"]
 

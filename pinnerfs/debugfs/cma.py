@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,7 +63,7 @@ def _area_directory(device: Device, directory: str, name: str) -> Directory:
         directory,
         0o755,
         [
-            replace(number_file("alloc", put=partial(_allocate, device, name)), waits=True),
+            number_file("alloc", put=partial(_allocate, device, name))._replace(waits=True),
             number_file("free", put=free),
             number_file("base_pfn", reader(lambda area: area.base_pfn)),
             number_file("count", reader(lambda area: area.pages)),
@@ -130,6 +129,6 @@ def counters_directory(device: Device) -> Directory:
 
     def files(area: str) -> list[File]:
         declared = [number_file(counter, partial(count, area, counter)) for counter in COUNTERS]
-        return [replace(file, size=SYSFS_SIZE) for file in declared]
+        return [file._replace(size=SYSFS_SIZE) for file in declared]
 
     return Directory("cma", 0o755, [Directory(area, 0o755, files(area)) for area in device.areas])

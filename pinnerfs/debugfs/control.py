@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pinnerfs.debugfs import CONTROL_DIRECTORY
 from pinnerfs.debugfs.attributes import OpenCommand, command_file, text_file
 from pinnerfs.debugfs.cma import counters_directory
 from pinnerfs.debugfs.declaration import Directory, File
@@ -20,9 +21,7 @@ from pinnerfs.scenario.quantities import parse_time
 if TYPE_CHECKING:
     from pinnerfs.debugfs.device import Device  # imports numpy, which a client of these files does not need
 
-__all__ = ["CONTROL_DIRECTORY", "Control"]
-
-CONTROL_DIRECTORY = ".pinnerfs"
+__all__ = ["Control"]
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Directory", "File", "Later", "OpenFile"]
 
@@ -49,8 +48,7 @@ class OpenFile(Protocol):
         """Take one write: all of it, or raise."""
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file, as debugfs_create_file() takes it: `mode` is its permissions, `open` is called at each open.
 
     In a name each character stands for one byte. `size` is what stat shows. `waits` tells that a write can take long,
@@ -64,8 +62,7 @@ class File:
     waits: bool = False
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """A directory with its entries in order of creation, which is the order of the inode numbers.
 
     A directory that is not `listed` can be opened by its path, but its parent does not show it.

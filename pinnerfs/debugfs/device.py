@@ -20,7 +20,7 @@ __all__ = ["Device"]
 
 # While events are due, `keep_up` wakes about this often. Each wake costs about 2 ms of processor time, whatever is due:
 # code and data are no longer in the processor's caches.
-SHORTEST_WAIT = 0.2  # seconds
+SHORTEST_WAIT = 0.25  # seconds
 
 NOTHING_DUE = 1 << 64  # µs, later than any time of a clock
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -26,6 +25,8 @@ def full_frame(frame: str) -> str:
     symbol, space, module = frame.partition(" ")
     if "+" in symbol:
         return frame
+    import hashlib  # validating a scenario does not need it
+
     digest = hashlib.sha256(symbol.encode()).digest()
     # An arm64 instruction has 4 bytes, and a return address is never the first instruction of a function.
     size = 4 * (8 + int.from_bytes(digest[:2]) % 248)

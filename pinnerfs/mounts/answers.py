@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Set
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from pinnerfs.errors import NO_ANSWER, PinnerfsError
-from pinnerfs.mounts.table import FSTYPE, Proc
+from pinnerfs.mounts.table import FSTYPE, Proc, read_text
 from pinnerfs.threads import NoAnswerError, in_thread
 
-__all__ = ["MAX_WAIT", "daemon_name", "no_answer"]
+__all__ = ["MAX_WAIT", "daemon_name", "leads_into_mount", "no_answer"]
 
 MAX_WAIT = 5.0  # seconds
 LONGEST_NAME = 15  # bytes of a process name
@@ -30,6 +29,18 @@ class _Daemon(NamedTuple):
     start: int
     pid: int
     state: str
+
+
+def leads_into_mount(path: str) -> bool:
+    """Return whether the way along this path may lead into a pinnerfs mount. Sends no request to one."""
+    if path.startswith("/proc/"):  # /proc/PID/root may lead to mounts of another namespace
+        return True
+    with Proc() as proc:
+        roots = {mount.path for mount in proc.mounts() if mount.fstype == FSTYPE}
+    try:
+        return _first_mount(path, roots) in roots
+    except FileNotFoundError:  # the working directory was deleted
+        return True
 
 
 def _find_daemon(path: str | os.PathLike[str]) -> _Daemon | None:
@@ -78,14 +89,14 @@ def _named(name: str, owner: int) -> _Daemon | None:
     The owner excludes processes that another user gave this name.
     """
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal():
             with suppress(OSError):
-                text = (entry / "stat").read_text(errors="replace")
+                text = read_text(f"/proc/{pid}/stat")
                 # The name is in brackets, and may have brackets in it.
                 fields = text.rpartition(")")[2].split()
-                if f" ({name}) " in text and fields[0] not in "ZX" and entry.stat().st_uid == owner:
-                    found.append(_Daemon(int(fields[19]), int(entry.name), fields[0]))
+                if f" ({name}) " in text and fields[0] not in "ZX" and os.stat(f"/proc/{pid}").st_uid == owner:
+                    found.append(_Daemon(int(fields[19]), int(pid), fields[0]))
     return max(found, default=None)
 
 

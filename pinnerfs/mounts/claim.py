@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory
@@ -51,8 +51,7 @@ def _check_device() -> None:
         )
 
 
-@dataclass
-class Place:
+class Place(NamedTuple):
     """A directory that passed the checks for a mount, held by an O_PATH descriptor: it stays the same if renamed."""
 
     name: str  # as the user gave it

@@ -19,6 +19,7 @@ __all__ = [
     "execute",
     "isolate",
     "libc",
+    "live_without_parent",
     "name_process",
     "set_read_only",
 ]
@@ -103,6 +104,11 @@ def die_with_parent(number: int, parent: int) -> None:
     check(libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0))
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def live_without_parent() -> None:
+    """Undo `die_with_parent`."""
+    check(libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0))
 
 
 def dump_no_core() -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pinnerfs.errors import PinnerfsError
 
-__all__ = ["FSTYPE", "Mount", "Proc", "open_directory", "parse_mount_table", "resolve"]
+__all__ = ["FSTYPE", "Mount", "Proc", "open_directory", "parse_mount_table", "read_text", "resolve"]
 
 FSTYPE = "fuse.pinnerfs"
 ATTEMPTS = 100  # to read two facts of a mount while directories are renamed
@@ -115,6 +115,13 @@ class Proc:
         """Return the mount on a directory that was opened before the mount, or None."""
         number, path = self.mount_id(descriptor), self.path(descriptor)
         return next((mount for mount in self.mounts() if mount.parent == number and mount.path == path), None)
+
+
+def read_text(path: str) -> str:
+    """Return the text of a small file."""
+    # Importing pathlib takes longer than most commands have to do.
+    with open(path, errors="replace") as file:
+        return file.read()
 
 
 def resolve(name: str, action: str) -> str:

@@ -6,16 +6,17 @@ import errno
 import functools
 import os
 import select
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pinnerfs.debugfs.control import CONTROL_DIRECTORY
+from pinnerfs.debugfs import CONTROL_DIRECTORY
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.namespace import detach
-from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory
+from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory, read_text
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["fusermount", "is_dead", "unmount", "unmount_below", "unmount_lazily"]
 
@@ -25,6 +26,8 @@ DAEMON_EXIT_TIMEOUT = 30  # seconds from the unmount
 @functools.cache  # so that a process that has mounted can unmount although PATH has changed
 def fusermount() -> str:
     """Return the program that mounts and unmounts for users. PinnerfsError if PATH has none."""
+    import shutil
+
     program = shutil.which("fusermount") or shutil.which("fusermount3")
     if program is None:
         raise PinnerfsError("cannot find fusermount in PATH (Debian and Ubuntu: install fuse3)", NO_FUSE)
@@ -64,6 +67,8 @@ def unmount_lazily(proc: Proc, mount: Mount) -> None:
 
 
 def _run_fusermount(*arguments: str) -> subprocess.CompletedProcess[str]:
+    import subprocess  # root unmounts without a program
+
     command = ["fusermount", *arguments]
     return subprocess.run(command, executable=fusermount(), check=False, capture_output=True, text=True)
 
@@ -80,7 +85,7 @@ def unmount_below(path: str) -> None:
 def _open_daemon(directory: str) -> int | None:
     """Return a pidfd of the daemon of a mount, or None if the mount does not tell its pid."""
     try:
-        return os.pidfd_open(int(Path(directory, CONTROL_DIRECTORY, "pid").read_text()))
+        return os.pidfd_open(int(read_text(f"{directory}/{CONTROL_DIRECTORY}/pid")))
     except (OSError, ValueError):
         return None
 
@@ -156,7 +161,7 @@ def _uses(proc: Proc, descriptor: int, mount: Mount) -> Iterator[str]:
                 link = f"/proc/{process}/{place}"
                 # A path of another mount namespace can look the same, so compare the mounts as well.
                 if os.readlink(link).startswith(mount.path) and _mount_id(proc, link) == mount.id:
-                    name = Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+                    name = read_text(f"/proc/{process}/comm").strip()
                     yield f"process {process} ({name}) has {what} there"
 
 

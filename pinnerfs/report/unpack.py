@@ -177,7 +177,8 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
         except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
             raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
         with archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            # Not is_dir(), which fails for a damaged member without a name.
+            members = [member for member in archive.infolist() if not member.filename.endswith("/")]
             if len(members) > _MOST_MEMBERS:
                 message = f"{name!r} has more than {_MOST_MEMBERS} files: unpack it, and name the ones to read"
                 raise PinnerfsError(in_a_line(message), BAD_INPUT)

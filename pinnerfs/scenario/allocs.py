@@ -1,6 +1,6 @@
 """The `[[alloc]]` tables of a scenario file: drivers that allocate contiguous memory from CMA."""
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 from functools import cached_property
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import TimeDistribution
@@ -21,8 +21,7 @@ ROUND = 3000
 MOST_RETRIES = 10  # of any kernel
 
 
-@dataclass(frozen=True)
-class Demand:
+class Demand(NamedTuple):
     """The estimated demand of all instances of a task, or of an alloc, by the names of the limits."""
 
     pins: float
@@ -96,8 +95,7 @@ def _work(loads: Sequence[_Load], cost: float, time: float) -> float:
     return work
 
 
-@dataclass(frozen=True)
-class _Load:
+class _Load(NamedTuple):
     """The load of a phase. Times in µs, rate in arrivals per µs."""
 
     lasts: float  # on average

@@ -3,7 +3,7 @@
 The draws themselves are in pinnerfs.workload.draws: this module does not load numpy.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 import math
 import sys

@@ -1,14 +1,13 @@
 """The `[[expect]]` tables of a scenario file: which records must be there, and when."""
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
-from pinnerfs.kernel.page_pinner.layouts import RecordKind
-from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.kernel.page_pinner.layouts import RING_SIZE, RecordKind
 from pinnerfs.scenario.distributions import Bounds
 from pinnerfs.scenario.messages import listed, nearest, shown
 from pinnerfs.scenario.quantities import parse_time

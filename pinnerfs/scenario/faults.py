@@ -4,7 +4,7 @@ The lines have the grammar of the block layer's error injection: `add,op=read,er
 Here `chance` is a percentage.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 import errno
 import re

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -18,20 +18,38 @@ from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.tables import TableError
 from pinnerfs.scenario.toml import TomlError, parse_toml
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source"]
 
 
 def gallery() -> dict[str, Path]:
     """Return the paths of the scenarios that come with pinnerfs, by name."""
-    return {path.stem: path for path in sorted(gallery_directory().glob("*.toml"))}
+    from pathlib import Path  # takes longer than reading a scenario
+
+    return {name: Path(path) for name, path in _gallery().items()}
 
 
 def gallery_directory() -> Path:
     """Return the directory of the scenarios that come with pinnerfs."""
+    from pathlib import Path
+
+    return Path(_directory())
+
+
+@functools.cache
+def _directory() -> str:
     # In an installed pinnerfs it is inside the package, in a checkout beside it.
-    package = Path(__file__).parents[1]
-    inside = package / "scenarios"
-    return inside if inside.is_dir() else package.parent / "scenarios"
+    package = os.path.dirname(os.path.dirname(__file__))
+    inside = os.path.join(package, "scenarios")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "scenarios")
+
+
+def _gallery() -> dict[str, str]:
+    directory = _directory()
+    files = sorted(file for file in os.listdir(directory) if file.endswith(".toml"))
+    return {file.removesuffix(".toml"): os.path.join(directory, file) for file in files}
 
 
 class Source(NamedTuple):
@@ -65,17 +83,18 @@ def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> So
     return _tables(source, text)
 
 
-def _of_gallery(name: str) -> Path:
+def _of_gallery(name: str) -> str:
     if not name:
         raise _refused("the scenario name is empty")
-    known = gallery()
-    if name not in known:
+    path = os.path.join(_directory(), f"{name}.toml")
+    if not os.path.isfile(path):
+        known = _gallery()
         # A relative path needs its ./ so that a name always means the gallery's scenario, whatever the directory.
         files = [f"./{file}" for file in (name, f"{name}.toml") if os.path.isfile(file)]
         hint = f"; did you mean the file {files[0]!r}?" if files else nearest(name, known)
         wanted = f"wanted one of {', '.join(known)}, or a path to a .toml file"
         raise _refused(f"no scenario {name!r} in the gallery: {wanted}{hint}")
-    return known[name]
+    return path
 
 
 def _refused(message: str) -> PinnerfsError:

@@ -1,6 +1,6 @@
 """The `[memory]` table of a scenario file: a device's page frames, in regions."""
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 import re
 from typing import Literal

@@ -1,6 +1,6 @@
 """The phases of a task or an alloc: when something arrives, and how long it lasts."""
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 from functools import cached_property
 

@@ -1,6 +1,6 @@
 """The tables of a scenario file, and what each value must be. scenarios/README.md explains them."""
 
-from __future__ import annotations
+# Annotations are not postponed: msgspec would compile each one again in every process.
 
 import re
 from functools import cached_property

@@ -19,7 +19,7 @@ from pinnerfs.scenario.quantities import TIMES
 from pinnerfs.sweep.play import Result
 from pinnerfs.sweep.points import Sweep
 
-__all__ = ["as_csv", "as_json", "as_lines", "rows"]
+__all__ = ["as_lines", "csv_text", "rows", "rows_as_json"]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ def rows(sweep: Sweep, results: Iterable[tuple[Result, ...]]) -> list[Row]:
     ]
 
 
-def as_json(found: Sequence[Row], sweep: Sweep) -> str:
+def rows_as_json(found: Sequence[Row], sweep: Sweep) -> str:
     """Return the rows as JSON, and what they are about."""
     first = sweep.scenarios[0][1]
     about: dict[str, object] = {
@@ -63,7 +63,7 @@ def as_json(found: Sequence[Row], sweep: Sweep) -> str:
     return json_text(about | {"points": found})
 
 
-def as_csv(found: Sequence[Row], sweep: Sweep) -> str:
+def csv_text(found: Sequence[Row], sweep: Sweep) -> str:
     """Return a line for each row."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -55,16 +55,27 @@ def plan(
         seeds=(first.seed,) if seeds is None else tuple(seeds),
         thresholds=None if thresholds is None else tuple(thresholds),
         kernel=kernel,
-        moment=_own_moment(first, source.where) if moment is None else moment,
+        moment=_own_moment([scenario for _, scenario in scenarios], source.where) if moment is None else moment,
         **mm,
     )
-    work = sum(work_up_to(scenario, sweep.moment) for _, scenario in scenarios) * len(sweep.seeds)
+    work = sum(work_up_to(scenario, sweep.moment, sweep.cma_retries) for _, scenario in scenarios) * len(sweep.seeds)
     refuse_work(work, f"{source.where}: {count_of(sweep.plays, 'play')}", limits)
     return sweep
 
 
-def _own_moment(scenario: Scenario, where: str) -> int:
-    """Return when a scenario is over, or else when its expectations have looked at it for the last time."""
+def _own_moment(scenarios: Sequence[Scenario], where: str) -> int:
+    """Return when a scenario is over, or else when its expectations have looked at it for the last time.
+
+    Raise PinnerfsError if that is not the same with all values that are set: their rows could not be compared.
+    """
+    moments = {_end(scenario, where) for scenario in scenarios}
+    if len(moments) > 1:
+        wanted = "with these values the scenario has different ends"
+        raise PinnerfsError(in_a_line(f"{where}: wanted --at TIME: {wanted}"), BAD_INPUT)
+    return moments.pop()
+
+
+def _end(scenario: Scenario, where: str) -> int:
     if scenario.duration is not None:
         return parse_time("duration", scenario.duration)
     if not scenario.expect:

@@ -22,8 +22,8 @@ __all__ = ["Block", "HoldPool", "Holds", "hold_blocks"]
 
 # With fewer instances, each generates several blocks in turn, because a table of many blocks costs less.
 PASS_BLOCKS = 64
-# A table of more rows is worth its cost, and many more would take much memory while they are sorted.
-TABLE_ROWS = 1 << 14
+# A table of more rows is not made larger: it would take much memory while it is sorted.
+TABLE_ROWS = 1 << 16
 # More tables are merged into one.
 MOST_TABLES = 64
 

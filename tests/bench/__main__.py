@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from tests.bench import cma, daemon, engine, files, report, sweeps, work
+from tests.bench import cma, daemon, engine, files, report, starting, sweeps, work
 from tests.bench.measure import FEW_REPEATS, REPEATS, libfuse_versions, measured
 from tests.bench.table import as_json, as_text, machine
 
@@ -41,6 +41,7 @@ def _measure(file: TextIO) -> None:
     rows = []
     groups = [
         *files.groups(),
+        *starting.groups(),
         *daemon.groups(),
         *engine.groups(),
         *cma.groups(),

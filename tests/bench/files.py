@@ -23,7 +23,7 @@ SCENARIO = "ring-overflow"  # the ring is full after a minute
 # Command of the client, file and repeats: each takes about a tenth of a second.
 WAYS = [("read", "longterm_pinner", 1), ("once", "threshold", 1500), ("write", "threshold", 1000)]
 TARGETS = [
-    Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.35, 1.25),
+    Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.3, 1.2),
     Target("open + read + close of threshold, pinnerfs : C libfuse", 1.4, 1.2),
     Target("echo N > threshold (open with truncate, write, close), pinnerfs : C libfuse", 1.8, 1.65),
 ]

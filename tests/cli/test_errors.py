@@ -150,6 +150,16 @@ ERRORS = {
     "sweep of wrong seeds": (["sweep", "good.toml", "--seeds", "5..1"], 2, "'--seeds': '5..1': the range is reversed"),
     "sweep of a wrong threshold": (["sweep", "good.toml", "--thresholds", "1d"], 2, "threshold = '1d': wanted micro"),
     "sweep without a moment": (["sweep", "good.toml"], 2, "good.toml: wanted --at TIME: it has neither a duration nor"),
+    "sweep of durations without a moment": (
+        ["sweep", "camera-stall", "--set", "duration=1s,2s"],
+        2,
+        "camera-stall: wanted --at TIME: with these values the scenario has different ends",
+    ),
+    "sweep in two formats": (
+        ["sweep", "camera-stall", "--csv", "--json"],
+        2,
+        "only one format can be printed; wanted one of --csv and --json",
+    ),
     "sweep of thresholds on a kernel without one": (
         ["sweep", "camera-stall", "--thresholds", "1s", "--kernel", "android14-6.1"],
         2,

@@ -153,3 +153,9 @@ def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
     assert out.count("\n") - 1 in (done, done - 1)  # the signal may come right behind a line
     assert err.startswith("Interrupted: ") and err.count("\n") == 1
     assert err.endswith(f"of 100000 plays done and kept in {file}; run it again with the same arguments to go on\n")
+
+
+def test_no_more_processes_than_plays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single play needs no further process, however many --jobs allows."""
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    assert run("sweep", "camera-stall", "--at", "1s", "--jobs", "999").status == 0

@@ -111,3 +111,16 @@ def test_a_zip_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     bomb(tmp_path / "a.zip", 1)
     with pytest.raises(PinnerfsError, match="has more than 2 files: unpack it, and name the ones to read"):
         read(tmp_path / "a.zip")
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    """A damaged directory of a zip may have an empty name: that member is read, or noted, as any other."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", TEXT)
+        archive.writestr("b.txt", TEXT)
+    data = (tmp_path / "a.zip").read_bytes()
+    at = data.rindex(b"b.txt")
+    (tmp_path / "a.zip").write_bytes(data[:at] + b"\0" + data[at + 1 :])  # a name ends at a NUL
+    capture = read(tmp_path / "a.zip")
+    assert raw(capture) == TEXT
+    assert [reason.partition(":")[0] for reason in reasons(capture)] == ["the rest was skipped"]

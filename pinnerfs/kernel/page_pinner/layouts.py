@@ -13,9 +13,13 @@ __all__ = [
     "HEX",
     "LEAST",
     "LEAST_FAILURES",
+    "RING_SIZE",
     "Layout",
     "RecordKind",
 ]
+
+
+RING_SIZE = 4096  # records that the kernel keeps, until buffer_size says otherwise
 
 
 class RecordKind(StrEnum):

@@ -6,12 +6,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pinnerfs.kernel.page_pinner.layouts import ANNOUNCED, Layout, RecordKind
+from pinnerfs.kernel.page_pinner.layouts import ANNOUNCED, RING_SIZE, Layout, RecordKind
 from pinnerfs.kernel.pageflags import ZONE_SHIFT, Migratetype, page_flag_names
 
 __all__ = ["HEAD", "RING_SIZE", "Record", "parse_records", "printed_time", "record_text"]
-
-RING_SIZE = 4096  # records that the kernel keeps, until buffer_size says otherwise
 
 
 @dataclass(frozen=True)
