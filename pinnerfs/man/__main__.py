@@ -13,7 +13,6 @@ def main() -> None:
     if len(sys.argv) != 2:
         print("Error: wanted one directory: python3 -m pinnerfs.man DIRECTORY", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
-    # The pages import it late: only who makes them needs it.
     try:
         import markdown_it  # noqa: F401
     except ImportError:
