@@ -23,9 +23,17 @@ if TYPE_CHECKING:
 
     from pinnerfs.mounting import MountedDevice
 
-__all__ = ["page_pinner", "pytest_addoption", "pytest_collect_file", "pytest_configure", "pytest_sessionstart"]
+__all__ = [
+    "page_pinner",
+    "pytest_addoption",
+    "pytest_collect_file",
+    "pytest_collection",
+    "pytest_configure",
+    "pytest_sessionstart",
+]
 
 SCENARIOS = "page_pinner_scenarios"
+FILES = pytest.StashKey["frozenset[Path]"]()
 
 MARKER = (
     "page_pinner(scenario='camera-stall', *, seed=None, threshold=None, kernel=None, mm=None, cma_retries=None, "
@@ -38,14 +46,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(SCENARIOS, "patterns of scenario files, each [[expect]] of which is a test", type="args", default=[])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Find the scenario files of the setting, before pytest looks for tests."""
+    if patterns := session.config.getini(SCENARIOS):
+        from pinnerfs.pytest_scenarios import scenario_files
+
+        session.config.stash[FILES] = scenario_files(session.config, patterns)
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect a scenario file if the setting matches it."""
-    if file_path.suffix != ".toml" or not (patterns := parent.config.getini(SCENARIOS)):
+    if file_path not in parent.config.stash.get(FILES, ()):
         return None
-    from pinnerfs.pytest_scenarios import ScenarioFile, scenario_files
+    from pinnerfs.pytest_scenarios import ScenarioFile
 
-    if file_path not in scenario_files(parent.config, patterns):
-        return None
     return ScenarioFile.from_parent(parent, path=file_path)
 
 

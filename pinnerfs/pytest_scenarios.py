@@ -1,6 +1,6 @@
 """Scenario files as tests: pytest collects each `[[expect]]` of a file as a test.
 
-The plugin imports this module when it finds such a file.
+The plugin imports this module when its setting names such files.
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
 __all__ = ["ScenarioFile", "scenario_files"]
 
 
-_FILES = pytest.StashKey[frozenset[Path]]()
-
-
 def scenario_files(config: pytest.Config, patterns: list[str]) -> frozenset[Path]:
-    """Return the files that the patterns match; they are relative to the directory of pytest's configuration."""
-    if _FILES not in config.stash:
-        root = config.rootpath if config.inipath is None else config.inipath.parent
-        found = set[Path]()
-        for pattern in patterns:
-            try:
-                found.update(root.glob(pattern))
-            except (NotImplementedError, ValueError) as error:
-                raise pytest.Collector.CollectError(f"page_pinner_scenarios: {pattern!r}: {error}") from None
-        config.stash[_FILES] = frozenset(found)
-    return config.stash[_FILES]
+    """Return the files that the patterns match; they are relative to the directory of pytest's configuration.
+
+    Warn of a pattern that matches no file: its tests would be missing without a word.
+    """
+    root = config.rootpath if config.inipath is None else config.inipath.parent
+    found = set[Path]()
+    for pattern in patterns:
+        try:
+            matched = {path for path in root.glob(pattern) if path.suffix == ".toml"}
+        except (NotImplementedError, ValueError) as error:
+            raise pytest.UsageError(
+                f"page_pinner_scenarios: {pattern!r}: {error}; wanted a pattern relative to {root}"
+            ) from None
+        if not matched:
+            text = f"page_pinner_scenarios: {pattern!r} matches no .toml file in {root}"
+            config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
+        found |= matched
+    return frozenset(found)
 
 
 class ScenarioFile(pytest.File):

@@ -128,9 +128,25 @@ def test_without_the_setting(pytester: pytest.Pytester) -> None:
     run_in_a_process(pytester).assert_outcomes(passed=1)
 
 
+def configure(pytester: pytest.Pytester, *patterns: str) -> None:
+    """Write another configuration, which is no .toml file itself."""
+    (pytester.path / "pyproject.toml").unlink()
+    pytester.makeini("[pytest]\npage_pinner_scenarios = " + " ".join(patterns))
+
+
 def test_a_pattern_that_is_a_path(pytester: pytest.Pytester) -> None:
-    """An absolute pattern is one error in one line."""
-    pytester.makepyprojecttoml('[tool.pytest.ini_options]\npage_pinner_scenarios = ["/tmp/*.toml"]\n')
+    """An absolute pattern is one error of the configuration, and nothing is collected."""
+    configure(pytester, "/tmp/*.toml")
     result = run(pytester)
-    result.assert_outcomes(errors=1)
-    assert "page_pinner_scenarios: '/tmp/*.toml': Non-relative patterns are unsupported" in result.outlines
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: page_pinner_scenarios: '/tmp/[*].toml': *; wanted *{pytester.path}"])
+    result.stdout.no_fnmatch_line("*ERROR*")
+
+
+def test_a_pattern_that_matches_nothing(pytester: pytest.Pytester) -> None:
+    """A pattern without a file is a warning; the tests of the others run."""
+    configure(pytester, "scenarios/thresh*.toml", "scenario/*.toml")
+    result = run(pytester, "-W", "default")
+    expected = len(pinnerfs.load("threshold-edges").expect)
+    result.assert_outcomes(passed=expected, warnings=1)
+    result.stdout.fnmatch_lines(["*page_pinner_scenarios: 'scenario/[*].toml' matches no .toml file in *"])

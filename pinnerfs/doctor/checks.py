@@ -11,6 +11,7 @@ from pinnerfs.doctor.device import check_device
 from pinnerfs.doctor.finding import Finding
 from pinnerfs.doctor.mounted import check_mounts
 from pinnerfs.doctor.privileges import InChild, check_capabilities, check_user_namespaces
+from pinnerfs.doctor.process import check_proc
 from pinnerfs.doctor.programs import check_fuse_conf, check_fusermount, check_libfuse, check_mount_helper
 from pinnerfs.doctor.release import check_numpy
 
@@ -37,9 +38,13 @@ def examine(in_child: InChild[Any], max_wait: float) -> Diagnosis:
     `in_child` calls a function in a child process: the function may block forever, or change user and namespaces.
     `max_wait` is the longest wait for mounts, in seconds.
     """
+    proc = check_proc()
+    if proc.state == "error":
+        return Diagnosis([proc], _verdict("mount", [proc]), _verdict("run", [proc]))
     device, libfuse, fusermount = check_device(), check_libfuse(), check_fusermount()
     capabilities, namespaces = check_capabilities(in_child), check_user_namespaces(in_child)
     findings = [
+        proc,
         device,
         capabilities,
         namespaces,

@@ -43,5 +43,6 @@ def _explained(error: OSError) -> tuple[str, str]:
 def _not_permitted() -> tuple[str, str]:
     mode = stat.S_IMODE(os.stat(PATH).st_mode)
     if os.geteuid() == 0 or mode & FOR_ALL == FOR_ALL:
-        return "on a file system that is mounted with nodev", f"mount -o remount,dev {PATH}"
+        remedy = f'mount -o remount,bind,dev "$(findmnt -fnro TARGET -T {PATH})"'
+        return "on a file system that is mounted with nodev", remedy
     return f"mode {mode:04o} does not let uid {os.geteuid()} open it", f"chmod 666 {PATH}"

@@ -21,6 +21,7 @@ __all__ = ["InChild", "check_capabilities", "check_user_namespaces"]
 _Result = TypeVar("_Result")
 InChild = Callable[[Callable[[], _Result]], _Result]
 
+NOT_TRIED = "not tried"
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
 CONTAINER = "start the container with --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
@@ -70,6 +71,8 @@ def check_user_namespaces(in_child: InChild[str]) -> Finding:
     whom = "ordinary users" if others else "this user"
     if not reason:
         return Finding(name, "ok", f"{whom} can make one and mount in it")
+    if reason == NOT_TRIED:
+        return Finding(name, "ok", f"{whom} can make one; a mount in it was not tried: /dev/fuse does not open")
     state: Literal["warning", "error"] = "warning" if others else "error"
     text = f"{whom} cannot mount in one ({reason}), so `pinnerfs run` fails"
     blocking = {sysctl: good for sysctl, (bad, good) in SYSCTLS.items() if _value(sysctl) == bad}
@@ -89,7 +92,10 @@ def _value(sysctl: str) -> str | None:
 
 
 def _try_namespace() -> str:
-    """Return the reason of the failure, or "". As root with all rights, try it as an ordinary user."""
+    """Return the reason of the failure, "" if it works, or NOT_TRIED without a usable /dev/fuse.
+
+    As root with all rights, try it as an ordinary user.
+    """
     if os.geteuid() == 0 and has_sys_admin():
         _become_nobody()
     try:
@@ -97,7 +103,9 @@ def _try_namespace() -> str:
     except PinnerfsError as error:
         return str(error).partition(": ")[2].partition(";")[0]
     # An AppArmor of Ubuntu lets a user make the namespace, and then forbids the mount.
-    number = _try_mount() if device_error() is None else 0
+    if device_error() is not None:
+        return NOT_TRIED
+    number = _try_mount()
     return f"mount: {os.strerror(number)}" if number else ""
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["has_sys_admin", "status"]
+from pinnerfs.doctor.finding import Finding
+
+__all__ = ["check_proc", "has_sys_admin", "status"]
 
 CAP_SYS_ADMIN = 21
+
+
+def check_proc() -> Finding:
+    """Look for /proc, without which neither a command of pinnerfs nor another check works."""
+    if Path("/proc/self/status").exists():
+        return Finding("/proc", "ok", "mounted")
+    return Finding("/proc", "error", "not mounted, so nothing else was checked", "mount -t proc proc /proc")
 
 
 def status(field: str) -> str | None:

@@ -48,7 +48,7 @@ def command_page(
     if commands is not None:
         parts += [
             heading("Commands"),
-            *(tagged(f"\\fB{escaped(page)}\\fR(1)", escaped(commands[page])) for page in commands),
+            *(tagged(f"\\fB{escaped(page)}\\fR(1)", _marked(commands[page])) for page in commands),
         ]
     elif isinstance(command, click.Group):
         parts += [heading("Commands"), *_subcommands(context, command)]

@@ -51,10 +51,10 @@ def pages() -> dict[str, str]:
 def _exit_statuses() -> str:
     """Return the section about exit statuses, which the page of the command line has."""
     text = Path(pinnerfs.__file__).with_name("cli").joinpath("README.md").read_text(encoding="utf-8")
-    match = re.search(r"^Exit statuses: (.*?)\n\n", text, re.DOTALL | re.MULTILINE)
+    match = re.search(r"^\| exit status \|.*?\n\n.*?\n\n", text, re.DOTALL | re.MULTILINE)
     if match is None:
-        raise click.ClickException("cli/README.md has no paragraph that begins with 'Exit statuses:'")
-    return heading("Exit status") + as_roff(match[1])
+        raise click.ClickException("cli/README.md has no table of exit statuses with a paragraph behind it")
+    return heading("Exit status") + as_roff(match[0])
 
 
 def _scenario_page(version: str) -> str:

@@ -182,7 +182,9 @@ def test_every_field_is_on_the_page(run: Run) -> None:
     kernels = data(run, "list", "--kernels")
     for kernel in kernels["kernels"]:
         kernel["lines"] = None
-    found = _keys([data(run, "list"), kernels, checked, explained["records"], run_doctor(run)]) | {*explained}
+    swept = data(run, "sweep", "threshold-edges", "--at", "1s", "--set", "cpus=4")
+    assert swept["points"][0].pop("settings") == {"cpus": 4} and "`settings`" in page
+    found = _keys([data(run, "list"), kernels, checked, explained["records"], run_doctor(run), swept]) | {*explained}
     assert {key for key in found if f"`{key}`" not in page} == set()
 
 

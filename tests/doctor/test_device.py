@@ -35,7 +35,7 @@ BROKEN = {
     "nodev": (
         "mknod -m 666 own/fuse c 10 229; mount --bind own/fuse /dev/fuse; mount -o remount,bind,nodev /dev/fuse",
         "on a file system that is mounted with nodev",
-        "mount -o remount,dev /dev/fuse",
+        'mount -o remount,bind,dev "$(findmnt -fnro TARGET -T /dev/fuse)"',
     ),
 }
 WITH_MODE = "mknod -m {mode} own/fuse c 10 229; mount --bind own/fuse /dev/fuse"
@@ -58,7 +58,7 @@ def test_the_remedies_work(doctor: Doctor) -> None:
     assert (mended.check("/dev/fuse")["state"], mended.status) == ("ok", 0)
     mended = doctor(f"{WITH_MODE.format(mode=600)}\nchmod 666 /dev/fuse")
     assert mended.check("/dev/fuse")["state"] == "ok"
-    mended = doctor(f"{BROKEN['nodev'][0]}\nmount -o remount,bind,dev /dev/fuse")
+    mended = doctor(f"{BROKEN['nodev'][0]}\n{BROKEN['nodev'][2]}")
     assert mended.check("/dev/fuse")["state"] == "ok"
 
 
@@ -72,6 +72,8 @@ def test_a_mode_for_root_alone(doctor: Doctor) -> None:
     text = "mode 0600 does not let uid 1000 open it"
     assert as_user.check("/dev/fuse") == {"state": "error", "text": text, "remedy": "chmod 666 /dev/fuse"}
     assert (as_user.status, as_user.data["mount"], as_user.data["run"]) == (NO_FUSE, False, False)
+    for result in as_root, as_user:  # without the device, a mount of the user cannot have been tried
+        assert "can make one and mount in it" not in result.check("user namespaces")["text"]
 
 
 def test_the_rules_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,3 +114,12 @@ def test_a_chroot(doctor: Doctor) -> None:
     found = result.check("user namespaces")
     assert found["state"] == "warning"
     assert "(Operation not permitted)" in found["text"] and "a chroot, or the seccomp rules" in found["text"]
+
+
+def test_no_proc(doctor: Doctor) -> None:
+    """Without /proc nothing works: exit status 69, and the remedy mends it."""
+    result = doctor("umount -l /proc")
+    text, remedy = "not mounted, so nothing else was checked", "mount -t proc proc /proc"
+    assert result.data["checks"] == [{"name": "/proc", "state": "error", "text": text, "remedy": remedy}]
+    assert (result.status, result.data["mount"], result.data["run"]) == (NO_FUSE, False, False)
+    assert doctor(f"umount -l /proc; {remedy}").check("/proc")["state"] == "ok"

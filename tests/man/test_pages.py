@@ -125,6 +125,33 @@ def test_written_to_a_directory(tmp_path: Path) -> None:
     assert written == PAGES
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments", "status", "error"),
+    [
+        ("", [], 2, "Error: wanted one directory: python3 -m pinnerfs.man DIRECTORY\n"),
+        ("", ["/dev/null"], 1, "Error: cannot write /dev/null/man1: Not a directory\n"),
+        (
+            "sys.modules['markdown_it'] = None; ",
+            ["pages"],
+            1,
+            "Error: man pages need the Python package markdown-it-py: pip install markdown-it-py\n",
+        ),
+    ],
+)
+def test_pages_that_cannot_be_written(tmp_path: Path, code: str, arguments: list[str], status: int, error: str) -> None:
+    """An error is one line, and no traceback."""
+    script = f"import sys; {code}import runpy; runpy.run_module('pinnerfs.man', run_name='__main__', alter_sys=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        timeout=DEADLINE,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (status, error, "")
+
+
 def test_installed() -> None:
     """An installed pinnerfs has the pages in share/man."""
     try:
