@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from pinnerfs.cli import options
 from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
+from pinnerfs.cli.launch import say
 from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.words import count_of
+
+if TYPE_CHECKING:
+    from pinnerfs.replay import Replay
 
 __all__ = ["dump"]
 
@@ -78,6 +85,8 @@ def dump(
             raise click.UsageError("--json is for scenarios: `pinnerfs report --json` has the data of a capture")
         replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
         _check_file(file, replay.generation)
+        if file is None:
+            _name_other_files(replay)
         replay.advance_to((over or 0) if moment is None else moment)
         click.echo(replay.raw(file), nl=False)
         return
@@ -103,6 +112,14 @@ def dump(
     click.echo(simulation.cat(file), nl=False)
     if explained:
         click.echo("\n".join(f"# {line}" for line in explain(simulation)))
+
+
+def _name_other_files(replay: Replay) -> None:
+    """Say which files of a capture have records, if the main file has none."""
+    main, records = replay.generation.main_file, replay.recording.records
+    if not records[main]:
+        for file in filter(records.get, records):
+            say(f"{main} has no records in this capture; --file {file} prints {count_of(len(records[file]), 'record')}")
 
 
 def _check_file(file: str | None, generation: Generation) -> None:

@@ -47,7 +47,7 @@ _OPTIONS = (
         "--cma-retries",
         type=Whole(0, MAX_RETRIES),
         metavar="N",
-        help="Let a failing CMA allocation try again N times, 100 ms apart, not as often as the kernel does.",
+        help="Let a failing CMA allocation try again N times, 100 ms apart, whatever the kernel does.",
     ),
     click.option(
         "--quiet-migration",

@@ -125,6 +125,9 @@ def report(
 
         before, after = one(inputs[:1]), one(inputs[1:])
         difference = compare(before, after)
+        if difference.not_comparable and chosen in ("csv", "folded"):
+            # These formats have no place for it.
+            say(f"the counts cannot be compared: {' and '.join(difference.not_comparable)}")
         print_made(diff_text(difference, chosen))
         failed = [f"{len(difference.new)} new: {', '.join(difference.new)}"] if fail_on_new and difference.new else []
     else:

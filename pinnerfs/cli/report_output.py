@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,12 +78,18 @@ def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force
 
 
 def _write(option: str, path: str, data: bytes, force: bool) -> None:
+    is_new = False
     try:
         with open(path, "wb" if force else "xb") as file:
+            is_new = not force
             file.write(data)
     except FileExistsError:
         if os.path.isdir(path):
             raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file") from None
         raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
     except OSError as error:
+        if is_new:
+            # A part of a file is of no use, and the next call would refuse to overwrite it.
+            with suppress(OSError):
+                os.unlink(path)
         raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None

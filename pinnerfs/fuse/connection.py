@@ -108,11 +108,6 @@ class Connection:
 
     # Answers after a delay.
 
-    @property
-    def waiting(self) -> set[int]:
-        """The inodes of the requests whose answers are delayed."""
-        return {ino for _, _, ino in self._postponed.values()}
-
     def _postpone(self, unique: int, later: Later, ino: int) -> None:
         def delayed(ino: int) -> bytes | None:
             answer: bytes | None = later.then()

@@ -19,9 +19,10 @@ The pages of a file are locked only for its readers, so the store waits for no p
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from time import monotonic
 
@@ -44,8 +45,8 @@ ENCODING = "latin-1"
 # Every change of an attribute is a request to this process, so what the kernel has cached stays true.
 FOREVER = 1 << 32  # seconds
 
-# The kernel locks an inode during a write. So while a write to a file waits, each lookup gives the file a further
-# inode, and the next writer does not wait for the first. The numbers of these have the file's number in these bits.
+# The kernel locks an inode during a write. So each open for writing of a file whose writes can take long gets an inode
+# of its own, and no writer waits for another one. The numbers of these have the file's number in these bits.
 FILE_NUMBER = (1 << 32) - 1
 
 KEPT_SIZE = 2  # a page whose first byte is not stored stays invalid, so a sendfile asks for it
@@ -66,11 +67,12 @@ class Inodes:
         self,
         getattr: Callable[[str], Node],
         notify: Callable[[int, bytes], None],
-        waiting: Callable[[], set[int]],
     ) -> None:
         self._getattr = getattr
         self._notify = notify
-        self._waiting = waiting  # the inodes of requests that wait
+        self._slow: set[int] = set()  # files whose writes can take long
+        self._writers: Counter[int] = Counter()  # open handles that can write to them
+        self._sent_back: set[int] = set()  # threads whose open is to look the name up again
         self._further = 0  # inodes beyond the first one of a file
         self._paths = {ROOT_ID: "/"}
         self._readers: defaultdict[int, int] = defaultdict(int)  # open handles that can read
@@ -101,7 +103,8 @@ class Inodes:
         self._paths[ino] = path
         if node.waits:
             lifetime = 0
-            if any(one & FILE_NUMBER == ino for one in self._waiting()):
+            self._slow.add(ino)
+            if any(one & FILE_NUMBER == ino for one in self._writers):
                 self._further += 1
                 further = self._further << 32 | ino
                 return ENTRY_OUT.pack(further, 0, lifetime, 0, 0, 0, *_attributes(node, node.size))
@@ -164,8 +167,22 @@ class Inodes:
         self._waited[ino] = now + SETTLE
         return False
 
+    def check_writer(self, ino: int, flags: int, thread: int) -> None:
+        """Check that an open for writing has its own inode, if writes to the file can take long.
+
+        OSError ESTALE if not, once for each open: the kernel then looks up the name again.
+        """
+        if ino & FILE_NUMBER not in self._slow or flags & os.O_ACCMODE == os.O_RDONLY:
+            return
+        if self._writers[ino] and thread not in self._sent_back:
+            self._sent_back.add(thread)
+            raise OSError(errno.ESTALE, "another writer has this inode")
+        self._sent_back.discard(thread)
+
     def opened(self, ino: int, flags: int) -> None:
         """Note an open. The first one for reading raises the size in the kernel's inode."""
+        if ino & FILE_NUMBER in self._slow and flags & os.O_ACCMODE != os.O_RDONLY:
+            self._writers[ino] += 1
         if flags & os.O_ACCMODE == os.O_WRONLY:
             return
         self._readers[ino] += 1
@@ -176,6 +193,10 @@ class Inodes:
 
     def released(self, ino: int, flags: int) -> None:
         """Note the last close of what was opened with these flags."""
+        if ino in self._writers and flags & os.O_ACCMODE != os.O_RDONLY:
+            self._writers[ino] -= 1
+            if not self._writers[ino]:
+                del self._writers[ino]
         if flags & os.O_ACCMODE != os.O_WRONLY:
             self._readers[ino] -= 1
 

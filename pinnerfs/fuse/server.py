@@ -84,7 +84,7 @@ class _Handlers:
         self._buffer = connection.buffer
         self._operations = operations
         self._faults = operations.faults
-        self._inodes = Inodes(operations.getattr, connection.notify, lambda: connection.waiting)
+        self._inodes = Inodes(operations.getattr, connection.notify)
         self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
         self._last_number = 0
         self._last_opener = (0, 0)  # inode and thread
@@ -146,6 +146,7 @@ class _Handlers:
 
     def _open(self, ino: int) -> bytes:
         flags, _ = _unpack_open(self._buffer, BODY)
+        self._inodes.check_writer(ino, flags, self._connection.thread)
         try:
             handle = self._operations.open(self._inodes.path(ino), flags)
         except Later as later:

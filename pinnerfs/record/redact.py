@@ -20,10 +20,27 @@ _MAC = re.compile(r"(?<![\w:-])[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}(
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _BUILDER = re.compile(r"(?<=\()[^\s()@]+@[^\s()@]+(?=\))")
 
-_PARAMETER = re.compile(r'(?P<name>[^\s="]+)=(?P<value>"[^"\n]*"|[^\s"]+)')
-# A parameter of the command line has a serial if a part of its name is one of these, or ends with one of _ENDS.
+# From the beginning of a word on: a search from each of its characters takes quadratic time.
+_PARAMETER = re.compile(r'(?<![^\s="])(?P<name>[^\s="]+)=(?P<value>"[^"\n]*"|[^\s"]+)')
+# A parameter of the command line has a serial if a part of its name is one of _PARTS, or its name without separators
+# ends with one of _ENDS and a number, or none: serial_num, imei2.
 _PARTS = {"cid", "did", "dsn", "mac", "msn", "psn", "sn", "ssn", "uid", "uniqueid", "uniqueno"}
-_ENDS = ("serial", "serialno", "serialnumber", "macaddr", "macaddress", "ethaddr", "imei", "meid", "uuid", "iccid")
+_ENDS = (
+    *(
+        "serial",
+        "serialno",
+        "serialnum",
+        "serialnumber",
+        "chipid",
+        "cpuid",
+        "deviceid",
+        "imei",
+        "meid",
+        "uuid",
+        "iccid",
+    ),
+    *("mac", "macaddr", "macaddress", "ethaddr", "bdaddr", "btaddr"),
+)
 _NO_SERIAL = re.compile(r"(?:0x)?0*|unknown|none|null", re.IGNORECASE)
 _SHORTEST = 6  # characters of a serial that is also replaced outside of its parameter
 # Files of numbers, which have no serials. A serial of a few digits could look like one of their numbers.
@@ -133,5 +150,5 @@ def _has_serial(match: re.Match[str]) -> bool:
     """Tell whether a parameter of the command line names this one device."""
     name = match["name"].lower()
     parts = re.split(r"[._-]", name)
-    known = not _PARTS.isdisjoint(parts) or "".join(parts).endswith(_ENDS)
+    known = not _PARTS.isdisjoint(parts) or "".join(parts).rstrip("0123456789").endswith(_ENDS)
     return known and not _NO_SERIAL.fullmatch(_value(match))

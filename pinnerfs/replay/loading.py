@@ -19,6 +19,7 @@ from pinnerfs.words import count_of
 
 __all__ = ["load_capture", "recording_of"]
 
+_THRESHOLD = "page_pinner/threshold"
 _DEFAULT_THRESHOLD = 300_000  # µs
 _RECORD_BUFFER = 4096  # bytes: a kernel formats a record into one page
 
@@ -64,6 +65,9 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
         fits = [*GENERATIONS.values()]  # an empty record file without its name
     if not fits:
         raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records")
+    if not all(record.file for record in capture.records):
+        # Text without a title is a `cat` of the main file more often than of another one.
+        fits.sort(key=lambda generation: _untitled(generation) != generation.main_file)
     names = [generation.name for generation in fits]
     if kernel is not None:
         if kernel not in names:
@@ -72,6 +76,11 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     if len(fits) == 1:
         return fits[0], []
     return fits[0], [f"{name}: several kernels fit, {', '.join(names)}: replaying {names[0]}; choose with --kernel"]
+
+
+def _untitled(generation: Generation) -> str:
+    """Return the file of records without a title. The form of a record tells those of longterm_pinner."""
+    return generation.failure_file or generation.main_file
 
 
 def _refused(message: str) -> PinnerfsError:
@@ -85,8 +94,7 @@ def _newest(capture: Capture, generation: Generation) -> tuple[Mapping[str, Sequ
     """
     by_dump: dict[tuple[int, str], list[DumpRecord]] = {}
     for record in capture.records:
-        # Without a title, the form of a record tells those of longterm_pinner.
-        file = record.file or generation.failure_file or generation.main_file
+        file = record.file or _untitled(generation)
         by_dump.setdefault((record.dump, file), []).append(record)
     chosen: dict[str, Sequence[DumpRecord]] = {}
     notes: list[str] = []
@@ -134,13 +142,18 @@ def _buffer_size(capture: Capture, chosen: Mapping[str, Sequence[DumpRecord]]) -
 
 
 def _threshold(capture: Capture, pins: Sequence[Entry]) -> tuple[int, list[str]]:
-    """Return the threshold to start with, which is below all durations, and a note if the recorded one is not."""
+    """Return the threshold to start with, which is below all durations, and a note if it is not the recorded one."""
     shortest = min((entry.duration or 0 for entry in pins), default=None)
-    recorded = number(capture.sections, "page_pinner/threshold")
+    recorded = number(capture.sections, _THRESHOLD)
     if recorded is not None and not -(1 << 63) <= recorded < 1 << 63:
         recorded = None
     threshold = _DEFAULT_THRESHOLD if recorded is None else recorded
-    if shortest is None or threshold < shortest:
+    if shortest is not None and threshold >= shortest:
+        threshold = shortest - 1
+    if recorded is not None and recorded != threshold:
+        why = f"{recorded} us, is not below the shortest record"
+    elif recorded is None and _THRESHOLD in capture.sections:
+        why = f"{capture.sections[_THRESHOLD][:40].strip()!r}, is no number of 64 bits"
+    else:
         return threshold, []
-    note = f"the recorded threshold, {recorded} us, is not below the shortest record: starting with {shortest - 1} us"
-    return shortest - 1, [] if recorded is None else [note]
+    return threshold, [f"the recorded threshold, {why}: starting with {threshold} us"]

@@ -57,11 +57,12 @@ class Replay:
         if loop and not period:
             raise PinnerfsError('loop: wanted over as well, the time of a round, such as "60s"', BAD_INPUT)
         self._threshold = recording.threshold
+        self._warned = False
         if threshold is not None:
             self._need_threshold()
             self._threshold = checked_threshold(threshold)
+            self._warn_of_missing_pins()
         self._tracking = True  # while the records came that are there at time 0
-        self._warned = False
         self._now = 0
         self._tracks = {
             file: Track(entries, self._slots(file), period, loop, partial(self._takes, file))
@@ -128,6 +129,10 @@ class Replay:
         longterm = self._tracks["longterm_pinner"]
         longterm.clear()
         longterm.rules_changed()
+        self._warn_of_missing_pins()
+
+    def _warn_of_missing_pins(self) -> None:
+        """Warn once if the threshold is below that of the capture."""
         if self._threshold < self.recording.threshold and not self._warned:
             self._warned = True
             log.warning(

@@ -21,6 +21,7 @@ from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]
 
+_MOST_BYTES = 1 << 20  # of a file of sites
 _MOST_NAMES = 1 << 12  # different stacks to remember; the lists of sites.toml live as long as the process
 _LISTS = ("irrelevant", "prefix", "ordinary", "allocator", "put_page")
 
@@ -186,13 +187,18 @@ def _own_sites() -> Sites:
 def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:
     where = f"cannot use the sites of {os.fspath(path)!r}"
     try:
-        table = tomllib.loads(in_thread(Path(path).read_text, max_wait))
+        data = in_thread(lambda: _begin_of(path), max_wait)
+        if len(data) > _MOST_BYTES:
+            raise PinnerfsError(in_a_line(f"{where}: it is longer than {_MOST_BYTES} bytes"), BAD_INPUT)
+        table = tomllib.loads(data.decode())
     except NoAnswerError:
         raise PinnerfsError(in_a_line(f"{where}: no answer for {max_wait:g} s"), NO_ANSWER) from None
     except OSError as error:
         raise PinnerfsError(in_a_line(f"{where}: {error.strerror}"), BAD_INPUT) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PinnerfsError(in_a_line(f"{where}: {error}"), BAD_INPUT) from None
+    except RecursionError:
+        raise PinnerfsError(in_a_line(f"{where}: its values are nested too deeply"), BAD_INPUT) from None
     wrong = [name for name in table if name not in (*_LISTS, "owner")]
     if wrong:
         known = ", ".join((*_LISTS, "owner"))
@@ -201,21 +207,27 @@ def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:
         for name in _LISTS:
             _strings(table, name)
         for owner in _owners(table):
-            _strings(_owners(table), owner)
+            _strings(_owners(table), owner, "owner.")
     except ValueError as error:
         raise PinnerfsError(in_a_line(f"{where}: {error}"), BAD_INPUT) from None
     return table
 
 
-def _strings(table: dict[str, object], name: str) -> list[str]:
+def _begin_of(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file, and of an endless one a little more than the most."""
+    with open(path, "rb") as file:
+        return file.read(_MOST_BYTES + 1)
+
+
+def _strings(table: dict[str, object], name: str, within: str = "") -> list[str]:
     value = table.get(name, [])
     if not isinstance(value, list) or not all(isinstance(pattern, str) and pattern for pattern in value):
-        raise ValueError(f"{name} must be a list of names of functions")
+        raise ValueError(f"{within}{name} must be a list of names of functions; {value!r} came")
     return value
 
 
 def _owners(table: dict[str, object]) -> dict[str, object]:
     value = table.get("owner", {})
     if not isinstance(value, dict):
-        raise ValueError("owner must be a table of lists")
+        raise ValueError(f"owner must be a table of lists; {value!r} came")
     return value

@@ -11,7 +11,7 @@ from pinnerfs.report.kernels import generation_of
 from pinnerfs.report.model import Area, Capture, Dump, DumpRecord, Note
 from pinnerfs.report.parse import is_garbage, parse_record
 from pinnerfs.report.sections import VERSION, area_of_log, areas_of, is_wanted, unwrapped
-from pinnerfs.report.sources import MAX_WAIT, Source, sources
+from pinnerfs.report.sources import MAX_WAIT, STDIN, Source, sources
 from pinnerfs.report.titles import CAPTURE_END, capture_version, debugfs_path, problem_of, record_file, title_of
 
 __all__ = ["read", "read_sources", "read_text"]
@@ -60,9 +60,12 @@ class _Reader:
         self._notes: dict[tuple[str, str], tuple[int | None, int]] = {}
         self._logged: dict[tuple[int, int], Area] = {}
         self._files: set[str] = set()
+        self._source = ""  # the name of the one in work
+        self._used: set[str] = set()  # names of sources
 
     def read(self, source: Source) -> None:
         """Read a source to its end."""
+        self._source = source.name
         reading = _Reading(self, source)
         reading.run()
         for problem in source.problems:
@@ -79,6 +82,7 @@ class _Reader:
 
         Return False if another one was kept.
         """
+        self._used.add(self._source)
         if path not in self._sections and len(text) <= self._room:
             self._room -= len(text)
             self._sections[path] = text
@@ -88,6 +92,7 @@ class _Reader:
         """Keep the CMA area that a line of the kernel's log reserves."""
         area = area_of_log(line, len(self._logged))
         if area is not None:
+            self._used.add(self._source)
             self._logged.setdefault((area.base_pfn, area.pages), area)
 
     def present(self, path: str) -> None:
@@ -109,12 +114,16 @@ class _Reader:
 
     def done(self, dump: Dump) -> None:
         """Keep a dump whose records have been added."""
+        self._used.add(self._source)
         self._dumps.append(dump)
 
     def capture(self, names: tuple[str, ...], areas: tuple[Area, ...]) -> Capture:
         """Return everything. Raise PinnerfsError if there was no record file."""
         if not self._dumps:
             raise PinnerfsError(in_a_line(self._nothing(names)), BAD_INPUT)
+        for name in ("stdin" if name == STDIN else name for name in names):
+            if not self._uses(name):
+                self.note(name, "it was skipped: it has no record, and nothing else that a report uses")
         return Capture(
             sources=names,
             records=tuple(self._records),
@@ -124,6 +133,11 @@ class _Reader:
             generation=generation_of(self._records, self._files, self._sections.get(VERSION, "")),
             areas=areas or tuple(areas_of(self._sections)) or tuple(self._logged.values()),
         )
+
+    def _uses(self, name: str) -> bool:
+        """Tell whether an input, or a file in it, has something that a report uses."""
+        within = (f"{name}:", os.path.join(name, ""))
+        return any(used == name or used.startswith(within) for used in self._used)
 
     def _nothing(self, names: tuple[str, ...]) -> str:
         inputs = ", ".join(repr(name) for name in names)

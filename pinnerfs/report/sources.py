@@ -94,9 +94,8 @@ def _directory(path: str, max_wait: float) -> Iterator[Source]:
             try:
                 yield from sources(file, max_wait)
             except PinnerfsError as error:
-                if error.exit_status != NO_ANSWER:
-                    raise
-                yield Source(file, "", iter(()), [f"it was skipped: no answer for {max_wait:g} s"])
+                reason = str(error).removeprefix(in_a_line(f"cannot read {file!r}: "))
+                yield Source(file, "", iter(()), [f"it was skipped: {reason}"])
         for directory, problem in problems.items():
             yield Source(directory, "", iter(()), [problem])
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ import pinnerfs
 from pinnerfs.report.columns import SORT_KEYS
 from tests.cli.conftest import Result, Run
 from tests.cli.test_imports import heavy_imports
-from tests.mount.support import why_no_mount
+from tests.mount.support import DEADLINE, why_no_mount
 
 PACKAGE = Path(pinnerfs.__file__).parent
 # A file `buffer`, newest record first: an allocation fails, a driver lets go 1.5 s later, and the page is freed.
@@ -145,6 +146,17 @@ def test_several_inputs(run: Run, directory: Path) -> None:
 
 
 @pytest.mark.mount
+def test_an_input_without_records(run: Run, directory: Path) -> None:
+    """An input of several that has nothing for a report is named on stderr; one that tells only where CMA is, is not."""
+    (directory / "notes.txt").write_text("hello\n")
+    (directory / "d").mkdir()
+    (directory / "log.txt").write_text("cma: Reserved 64 MiB at 0x00000000f8000000\n")
+    result = report(run, "camera.txt", "notes.txt", "d", "log.txt")
+    reason = "it was skipped: it has no record, and nothing else that a report uses"
+    assert result.err == f"notes.txt: {reason}\nd: {reason}\n"
+    assert result.out.startswith(report(run, "camera.txt").out.splitlines()[0])
+
+
 def test_a_mount(run: Run, tmp_path: Path) -> None:
     """A mount is read record by record, and its threshold is known."""
     if (reason := why_no_mount(tmp_path)) is not None:
@@ -265,6 +277,21 @@ def test_files(run: Run, directory: Path) -> None:
     assert (result.out, result.err) == ("", "Error: --svg: cannot write no/a.svg: No such file or directory\n")
 
 
+def test_a_file_that_cannot_be_written_to_its_end(directory: Path) -> None:
+    """A file that the disk has no room for is removed, so that the next call can write it."""
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (1000, 1000)); from pinnerfs.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "report", "camera.txt", "--html", "a.html"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: --html: cannot write a.html: File too large\n"
+    assert not (directory / "a.html").exists()
+
+
 def test_diff(run: Run, directory: Path) -> None:
     """--diff compares BEFORE and AFTER; a longer capture of the same workload is worse."""
     result = report(run, "--diff", "short.txt", "camera.txt")
@@ -273,6 +300,18 @@ def test_diff(run: Run, directory: Path) -> None:
     for option in ("--json", "--csv", "--md", "--folded"):
         assert "userptr" in report(run, "--diff", "short.txt", "camera.txt", option).out
     assert report(run, "--diff", "camera.txt", "camera.txt").out.startswith("nothing is new or worse: ")
+
+
+def test_a_diff_of_counts_that_cannot_be_compared(run: Run, directory: Path, dumps: dict[str, str]) -> None:
+    """Every format says that counts cannot be compared; one without a place for it does so on stderr."""
+    (directory / "full.txt").write_text(dump_of("ring-overflow"))
+    reason = "the ring of BEFORE was full"
+    for option in ((), ("--json",), ("--md",)):
+        result = report(run, "--diff", "full.txt", "camera.txt", *option)
+        assert reason in " ".join(result.out.split()) and not result.err, option
+    for option in (("--csv",), ("--folded",)):
+        result = report(run, "--diff", "full.txt", "camera.txt", *option)
+        assert result.err == f"the counts cannot be compared: {reason}\n", option
 
 
 def test_fail_on_new(run: Run, directory: Path) -> None:

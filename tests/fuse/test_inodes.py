@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -23,9 +24,9 @@ class Kernel:
 
     def __init__(self, version: tuple[int, int] = (7, 44)) -> None:
         self.notified: list[int | str] = []
-        self.waiting: set[int] = set()
-        tree = Tree(Directory("", 0o700, [number_file("number", int)]), 1, 2)
-        self.inodes = Inodes(tree.node, self._notify, lambda: self.waiting)
+        slow = number_file("slow", put=lambda value: None)._replace(waits=True)
+        tree = Tree(Directory("", 0o700, [number_file("number", int), slow]), 1, 2)
+        self.inodes = Inodes(tree.node, self._notify)
         self.inodes.negotiate(version)
 
     def _notify(self, number: int, data: bytes) -> None:
@@ -196,3 +197,29 @@ def test_a_directory() -> None:
         shown = ATTR_OUT.unpack(answer)
         assert (shown[0], shown[4], stat.S_IFMT(shown[12])) == (FOREVER, 0, stat.S_IFDIR)
     assert kernel.new() == []
+
+
+def test_each_writer_of_a_slow_file_has_an_inode(kernel: Kernel) -> None:
+    """An open for writing is sent back to look up the name if another writer has the inode, but only once."""
+
+    def lookup() -> int:
+        ino: int = ENTRY_OUT.unpack(kernel.inodes.lookup(ROOT_ID, b"slow"))[0]
+        return ino
+
+    first = lookup()
+    assert lookup() == first
+    kernel.inodes.check_writer(first, os.O_WRONLY, 100)
+    kernel.inodes.opened(first, os.O_WRONLY)
+    with pytest.raises(OSError) as error:
+        kernel.inodes.check_writer(first, os.O_WRONLY, 101)
+    assert error.value.errno == errno.ESTALE
+    second, third = lookup(), lookup()
+    assert len({first, second, third}) == 3
+    assert kernel.inodes.path(second) == kernel.inodes.path(first) == "/slow"
+    kernel.inodes.check_writer(first, os.O_WRONLY, 101)  # through /proc/PID/fd there is no other inode
+    kernel.inodes.check_writer(first, os.O_RDONLY, 102)
+    kernel.inodes.opened(second, os.O_WRONLY)
+    kernel.inodes.released(first, os.O_WRONLY)
+    assert lookup() != first
+    kernel.inodes.released(second, os.O_WRONLY)
+    assert lookup() == first

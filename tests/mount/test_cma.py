@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -164,6 +165,22 @@ def test_a_writer_does_not_wait_for_another_one(blocked: Mount) -> None:
     assert blocked.control("dmesg").count("ret: -12") == 1
     assert stat.filemode((area / "alloc").stat().st_mode) == "-rw-------"
     assert (area / "alloc").stat().st_ino == inode
+
+
+def test_writers_that_open_the_file_first(blocked: Mount) -> None:
+    """Descriptors that were opened before any write do not wait for each other either."""
+    alloc = blocked.path / "cma" / AREA / "alloc"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        open(alloc, "wb", buffering=0) as one,
+        writer(blocked, "exec 3> alloc; echo 1024 >&3") as first,
+        open(alloc, "wb", buffering=0) as two,
+    ):
+        assert [pool.submit(file.write, b"1").result(DEADLINE) for file in (one, two)] == [1, 1]
+        # A descriptor's own inode has no other.
+        assert run_command(["sh", "-c", "echo 1 > /proc/self/fd/0"], stdin=two.fileno()).returncode == 0
+        assert first.poll() is None
+    assert (alloc.parent / "used").read_text() == "3\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

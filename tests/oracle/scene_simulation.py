@@ -24,7 +24,14 @@ PINS = {"get": Event.get_user_pages, "pin": Event.pin_user_pages, "plain": Event
 
 
 def scenario_of(
-    *, file: bool, second: bool = False, base: int = BASE, pages: int = 16384, cpus: int = 8, tail: str = ""
+    *,
+    file: bool,
+    second: bool = False,
+    base: int = BASE,
+    pages: int = 16384,
+    order_per_bit: int = 0,
+    cpus: int = 8,
+    tail: str = "",
 ) -> str:
     """Return the scenario of the recorded machine. The pages in the area are those of a file, or anonymous."""
     kind = "file" if file else "anon"
@@ -45,6 +52,7 @@ name = "area"
 size = "{pages * 4}KiB"
 migratetype = "CMA"
 cma = "reserved"
+order_per_bit = {order_per_bit}
 pages = "{kind}"
 flags = {FLAGS[file]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,32 @@ def test_serials_of_the_command_line() -> None:
     )
     assert "Linux version 5.10.43 (user@host) redacted-1\n" in made
     assert "Mem: 12 kB\n" in made
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("androidboot.wifimac", "bt_mac", "androidboot.bdaddr", "serialnum", "androidboot.serial_num"),
+        *("androidboot.imei2", "androidboot.device_id", "chipid", "androidboot.cpuid", "sec_debug.ap_serial"),
+    ],
+)
+def test_names_of_serials(name: str) -> None:
+    """Drivers and boot loaders have many names for them."""
+    made = redacted(capture(cmdline=f"a=1 {name}=dce55b010203 root=/dev/dm-0\n"))
+    assert f"\na=1 {name}=redacted-1 root=/dev/dm-0\n" in made
+
+
+@pytest.mark.parametrize("word", ["x", "(", "f", "ab:", "0x", " ^ 0x", '"', "=", '="'])
+def test_a_long_line(word: str) -> None:
+    """A line that is 8 times as long takes about 8 times as long, and not 64 times."""
+    for path in ("buffer", "cmdline", "version"):
+        took = []
+        for count in (2_000, 16_000):
+            text = capture(**{path: word * count})
+            begin = time.process_time()
+            assert redacted(text).endswith(f"{END}\n")
+            took.append(time.process_time() - begin)
+        assert took[1] < 30 * took[0] + 0.5
 
 
 def test_numbers_are_no_serials() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import pinnerfs
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import Replay, is_capture, load_capture, recording_of
 from pinnerfs.report import read_text
+from pinnerfs.simulation import Simulation
 from tests.replay.captures import capture, section
 from tests.report.texts import CAMERA, MUNMAP, detect, hex_pin, pin, put
 
@@ -105,6 +107,21 @@ def test_the_kernel() -> None:
     with pytest.raises(PinnerfsError, match="no known kernel has all of its files and prints all of its records") as no:
         recording_of(read_text(TEXT + detect(1, 0x80001)))
     assert no.value.exit_status == 2
+
+
+def test_the_kernel_of_a_cat() -> None:
+    """pixel-5.10 prints these records in a file beside its main one, so an untitled text is of the next kernel."""
+    simulation = Simulation(pinnerfs.load("faceunlock-fails"), kernel="android13-5.10-buffer")
+    simulation.advance("10s")
+    text = simulation.cat()
+    names = "android13-5.10-buffer, pixel-5.10"
+    recording = recording_of(read_text(text))
+    assert (recording.generation.name, Replay(recording).cat()) == ("android13-5.10-buffer", text)
+    assert recording.notes == (
+        f"text: several kernels fit, {names}: replaying android13-5.10-buffer; choose with --kernel",
+    )
+    titled = capture(section("page_pinner/alloc_contig_failed", text))
+    assert recording_of(read_text(titled)).generation.name == "pixel-5.10"
 
 
 def test_other_files() -> None:

@@ -88,7 +88,12 @@ def test_the_recorded_threshold() -> None:
     assert recording.notes == (
         "the recorded threshold, 450000 us, is not below the shortest record: starting with 399999 us",
     )
-    assert Replay(recorded(longterm_pinner="", threshold=f"{1 << 64}\n")).threshold == 300_000
+    for text in (f"{1 << 64}", "x", ""):
+        recording = recorded(longterm_pinner="", threshold=f"{text}\n")
+        assert recording.threshold == 300_000
+        assert recording.notes[-1:] == (
+            f"the recorded threshold, '{text}', is no number of 64 bits: starting with 300000 us",
+        )
 
 
 def test_a_threshold_of_the_user() -> None:
@@ -96,6 +101,19 @@ def test_a_threshold_of_the_user() -> None:
     assert Replay(recorded(longterm_pinner="".join(PINS)), threshold="450ms").cat() == "".join(PINS[:2])
     with pytest.raises(PinnerfsError, match=r"kernel android14-6\.1 has no threshold"):
         Replay(recorded(buffer=detect(5, 1)), threshold=5)
+
+
+def test_a_threshold_below_the_recorded_one(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, whether it is the first one or a later one."""
+    recording = recorded(longterm_pinner="".join(PINS), threshold="300000\n")
+    with caplog.at_level(logging.WARNING):
+        for threshold in (300_000, 299_999):
+            replay = Replay(recording, threshold=threshold)
+            assert replay.cat() == "".join(PINS)
+        replay.threshold = 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "the threshold of 299999 us is below that of the capture: it has no pins of 300000 us or less"
+    ]
 
 
 def test_a_write_of_the_threshold(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,7 +30,9 @@ def played(scenario: Scenario, kernel: str, seed: int, threshold: int, tenths: i
     return simulation
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 @given(
     name=st.sampled_from(sorted(pinnerfs.gallery())),
     kernel=st.sampled_from(sorted(GENERATIONS)),
@@ -52,3 +54,5 @@ def test_dump_of_a_replay_of_a_dump(name: str, kernel: str, seed: int, threshold
         again = Replay(recording_of(read_text(bare), kernel=kernel))
         assert [found for found in again.generation.record_files if again.cat(found)] == [file]
         assert again.cat(file) == bare
+        if file == simulation.generation.main_file:
+            assert Replay(recording_of(read_text(bare))).cat() == bare  # whichever of the kernels that fit is chosen

@@ -135,6 +135,22 @@ def test_a_pipe_without_a_writer(tmp_path: Path) -> None:
         assert error.value.exit_status == 75
 
 
+def test_a_damaged_file_in_a_directory(tmp_path: Path) -> None:
+    """A file that cannot be read is skipped with a note, and the other files of its directory are read."""
+    simulation = pinnerfs.Simulation(pinnerfs.load("threshold-edges"))
+    simulation.advance("10s")
+    (tmp_path / "a.txt").write_text(simulation.cat())
+    (tmp_path / "b.zip").write_bytes(b"PK\x03\x04" + bytes(100))
+    capture = read(tmp_path)
+    assert len(capture.records) == 1
+    assert [str(note) for note in capture.notes] == [
+        f"{tmp_path}/b.zip: it was skipped: it is a damaged zip: File is not a zip file"
+    ]
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(PinnerfsError, match=r"nothing to report in .*b.zip: it was skipped: it is a damaged zip"):
+        read(tmp_path)
+
+
 def test_a_directory_without_records(tmp_path: Path) -> None:
     """A directory without a dump is refused in one line."""
     (tmp_path / "a.txt").write_text("hello\n")

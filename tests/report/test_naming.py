@@ -101,9 +101,11 @@ def test_sites_of_the_user_come_first(tmp_path: Path) -> None:
     [
         ("irrelevant = [", "Invalid value|Unclosed|array"),
         ("wrong = 1", "unknown key 'wrong': wanted one of irrelevant, prefix, ordinary, allocator, put_page, owner"),
-        ("prefix = 'a'", "prefix must be a list of names of functions"),
-        ("owner = []", "owner must be a table of lists"),
-        ("[owner]\na = [1]", "a must be a list of names of functions"),
+        ("prefix = 'a'", "prefix must be a list of names of functions; 'a' came"),
+        ("owner = []", r"owner must be a table of lists; \[\] came"),
+        ("[owner]\na = [1]", r"owner\.a must be a list of names of functions; \[1\] came"),
+        (f"prefix = {'[' * 100_000}", "its values are nested too deeply"),
+        ("#" * (1 << 20) + "\n", "it is longer than 1048576 bytes"),
     ],
 )
 def test_wrong_files_of_sites(tmp_path: Path, text: str, message: str) -> None:
@@ -114,6 +116,12 @@ def test_wrong_files_of_sites(tmp_path: Path, text: str, message: str) -> None:
         load_sites(file)
     assert error.value.exit_status == 2
     assert "\n" not in str(error.value)
+
+
+def test_an_endless_file_of_sites() -> None:
+    """A file without an end is refused after its first megabyte, before it fills the memory."""
+    with pytest.raises(PinnerfsError, match="'/dev/zero': it is longer than 1048576 bytes"):
+        load_sites("/dev/zero")
 
 
 def test_missing_file_of_sites(tmp_path: Path) -> None:

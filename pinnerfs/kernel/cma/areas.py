@@ -40,7 +40,9 @@ class Area:
         self.alloc_pages_fail = 0
         self.stat = PixelStat()
         self._bits: npt.NDArray[np.bool_] = lazy_zeros(self.bits, np.bool_)
-        # Until the bitmap changes: the runs of clear bits, and the number of set bits before each.
+        # The frames that are given out. Those that only fill up the last bit of an allocation stay lent.
+        self._given = lazy_zeros(pages, np.bool_) if order_per_bit else self._bits
+        # Until the bitmap changes: the runs of clear bits, and the number of frames that are given out before each.
         self._clear: tuple[Int64s, Int64s] | None = None
         self._set: Int64s | None = None
 
@@ -143,14 +145,16 @@ class Area:
     def touches_given_out(self, pfn: Int64s, frames: Int64s) -> npt.NDArray[np.bool_]:
         """Tell which of these ranges have a frame in common with a range that is given out."""
         if self._set is None:
-            self._set = np.concatenate([[0], np.cumsum(self._bits)])
-        begin = np.clip(pfn - self.base_pfn >> self.order_per_bit, 0, self.bits)
-        end = np.clip((pfn + frames - 1 - self.base_pfn >> self.order_per_bit) + 1, begin, self.bits)
+            self._set = np.concatenate([[0], np.cumsum(self._given)])
+        begin = np.clip(pfn - self.base_pfn, 0, self.pages)
+        end = np.clip(pfn + frames - self.base_pfn, begin, self.pages)
         found: npt.NDArray[np.bool_] = self._set.take(end) > self._set.take(begin)
         return found
 
     def _write(self, first: int, pages: int, value: bool) -> None:
         self._bits[first : first + self.bits_for(pages)] = value
+        frame = first << self.order_per_bit
+        self._given[frame : frame + pages] = value
         self._clear = self._set = None
 
     def runs(self) -> tuple[Int64s, Int64s]:

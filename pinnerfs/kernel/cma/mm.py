@@ -62,8 +62,9 @@ class Mm(NamedTuple):
 
     def seen(self, generation: Generation) -> Generation:
         """Return a kernel's page_pinner with the calls that it sees in this memory management."""
-        puts = generation.puts if self.unpin_puts else generation.puts - {Event.unpin_user_page}
-        return generation._replace(puts=puts)
+        unpin = {Event.unpin_user_page}
+        seen = self.unpin_puts and generation.puts
+        return generation._replace(puts=generation.puts | unpin if seen else generation.puts - unpin)
 
     def directory(self, area: str) -> str:
         """Return the name of an area's directory in debugfs: imitates `cma_debugfs_add_one`."""

@@ -34,11 +34,12 @@ class Hold:
 class Pair:
     """The engine and the model, which get the same calls."""
 
-    def __init__(self, generation: str, mm: str, *, file: bool) -> None:
-        self.engine = Simulation(parse(scenario_of(file=file, base=BASE, pages=PAGES)), kernel=generation, mm=mm)
+    def __init__(self, generation: str, mm: str, *, file: bool, order: int = 0) -> None:
+        source = scenario_of(file=file, base=BASE, pages=PAGES, order_per_bit=order)
+        self.engine = Simulation(parse(source), kernel=generation, mm=mm)
         self.calls = Calls(self.engine)
-        self.file = file
-        self.area = Area(BASE, PAGES)
+        self.file, self.order = file, order
+        self.area = Area(BASE, PAGES, order)
         self.model = Model(Kernel(generation, mm), {"reserved": self.area})
         self.holds: list[Hold] = []
         self.allocs: list[tuple[Allocation, ModelAllocation]] = []
@@ -53,7 +54,7 @@ class Pair:
         """Map and pin pages, where frames are free and not given out."""
         taken = {pfn - BASE for pfn in self.model.pages}
         offsets = [one for one in range(first, min(PAGES, first + count * step), step) if one not in taken]
-        offsets = [one for one in offsets if not self.area.bits[one]]
+        offsets = [one for one in offsets if not self.area.bits[one >> self.order]]
         if not offsets:
             return
         hold = Hold(self.model.fault([BASE + one for one in offsets], file=self.file))
@@ -177,7 +178,10 @@ class Pair:
         """Every range without given out pages has a page with a pin: only then an allocation may fail."""
         held = {page.pfn for hold in self.holds for page in hold.pages if hold.pins and not page.gone}
         for first in range(BASE, BASE + PAGES - pages + 1):
-            if first % (1 << align) == 0 and not any(self.area.bits[first - BASE : first - BASE + pages]):
+            if first % (1 << max(align, self.order)):
+                continue
+            bits = self.area.bits[first - BASE >> self.order : -(-(first - BASE + pages) >> self.order)]
+            if not any(bits):
                 assert held.intersection(range(first, first + pages)), first
 
     def _engine_records(self) -> list[tuple[object, ...]]:
@@ -238,12 +242,17 @@ CALLS = st.one_of(
 
 @pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(mm=st.sampled_from(sorted(MMS)), file=st.booleans(), calls=st.lists(CALLS, min_size=4, max_size=24))
+@given(
+    mm=st.sampled_from(sorted(MMS)),
+    file=st.booleans(),
+    order=st.sampled_from([0, 0, 2, 5]),
+    calls=st.lists(CALLS, min_size=4, max_size=24),
+)
 def test_the_engine_does_what_the_model_does(
-    generation: str, mm: str, file: bool, calls: list[tuple[object, ...]]
+    generation: str, mm: str, file: bool, order: int, calls: list[tuple[object, ...]]
 ) -> None:
     """After each call, bitmap, counters, kept allocations, outcomes and records are equal."""
-    pair = Pair(generation, mm, file=file)
+    pair = Pair(generation, mm, file=file, order=order)
     for name, *arguments in calls:
         getattr(pair, str(name))(*arguments)
         pair.check()
@@ -262,6 +271,32 @@ def test_marked_pages_move_out_of_the_way_of_a_batch_that_fails(generation: str,
     pair.release(0, False)
     pair.alloc(PAGES, 0, None, False, False, True)
     pair.check()
+
+
+@pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
+@pytest.mark.parametrize("mm", sorted(MMS))
+def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) -> None:
+    """An unpinned page that an allocation has marked leaves a PUT record where unpin_user_page ends in put_page."""
+    pair = Pair(generation, mm, file=False)
+    pair.lay(0, 1, 1, "pin")
+    pair.alloc(PAGES, 0, 0, False, False, True)
+    pair.check()
+    pair.release(0, False)
+    pair.check()
+
+
+@pytest.mark.parametrize("file", [False, True], ids=["anonymous", "file"])
+def test_pages_that_fill_up_a_bit_stay_lent(file: bool) -> None:
+    """With 4 pages for a bit, an allocation of 5 leaves 3 pages to their holders, who can still release them."""
+    pair = Pair("android14-6.1", "6.1.192", file=file, order=2)
+    pair.lay(6, 1, 1, "get")
+    pair.alloc(5, 0, None, False, False, True)
+    pair.check()
+    pair.release(0, False)
+    pair.free(-1)
+    pair.alloc(8, 0, None, False, False, True)
+    pair.check()
+    assert pair.allocs[-1][0].first_pfn == BASE
 
 
 @pytest.mark.parametrize("mm", sorted(MMS))
