@@ -55,10 +55,10 @@ def _on_processes(plays: Iterable[Play], jobs: int) -> Iterator[tuple[Result, ..
 
     # loky's tracker cleans up behind killed processes, and warns of it.
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
-    # Ctrl-C on a terminal is for all processes of the sweep: this one ends the others.
-    ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    with joblib.Parallel(jobs, "loky", return_as="generator", **NO_FILES, **ignoring) as parallel:
+    with joblib.Parallel(jobs, "loky", return_as="generator", **NO_FILES) as parallel:
         try:
+            with _sigint_blocked():
+                list(parallel(joblib.delayed(int)() for _ in range(jobs)))  # starts the processes
             yield from _each(parallel, joblib, plays)
         except BrokenProcessPool:
             raise PinnerfsError(
@@ -67,6 +67,19 @@ def _on_processes(plays: Iterable[Play], jobs: int) -> Iterator[tuple[Result, ..
         finally:
             # Idle processes would wait for more work for some minutes.
             parallel._backend.abort_everything(ensure_ready=False)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT, also in the processes that start now.
+
+    Ctrl-C on a terminal is for all processes of a sweep, and this one ends the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _on_dask(plays: Iterable[Play], address: str | None) -> Iterator[tuple[Result, ...]]:

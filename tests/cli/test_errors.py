@@ -88,7 +88,7 @@ ERRORS = {
     "a scenario without a command": (
         ["camera-stall", "m"],
         2,
-        "run, show, sweep, umount; did you mean 'mount camera-stall'? (see 'pinnerfs --help')",
+        ", umount; did you mean 'mount camera-stall'? (see 'pinnerfs --help')",
     ),
     "a path without a command": (["./good.toml", "m"], 2, "; did you mean 'mount ./good.toml'? ("),
     "no scenario with mount options": (["camera", "m", "-orw"], 2, "no scenario 'camera' in the gallery"),
@@ -247,7 +247,7 @@ ERRORS = {
         "'6.6' is not one of 'introduced'",
     ),
     "an undecodable threshold": (["dump", "camera-stall", "--at", "1s", "--threshold=\udcff"], 2, r"= '\xff': wanted"),
-    "a seed that is text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid integer"),
+    "a seed that is text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid whole number"),
     "a negative seed": (["dump", "camera-stall", "--at", "1s", "--seed", "-1"], 2, "not in the range"),
     "a large seed": (["dump", "camera-stall", "--at", "1s", "--seed", str(1 << 64)], 2, "not in the range"),
     "no such kernel": (

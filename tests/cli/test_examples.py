@@ -71,8 +71,9 @@ def paste(script: str, directory: Path, *shell: str) -> str:
 
 @pytest.mark.parametrize("name", PLAYING)
 def test_examples(directory: Path, name: str) -> None:
-    """An example that needs no mount prints something."""
-    assert paste(example(find(name)), directory)
+    """An example that needs no mount prints something, or writes a file."""
+    printed = paste(example(find(name)), directory)
+    assert printed or any(file.is_file() and file.stat().st_size for file in directory.iterdir())
 
 
 @pytest.mark.mount

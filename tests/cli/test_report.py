@@ -147,7 +147,7 @@ def test_several_inputs(run: Run, directory: Path) -> None:
 
 @pytest.mark.mount
 def test_an_input_without_records(run: Run, directory: Path) -> None:
-    """An input of several that has nothing for a report is named on stderr. One with only areas of CMA is not."""
+    """One of several inputs that has nothing for a report is named on stderr, but not one that tells where CMA is."""
     (directory / "notes.txt").write_text("hello\n")
     (directory / "d").mkdir()
     (directory / "log.txt").write_text("cma: Reserved 64 MiB at 0x00000000f8000000\n")
