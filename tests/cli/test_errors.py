@@ -247,11 +247,7 @@ ERRORS = {
         "'6.6' is not one of 'introduced'",
     ),
     "an undecodable threshold": (["dump", "camera-stall", "--at", "1s", "--threshold=\udcff"], 2, r"= '\xff': wanted"),
-    "a seed that is text": (
-        ["dump", "camera-stall", "--at", "1s", "--seed", "x"],
-        2,
-        "'x' is not a valid whole number",
-    ),
+    "a seed of text": (["dump", "camera-stall", "--at", "1s", "--seed", "x"], 2, "'x' is not a valid whole number"),
     "a negative seed": (["dump", "camera-stall", "--at", "1s", "--seed", "-1"], 2, "not in the range"),
     "a large seed": (["dump", "camera-stall", "--at", "1s", "--seed", str(1 << 64)], 2, "not in the range"),
     "no such kernel": (
