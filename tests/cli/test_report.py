@@ -145,9 +145,8 @@ def test_several_inputs(run: Run, directory: Path) -> None:
     assert "camera.txt, gpu.txt: " in report(run, "camera.txt", "gpu.txt").out.splitlines()[1]
 
 
-@pytest.mark.mount
 def test_an_input_without_records(run: Run, directory: Path) -> None:
-    """One of several inputs that has nothing for a report is named on stderr, but not one that tells where CMA is."""
+    """An input of several that has nothing for a report is named on stderr. One with only a CMA area is not."""
     (directory / "notes.txt").write_text("hello\n")
     (directory / "d").mkdir()
     (directory / "log.txt").write_text("cma: Reserved 64 MiB at 0x00000000f8000000\n")
@@ -157,6 +156,7 @@ def test_an_input_without_records(run: Run, directory: Path) -> None:
     assert result.out.startswith(report(run, "camera.txt").out.splitlines()[0])
 
 
+@pytest.mark.mount
 def test_a_mount(run: Run, tmp_path: Path) -> None:
     """A mount is read record by record, and its threshold is known."""
     if (reason := why_no_mount(tmp_path)) is not None:
