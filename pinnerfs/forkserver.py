@@ -50,6 +50,8 @@ _START_VARIABLES = (
 # Python ignores the first two. The server waits for its children, so it cannot ignore the third.
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 
+_LONGEST_END = 5.0  # seconds
+
 _OUTPUT = 1 << 16  # bytes of stderr that become an error message
 
 
@@ -177,6 +179,15 @@ class _Server:
         os.close(self._stderr)
         os.close(self._process)
 
+    def leave(self) -> None:
+        """Wait for its end, unless daemons are left: then it ends them, and itself, when this process has ended."""
+        if self._owner != os.getpid():
+            return
+        with suppress(OSError):  # it may have ended
+            self._socket.shutdown(socket.SHUT_WR)
+            if select.select([self._socket], [], [], _LONGEST_END)[0] and not self._socket.recv(100):
+                select.select([self._process], [], [], _LONGEST_END)
+
 
 def _text(file: int) -> str:
     return os.pread(file, _OUTPUT, 0).decode(errors="replace")
@@ -186,18 +197,19 @@ _lock = threading.Lock()
 _server: _Server | None = None
 
 
-def _close() -> None:
+def _leave() -> None:
     if _server is not None:
-        _server.close()
+        _server.leave()
 
 
 def _forget() -> None:
     """Forget the server in a fork of this process: it serves only the process that started it."""
     global _lock, _server
     _lock = threading.Lock()
-    _close()
-    _server = None
+    if _server is not None:
+        _server.close()
+        _server = None
 
 
-atexit.register(_close)
+atexit.register(_leave)
 os.register_at_fork(after_in_child=_forget)

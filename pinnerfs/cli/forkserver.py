@@ -46,7 +46,11 @@ def serve(directory: str) -> None:
     sources = [requests.fileno(), owner]
     while owner not in select.select(sources, [], [])[0]:
         _, files, _, _ = socket.recv_fds(requests, 1, 2)
-        if not files:  # the end of the socket; that of its process follows
+        if not files:  # the owner ends
+            if not children.run_now():
+                break
+            with suppress(OSError):  # the owner was killed
+                requests.send(b"daemons are left")
             sources = [owner]
             continue
         status = children.run(*files, unneeded=[requests.fileno(), owner])
@@ -90,6 +94,11 @@ class _Children:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 self._status[ended[0]] = ended[1]
                 self._names.pop(ended[0], None)
+
+    def run_now(self) -> bool:
+        """Tell whether one of them runs."""
+        self._wait()
+        return bool(self._names)
 
     def end(self) -> None:
         """End the daemons that are left: a process in another mount namespace may have a copy of their mount."""
