@@ -54,7 +54,7 @@ class Proc:
         try:
             self._directory = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
-            wanted = "wanted a mounted /proc (as root: mount -t proc proc /proc)"
+            wanted = "wanted /proc to be mounted (as root: mount -t proc proc /proc)"
             raise PinnerfsError(f"cannot open /proc/self: {error.strerror}; {wanted}") from None
 
         self._prefix = "/proc/self"

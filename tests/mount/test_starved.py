@@ -143,7 +143,7 @@ def test_few_processes(users_directory: Path, command: str, processes: int) -> N
     done = run_command([*outside, *AS_USER, str(USER), *arguments[command]], preexec_fn=limit)
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    if processes < 2:
+    if processes < 2 and command != "umount":  # it starts no process where nothing is mounted
         assert (done.returncode, done.stderr) == (
             1,
             "Error: Resource temporarily unavailable; wanted room for more processes of this user (ulimit -u)\n",
