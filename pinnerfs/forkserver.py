@@ -152,8 +152,8 @@ class _Server:
 
     def _ended(self) -> PinnerfsError:
         """Return the error of a server that ended instead of answering."""
+        status = self._wait()  # it may close its socket before it says why
         text = _text(self._stderr)
-        status = self._wait()
         if text:
             return PinnerfsError("; ".join(line.removeprefix("Error: ") for line in text.splitlines()), status or 1)
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"

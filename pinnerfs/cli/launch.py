@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pinnerfs.cli import limits_memory
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def launch(find: Callable[[], click.Command], name: str, ready: Callable[[], Non
         say(f"Error: {_with_hint(error, name)}")
         status = BAD_INPUT
     except OSError as error:
+        if error.errno == errno.ENOMEM and limits_memory():
+            raise MemoryError from None
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         remedy = _REMEDIES.get(error.errno or 0, "")
         if where.startswith("/proc/") and error.errno == errno.ENOENT:
