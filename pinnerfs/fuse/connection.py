@@ -71,8 +71,8 @@ class Connection:
                     if receive(buffer) is None:
                         continue  # a request that had arrived was withdrawn
                 except OSError as error:
-                    if error.errno == errno.ENODEV:
-                        return
+                    if error.errno in (errno.ENODEV, errno.ECONNABORTED):
+                        return  # unmounted, or aborted
                     if error.errno != errno.ENOENT:  # of a request that was withdrawn
                         raise
                     continue
