@@ -45,7 +45,9 @@ def serve(directory: str) -> None:
     children = _Children()
     sources = [requests.fileno(), owner]
     while owner not in select.select(sources, [], [])[0]:
-        _, files, _, _ = socket.recv_fds(requests, 1, 2)
+        files: list[int] = []
+        with suppress(ConnectionResetError):  # the owner was killed before it read an answer
+            _, files, _, _ = socket.recv_fds(requests, 1, 2)
         if not files:  # the owner ends
             if not children.run_now():
                 break
