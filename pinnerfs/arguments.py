@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.scenario.allocs import MAX_RETRIES
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.threshold import parse_threshold
 
-__all__ = ["checked_microseconds", "checked_retries", "checked_seed", "checked_step", "checked_threshold"]
+__all__ = [
+    "checked_microseconds",
+    "checked_retries",
+    "checked_seed",
+    "checked_step",
+    "checked_threshold",
+    "no_record_file",
+]
 
 
 def checked_threshold(value: int | str) -> int:
@@ -52,6 +60,12 @@ def checked_microseconds(what: str, value: int) -> int:
     if not _is_int(value):
         raise PinnerfsError(f"{what} = {value!r}: wanted a whole number of microseconds")
     return value
+
+
+def no_record_file(kernel: Generation, file: str) -> PinnerfsError:
+    """Return the error of a record file that this kernel does not have."""
+    known = ", ".join(kernel.record_files)
+    return PinnerfsError(f"kernel {kernel.name} has no record file {file!r}: it has {known}")
 
 
 def _is_int(value: object) -> TypeGuard[int]:

@@ -14,9 +14,8 @@ import pytest
 
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import INTRODUCED
-from pinnerfs.scenario.expectations import check_kernel, plays
-from pinnerfs.scenario.gallery import Source, load, read_source
-from pinnerfs.scenario.limits import LIMITS, check_work
+from pinnerfs.scenario.checkable import check_checkable
+from pinnerfs.scenario.gallery import Source, read_source, scenario_of
 from pinnerfs.scenario.positions import line_of
 
 if TYPE_CHECKING:
@@ -54,24 +53,15 @@ class ScenarioFile(pytest.File):
         where = os.path.relpath(self.path, self.config.invocation_params.dir)
         path = where if "/" in where else f"./{where}"
         try:
-            self.scenario = load(path)
-            if not self.scenario.expect:
-                raise PinnerfsError(f"{path}: nothing to check: wanted an [[expect]] table, but it has none")
-            check_kernel(self.scenario.expect, INTRODUCED)
-            moments = [max(self.scenario.expect[number].moment for number in numbers) for numbers in self._plays()]
-            check_work(self.scenario, path, moments, LIMITS)
-        except ValueError as error:
-            raise self.CollectError(f"{path}: {error}") from None
+            source = read_source(path)
+            self.scenario = scenario_of(source)
+            check_checkable(self.scenario, path, INTRODUCED)
         except PinnerfsError as error:
             raise self.CollectError(str(error)) from None
         self._results: list[ExpectationResult] | None = None
-        source = read_source(path)
         for number, expectation in enumerate(self.scenario.expect):
             name = f"{number + 1}: {expectation.when()}: wanted {expectation.wanted()}"
             yield ExpectationItem.from_parent(self, name=name, number=number, line=_line(source, number))
-
-    def _plays(self) -> Iterator[list[int]]:
-        yield from plays(self.scenario.expect, INTRODUCED.name).values()
 
     def result(self, number: int) -> ExpectationResult:
         """Return the result of an expectation."""

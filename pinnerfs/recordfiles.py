@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.arguments import no_record_file
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.pinner import Pinner
@@ -41,9 +41,7 @@ class RecordFiles:
         rings = self._rings
         file = file or self._generation.main_file
         if file not in rings:
-            raise PinnerfsError(
-                f"kernel {self._generation.name} has no record file {file!r}: it has {', '.join(rings)}"
-            )
+            raise no_record_file(self._generation, file)
         return rings[file]
 
     @property

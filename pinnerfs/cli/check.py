@@ -17,9 +17,9 @@ from pinnerfs.cli.options import as_json, limit, max_wait, seeds
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.jsontext import json_text
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
-from pinnerfs.scenario.expectations import check_kernel, plays
+from pinnerfs.scenario.checkable import check_checkable
 from pinnerfs.scenario.gallery import load
-from pinnerfs.scenario.limits import Limits, refuse_work, work_up_to
+from pinnerfs.scenario.limits import Limits
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.words import count_of
 
@@ -73,16 +73,9 @@ def check(
     for name in scenarios:
         try:
             scenario = load(name, limits)
-            if expect and not scenario.expect:
-                raise PinnerfsError(f"{name}: nothing to check: wanted an [[expect]] table, but it has none")
             if expect:
-                check_kernel(scenario.expect, GENERATIONS[kernel])
-                moments = [scenario.expect[numbers[-1]].moment for numbers in plays(scenario.expect, kernel).values()]
-                work = sum(work_up_to(scenario, moment, mm.cma_retries) for moment in moments)
-                refuse_work(work * len(seeds or (0,)), name, limits)
-        except ValueError as error:
-            invalid += 1
-            say(f"Error: {name}: {error}")
+                count = len(seeds or (0,))
+                check_checkable(scenario, name, GENERATIONS[kernel], limits, seeds=count, retries=mm.cma_retries)
         except PinnerfsError as error:
             invalid += 1
             say(f"Error: {error}")

@@ -14,7 +14,7 @@ from pinnerfs.doctor.process import has_sys_admin
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.mounts.claim import device_error
 from pinnerfs.mounts.detached import new_mount
-from pinnerfs.mounts.namespace import isolate
+from pinnerfs.mounts.namespace import PR_SET_DUMPABLE, isolate
 
 __all__ = ["InChild", "check_capabilities", "check_user_namespaces"]
 
@@ -23,7 +23,6 @@ InChild = Callable[[Callable[[], _Result]], _Result]
 
 NOT_TRIED = "not tried"
 NOBODY = 65534
-PR_SET_DUMPABLE = 4
 CONTAINER = "start the container with --device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
 
 # The sysctls that forbid user namespaces: the value that does, and one that does not.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pinnerfs.daemon.privileges import CAP_SYS_ADMIN
 from pinnerfs.doctor.finding import Finding
 
 __all__ = ["check_proc", "has_sys_admin", "status"]
-
-CAP_SYS_ADMIN = 21
 
 
 def check_proc() -> Finding:

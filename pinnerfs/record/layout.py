@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pinnerfs.report.live import ATTRIBUTES
+
 __all__ = [
     "ATTRIBUTES",
     "BEGIN",
@@ -23,7 +25,6 @@ END = "------ END ------"
 DEBUGFS = "/sys/kernel/debug"  # in titles, wherever the recorded debugfs is mounted
 
 # The files behind the record files, in the order of a capture. record.sh has the same lists.
-ATTRIBUTES = ("threshold", "failure_tracking", "buffer_size")
 CMA_FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
 BUFINFO = "dma_buf/bufinfo"
 PROC = ("/proc/version", "/proc/cmdline", "/proc/meminfo")

@@ -10,15 +10,13 @@ from contextlib import suppress
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
 from pinnerfs.record import layout
+from pinnerfs.report.live import MOST, reads
 from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["read_capture", "record"]
 
-_READ = 1 << 16  # a read returns one record, so a larger buffer does not help
-_RETRIES = 3  # reads that fail in a row: a failed read consumes no record
-_MOST = 64 << 20  # bytes of a file; the largest ring of records is far smaller
-
+_READ = 1 << 16  # bytes
 _CONTROL = ".pinnerfs"  # only a mount of pinnerfs has it
 _GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV)  # the daemon has ended
 
@@ -104,15 +102,16 @@ class _Recorder:
 
     def _file(self, path: str, root: int, name: str | None) -> None:
         """Record one file. `name` is relative to the root; None for a file outside of it."""
-        text, problem = b"", ""
+        text, problem = bytearray(), ""
         try:
             descriptor = os.open(name or path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=root)
             try:
-                text, error = self._read(descriptor)
+                for part in reads(descriptor, final=_GONE, answered=self._step):
+                    text += part
+                    if len(text) >= MOST:
+                        raise OSError(errno.EFBIG, f"longer than {MOST >> 20} MiB")
             finally:
                 os.close(descriptor)
-            if error is not None:
-                raise error
         except OSError as error:
             if error.errno in _GONE:
                 message = f"cannot record {self.path!r}: it was unmounted meanwhile, or its daemon has ended"
@@ -120,28 +119,11 @@ class _Recorder:
             if name is None and error.errno == errno.ENOENT:
                 return
             problem = error.strerror or str(error)
-        self.parts.append(layout.section(path, text, problem))
+        self.parts.append(layout.section(path, bytes(text), problem))
         self.steps += 1
 
-    def _read(self, descriptor: int) -> tuple[bytes, OSError | None]:
-        """Return the text of a file, and why the rest of it could not be read."""
-        parts: list[bytes] = []
-        size = failed = 0
-        while size < _MOST:
-            try:
-                part = os.read(descriptor, _READ)
-            except OSError as error:
-                failed += 1
-                if failed > _RETRIES or error.errno in _GONE:
-                    return b"".join(parts), error
-                continue
-            finally:
-                self.steps += 1
-            if not part:
-                return b"".join(parts), None
-            parts.append(part)
-            size, failed = size + len(part), 0
-        return b"".join(parts), OSError(errno.EFBIG, f"longer than {_MOST >> 20} MiB")
+    def _step(self) -> None:
+        self.steps += 1
 
 
 def _listed(root: int, name: str) -> list[str]:

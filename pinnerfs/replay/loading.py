@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
-from pinnerfs.kernel.page_pinner.ring import KERNEL_RECORD, LARGEST_BUFFER
+from pinnerfs.kernel.page_pinner.ring import MOST_SLOTS
 from pinnerfs.replay.recording import Entry, Recording
 from pinnerfs.replay.schedule import release_times
 from pinnerfs.replay.static import static_files
@@ -92,14 +92,14 @@ def _newest(capture: Capture, generation: Generation) -> tuple[Mapping[str, Sequ
 
     The first dump of a file counts, as the newest one comes first in a bugreport.
     """
-    by_dump: dict[tuple[int, str], list[DumpRecord]] = {}
+    by_dump: dict[int, dict[str, list[DumpRecord]]] = {}
     for record in capture.records:
         file = record.file or _untitled(generation)
-        by_dump.setdefault((record.dump, file), []).append(record)
+        by_dump.setdefault(record.dump, {}).setdefault(file, []).append(record)
     chosen: dict[str, Sequence[DumpRecord]] = {}
     notes: list[str] = []
     for place, dump in enumerate(capture.dumps):
-        found = {file: records for (at, file), records in by_dump.items() if at == place}
+        found = by_dump.get(place, {})
         if dump.file and not dump.unreadable:
             found.setdefault(dump.file, [])
         for file, records in found.items():
@@ -136,7 +136,7 @@ def _entries(file: str, records: Sequence[DumpRecord]) -> Iterator[Entry]:
 def _buffer_size(capture: Capture, chosen: Mapping[str, Sequence[DumpRecord]]) -> int:
     """Return the recorded size of the ring of `buffer`, or the least that the records allow."""
     recorded = number(capture.sections, "page_pinner/buffer_size")
-    if recorded is not None and 0 <= recorded <= LARGEST_BUFFER // KERNEL_RECORD:
+    if recorded is not None and 0 <= recorded <= MOST_SLOTS:
         return recorded
     return max(RING_SIZE, len(chosen.get("buffer", ())))
 

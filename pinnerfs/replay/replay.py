@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NoReturn
 
-from pinnerfs.arguments import checked_microseconds, checked_step, checked_threshold
+from pinnerfs.arguments import checked_microseconds, checked_step, checked_threshold, no_record_file
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.cma.allocation import Allocation
 from pinnerfs.kernel.cma.areas import Area
 from pinnerfs.kernel.cma.mm import MMS, Mm
 from pinnerfs.kernel.page_pinner.records import RING_SIZE, Record, parse_records
-from pinnerfs.kernel.page_pinner.ring import KERNEL_RECORD, LARGEST_BUFFER
+from pinnerfs.kernel.page_pinner.ring import check_slots
 from pinnerfs.replay.recording import Entry, Recording
 from pinnerfs.replay.track import Track
 from pinnerfs.scenario.faults import Fault
@@ -82,8 +81,7 @@ class Replay:
     def _track(self, file: str | None) -> Track:
         file = file or self.generation.main_file
         if file not in self._tracks:
-            known = ", ".join(self._tracks)
-            raise PinnerfsError(f"kernel {self.generation.name} has no record file {file!r}: it has {known}")
+            raise no_record_file(self.generation, file)
         return self._tracks[file]
 
     @property
@@ -165,8 +163,7 @@ class Replay:
     @buffer_size.setter
     def buffer_size(self, value: int) -> None:
         """Set the number and empty `buffer`, even if it is the same. Raise OSError ENOMEM if it is too large."""
-        if value * KERNEL_RECORD > LARGEST_BUFFER:
-            raise OSError(errno.ENOMEM, "the kernel allocates at most 2147483647 bytes for the ring")
+        check_slots(value)
         self._track("buffer").resize(value)
 
     def text(self, position: int, file: str | None = None) -> bytes:

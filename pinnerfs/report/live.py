@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -11,13 +11,13 @@ from pinnerfs.report.parse import RECORD_FILES
 from pinnerfs.report.source import Source, place_of
 from pinnerfs.threads import NoAnswerError, in_thread
 
-__all__ = ["ATTRIBUTES", "areas", "beside", "live", "page_pinner", "stdin"]
+__all__ = ["ATTRIBUTES", "MOST", "areas", "beside", "live", "page_pinner", "reads", "stdin"]
 
 ATTRIBUTES = ("threshold", "failure_tracking", "buffer_size")
 
 _CMA = ("base_pfn", "count", "used", "order_per_bit", "bitmap")
-_READ = 1 << 16  # each read returns one record
-_LIVE_MOST = 64 << 20  # such a file has at most 4096 records of a page
+_READ = 1 << 16  # each read returns one record, so a larger buffer does not help
+MOST = 64 << 20  # bytes of a file: such a file has at most 4096 records of a page
 _RETRIES = 3  # reads that fail with EIO in a row: a failed read consumes no record
 
 
@@ -71,6 +71,30 @@ def live(path: str, place: str, max_wait: float, must_answer: bool = False) -> S
     return Source(path, place, _read_live(opened, max_wait, problems, must_answer), problems)
 
 
+def reads(
+    descriptor: int, *, final: Container[int] = (), answered: Callable[[], None] = lambda: None
+) -> Iterator[bytes]:
+    """Yield what each read of a file of a debugfs returns. Raise OSError if some reads in a row fail.
+
+    final: errors after which no read is repeated. answered: called after each read, also after one that fails.
+    """
+    failed = 0
+    while True:
+        try:
+            part = os.read(descriptor, _READ)
+        except OSError as error:
+            failed += 1
+            if failed > _RETRIES or error.errno in final:
+                raise
+            continue
+        finally:
+            answered()
+        if not part:
+            return
+        failed = 0
+        yield part
+
+
 def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str], must_answer: bool) -> Iterator[bytes]:
     """Yield the bytes of a file of a debugfs. Each read returns one record, so a buffered read would lose some."""
     parts: list[bytes] = []
@@ -78,19 +102,12 @@ def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str], 
     def read() -> None:
         descriptor = opened()
         try:
-            size, failed = 0, 0
-            while size < _LIVE_MOST:
-                try:
-                    part = os.read(descriptor, _READ)
-                except OSError:
-                    failed += 1
-                    if failed > _RETRIES:
-                        raise
-                    continue
-                if not part:
-                    break
+            size = 0
+            for part in reads(descriptor):
                 parts.append(part)
-                size, failed = size + len(part), 0
+                size += len(part)
+                if size >= MOST:
+                    break
         finally:
             os.close(descriptor)
 

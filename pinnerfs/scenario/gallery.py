@@ -21,7 +21,7 @@ from pinnerfs.scenario.toml import TomlError, parse_toml
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source"]
+__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source", "scenario_of"]
 
 
 def gallery() -> dict[str, Path]:
@@ -65,7 +65,7 @@ def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
 
     Raise PinnerfsError that says what is wrong and where, also for a scenario that exceeds the limits.
     """
-    return _scenario(read_source(scenario, limits), limits)
+    return scenario_of(read_source(scenario, limits), limits)
 
 
 def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Source:
@@ -103,7 +103,7 @@ def _refused(message: str) -> PinnerfsError:
 
 def parse(source: str | bytes, where: str = "scenario", limits: Limits = LIMITS) -> Scenario:
     """Parse the text of a scenario file. Raise PinnerfsError that says what is wrong, beginning with `where`."""
-    return _scenario(_tables(source, where), limits)
+    return scenario_of(_tables(source, where), limits)
 
 
 def checked(tables: dict[str, object], limits: Limits = LIMITS) -> Scenario:
@@ -132,7 +132,8 @@ def _tables(source: str | bytes, where: str) -> Source:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
 
 
-def _scenario(source: Source, limits: Limits) -> Scenario:
+def scenario_of(source: Source, limits: Limits = LIMITS) -> Scenario:
+    """Return the scenario of a file that was read. Raise PinnerfsError that says what is wrong and where."""
     try:
         return checked(source.tables, limits)
     except TableError as error:

@@ -12,7 +12,7 @@ from pinnerfs.kernel.page_pinner.layouts import RecordKind
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.pages import lazy_zeros
 
-__all__ = ["KINDS", "RECORD", "Ring", "ThresholdRings"]
+__all__ = ["KINDS", "MOST_SLOTS", "RECORD", "Ring", "ThresholdRings", "check_slots"]
 
 # The kinds of records by their number in RECORD.
 KINDS = tuple(RecordKind)
@@ -34,8 +34,14 @@ RECORD = np.dtype(
 )
 
 # kvmalloc() refuses more than INT_MAX bytes, and the kernel's record has 56.
-KERNEL_RECORD = 56
 LARGEST_BUFFER = (1 << 31) - 1
+MOST_SLOTS = LARGEST_BUFFER // 56
+
+
+def check_slots(size: int) -> None:
+    """Raise OSError ENOMEM if a kernel has no room for a ring of so many slots."""
+    if size > MOST_SLOTS:
+        raise OSError(errno.ENOMEM, f"the kernel allocates at most {LARGEST_BUFFER} bytes for the ring")
 
 
 class Ring:
@@ -57,8 +63,7 @@ class Ring:
 
     def resize(self, size: int) -> None:
         """Replace all slots by so many empty ones: imitates `buffer_size_set`. OSError ENOMEM: nothing changes."""
-        if size * KERNEL_RECORD > LARGEST_BUFFER:
-            raise OSError(errno.ENOMEM, "the kernel allocates at most 2147483647 bytes for the ring")
+        check_slots(size)
         try:
             self._slots = lazy_zeros(size, RECORD)
         except (MemoryError, OSError):
