@@ -175,9 +175,7 @@ class _Server:
             with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self._process, signal.SIGKILL)
                 self._wait()
-        self._socket.close()
-        os.close(self._stderr)
-        os.close(self._process)
+        self._release()
 
     def leave(self) -> None:
         """Wait for its end, unless daemons are left: then it ends them, and itself, when this process has ended."""
@@ -187,6 +185,13 @@ class _Server:
             self._socket.shutdown(socket.SHUT_WR)
             if select.select([self._socket], [], [], _LONGEST_END)[0] and not self._socket.recv(100):
                 select.select([self._process], [], [], _LONGEST_END)
+        self._release()
+
+    def _release(self) -> None:
+        """Close the descriptors that lead to it."""
+        self._socket.close()
+        os.close(self._stderr)
+        os.close(self._process)
 
 
 def _text(file: int) -> str:
