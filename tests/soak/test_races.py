@@ -18,7 +18,11 @@ from tests.mount.support import DEADLINE, Mounts, is_mounted, mount_table, pinne
 
 AT_ONCE = 3
 CLEARED = "{0}: replaced a dead mount that an earlier daemon left"
-LOST = "Error: cannot mount on {0}: it is already a mount point (fuse.pinnerfs); wanted an empty directory"
+# Which of them depends on how far a process is when another one mounts.
+LOST = (
+    "Error: cannot mount on {0}: it is already a mount point (fuse.pinnerfs); wanted an empty directory",
+    "Error: cannot mount on {0}: another process mounted there or moved the directory at the same moment",
+)
 
 
 def _at_once(family: Family, *arguments: str | Path) -> list[tuple[int, str, str]]:
@@ -60,9 +64,9 @@ def test_mounts_at_once(
             assert all(out == "" for _, out, _ in results)
             lines = [line for _, _, err in results for line in err.splitlines()]
             words.update(line.replace(str(device.path), "MNT") for line in lines)
-            lost, cleared = LOST.format(device.path), CLEARED.format(device.path)
-            assert lines.count(lost) == AT_ONCE - 1
-            assert set(lines) <= {lost, cleared} and lines.count(cleared) <= (before == "a dead mount")
+            lost, cleared = {line.format(device.path) for line in LOST}, CLEARED.format(device.path)
+            assert sum(line in lost for line in lines) == AT_ONCE - 1, lines
+            assert set(lines) <= {*lost, cleared} and lines.count(cleared) <= (before == "a dead mount"), lines
             assert sum(f" {device.path} " in line for line in mount_table()) == 1
             assert family.members() == [int(device.control("pid"))]
             results = _at_once(family, "umount", device.path)
