@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ def _on_processes(plays: Iterable[Play], jobs: int) -> Iterator[tuple[Result, ..
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
     with joblib.Parallel(jobs, "loky", return_as="generator", **NO_FILES) as parallel:
         try:
+            # joblib's processes need it, and its start would unblock SIGINT.
+            resource_tracker.ensure_running()
             with _sigint_blocked():
                 list(parallel(joblib.delayed(int)() for _ in range(jobs)))  # starts the processes
             yield from _each(parallel, joblib, plays)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,17 @@ def test_another_sweep(run: Run, tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def _blocking_sigint(session: int) -> int:
+    """Return how many processes of a session block SIGINT."""
+    blocking = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError, FileNotFoundError):
+            if os.getsid(int(process.name)) == session:
+                (mask,) = re.findall(r"^SigBlk:\s(.*)", (process / "status").read_text(), re.MULTILINE)
+                blocking += int(mask, 16) >> (signal.SIGINT - 1) & 1
+    return blocking
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
     """Ctrl-C prints the rows that are done, keeps them, and says how to go on; the status is 130."""
@@ -143,6 +156,7 @@ def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
         while not file.exists() or file.read_bytes().count(b"\n") < 4:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
+        assert _blocking_sigint(process.pid) == (jobs if jobs > 1 else 0)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         out, err = process.communicate(timeout=DEADLINE)
     finally:
