@@ -101,7 +101,7 @@ class RecordFiles:
     def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of the record `position` places after the newest, or b"" if there is none."""
         file = file or self._generation.main_file
-        ring = self.ring(file)
+        ring = self._rings.get(file) or self.ring(file)
         if position >= ring.filled:
             return b""
         texts, number = self._texts[file], ring.appended - position

@@ -42,6 +42,8 @@ class OpenNumber:
     a read is EACCES, without `put` a write is. `put` receives an unsigned 64-bit number.
     """
 
+    __slots__ = ("_get", "_position", "_put", "_text")
+
     def __init__(self, get: Callable[[], int] | None, put: Callable[[int], None] | None) -> None:
         self._get = get
         self._put = put

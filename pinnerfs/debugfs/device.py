@@ -70,8 +70,11 @@ class Device:
     def _acquire(self) -> None:
         """Acquire `_lock`. A waiting request gets it before `keep_up` gets it again."""
         if not self._lock.acquire(False):
-            with self._turn:
-                self._lock.acquire()
+            self._await_lock()
+
+    def _await_lock(self) -> None:
+        with self._turn:
+            self._lock.acquire()
 
     @contextmanager
     def up_to_now(self) -> Iterator[Engine]:
@@ -94,7 +97,8 @@ class Device:
     def text(self, position: int, file: str | None = None) -> bytes:
         """Return the text of a record now, or b"": see `Simulation.text`. Each read of a record calls this."""
         # Lock even when nothing is due: `keep_up` could change the ring during the read.
-        self._acquire()
+        if not self._lock.acquire(False):
+            self._await_lock()
         try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)

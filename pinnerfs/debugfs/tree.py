@@ -102,7 +102,8 @@ class Tree:
 
     def open(self, path: str, flags: int) -> OpenFile:
         """Open a file; O_DIRECT is EINVAL, as debugfs files do not support it."""
-        opener = self.node(path).open
+        node = self._nodes.get(path) or self.node(path)
+        opener = node.open
         if opener is None:
             raise OSError(errno.EISDIR, path)
         if flags & os.O_DIRECT:
@@ -142,8 +143,7 @@ class Tree:
             raise OSError(errno.EFBIG, path)
         node = self.node(path)
         node.size = size
-        node.changed()
-        node.mtime = node.ctime
+        node.mtime = node.ctime = time.time_ns()
 
     def fsync(self, path: str) -> None:
         """Refuse a file with EINVAL (no `->fsync`); a directory succeeds."""

@@ -14,7 +14,7 @@ from time import monotonic
 
 from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse.caller import Caller
-from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER
+from pinnerfs.fuse.messages import BODY, DATA, IN_HEADER, INTERRUPT_IN, OUT_HEADER, REQUEST
 
 __all__ = ["MAX_WRITE", "Connection"]
 
@@ -39,7 +39,6 @@ class Connection:
         self.descriptor = descriptor
         self._file = open(self.descriptor, "r+b", buffering=0, closefd=False)  # noqa: SIM115
         self.buffer = bytearray(DATA + MAX_WRITE)
-        self._header: tuple[int, ...] = ()
         self._due: list[tuple[float, int]] = []  # a heap of moments and requests, some of them interrupted since
         # By request: its handler, what to call if it is interrupted, and its inode.
         self._postponed: dict[int, tuple[Callable[[int], bytes | None], Callable[[], None], int]] = {}
@@ -47,60 +46,61 @@ class Connection:
         self._arrivals = select.poll()
         self._arrivals.register(self.descriptor, select.POLLIN)
 
-    @property
-    def thread(self) -> int:
-        """The thread that made the request that is being handled."""
-        return self._header[6]
-
     def caller(self) -> Caller:
         """Return the caller of the request that is being handled."""
-        return Caller(self._header[4], self.thread, self._proc)
+        _, _, _, _, uid, _, thread, _, _ = self._header()
+        return Caller(uid, thread, self._proc)
 
     def body(self, offset: int = 0) -> bytes:
         """Return the request that is being handled, without its header and so many more bytes."""
-        return bytes(self.buffer[BODY + offset : self._header[0]])
+        return bytes(self.buffer[BODY + offset : self._header()[0]])
+
+    def _header(self) -> tuple[int, ...]:
+        return IN_HEADER.unpack_from(self.buffer)
 
     def serve(self, handlers: Mapping[int, Callable[[int], bytes | None]]) -> None:
         """Answer requests until the unmount. A handler gets the number of the inode; None is no answer."""
-        receive, buffer, unpack, answer = self._file.readinto, self.buffer, IN_HEADER.unpack_from, self._answer
+        receive, send, buffer, unpack = self._file.readinto, self._file.write, self.buffer, REQUEST.unpack_from
+        due = None
         try:
             while True:
-                if not self._blocking:
-                    self._answer_due()
+                due = None if self._blocking else self._next_due(due is not None)
+                if due is None:
+                    try:
+                        if receive(buffer) is None:
+                            continue  # a request that had arrived was withdrawn
+                    except OSError as error:
+                        if error.errno in (errno.ENODEV, errno.ECONNABORTED):
+                            return  # unmounted, or aborted
+                        if error.errno != errno.ENOENT:  # of a request that was withdrawn
+                            raise
+                        continue
+                    opcode, unique, ino = unpack(buffer)
+                    work = handlers[opcode]
+                else:
+                    unique, work, ino = due
                 try:
-                    if receive(buffer) is None:
-                        continue  # a request that had arrived was withdrawn
-                except OSError as error:
-                    if error.errno in (errno.ENODEV, errno.ECONNABORTED):
-                        return  # unmounted, or aborted
-                    if error.errno != errno.ENOENT:  # of a request that was withdrawn
-                        raise
+                    data = work(ino)
+                    if data is None:
+                        continue
+                    message = _pack_header(_HEADER + len(data), 0, unique) + data
+                except Later as later:
+                    self._postpone(unique, later, ino)
                     continue
-                header = self._header = unpack(buffer)
-                answer(header[2], handlers[header[1]], header[3])
+                except BaseException as error:
+                    message = _pack_header(_HEADER, -_errno(work, error), unique)
+                try:
+                    send(message)
+                except OSError as error:
+                    _undelivered(error)
         finally:
             os.close(self.descriptor)
-
-    def _answer(self, unique: int, work: Callable[[int], bytes | None], ino: int) -> None:
-        try:
-            data = work(ino)
-            if data is None:
-                return
-            message = _pack_header(_HEADER + len(data), 0, unique) + data
-        except Later as later:
-            self._postpone(unique, later, ino)
-            return
-        except BaseException as error:
-            message = _pack_header(_HEADER, -_errno(work, error), unique)
-        self._send(message)
 
     def _send(self, message: bytes) -> None:
         try:
             self._file.write(message)
         except OSError as error:
-            # ENOENT: there is no such request or inode any more. ENODEV: nor a mount.
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                log.error("cannot write to /dev/fuse: %s", error)
+            _undelivered(error)
 
     def notify(self, number: int, data: bytes) -> None:
         """Send a message that answers no request."""
@@ -118,20 +118,24 @@ class Connection:
         heapq.heappush(self._due, (monotonic() + later.seconds, unique))
         self._postponed[unique] = delayed, later.cancel, ino
 
-    def _answer_due(self) -> None:
-        """Answer the requests that are due, and wait for the next of the others, or for a new request."""
+    def _next_due(self, again: bool) -> tuple[int, Callable[[int], bytes | None], int] | None:
+        """Wait for a postponed request that is due, and return it with its handler and inode.
+
+        Return None if a new request comes first, or none is postponed. With `again`, a new request takes its turn.
+        """
+        if again and self._arrivals.poll(0):
+            return None
         while self._due:
             moment, unique = self._due[0]
             if unique in self._postponed and (wait := moment - monotonic()) > 0:
                 if self._arrivals.poll(math.ceil(wait * 1000)):
-                    return
+                    return None
                 continue
             heapq.heappop(self._due)
             if postponed := self._postponed.pop(unique, None):
-                self._answer(unique, postponed[0], postponed[2])
-                if self._arrivals.poll(0):
-                    return
+                return unique, postponed[0], postponed[2]
         self._set_blocking(True)
+        return None
 
     def _set_blocking(self, blocking: bool) -> None:
         """Let a read wait for a request, or not."""
@@ -147,6 +151,12 @@ class Connection:
             if len(self._due) > 2 * len(self._postponed) + MANY:
                 self._due = [entry for entry in self._due if entry[1] in self._postponed]
                 heapq.heapify(self._due)
+
+
+def _undelivered(error: OSError) -> None:
+    # ENOENT: there is no such request or inode any more. ENODEV: nor a mount.
+    if error.errno not in (errno.ENOENT, errno.ENODEV):
+        log.error("cannot write to /dev/fuse: %s", error)
 
 
 def _errno(work: Callable[..., object], error: BaseException) -> int:

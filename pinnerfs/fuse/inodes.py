@@ -28,6 +28,7 @@ from time import monotonic
 
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse.messages import (
+    ATTR,
     ATTR_OUT,
     ENTRY_OUT,
     INVAL_INODE_OUT,
@@ -107,14 +108,14 @@ class Inodes:
             if any(one & FILE_NUMBER == ino for one in self._writers):
                 self._further += 1
                 further = self._further << 32 | ino
-                return ENTRY_OUT.pack(further, 0, lifetime, 0, 0, 0, *_attributes(node, node.size))
+                return ENTRY_OUT.pack(further, 0, lifetime, 0, 0, 0) + _attributes(node, node.size)
         if ino in self._raised:
             self._outdate(ino)  # unless the kernel has forgotten the inode
         if self._readers[ino]:
-            return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0, *_attributes(node, KEPT_SIZE))
+            return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0) + _attributes(node, KEPT_SIZE)
         self._raised.discard(ino)
         self._cached.add(ino)
-        return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0, *_attributes(node, node.size))
+        return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0) + _attributes(node, node.size)
 
     def getattr(self, ino: int) -> bytes:
         """Return the answer to GETATTR, which shows the true size."""
@@ -124,81 +125,86 @@ class Inodes:
         else:
             self._raised.discard(ino)
             self._cached.add(ino)
-        return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
 
     def changed(self, ino: int) -> bytes:
         """Return the answer to SETATTR."""
         node = self._getattr(self.path(ino))
         if not stat.S_ISREG(node.mode):
-            return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+            return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
         self._cached.discard(ino)
         if not self._readers[ino]:
             self._raised.discard(ino)
-        return ATTR_OUT.pack(0, 0, 0, *_attributes(node, KEPT_SIZE))
+        return ATTR_OUT.pack(0, 0, 0) + _attributes(node, KEPT_SIZE)
 
     def truncated(self, ino: int, handle: int, thread: int) -> bytes:
         """Return the answer to a SETATTR of a thread that has opened a file with O_TRUNC."""
         now = monotonic()
         if self._readers[ino] or now < self._waited[ino]:
             return self.changed(ino)
-        node = self._getattr(self.path(ino))
+        node = self._getattr(self._paths[ino & FILE_NUMBER])
         self._raised.discard(ino)
         self._cached.add(ino)
         self._unsettled[handle] = ino, thread, now + SETTLE
-        return ATTR_OUT.pack(FOREVER, 0, 0, *_attributes(node, node.size))
+        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
 
     def settle(self, handle: int) -> None:
         """Note a request of a handle: the kernel has handled the answer to its truncation."""
         if self._unsettled:
             self._unsettled.pop(handle, None)
 
-    def settle_thread(self, thread: int) -> None:
-        """Note a request of a thread: the kernel has handled the answers to its truncations."""
+    def opening(self, ino: int, flags: int, thread: int) -> str:
+        """Note that a thread opens a file, and return the path. The kernel has handled the answers to its truncations.
+
+        An open for writing needs its own inode, if writes to the file can take long. OSError ESTALE if it has none,
+        once for each open: the kernel then looks up the name again.
+        """
         if self._unsettled:
             self._unsettled = {handle: entry for handle, entry in self._unsettled.items() if entry[1] != thread}
+        file = ino & FILE_NUMBER
+        if file in self._slow and flags & os.O_ACCMODE != os.O_RDONLY:
+            if self._writers[ino] and thread not in self._sent_back:
+                self._sent_back.add(thread)
+                raise OSError(errno.ESTALE, "another writer has this inode")
+            self._sent_back.discard(thread)
+        return self._paths[file]
 
-    def settled(self, ino: int, flags: int) -> bool:
-        """Return whether a file can be opened now. If not, later truncations do not hold the reader up."""
-        if not self._unsettled or flags & os.O_ACCMODE == os.O_WRONLY:
-            return True
+    def opened(self, ino: int, flags: int) -> bool:
+        """Note an open. The first one for reading raises the size in the kernel's inode.
+
+        Return False if a reader has to wait and try again. Later truncations do not hold it up.
+        """
+        mode = flags & os.O_ACCMODE
+        if mode != os.O_WRONLY:
+            if self._unsettled and not self._settled(ino):
+                return False
+            self._readers[ino] += 1
+            if ino not in self._raised:
+                self._raised.add(ino)
+                self._outdate(ino)  # an answer on its way may have the size 0
+                self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, KEPT_SIZE - 1, 1, 0) + b"\0")
+        if mode != os.O_RDONLY and ino & FILE_NUMBER in self._slow:
+            self._writers[ino] += 1
+        return True
+
+    def _settled(self, ino: int) -> bool:
+        """Return whether the kernel has handled the answers to truncations of an inode."""
         now = monotonic()
         if all(ino != truncated or end < now for truncated, _, end in self._unsettled.values()):
             return True
         self._waited[ino] = now + SETTLE
         return False
 
-    def check_writer(self, ino: int, flags: int, thread: int) -> None:
-        """Check that an open for writing has its own inode, if writes to the file can take long.
-
-        OSError ESTALE if not, once for each open: the kernel then looks up the name again.
-        """
-        if ino & FILE_NUMBER not in self._slow or flags & os.O_ACCMODE == os.O_RDONLY:
-            return
-        if self._writers[ino] and thread not in self._sent_back:
-            self._sent_back.add(thread)
-            raise OSError(errno.ESTALE, "another writer has this inode")
-        self._sent_back.discard(thread)
-
-    def opened(self, ino: int, flags: int) -> None:
-        """Note an open. The first one for reading raises the size in the kernel's inode."""
-        if ino & FILE_NUMBER in self._slow and flags & os.O_ACCMODE != os.O_RDONLY:
-            self._writers[ino] += 1
-        if flags & os.O_ACCMODE == os.O_WRONLY:
-            return
-        self._readers[ino] += 1
-        if ino not in self._raised:
-            self._raised.add(ino)
-            self._outdate(ino)  # an answer on its way may have the size 0
-            self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, KEPT_SIZE - 1, 1, 0) + b"\0")
-
-    def released(self, ino: int, flags: int) -> None:
-        """Note the last close of what was opened with these flags."""
-        if ino in self._writers and flags & os.O_ACCMODE != os.O_RDONLY:
+    def released(self, ino: int, flags: int, handle: int) -> None:
+        """Note the last close of a handle that was opened with these flags."""
+        self.settle(handle)
+        mode = flags & os.O_ACCMODE
+        if mode != os.O_WRONLY:
+            self._readers[ino] -= 1
+        if mode != os.O_RDONLY and ino in self._writers:
             self._writers[ino] -= 1
             if not self._writers[ino]:
                 del self._writers[ino]
-        if flags & os.O_ACCMODE != os.O_WRONLY:
-            self._readers[ino] -= 1
 
     def _outdate(self, ino: int) -> None:
         """Make each answer with attributes that the kernel has not handled yet too old for the inode."""
@@ -208,10 +214,27 @@ class Inodes:
             self._notify(NOTIFY_INVAL_INODE, INVAL_INODE_OUT.pack(ino, -1, 0))
 
 
-def _attributes(node: Node, size: int) -> tuple[int, ...]:
-    """Return the members of a `struct fuse_attr`."""
+def _attributes(node: Node, size: int) -> bytes:
+    """Return a `struct fuse_attr`."""
     atime, atime_ns = divmod(node.atime, SECOND)
-    mtime, mtime_ns = divmod(node.mtime, SECOND)
-    ctime, ctime_ns = divmod(node.ctime, SECOND)
-    times = atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns
-    return (node.ino, size, 0, *times, node.mode, node.nlink, node.uid, node.gid, 0, 0, 0)
+    mtime, mtime_ns = ctime, ctime_ns = divmod(node.ctime, SECOND)
+    if node.mtime != node.ctime:
+        mtime, mtime_ns = divmod(node.mtime, SECOND)
+    return ATTR.pack(
+        node.ino,
+        size,
+        0,
+        atime,
+        mtime,
+        ctime,
+        atime_ns,
+        mtime_ns,
+        ctime_ns,
+        node.mode,
+        node.nlink,
+        node.uid,
+        node.gid,
+        0,
+        0,
+        0,
+    )

@@ -6,6 +6,7 @@ from enum import IntEnum
 from struct import Struct
 
 __all__ = [
+    "ATTR",
     "ATTR_OUT",
     "BODY",
     "CREATE_IN",
@@ -14,6 +15,7 @@ __all__ = [
     "FATTR_ATIME",
     "FATTR_FH",
     "FATTR_GID",
+    "FATTR_LOCKOWNER",
     "FATTR_MODE",
     "FATTR_MTIME",
     "FATTR_SIZE",
@@ -38,15 +40,18 @@ __all__ = [
     "NOTIFY_INVAL_ENTRY",
     "NOTIFY_INVAL_INODE",
     "NOTIFY_STORE",
+    "OPENER",
     "OPEN_IN",
     "OPEN_OUT",
     "OUT_HEADER",
     "READ_IN",
     "RELEASE_IN",
     "RENAME_IN",
+    "REQUEST",
     "ROOT_ID",
     "SETATTR_IN",
     "STORE_OUT",
+    "TRUNCATION",
     "VERSION",
     "WRITE_IN",
     "WRITE_OUT",
@@ -110,16 +115,20 @@ FOPEN_STREAM = 1 << 4
 FUSE_READ_LOCKOWNER = 1 << 1
 
 FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE, FATTR_ATIME, FATTR_MTIME, FATTR_FH = (1 << bit for bit in range(7))
+FATTR_LOCKOWNER = 1 << 9
 
 # Requests. A header of BODY bytes comes first, and the data of a write begin after DATA bytes.
 IN_HEADER = Struct("=IIQQIIIHH")  # length, opcode, unique, inode, uid, gid, thread
 BODY = IN_HEADER.size
+REQUEST = Struct("=4xIQQ")  # of the header only opcode, unique, inode
 INIT_IN = Struct("=IIII")  # version, max_readahead, flags
 INTERRUPT_IN = Struct("=Q")  # unique
 SETATTR_IN = Struct("=IIQQQqqqIIIIIII")
+TRUNCATION = Struct("=32xI4xI12xQ")  # of the header and the structure of a SETATTR: thread, valid, size
 OPEN_IN = Struct("=II")  # flags
+OPENER = Struct("=32xI4xI")  # of the header and the structure of an OPEN: thread, flags
 READ_IN = Struct("=QQII")  # handle, offset, size, flags; also of READDIR
-WRITE_IN = Struct("=QQIIQII")  # handle, offset, size
+WRITE_IN = Struct("=QQI12xI4x")  # handle, offset, size, flags
 DATA = BODY + WRITE_IN.size
 RELEASE_IN = Struct("=Q")  # handle; also of FSYNC and FSYNCDIR
 MKNOD_IN = Struct("=IIII")  # mode, device
@@ -131,11 +140,11 @@ IOCTL_IN = Struct("=QIIQII")  # handle, flags, command
 XATTR_SIZE = Struct("=II")  # size: both the request and the answer of LISTXATTR
 
 # Answers.
-_ATTR = "QQQqqqIIIIIIIIII"
 OUT_HEADER = Struct("=IiQ")  # length, negative errno or number of a notification, unique
 INIT_OUT = Struct("=IIIIHHII32x")  # version, max_readahead, flags, max_background, congestion, max_write, granularity
-ENTRY_OUT = Struct("=QQQQII" + _ATTR)
-ATTR_OUT = Struct("=QII" + _ATTR)
+ENTRY_OUT = Struct("=QQQQII")  # inode, generation, lifetimes of the name and of the attributes; attributes follow
+ATTR_OUT = Struct("=QII")  # lifetime; attributes follow
+ATTR = Struct("=QQQqqqIIIIIIIIII")
 OPEN_OUT = Struct("=QII")  # handle, flags
 WRITE_OUT = Struct("=II")  # size
 KSTATFS = Struct("=QQQQQIIII24x")

@@ -29,14 +29,15 @@ log = logging.getLogger(__name__)
 class _Handle:
     """An open file, with what FUSE needs beyond the file itself."""
 
-    _write_end = -1
-    _write_length = 0
+    __slots__ = ("_faults", "_file", "_operations", "_path", "_write_end", "_write_length")
 
     def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
         self._operations = operations
         self._faults = operations.faults
         self._path = path
         self._file = operations.tree.open(path, flags)
+        self._write_end = -1
+        self._write_length = 0
 
     def read(self, size: int) -> bytes:
         if self._faults.active:
@@ -51,18 +52,17 @@ class _Handle:
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A new
         # write begins at offset 0, or at the end of the last one if the file is open for appending.
         if offset and offset == self._write_end and not (append and self._write_length <= PIECE):
-            self._wrote(data, offset)
+            self._write_length = len(data)
+            self._write_end = offset + len(data)
         elif self._faults.active:
             self._operations.injection.meet("write", self._path, lambda: self._write(data, offset))
         else:
             self._write(data, offset)
 
     def _write(self, data: bytes, offset: int) -> None:
-        self._wrote(data, offset)
+        self._write_length = len(data)
+        self._write_end = offset + len(data)
         self._file.write(data)
-
-    def _wrote(self, data: bytes, offset: int) -> None:
-        self._write_end, self._write_length = offset + len(data), len(data)
 
     def truncate(self, size: int) -> None:
         self._operations.tree.truncate(self._path, size)

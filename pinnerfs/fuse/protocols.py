@@ -52,3 +52,6 @@ class Operations(Protocol):
 
     def open(self, path: str, flags: int) -> OpenHandle:
         """Open a file."""
+
+    def truncate(self, path: str, size: int) -> None:
+        """Set the size that stat shows."""

@@ -20,6 +20,7 @@ from pinnerfs.fuse.messages import (
     FATTR_ATIME,
     FATTR_FH,
     FATTR_GID,
+    FATTR_LOCKOWNER,
     FATTR_MODE,
     FATTR_MTIME,
     FATTR_SIZE,
@@ -33,11 +34,12 @@ from pinnerfs.fuse.messages import (
     INIT_IN,
     INIT_OUT,
     IOCTL_IN,
-    OPEN_IN,
     OPEN_OUT,
+    OPENER,
     READ_IN,
     RELEASE_IN,
     SETATTR_IN,
+    TRUNCATION,
     VERSION,
     WRITE_IN,
     WRITE_OUT,
@@ -64,8 +66,8 @@ TCGETS = 0x5401  # the ioctl of isatty()
 
 POLL = 0.001  # seconds between attempts to open a file
 
-_unpack_open, _unpack_read, _unpack_write = OPEN_IN.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
-_unpack_handle, _unpack_setattr = RELEASE_IN.unpack_from, SETATTR_IN.unpack_from
+_unpack_opener, _unpack_read, _unpack_write = OPENER.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
+_unpack_handle, _unpack_truncation = RELEASE_IN.unpack_from, TRUNCATION.unpack_from
 _pack_open, _pack_write = OPEN_OUT.pack, WRITE_OUT.pack
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class _Handlers:
     def __init__(self, connection: Connection, operations: Operations) -> None:
         self._connection = connection
         self._buffer = connection.buffer
+        self._view = memoryview(connection.buffer)
         self._operations = operations
         self._faults = operations.faults
         self._inodes = Inodes(operations.getattr, connection.notify)
@@ -145,25 +148,21 @@ class _Handlers:
     # Open files: the frequent requests.
 
     def _open(self, ino: int) -> bytes:
-        flags, _ = _unpack_open(self._buffer, BODY)
-        self._inodes.check_writer(ino, flags, self._connection.thread)
+        thread, flags = _unpack_opener(self._buffer)
+        path = self._inodes.opening(ino, flags, thread)
         try:
-            handle = self._operations.open(self._inodes.path(ino), flags)
+            handle = self._operations.open(path, flags)
         except Later as later:
-            raise later.converted(partial(self._opened, ino, flags)) from None
-        thread = self._connection.thread
-        self._inodes.settle_thread(thread)
-        answer = self._opened(ino, flags, handle)
-        self._last_opener = ino, thread
-        return answer
+            raise later.converted(partial(self._opened, 0, ino, flags)) from None
+        return self._opened(thread, ino, flags, handle)
 
-    def _opened(self, ino: int, flags: int, handle: OpenHandle) -> bytes:
-        if not self._inodes.settled(ino, flags):
-            raise Later(POLL, partial(self._opened, ino, flags, handle))
+    def _opened(self, thread: int, ino: int, flags: int, handle: OpenHandle) -> bytes:
+        """Answer an OPEN. The thread is 0 after a delay: it may have made other requests since."""
+        if not self._inodes.opened(ino, flags):
+            raise Later(POLL, partial(self._opened, 0, ino, flags, handle))
         number = self._last_number = self._last_number + 1
-        self._last_opener = 0, 0  # unknown after a delay
+        self._last_opener = ino, thread
         self._handles[number] = handle, ino, flags
-        self._inodes.opened(ino, flags)
         return _pack_open(number, OPEN_FLAGS, 0)
 
     def _read(self, ino: int) -> bytes:
@@ -173,39 +172,43 @@ class _Handlers:
         return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
 
     def _write(self, ino: int) -> bytes:
-        number, offset, size, _, _, flags, _ = _unpack_write(self._buffer, BODY)
+        number, offset, size, flags = _unpack_write(self._buffer, BODY)
         self._inodes.settle(number)
-        answer = _pack_write(size, 0)
         try:
-            self._handles[number][0].write(bytes(self._buffer[DATA : DATA + size]), offset, bool(flags & os.O_APPEND))
+            self._handles[number][0].write(self._view[DATA : DATA + size].tobytes(), offset, bool(flags & os.O_APPEND))
             if self._faults.may_hide:
                 self._names.forget()
         except Later as later:
+            answer = _pack_write(size, 0)
             raise later.converted(lambda _: answer) from None
-        return answer
+        return _pack_write(size, 0)
 
     def _release(self, ino: int) -> bytes:
-        number = self._number()
+        (number,) = _unpack_handle(self._buffer, BODY)
         handle, ino, flags = self._handles.pop(number)
-        self._inodes.settle(number)
-        self._inodes.released(ino, flags)
+        self._inodes.released(ino, flags, number)
         handle.release()
         return b""
 
     def _fsync(self, ino: int) -> bytes:
-        self._handles[self._number()][0].fsync()
+        (number,) = _unpack_handle(self._buffer, BODY)
+        self._handles[number][0].fsync()
         return b""
 
-    def _number(self) -> int:
-        """Return the number of the open file of the request."""
-        number: int = _unpack_handle(self._buffer, BODY)[0]
-        return number
-
     def _setattr(self, ino: int) -> bytes:
-        which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = _unpack_setattr(
+        thread, which, size = _unpack_truncation(self._buffer)
+        # An open with O_TRUNC changes the size alone, and does not name its handle.
+        if which == FATTR_SIZE | FATTR_LOCKOWNER and self._last_opener == (ino, thread):
+            self._operations.truncate(self._inodes.path(ino), size)
+            return self._inodes.truncated(ino, self._last_number, thread)
+        self._change(self._inodes.path(ino))
+        return self._inodes.changed(ino)
+
+    def _change(self, path: str) -> None:
+        """Make the changes of a SETATTR."""
+        which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = SETATTR_IN.unpack_from(
             self._buffer, BODY
         )
-        path = self._inodes.path(ino)
         if which & FATTR_MODE:
             self._operations("chmod", path, mode)
         if which & (FATTR_UID | FATTR_GID):
@@ -214,10 +217,7 @@ class _Handlers:
         if which & FATTR_SIZE and which & FATTR_FH:
             self._handles[number][0].truncate(size)
         elif which & FATTR_SIZE:
-            self._operations("truncate", path, size)
-            # An open with O_TRUNC does not name its handle.
-            if (ino, thread := self._connection.thread) == self._last_opener:
-                return self._inodes.truncated(ino, self._last_number, thread)
+            self._operations.truncate(path, size)
         if which & (FATTR_ATIME | FATTR_MTIME):
             node = self._operations.getattr(path)
             self._operations(
@@ -228,4 +228,3 @@ class _Handlers:
                     mtime * SECOND + mtime_ns if which & FATTR_MTIME else node.mtime,
                 ),
             )
-        return self._inodes.changed(ino)

@@ -10,8 +10,8 @@ __all__ = ["parse_simple_attribute", "to_signed", "to_signed_32"]
 # simple_attr_write has a buffer of 24 bytes, with the NUL.
 MAX_BYTES = 23
 
-_NUMBER = re.compile(rb"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))")
-_BASES = {"hex": 16, "octal": 8, "decimal": 10}
+_NUMBER = re.compile(rb"\+?(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
+_BASES = (0, 16, 8, 10)  # by the number of the group
 
 
 def parse_simple_attribute(data: bytes) -> int:
@@ -19,11 +19,11 @@ def parse_simple_attribute(data: bytes) -> int:
 
     Raise OSError: ERANGE for a number over 64 bits, EINVAL for anything else.
     """
-    text = data[:MAX_BYTES].split(b"\0", 1)[0]
+    text = data[:MAX_BYTES].partition(b"\0")[0]
     match = _NUMBER.match(text)
-    if match is None or match.lastgroup is None:
+    if match is None or (form := match.lastindex) is None:
         raise OSError(errno.EINVAL, "not a number as the kernel reads one")
-    value = int(match[match.lastgroup], _BASES[match.lastgroup])
+    value = int(match[form], _BASES[form])
     # The kernel checks the range before the rest of the text.
     if value >= 1 << 64:
         raise OSError(errno.ERANGE, "over 64 bits")

@@ -12,11 +12,16 @@ from pinnerfs.debugfs.attributes import number_file
 from pinnerfs.debugfs.declaration import Directory
 from pinnerfs.debugfs.tree import Tree
 from pinnerfs.fuse.inodes import FOREVER, KEPT_SIZE, Inodes
-from pinnerfs.fuse.messages import ATTR_OUT, ENTRY_OUT, NOTIFY_INVAL_INODE, NOTIFY_STORE, ROOT_ID, STORE_OUT
+from pinnerfs.fuse.messages import ATTR, ATTR_OUT, ENTRY_OUT, NOTIFY_INVAL_INODE, NOTIFY_STORE, ROOT_ID, STORE_OUT
 
 FILE = 2
 LOOKED_UP = (0, FOREVER)  # a size and its timeout
 EXPIRED = (KEPT_SIZE, 0)
+
+
+def _size(answer: bytes) -> tuple[int, int]:
+    """Return the size in an answer with attributes, and its timeout."""
+    return ATTR.unpack_from(answer, ATTR_OUT.size)[1], ATTR_OUT.unpack_from(answer)[0]
 
 
 class Kernel:
@@ -35,30 +40,30 @@ class Kernel:
             return
         assert number == NOTIFY_STORE
         ino, _, size, _ = STORE_OUT.unpack_from(data)
-        assert (ino, len(data)) == (FILE, STORE_OUT.size + size)
-        self.notified.append(size)
+        assert len(data) == STORE_OUT.size + size
+        if ino == FILE:
+            self.notified.append(size)
 
     def lookup(self) -> tuple[int, int]:
         """Return the size of a lookup's answer and its timeout."""
-        answer = ENTRY_OUT.unpack(self.inodes.lookup(ROOT_ID, b"number"))
-        assert answer[0] == FILE and answer[2] == FOREVER
-        return answer[7], answer[3]
+        answer = self.inodes.lookup(ROOT_ID, b"number")
+        ino, _, name_lifetime, lifetime, _, _ = ENTRY_OUT.unpack_from(answer)
+        assert ino == FILE and name_lifetime == FOREVER
+        return ATTR.unpack_from(answer, ENTRY_OUT.size)[1], lifetime
 
     def getattr(self) -> int:
         """Return the size of a GETATTR's answer."""
-        answer = ATTR_OUT.unpack(self.inodes.getattr(FILE))
-        assert answer[0] == FOREVER
-        return int(answer[4])
+        size, lifetime = _size(self.inodes.getattr(FILE))
+        assert lifetime == FOREVER
+        return size
 
     def changed(self) -> tuple[int, int]:
         """Return the size of a SETATTR's answer and its timeout."""
-        answer = ATTR_OUT.unpack(self.inodes.changed(FILE))
-        return answer[4], answer[0]
+        return _size(self.inodes.changed(FILE))
 
     def truncated(self) -> tuple[int, int]:
         """Return the same after an open with O_TRUNC by thread 100, which has handle 5."""
-        answer = ATTR_OUT.unpack(self.inodes.truncated(FILE, 5, 100))
-        return answer[4], answer[0]
+        return _size(self.inodes.truncated(FILE, 5, 100))
 
     def new(self) -> list[int | str]:
         """Return the notifications since the last call."""
@@ -80,15 +85,15 @@ def test_the_first_reader_raises_the_size(kernel: Kernel) -> None:
     for _ in range(2):
         kernel.inodes.opened(FILE, os.O_RDONLY)
         kernel.inodes.opened(FILE, os.O_RDWR)
-        kernel.inodes.released(FILE, os.O_RDWR)
-        kernel.inodes.released(FILE, os.O_RDONLY)
+        kernel.inodes.released(FILE, os.O_RDWR, 1)
+        kernel.inodes.released(FILE, os.O_RDONLY, 1)
     assert kernel.new() == [0, 1]
 
 
 def test_a_writer_raises_nothing(kernel: Kernel) -> None:
     """A descriptor for writing alone cannot be the source of a sendfile."""
     kernel.inodes.opened(FILE, os.O_WRONLY | os.O_TRUNC)
-    kernel.inodes.released(FILE, os.O_WRONLY)
+    kernel.inodes.released(FILE, os.O_WRONLY, 1)
     assert kernel.new() == []
 
 
@@ -99,9 +104,9 @@ def test_stat_shows_the_true_size(kernel: Kernel) -> None:
     for _ in range(2):
         assert kernel.getattr() == 0
         assert kernel.new() == [0]
-        kernel.inodes.released(FILE, os.O_RDONLY)
+        kernel.inodes.released(FILE, os.O_RDONLY, 1)
         kernel.inodes.opened(FILE, os.O_RDONLY)
-    kernel.inodes.released(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY, 1)
     assert (kernel.getattr(), kernel.new()) == (0, [0])
 
 
@@ -111,7 +116,7 @@ def test_a_change_without_readers(kernel: Kernel) -> None:
     assert (kernel.getattr(), kernel.new()) == (0, [])
     kernel.inodes.opened(FILE, os.O_RDONLY)
     assert kernel.new() == [0, 1]
-    kernel.inodes.released(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY, 1)
     assert kernel.changed() == EXPIRED
     kernel.inodes.opened(FILE, os.O_RDONLY)
     assert kernel.new() == [0, 1]
@@ -127,7 +132,7 @@ def test_a_change_with_a_reader(kernel: Kernel) -> None:
     kernel.inodes.opened(FILE, os.O_RDONLY)
     assert kernel.new() == []
     for _ in range(2):
-        kernel.inodes.released(FILE, os.O_RDONLY)
+        kernel.inodes.released(FILE, os.O_RDONLY, 1)
     assert (kernel.getattr(), kernel.new()) == (0, [])
 
 
@@ -135,30 +140,30 @@ def test_an_open_with_truncation(kernel: Kernel, monkeypatch: pytest.MonkeyPatch
     """Without readers the answer has the true size. No reader opens the file until a request of the same handle."""
     monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 1.0)
     assert kernel.truncated() == LOOKED_UP
-    assert kernel.inodes.settled(FILE, os.O_WRONLY)
-    assert not kernel.inodes.settled(FILE, os.O_RDONLY)
-    assert kernel.inodes.settled(3, os.O_RDONLY)
+    assert kernel.inodes.opened(FILE, os.O_WRONLY)
+    assert not kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.inodes.opened(FILE + 1, os.O_RDONLY)
     # Another truncation does not make this reader wait longer.
     assert kernel.truncated() == EXPIRED
     kernel.inodes.settle(6)
-    assert not kernel.inodes.settled(FILE, os.O_RDONLY)
+    assert not kernel.inodes.opened(FILE, os.O_RDONLY)
     kernel.inodes.settle(5)
-    assert kernel.inodes.settled(FILE, os.O_RDONLY)
-    kernel.inodes.opened(FILE, os.O_RDONLY)
+    assert kernel.new() == []
+    assert kernel.inodes.opened(FILE, os.O_RDONLY)
     assert kernel.new() == [0, 1]
     # With a reader the answer expires.
     assert kernel.truncated() == EXPIRED
-    assert kernel.inodes.settled(FILE, os.O_RDONLY)
+    assert kernel.inodes.opened(FILE, os.O_RDONLY)
 
 
 def test_a_writer_that_opens_again(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of the same thread shows as well that it has the answer."""
     monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: 1.0)
     assert kernel.truncated() == LOOKED_UP
-    kernel.inodes.settle_thread(101)
-    assert not kernel.inodes.settled(FILE, os.O_RDWR)
-    kernel.inodes.settle_thread(100)
-    assert kernel.inodes.settled(FILE, os.O_RDWR)
+    assert kernel.inodes.opening(FILE, os.O_RDWR, 101) == "/number"
+    assert not kernel.inodes.opened(FILE, os.O_RDWR)
+    assert kernel.inodes.opening(FILE, os.O_RDWR, 100) == "/number"
+    assert kernel.inodes.opened(FILE, os.O_RDWR)
 
 
 def test_a_writer_that_makes_no_request(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,14 +171,14 @@ def test_a_writer_that_makes_no_request(kernel: Kernel, monkeypatch: pytest.Monk
     moments = iter([1.0, 1.01, 10.0])
     monkeypatch.setattr("pinnerfs.fuse.inodes.monotonic", lambda: next(moments))
     assert kernel.truncated() == LOOKED_UP
-    assert not kernel.inodes.settled(FILE, os.O_RDWR)
-    assert kernel.inodes.settled(FILE, os.O_RDWR)
+    assert not kernel.inodes.opened(FILE, os.O_RDWR)
+    assert kernel.inodes.opened(FILE, os.O_RDWR)
 
 
 def test_a_lookup_after_the_kernel_forgot_the_inode(kernel: Kernel) -> None:
     """A new inode has the true size, and its first reader raises it again."""
     kernel.inodes.opened(FILE, os.O_RDONLY)
-    kernel.inodes.released(FILE, os.O_RDONLY)
+    kernel.inodes.released(FILE, os.O_RDONLY, 1)
     kernel.new()
     assert (kernel.lookup(), kernel.new()) == (LOOKED_UP, [0])
     kernel.inodes.opened(FILE, os.O_RDONLY)
@@ -194,8 +199,8 @@ def test_a_directory() -> None:
     """The attributes of a directory are kept."""
     kernel = Kernel()
     for answer in (kernel.inodes.getattr(ROOT_ID), kernel.inodes.changed(ROOT_ID)):
-        shown = ATTR_OUT.unpack(answer)
-        assert (shown[0], shown[4], stat.S_IFMT(shown[12])) == (FOREVER, 0, stat.S_IFDIR)
+        assert _size(answer) == (0, FOREVER)
+        assert stat.S_IFMT(ATTR.unpack_from(answer, ATTR_OUT.size)[9]) == stat.S_IFDIR
     assert kernel.new() == []
 
 
@@ -203,23 +208,23 @@ def test_each_writer_of_a_slow_file_has_an_inode(kernel: Kernel) -> None:
     """An open for writing is sent back to look up the name if another writer has the inode, but only once."""
 
     def lookup() -> int:
-        ino: int = ENTRY_OUT.unpack(kernel.inodes.lookup(ROOT_ID, b"slow"))[0]
+        ino: int = ENTRY_OUT.unpack_from(kernel.inodes.lookup(ROOT_ID, b"slow"))[0]
         return ino
 
     first = lookup()
     assert lookup() == first
-    kernel.inodes.check_writer(first, os.O_WRONLY, 100)
+    kernel.inodes.opening(first, os.O_WRONLY, 100)
     kernel.inodes.opened(first, os.O_WRONLY)
     with pytest.raises(OSError) as error:
-        kernel.inodes.check_writer(first, os.O_WRONLY, 101)
+        kernel.inodes.opening(first, os.O_WRONLY, 101)
     assert error.value.errno == errno.ESTALE
     second, third = lookup(), lookup()
     assert len({first, second, third}) == 3
     assert kernel.inodes.path(second) == kernel.inodes.path(first) == "/slow"
-    kernel.inodes.check_writer(first, os.O_WRONLY, 101)  # through /proc/PID/fd there is no other inode
-    kernel.inodes.check_writer(first, os.O_RDONLY, 102)
+    kernel.inodes.opening(first, os.O_WRONLY, 101)  # through /proc/PID/fd there is no other inode
+    kernel.inodes.opening(first, os.O_RDONLY, 102)
     kernel.inodes.opened(second, os.O_WRONLY)
-    kernel.inodes.released(first, os.O_WRONLY)
+    kernel.inodes.released(first, os.O_WRONLY, 1)
     assert lookup() != first
-    kernel.inodes.released(second, os.O_WRONLY)
+    kernel.inodes.released(second, os.O_WRONLY, 1)
     assert lookup() == first
