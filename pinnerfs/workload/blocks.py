@@ -73,7 +73,7 @@ def _poisson(phase: PhaseTimes, wait: float, blocks: Sequence[Arrivals]) -> Hold
     waits *= wait
     # Round the sums down. If each wait were rounded by itself, short waits would be too short on average.
     passed = waits.cumsum(axis=1, out=waits)
-    passed += np.array([block.fraction for block in blocks])[:, None]
+    passed += np.array([[block.fraction] for block in blocks])
     begin = passed.astype(np.int64)
     begin += _at(blocks)
     for block, begins, at, last in zip(blocks, begin, begin[:, -1].tolist(), passed[:, -1].tolist(), strict=True):
@@ -88,7 +88,7 @@ def _poisson(phase: PhaseTimes, wait: float, blocks: Sequence[Arrivals]) -> Hold
 
 def _at(blocks: Sequence[Arrivals]) -> Int64s:
     """Return a column with the moment from which each block goes on."""
-    return np.array([block.at for block in blocks], dtype=np.int64)[:, None]
+    return np.array([[block.at] for block in blocks], dtype=np.int64)
 
 
 def _draw_rows(times: TimeDistribution, blocks: Sequence[Arrivals]) -> Int64s:
@@ -99,10 +99,7 @@ def _draw_rows(times: TimeDistribution, blocks: Sequence[Arrivals]) -> Int64s:
 
 def _kept(blocks: Sequence[Arrivals], rows: Int64s) -> Int64s:
     """Return of each row as many values as its block has holds, one row after the other."""
-    counts = [block.count for block in blocks]
-    if min(counts) == blocks[0].size:
-        return rows.ravel()
-    return joined([row[:count] for count, row in zip(counts, rows, strict=True)])
+    return joined([row[: block.count] for block, row in zip(blocks, rows, strict=True)])
 
 
 def _ends(phase: PhaseTimes, blocks: Sequence[Arrivals], begin: Int64s) -> Int64s:

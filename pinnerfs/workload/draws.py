@@ -25,7 +25,7 @@ def draw(times: TimeDistribution, rng: np.random.Generator, n: int) -> Int64s:
 
 def draw_each(times: TimeDistribution, rngs: Sequence[np.random.Generator], counts: Sequence[int]) -> Int64s:
     """Draw so many times from each of these streams. Return the times of one stream after those of the other."""
-    each = list(zip(rngs, counts, strict=True))
+    each = zip(rngs, counts, strict=True)
     match times.shape:
         case int():
             return np.full(sum(counts), times.shape, dtype=np.int64)

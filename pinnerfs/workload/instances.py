@@ -83,7 +83,8 @@ class Instances:
         for (phase, _), blocks in groups.items():
             begin, end = draw_blocks(self._phases[phase], blocks)
             members, counts = [block.instance for block in blocks], [block.count for block in blocks]
-            self.horizon[members] = [block.reached for block in blocks]
+            for block in blocks:
+                self.horizon[block.instance] = block.reached
             pfn = self._pick(members, counts)
             self._work.add(BLOCKS + BLOCK * len(blocks) + len(begin) * (1 + self._search) + pfn.size)
             self.drawn += len(begin)

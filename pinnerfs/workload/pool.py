@@ -58,14 +58,15 @@ class HoldPool:
 
     def _turns(self, until: int) -> Iterator[list[int]]:
         """Yield the instances that draw their next block together."""
-        behind = np.flatnonzero(self._horizon < until)
+        numbers = np.flatnonzero(self._horizon < until)
         # The one that is furthest behind decides where a window can end.
-        behind = behind[np.argsort(self._horizon[behind], kind="stable")]
+        behind = numbers[np.argsort(self._horizon[numbers], kind="stable")].tolist()
         together = self._instances.together
-        for _ in range(max(1, PASS_BLOCKS // len(behind))):
+        for turn in range(max(1, PASS_BLOCKS // len(behind))):
+            if turn:
+                behind = [instance for instance in behind if self._horizon[instance] < until]
             for first in range(0, len(behind), together):
-                yield behind[first : first + together].tolist()
-            behind = behind[self._horizon[behind] < until]
+                yield behind[first : first + together]
 
     def _add(self, holds: Holds) -> None:
         if len(self._ahead) == MOST_TABLES:
