@@ -1,4 +1,4 @@
-"""The times of one instance's holds, drawn in blocks.
+"""Which block of holds an instance draws next. `blocks.py` draws the blocks of many instances at once.
 
 The size of a block depends on the scenario alone. So the draws are the same for every way to advance.
 """
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pinnerfs.kernel.pages import Int64s
 from pinnerfs.scenario.distributions import TimeDistribution
 from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.quantities import parse_rate, parse_time
@@ -19,7 +18,7 @@ from pinnerfs.scenario.schema import Task
 from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER
 
-__all__ = ["NO_LIMIT", "QUIET_PHASES", "Arrivals", "PhaseTimes", "hold_times"]
+__all__ = ["NO_LIMIT", "QUIET_PHASES", "Arrivals", "PhaseTimes", "largest_block"]
 
 # The first block of a phase is small and each later one is twice as large: a short phase then wastes few draws.
 FIRST_BLOCK = 16  # holds
@@ -31,21 +30,6 @@ NO_LIMIT = 1 << 62  # holds of a phase without `repeat`
 
 # After this many phases without an arrival comes a block without holds.
 QUIET_PHASES = 16
-
-NONE = np.empty(0, dtype=np.int64)
-
-
-class Arrivals(NamedTuple):
-    """The holds of a block, in order of their begin; perhaps none.
-
-    begin, end: boot time in µs; the end is FOREVER if the hold is never released. reached: no later block has a hold
-    that begins before this moment. phases: the number of phases that began since the block before.
-    """
-
-    begin: Int64s
-    end: Int64s
-    reached: int
-    phases: int
 
 
 class PhaseTimes(NamedTuple):
@@ -74,119 +58,103 @@ class PhaseTimes(NamedTuple):
         )
 
 
-def hold_times(task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> Iterator[Arrivals]:
-    """Return the holds of an instance with these phases, a block at a time. None begins at `stop` (µs) or later.
+def largest_block(task: Task) -> int:
+    """Return the most holds in a block."""
+    return max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
 
-    If the instance ends, its last block has no holds and reaches FOREVER.
+
+class Arrivals:
+    """The holds of one instance, a block at a time. None begins at `stop` (µs) or later.
+
+    `blocks` tells which block to draw next:
+
+    phase: the number of its phase. size: the number of holds to draw, or 0 for none. end: no hold of the phase begins
+    at this moment (µs) or later. phases: the number of phases that began since the block before.
+    at: the begin of the first hold to draw, or with a `rate`, of the last hold that was drawn. fraction: the part of a
+    µs by which that hold came later.
+
+    `draw_blocks` draws it, and sets what `blocks` needs for the next one: `at` and `fraction`, and
+
+    count: the number of holds drawn that begin before `end`. reached: no later block has a hold that begins before this
+    moment. last, free_at: the begin and the end of the last hold of a phase with `gap`.
     """
-    return _HoldTimes(task, phases, rng, stop).blocks()
 
+    __slots__ = (
+        "_most",
+        "_now",
+        "_phases",
+        "_stop",
+        "at",
+        "count",
+        "end",
+        "fraction",
+        "free_at",
+        "instance",
+        "last",
+        "phase",
+        "phases",
+        "reached",
+        "rng",
+        "size",
+    )
 
-class _HoldTimes:
-    """The state from which an instance draws its next holds."""
-
-    def __init__(self, task: Task, phases: Sequence[PhaseTimes], rng: np.random.Generator, stop: int) -> None:
+    def __init__(
+        self, task: Task, phases: Sequence[PhaseTimes], instance: int, rng: np.random.Generator, start: int, stop: int
+    ) -> None:
+        self.instance = instance
+        self.rng = rng
         self._phases = phases
-        self._rng = rng
         self._stop = stop
-        self._block = max(1, min(BLOCK_ROWS, TASK_ROWS // task.instances) // (task.pages or 1))
-        self._now = int(draw(task.start_distribution, rng, 1)[0])  # the begin of the current phase
-        self._fraction = 0.0  # part of a µs by which the last arrival of a `rate` came after its time
-        # After a hold of a `gap` phase: the earliest begin of the next hold, and the end of this one.
-        self._begin_after = 0
-        self._free_at: int | None = None
+        self._most = largest_block(task)
+        self._now = start  # the begin of the current phase
+        self.phase = self.phases = self.at = self.size = self.end = self.count = self.reached = self.last = 0
+        self.fraction = 0.0
+        self.free_at: int | None = None
 
     def blocks(self) -> Iterator[Arrivals]:
-        """Yield the holds of all phases, over and over, until the scenario's end."""
-        phases = 0
-        for phase in cycle(self._phases):
+        """Yield this object for each block of all phases, over and over, until the scenario's end.
+
+        It must be drawn before the next one is asked for, unless its size is 0. The last one has no holds and reaches
+        FOREVER.
+        """
+        for number, phase in cycle(enumerate(self._phases)):
             if self._now >= self._stop:
                 break
-            phases += 1
-            for begin, end in self._phase(phase):
-                yield Arrivals(begin, end, int(begin[-1]), phases)
-                phases = 0
-            if phases >= QUIET_PHASES and self._now < self._stop:
-                yield Arrivals(NONE, NONE, self._now, phases)
-                phases = 0
-        yield Arrivals(NONE, NONE, FOREVER, 0)
+            self.phase = number
+            self.phases += 1
+            for _ in self._phase(phase):
+                yield self
+                self.phases = 0
+            if self.phases >= QUIET_PHASES and self._now < self._stop:
+                self.size, self.reached = 0, self._now
+                yield self
+                self.phases = 0
+        self.size, self.reached = 0, FOREVER
+        yield self
 
-    def _phase(self, phase: PhaseTimes) -> Iterator[tuple[Int64s, Int64s]]:
-        end = self._stop
+    def _phase(self, phase: PhaseTimes) -> Iterator[None]:
+        self.at, self.end = self._now, self._stop
         if phase.lasts is not None:
             # At least 1 µs, or phases drawn as 0 would repeat for ever at one moment.
-            end = min(self._stop, self._now + max(1, int(draw(phase.lasts, self._rng, 1)[0])))
-        left = phase.repeat if phase.repeat is not None else NO_LIMIT
+            self.end = min(self._stop, self._now + max(1, int(draw(phase.lasts, self.rng, 1)[0])))
+        left = NO_LIMIT if phase.repeat is None else phase.repeat
         if phase.every is not None:
-            yield from self._grid(phase, phase.every, end, left)
-        elif phase.gap is not None:
-            yield from self._gaps(phase, phase.gap, end, left)
-        elif phase.mean_wait is not None:
-            yield from self._poisson(phase, phase.mean_wait, end, left)
-        if phase.lasts is not None:
-            self._now, self._fraction = end, 0.0
-
-    def _sizes(self) -> Iterator[int]:
-        """Yield the number of holds in each block of a phase."""
+            left = min(left, -(-(self.end - self.at) // phase.every))
+        elif phase.gap is not None and self.free_at is not None:
+            self.at = max(self.at, self.last + 1, self.free_at + int(draw(phase.gap, self.rng, 1)[0]))
+        elif phase.gap is None and phase.mean_wait is None:
+            left = 0  # a pause
         size = FIRST_BLOCK
-        while True:
-            yield min(size, self._block)
-            size = min(2 * size, self._block)
-
-    def _ends(self, phase: PhaseTimes, begin: Int64s) -> Int64s:
-        if phase.hold is None:
-            return np.full(len(begin), FOREVER, dtype=np.int64)
-        return begin + draw(phase.hold, self._rng, len(begin))
-
-    def _grid(self, phase: PhaseTimes, every: int, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
-        start = self._now
-        total = min(left, -(-(end - start) // every))
-        first = 0
-        for size in self._sizes():
-            if first >= total:
-                break
-            begin = start + every * np.arange(first, min(first + size, total), dtype=np.int64)
-            first += size
-            yield begin, self._ends(phase, begin)
-        self._now = start + every * total
-
-    def _gaps(self, phase: PhaseTimes, gap: TimeDistribution, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
-        begin_next = self._now
-        if self._free_at is not None:
-            begin_next = max(begin_next, self._begin_after, self._free_at + int(draw(gap, self._rng, 1)[0]))
-        for size in self._sizes():
-            if left <= 0 or begin_next >= end:
-                break
-            n = min(left, size)
-            hold = np.zeros(n, dtype=np.int64) if phase.hold is None else draw(phase.hold, self._rng, n)
-            # At least 1 µs, or a hold and a gap drawn as 0 would repeat for ever at one moment.
-            steps = np.maximum(1, hold + draw(gap, self._rng, n))
-            begin = begin_next + np.concatenate(([0], np.cumsum(steps)))
-            begin_next, begin = int(begin[-1]), begin[:-1]
-            kept = begin < end
-            begin, hold = begin[kept], hold[kept]
-            left -= len(begin)
-            self._begin_after = int(begin[-1]) + 1
-            self._free_at = self._now = int(begin[-1] + hold[-1])
-            yield begin, begin + hold if phase.hold is not None else self._ends(phase, begin)
-        if left > 0:
-            self._now = end  # the end cut it off before its last hold
-
-    def _poisson(self, phase: PhaseTimes, wait: float, end: int, left: int) -> Iterator[tuple[Int64s, Int64s]]:
-        at = self._now
-        for size in self._sizes():
-            if left <= 0 or at >= end:
-                break
-            # Round the sums down. If each wait were rounded by itself, short waits would be too short on average.
-            passed = self._rng.exponential(wait, min(left, size)).cumsum()
-            passed += self._fraction
-            begin = passed.astype(np.int64)
-            begin += at
-            at, self._fraction = int(begin[-1]), float(passed[-1]) % 1
-            del passed  # not kept until the next block
-            if at >= end:
-                begin = begin[: begin.searchsorted(end)]
-            left -= len(begin)
-            if len(begin):
-                yield begin, self._ends(phase, begin)
-        self._now = at
+        while left > 0 and self.at < self.end:
+            self.size = min(left, size, self._most)
+            yield
+            left -= self.count
+            size *= 2
+        if phase.lasts is not None:
+            self._now, self.fraction = self.end, 0.0
+        elif phase.gap is None:
+            self._now = self.at
+        elif left == 0 and self.free_at is not None:
+            self._now = self.free_at
+        else:
+            self._now = self.end  # the scenario's end cut it off before its last hold

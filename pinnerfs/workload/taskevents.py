@@ -13,7 +13,8 @@ from pinnerfs.kernel.order import stable_order
 from pinnerfs.kernel.pages import Int64s, MemoryMap
 from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario, Task
-from pinnerfs.workload.holds import HoldPool, Holds
+from pinnerfs.workload.holds import Holds
+from pinnerfs.workload.pool import HoldPool
 from pinnerfs.workload.sharing import OpenHolds
 from pinnerfs.workload.tasks import FOREVER, pin_call
 from pinnerfs.workload.work import Work

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["BLOCK", "LOOK", "PHASE", "STEP", "TASK", "Work"]
+__all__ = ["BLOCK", "BLOCKS", "LOOK", "PHASE", "STEP", "TASK", "Work"]
 
 STEP = 1 << 17  # a step stops generating once it has done this much; about 20 ms
 
 PHASE = 100  # a phase of an instance, with or without an arrival
-BLOCK = 300  # a block of holds, beside its rows
+BLOCKS = 300  # blocks of holds that are drawn together
+BLOCK = 60  # each of them, beside its rows
 TASK = 500  # a task that has events in a window, beside their rows
 LOOK = 100  # a task in a window, whether or not it has events
 

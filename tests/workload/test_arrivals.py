@@ -11,7 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pinnerfs.scenario.schema import Task
-from pinnerfs.workload.arrivals import BLOCK_ROWS, Arrivals, PhaseTimes, hold_times
+from pinnerfs.workload.arrivals import BLOCK_ROWS, Arrivals, PhaseTimes
+from pinnerfs.workload.blocks import HoldTimes, draw_blocks
+from pinnerfs.workload.draws import draw
 from pinnerfs.workload.tasks import FOREVER, Stream, random_stream
 from tests.workload.stories import story, task
 
@@ -31,17 +33,21 @@ PHASES = st.one_of(
 )
 
 
-def blocks(task: Task, stop: int = FOREVER, seed: int = 0) -> Iterator[Arrivals]:
+def blocks(task: Task, stop: int = FOREVER, seed: int = 0) -> Iterator[HoldTimes]:
     """Return the blocks of holds of a task's first instance."""
     phases = [PhaseTimes.of(phase) for phase in task.phase]
-    return hold_times(task, phases, random_stream(seed, task.name, 0, Stream.times), stop)
+    stream = random_stream(seed, task.name, 0, Stream.times)
+    start = int(draw(task.start_distribution, stream, 1)[0])
+    for block in Arrivals(task, phases, 0, stream, start, stop).blocks():
+        if block.size:
+            yield draw_blocks(phases[block.phase], [block])
 
 
 def holds(*phases: str, stop: int = FOREVER, most: int = 1000, seed: int = 0, **keys: object) -> list[tuple[int, int]]:
     """Return the first holds of a task with these phases, as (begin, end)."""
     one = story(task("a", *phases, **keys)).task[0]
     found: list[tuple[int, int]] = []
-    for begin, end, *_ in blocks(one, stop, seed):
+    for begin, end in blocks(one, stop, seed):
         found += zip(begin.tolist(), end.tolist(), strict=True)
         if len(found) >= most:
             break
