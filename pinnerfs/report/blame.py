@@ -60,7 +60,7 @@ class _Sum:
             owner=self.name.owner,
             site=self.name.site,
             frame=self.name.frame,
-            stack=self.stacks.most_common(1)[0][0],
+            stack=max(self.stacks, key=self.stacks.__getitem__),
             role=self.name.role,
             holds=len(holds),
             records=sum(hold.records for hold in holds),

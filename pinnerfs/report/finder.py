@@ -44,6 +44,7 @@ _WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?")
 class Found(NamedTuple):
     """A record: the match of its first two lines, its frames, and where it begins and ends, in characters.
 
+    match: the same object as that of the record before, if the two are equal.
     gap: whether other text stands between it and the record before. ended: whether an empty line ends it.
     """
 
@@ -79,6 +80,8 @@ class Finder:
         self._counted, self._lines = 0, 1  # a character, and the line that it stands in
         self._after = 0  # the end of the last record
         self._stacks: dict[str, Frames | None] = {}
+        self._same = ""  # the text of the last record; a huge page has 512 equal ones
+        self._same_found: tuple[re.Match[str], Frames] | None = None
         self._kept: list[str] | None = None
         self._keep_from = 0
 
@@ -121,6 +124,10 @@ class Finder:
         at = 0  # always the start of a line
         while True:
             begin = head = at
+            if self._same_found and text.startswith(self._same, at):
+                at += len(self._same)
+                yield self._found(*self._same_found, begin, at, ended=True)
+                continue
             match = HEAD.match(text, at)  # most records stand right behind another
             if match is None:
                 hit, mark = _next(text, at, ahead)
@@ -181,6 +188,7 @@ class Finder:
         frames = self._stacks[lines]
         if frames is None:
             return None
+        self._same, self._same_found = text[begin : end + 2], (match, frames)
         return self._found(match, frames, begin, end + 2, ended=True), end + 2
 
     def _found(self, match: re.Match[str], frames: Frames, begin: int, end: int, ended: bool) -> Found:

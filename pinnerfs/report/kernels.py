@@ -14,7 +14,7 @@ __all__ = ["UNKNOWN", "always_records_pins", "generation_of", "generations_named
 
 UNKNOWN = "unknown"
 
-_VERSION = re.compile(r"Linux version (\d+\.\d+)")
+_VERSION = r"Linux version (\d+\.\d+)"
 
 
 class _Form(NamedTuple):
@@ -67,7 +67,11 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
     """
     # A capture has thousands of records, but few forms.
     samples = {}
+    last = None
     for record in records:
+        if record is last:
+            continue
+        last = record
         head = record.head
         known = record.file, record.kind, record.at_us is None, record.count > 0, "(0x" in head, "zone=" in head
         samples[known] = record
@@ -79,7 +83,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
     fits = [generation for generation in having if all(_prints(generation, form, flags=True) for form in forms)]
     # A page_pinner that was ported to another kernel prints the flags of that kernel.
     fits = fits or [generation for generation in having if all(_prints(generation, form, False) for form in forms)]
-    match = _VERSION.search(version)
+    match = re.search(_VERSION, version)
     if match and len(fits) > 1:
         # Only the names of the later kernels have a version. It decides only between kernels that fit.
         fits = [generation for generation in fits if f"-{match[1]}" in generation.name] or fits

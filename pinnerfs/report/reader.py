@@ -160,6 +160,8 @@ class _Reading:
         self._begin = self._count = self._garbage = 0
         self._problem = False
         self._broken = False  # the item before was a broken record
+        self._match: object = None  # of the last record
+        self._parsed: DumpRecord | None = None  # None if it is garbage
         self._path = ""  # of the section, as its title has it
         self._wanted = ""  # the path of the section that is kept
         self._padded = True  # the dump program adds a newline to each file
@@ -200,15 +202,18 @@ class _Reading:
     def _record(self, found: Found) -> None:
         if not self._open or (found.gap and not self._broken and not self._title and not self._source.path):
             self._start("", found.begin)
-        record = parse_record(found.match, found.frames, self._file, self._reader.number())
-        if is_garbage(record):
+        if found.match is not self._match:
+            self._match = found.match
+            record = parse_record(found.match, found.frames, self._file, self._reader.number())
+            self._parsed = None if is_garbage(record) else record
+        if self._parsed is None:
             self._garbage += 1
             self._reader.note(self._source.name, "garbage of an uninitialised ring", self._finder.line(found.begin))
             return
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        if self._reader.add(record):
+        if self._reader.add(self._parsed):
             self._count += 1
         else:
             reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
@@ -256,7 +261,7 @@ class _Reading:
     def _start(self, file: str, begin: int, title: str = "") -> None:
         """Begin a dump."""
         self._finish()
-        self._open, self._file, self._title = True, file, title
+        self._open, self._file, self._title, self._match = True, file, title, None
         self._begin, self._count, self._garbage, self._problem = self._finder.line(begin), 0, 0, False
 
     def _leave(self, end: int | None) -> None:

@@ -26,8 +26,7 @@ def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
     The frames of a compound page have equal records, and an allocation may drop equal references at one time. These do
     not count, except in a run with other records and in a whole dump.
     """
-    known: dict[tuple[str, tuple[str, ...]], int] = {}
-    marks = [known.setdefault((record.head, record.stack), len(known)) for record in records]
+    marks = _marks(records)
     twice: list[int] = []
     last: dict[int, int] = {}
     at = tried = 0  # a run that was tried is not tried again from its middle
@@ -36,7 +35,7 @@ def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
         run = 0
         if before is not None and _is_repeat(records, marks, before, at, sites):
             run = at - before
-        elif before is not None and at >= tried:
+        elif before is not None and at >= tried and _may_be_long(records, before, at):
             run = _run(records, marks, before, at)
             tried = at + run
             different = {marks[place] for place in range(at, tried) if _is_distinct(records[place], sites)}
@@ -49,11 +48,31 @@ def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
     return twice
 
 
+def _marks(records: Sequence[DumpRecord]) -> list[int]:
+    """Return a number for each record, the same for equal texts."""
+    known: dict[tuple[str, tuple[str, ...]], int] = {}
+    marks: list[int] = []
+    last = None
+    for record in records:
+        if record is last:
+            marks.append(marks[-1])
+            continue
+        marks.append(known.setdefault((record.head, record.stack), len(known)))
+        last = record
+    return marks
+
+
+def _may_be_long(records: Sequence[DumpRecord], before: int, at: int) -> bool:
+    """Tell whether the run from `before` to `at` has room for enough records."""
+    return at - before >= _MANY or records[before].dump != records[at].dump
+
+
 def _is_repeat(records: Sequence[DumpRecord], marks: Sequence[int], before: int, at: int, sites: Sites) -> bool:
     """Tell whether the records from `before` to `at` come again right behind, as one read that was shifted has them."""
     length = at - before
     return (
         length <= _MOST
+        and _is_distinct(records[at], sites)
         and marks[before:at] == marks[at : at + length]
         and records[before].dump == records[at + length - 1].dump
         and all(_is_distinct(again, sites) for again in records[at : at + length])
@@ -61,8 +80,9 @@ def _is_repeat(records: Sequence[DumpRecord], marks: Sequence[int], before: int,
 
 
 def _is_distinct(record: DumpRecord, sites: Sites) -> bool:
-    role = sites.name(record.kind, record.stack).role
-    return "head" not in record.flag_names and role not in ("allocator", "victim")
+    if "head" in record.flag_names:
+        return False
+    return sites.name(record.kind, record.stack).role not in ("allocator", "victim")
 
 
 def _run(records: Sequence[DumpRecord], marks: Sequence[int], before: int, at: int) -> int:

@@ -96,6 +96,20 @@ def test_wrappings(wrapped: str) -> None:
     assert raw(read_text(wrapped)) == TEXT
 
 
+def test_equal_records() -> None:
+    """Records that repeat the one before are records of their own dump, and garbage is counted each time."""
+    title = "------ PINS (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    huge, garbage = pin(400_000, 0x80000, names="lru|head"), pin(1 << 60, 0x80001)
+    text = title + huge * 3 + garbage * 2 + huge + title + huge * 2 + huge.replace("\n", "\r\n")
+    capture = read_text(text)
+    assert raw(capture) == huge * 7
+    assert [record.dump for record in capture.records] == [0, 0, 0, 0, 1, 1, 1]
+    assert [(dump.records, dump.garbage) for dump in capture.dumps] == [(4, 2), (3, 0)]
+    assert [(note.line, note.how_many) for note in capture.notes] == [(2 + 3 * huge.count("\n"), 2)]
+    # Text without titles is a dump of its own behind other text.
+    assert [record.dump for record in read_text(huge * 2 + "a log line\n" + huge * 2).records] == [0, 0, 1, 1]
+
+
 def test_all_compressions(tmp_path: Path) -> None:
     """A gzip, an xz and a zip, with several streams or members, are read as their content."""
     data = TEXT.encode()
