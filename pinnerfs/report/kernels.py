@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
-from pinnerfs.report.model import DumpRecord
+from pinnerfs.report.model import DumpRecord, Kind
 
-__all__ = ["UNKNOWN", "always_records_pins", "generation_of", "generations_named", "hides_foll_pin", "records_pins"]
+__all__ = [
+    "UNKNOWN",
+    "always_records_pins",
+    "generation_of",
+    "generations_named",
+    "hides_foll_pin",
+    "kinds_recorded",
+    "records_pins",
+]
 
 UNKNOWN = "unknown"
 
@@ -93,6 +101,21 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
 def generations_named(names: str) -> list[Generation]:
     """Return the kernels behind the names that `generation_of` returns."""
     return [GENERATIONS[name] for name in names.split("|") if name in GENERATIONS]
+
+
+def kinds_recorded(names: str) -> set[Kind]:
+    """Return the kinds of records that one of these kernels has; all if it is not known which kernel it is."""
+    found = generations_named(names)
+    if not found:
+        return set(get_args(Kind))
+    kinds: set[Kind] = set()
+    for generation in found:
+        for file, layout in generation.layouts.items():
+            if file == "longterm_pinner":
+                kinds.add("PIN")
+            else:
+                kinds.update("EVENT" if kind is None else kind.value for kind in layout.lines)
+    return kinds
 
 
 def hides_foll_pin(names: str) -> bool | None:

@@ -70,6 +70,10 @@ class _Patterns:
     def __contains__(self, function: str) -> bool:
         return function in self._exact or function.startswith(self._begins)
 
+    def has_part(self, part: str) -> bool:
+        """Tell whether one of the names has this part."""
+        return any(part in name for name in (*self._exact, *self._begins))
+
 
 class Sites:
     """The lists of sites.toml, and the names that they give."""
@@ -82,6 +86,13 @@ class Sites:
             (owner, _Patterns(_strings(_owners(table), owner))) for table in tables for owner in _owners(table)
         ]
         self._names: dict[tuple[Kind, tuple[str, ...]], Name] = {}
+
+    def knows(self, word: str) -> bool:
+        """Tell whether the lists have this owner, or functions with this name or part of a name."""
+        lists = (self._prefix, self._put_page, *(patterns for _, patterns in self._owners))
+        return any(word == owner for owner, _ in self._owners) or any(
+            word in patterns or patterns.has_part(word) for patterns in lists
+        )
 
     def name(self, kind: Kind, stack: tuple[str, ...]) -> Name:
         """Return the name of a record's stack."""
