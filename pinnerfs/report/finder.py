@@ -38,7 +38,7 @@ _LONGEST_LINE = 1 << 12
 MOST_KEPT = 1 << 20  # characters of a section
 _MOST_STACKS = 1 << 12  # different stacks to remember; damaged text has a new one in every record
 
-_WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?")
+_WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?|0x[0-9a-f]{8,16}")
 
 
 class Found(NamedTuple):
@@ -215,6 +215,8 @@ class Finder:
         while at < len(text) and at - begin < _LONGEST:
             stop = _line_end(text, at)
             line = _bare(text[at:stop], prefix)
+            if _WHOLE_FRAME.fullmatch(line):
+                line = f" {line}"  # the space was lost when the text was pasted
             if not line.startswith(" "):
                 ended = not line
                 at = stop if ended else at
@@ -250,9 +252,9 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _bare(line: str, prefix: re.Pattern[str] | None) -> str:
-    """Return a line without its end and its prefix."""
+    """Return a line without its end, blanks before it, and its prefix."""
     line = line.rstrip("\r\n")
-    return line if prefix is None else prefix.sub("", line, 1)
+    return (line if prefix is None else prefix.sub("", line, 1)).rstrip()
 
 
 @lru_cache(maxsize=64)

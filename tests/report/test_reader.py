@@ -86,10 +86,16 @@ def logcat(text: str) -> str:
         f"\n\n{TEXT}\n\n",
         TEXT.replace("\n\n", "\n"),
         TEXT.rstrip(),
+        TEXT.replace("\n ", "\n"),
+        "".join(f"{line}  \n" for line in TEXT.splitlines()),
+        "".join(f"    {line} \t\n" for line in TEXT.splitlines()),
         f"------ Page Pinner - longterm pin (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n{TEXT}\n"
         "------ 0.356s was the duration of 'Page Pinner - longterm pin' ------\n",
     ],
-    ids=["crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped", "dumpstate"],
+    ids=[
+        *("crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped"),
+        *("without indentation", "blanks at the ends", "indented", "dumpstate"),
+    ],
 )
 def test_wrappings(wrapped: str) -> None:
     """Records are found in text that other programs have wrapped, and they print as the kernel printed them."""
