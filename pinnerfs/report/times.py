@@ -19,13 +19,11 @@ class Times:
     """
 
     def __init__(self, records: Sequence[DumpRecord], generation: str) -> None:
-        # Newest first, so this ends with the oldest: the kernel measures from the first failure.
-        self._detected = {record.pfn: record.at_us for record in records if record.kind == "DETECT"}
         shown = _uptimes(records) if _UPTIME in generation.split("|") else []
         # Equal records that are neighbours may be one object. Then all of them show the uptime, or none.
         self._uptimes = set(map(id, shown))
-        if generation == _UPTIME:
-            self._detected = {}  # this kernel measures from the pin, if there was one
+        # pixel-5.10 measures from the pin, if there was one.
+        self._failed = {} if generation == _UPTIME else _failures(records)
         self.uptimes = len(shown)
 
     def of(self, records: Sequence[DumpRecord]) -> tuple[int | None, int | None]:
@@ -39,8 +37,26 @@ class Times:
             return longest, None
         if id(first) in self._uptimes:
             return None, longest
-        detected = self._detected.get(first.pfn)
-        return longest, None if detected is None else detected + longest
+        failed = self._failed.get(id(first))
+        return longest, None if failed is None else failed + longest
+
+
+def _failures(records: Sequence[DumpRecord]) -> dict[int, int]:
+    """Return when the migration of a page failed for the first time, by the ids of the PUT records after that.
+
+    A free ends it: the page frame is used again.
+    """
+    found: dict[int, int] = {}
+    failed: dict[tuple[int, int], int] = {}
+    for record in reversed(records):
+        page = record.dump, record.pfn
+        if record.kind == "DETECT" and record.at_us is not None:
+            failed.setdefault(page, record.at_us)
+        elif record.kind == "PUT" and page in failed:
+            found[id(record)] = failed[page]
+        elif record.kind == "FREE":
+            failed.pop(page, None)
+    return found
 
 
 def _uptimes(records: Sequence[DumpRecord]) -> list[DumpRecord]:
