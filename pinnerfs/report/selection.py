@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
+from pinnerfs.report.extents import union
 from pinnerfs.report.model import Capture, Report, Role, Site
 from pinnerfs.words import count_of
 
@@ -18,7 +19,10 @@ HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Sums over the call sites that held pages. Times are µs; None if no record has a duration."""
+    """Sums over the call sites that held pages. Pages and blocks of several sites count once.
+
+    Times are µs; None if no record has a duration.
+    """
 
     records: int
     holds: int
@@ -80,18 +84,19 @@ def top(report: Report, count: int | None) -> Report:
     if count is None:
         return report
     first = {site.key for site in [site for site in report.sites if site.role in HOLDERS][:count]}
-    return _with_sites(report, tuple(site for site in report.sites if site.role not in HOLDERS or site.key in first))
+    return replace(report, sites=tuple(site for site in report.sites if site.role not in HOLDERS or site.key in first))
 
 
 def totals(report: Report) -> Totals:
     """Return the sums over the sites of a report that held pages."""
     sites = [site for site in report.sites if site.role in HOLDERS]
     keys = {site.key for site in sites}
-    durations = sorted(hold.duration_us for hold in report.holds if hold.key in keys and hold.duration_us is not None)
+    holds = [hold for hold in report.holds if hold.key in keys]
+    durations = sorted(hold.duration_us for hold in holds if hold.duration_us is not None)
     return Totals(
         records=sum(site.records for site in sites),
         holds=sum(site.holds for site in sites),
-        pages=sum(site.pages for site in sites),
+        pages=union((hold.pfn, hold.pfn + hold.pages) for hold in holds),
         blocks=len({block for site in sites for block in site.blocks}),
         max=durations[-1] if durations else None,
         # The nearest rank: the smallest duration that 99 of 100 do not exceed.
@@ -102,4 +107,5 @@ def totals(report: Report) -> Totals:
 def _with_sites(report: Report, sites: tuple[Site, ...]) -> Report:
     keys = {site.key for site in sites}
     holds = tuple(hold for hold in report.holds if hold.key in keys)
-    return replace(report, sites=sites, holds=holds, records=sum(site.records for site in sites))
+    victims = tuple(site.site for site in sites if site.role == "victim")
+    return replace(report, sites=sites, holds=holds, records=sum(site.records for site in sites), victims=victims)

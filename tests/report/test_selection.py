@@ -50,11 +50,14 @@ def test_top() -> None:
     """--top counts the sites that held pages, and keeps the victims."""
     assert keys(top(report(*SITES), 2).sites) == "abw"
     assert keys(top(report(*SITES), None).sites) == "abcw"
+    # It is still the report of the whole input.
+    shown, whole = top(report(*SITES), 1), report(*SITES)
+    assert (shown.records, len(shown.holds)) == (whole.records, len(whole.holds))
 
 
 def test_totals() -> None:
-    """Totals add up the sites that held pages, and count a block of two sites once."""
-    assert totals(report(*SITES)) == Totals(128, 8, 128, 4, max=900_000, p99=900_000)
+    """Totals add up the sites that held pages, and count a page and a block of two sites once."""
+    assert totals(report(*SITES)) == Totals(128, 8, 64, 4, max=900_000, p99=900_000)
     assert totals(report()) == Totals(0, 0, 0, 0, None, None)
 
 
