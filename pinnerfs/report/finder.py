@@ -138,15 +138,18 @@ class Finder:
                 if mark in _FIRST_LINES:
                     first = _FIRST.search(text, begin, hit + len(mark) + 8) if hit - begin < _LONGEST_LINE else None
                     if first is None:
+                        if not last and self._is_cut(begin):
+                            at = begin
+                            break
                         at = _line_end(text, hit)
                         continue
                     head = first.start()
                     match = HEAD.match(text, begin) if head == begin else None
                 elif hit - begin < _LONGEST_LINE:
-                    end = _line_end(text, hit)
-                    if not last and not text.endswith("\n", 0, end) and len(text) - begin < _LONGEST_LINE:
+                    if not last and self._is_cut(begin):
                         at = begin
                         break
+                    end = _line_end(text, hit)
                     yield Line(text[begin:end].rstrip("\r\n"), self._base + begin, self._base + end)
                     at = end
                     continue
@@ -160,6 +163,10 @@ class Finder:
             item, at = found or self._wrapped(begin, head, last)
             yield item
         self._drop(at, last)
+
+    def _is_cut(self, begin: int) -> bool:
+        """Tell whether the rest of a line comes with the next piece."""
+        return self._text.find("\n", begin) < 0 and len(self._text) - begin < _LONGEST_LINE
 
     def _drop(self, at: int, last: bool) -> None:
         """Forget the text that is done: all but the line that is not complete, or the record."""

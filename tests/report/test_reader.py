@@ -17,6 +17,8 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.report import read, read_text, reader
 from pinnerfs.report.model import Area, Capture
+from pinnerfs.report.reader import read_sources
+from pinnerfs.report.sources import Source
 from tests.mount.support import pinnerfs
 from tests.report.texts import CAMERA, detect, freed, hex_pin, pin, put
 
@@ -63,6 +65,24 @@ def test_pieces_of_any_size(tmp_path: Path, size: int) -> None:
             child.stdin.write(TEXT[at : at + size])
         child.stdin.close()
         assert child.stdout.read() == TEXT
+
+
+def test_a_piece_may_end_anywhere() -> None:
+    """No record, title or log line is lost where a piece of a large file ends, and nothing is told twice."""
+    title = "------ PINS (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    area = "cma: Reserved 16 MiB at 0x0000000080000000\n"
+    huge = pin(400_000, 0x80000, names="lru|head") * 2
+    text = f"{area}{title}{huge}{detect(7_000_000, 0x80001)}{TEXT}\n{title}{logcat(TEXT)}log\n{hex_pin(5, 7)[:-40]}"
+    data = text.encode()
+
+    def result(pieces: list[bytes]) -> object:
+        capture = read_sources(["x"], [Source("x", "", iter(pieces), [])])
+        return capture.records, capture.dumps, capture.notes, capture.areas
+
+    whole = result([data])
+    assert whole == result([data[at : at + 1] for at in range(len(data))])
+    for at in range(len(data)):
+        assert whole == result([data[:at], data[at:]]), at
 
 
 def logcat(text: str) -> str:
@@ -112,6 +132,10 @@ def test_equal_records() -> None:
     assert [record.dump for record in capture.records] == [0, 0, 0, 0, 1, 1, 1]
     assert [(dump.records, dump.garbage) for dump in capture.dumps] == [(4, 2), (3, 0)]
     assert [(note.line, note.how_many) for note in capture.notes] == [(2 + 3 * huge.count("\n"), 2)]
+    # Only what equals the record right before it is the same record.
+    other = pin(500_000, 0x80400, names="lru|head").replace("\n", "\r\n")
+    capture = read_text(huge + other + huge + huge)
+    assert [record.duration_us for record in capture.records] == [400_000, 500_000, 400_000, 400_000]
     # Text without titles is a dump of its own behind other text.
     assert [record.dump for record in read_text(huge * 2 + "a log line\n" + huge * 2).records] == [0, 0, 1, 1]
 
