@@ -44,8 +44,8 @@ _WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?|0x[0-
 class Found(NamedTuple):
     """A record: the match of its first two lines, its frames, and where it begins and ends, in characters.
 
-    match: the same object as that of the record before, if the two are equal.
     gap: whether other text stands between it and the record before. ended: whether an empty line ends it.
+    again: how many equal records stand right behind an equal one, which was found before. 0: it is another record.
     """
 
     match: re.Match[str]
@@ -54,6 +54,7 @@ class Found(NamedTuple):
     end: int
     gap: bool
     ended: bool
+    again: int = 0
 
 
 class Broken(NamedTuple):
@@ -81,7 +82,7 @@ class Finder:
         self._after = 0  # the end of the last record
         self._stacks: dict[str, Frames | None] = {}
         self._same = ""  # the text of the last record; a huge page has 512 equal ones
-        self._same_found: tuple[re.Match[str], Frames] | None = None
+        self._same_found: Found | None = None
         self._kept: list[str] | None = None
         self._keep_from = 0
 
@@ -124,9 +125,9 @@ class Finder:
         at = 0  # always the start of a line
         while True:
             begin = head = at
-            if self._same_found and text.startswith(self._same, at):
-                at += len(self._same)
-                yield self._found(*self._same_found, begin, at, ended=True)
+            if self._same and at + self._base == self._after and text.startswith(self._same, at):
+                again, at = self._again(at)
+                yield again
                 continue
             match = HEAD.match(text, at)  # most records stand right behind another
             if match is None:
@@ -195,13 +196,27 @@ class Finder:
         frames = self._stacks[lines]
         if frames is None:
             return None
-        self._same, self._same_found = text[begin : end + 2], (match, frames)
-        return self._found(match, frames, begin, end + 2, ended=True), end + 2
+        self._same_found = self._found(match, frames, begin, end + 2, ended=True)
+        self._same = text[begin : end + 2]
+        return self._same_found, end + 2
+
+    def _again(self, begin: int) -> tuple[Found, int]:
+        """Return the records that equal the one before them, and their end."""
+        assert self._same_found is not None
+        end = begin
+        while self._text.startswith(self._same, end):
+            end += len(self._same)
+        self._after = self._base + end
+        found = self._same_found._replace(
+            begin=self._base + begin, end=self._after, gap=False, again=(end - begin) // len(self._same)
+        )
+        return found, end
 
     def _found(self, match: re.Match[str], frames: Frames, begin: int, end: int, ended: bool) -> Found:
         after = self._after - self._base
         gap = after != begin and (after < 0 or not self._text[after:begin].isspace())
         self._after = self._base + end
+        self._same = ""
         return Found(match, frames, self._base + begin, self._base + end, gap, ended)
 
     def _wrapped(self, begin: int, head: int, last: bool) -> tuple[Found | Broken, int]:

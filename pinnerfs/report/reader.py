@@ -71,11 +71,11 @@ class _Reader:
         for problem in source.problems:
             self.note(source.name, problem)
 
-    def note(self, source: str, reason: str, line: int | None = None) -> None:
+    def note(self, source: str, reason: str, line: int | None = None, how_many: int = 1) -> None:
         """Note something that was skipped."""
         first, times = self._notes.get((source, reason), (line, 0))
         if times or len(self._notes) < _MOST_NOTES:
-            self._notes[source, reason] = (first, times + 1)
+            self._notes[source, reason] = (first, times + how_many)
 
     def section(self, path: str, text: str) -> bool:
         """Keep the text of a file. The first of several wins, as the newest dump comes first in a bugreport.
@@ -101,12 +101,11 @@ class _Reader:
         if directory.endswith("page_pinner"):
             self._files.add(name)
 
-    def add(self, record: DumpRecord) -> bool:
-        """Keep a record. Return whether there was room for it."""
-        if len(self._records) == _MOST_RECORDS:
-            return False
-        self._records.append(record)
-        return True
+    def add(self, record: DumpRecord, how_many: int) -> int:
+        """Keep a record so many times, as long as there is room for it. Return how often it was kept."""
+        kept = min(how_many, _MOST_RECORDS - len(self._records))
+        self._records += [record] * kept
+        return kept
 
     def number(self) -> int:
         """Return the number of the next dump."""
@@ -160,8 +159,7 @@ class _Reading:
         self._begin = self._count = self._garbage = 0
         self._problem = False
         self._broken = False  # the item before was a broken record
-        self._match: object = None  # of the last record
-        self._parsed: DumpRecord | None = None  # None if it is garbage
+        self._last: DumpRecord | None = None  # None if it was garbage
         self._path = ""  # of the section, as its title has it
         self._wanted = ""  # the path of the section that is kept
         self._padded = True  # the dump program adds a newline to each file
@@ -202,22 +200,23 @@ class _Reading:
     def _record(self, found: Found) -> None:
         if not self._open or (found.gap and not self._broken and not self._title and not self._source.path):
             self._start("", found.begin)
-        if found.match is not self._match:
-            self._match = found.match
+        how_many = found.again or 1
+        if not found.again:
             record = parse_record(found.match, found.frames, self._file, self._reader.number())
-            self._parsed = None if is_garbage(record) else record
-        if self._parsed is None:
-            self._garbage += 1
-            self._reader.note(self._source.name, "garbage of an uninitialised ring", self._finder.line(found.begin))
+            self._last = None if is_garbage(record) else record
+        if self._last is None:
+            self._garbage += how_many
+            reason = "garbage of an uninitialised ring"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin), how_many)
             return
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        if self._reader.add(self._parsed):
-            self._count += 1
-        else:
+        kept = self._reader.add(self._last, how_many)
+        self._count += kept
+        if kept < how_many:
             reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
-            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin), how_many - kept)
 
     def _line(self, line: Line) -> None:
         title = title_of(line.text)
@@ -261,7 +260,7 @@ class _Reading:
     def _start(self, file: str, begin: int, title: str = "") -> None:
         """Begin a dump."""
         self._finish()
-        self._open, self._file, self._title, self._match = True, file, title, None
+        self._open, self._file, self._title = True, file, title
         self._begin, self._count, self._garbage, self._problem = self._finder.line(begin), 0, 0, False
 
     def _leave(self, end: int | None) -> None:
