@@ -237,13 +237,12 @@ class Finder:
         while at < len(text) and at - begin < _LONGEST:
             stop = _line_end(text, at)
             line = _bare(text[at:stop], prefix)
-            if _WHOLE_FRAME.fullmatch(line):
-                line = f" {line}"  # the space was lost when the text was pasted
-            if not line.startswith(" "):
+            # A copy may lose the space in front of a frame, or have a tab or more spaces.
+            if not line.startswith(" ") and not _WHOLE_FRAME.fullmatch(line.lstrip()):
                 ended = not line
                 at = stop if ended else at
                 break
-            lines.append(line)
+            lines.append(f" {line.lstrip()}")
             whole = text.endswith("\n", 0, stop)
             at = stop
         if not whole and not (lines and _WHOLE_FRAME.fullmatch(lines[-1].lstrip())):
@@ -281,7 +280,10 @@ def _bare(line: str, prefix: re.Pattern[str] | None) -> str:
 
 @lru_cache(maxsize=64)
 def _prefix(text: str) -> re.Pattern[str]:
-    """Return a pattern for prefixes like this one: its numbers may differ, and its last spaces may be missing."""
+    """Return a pattern for prefixes like this one: its numbers may differ, and its last spaces may be missing.
+
+    `grep -A` prints `FILE:` before lines that match, and `FILE-` before those behind them.
+    """
     body = text.rstrip(" ")
-    pattern = re.sub(r"(?:\\ )+", " +", re.sub(r"\d+", r"\\d+", re.escape(body)))
+    pattern = re.sub(r"(?:\\ )+", " +", re.sub(r"\d+", r"\\d+", re.escape(body))).replace(":", "[:-]")
     return re.compile(rf"\A{pattern}(?:{' ' * (len(text) - len(body))}|\Z)")

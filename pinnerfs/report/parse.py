@@ -41,6 +41,8 @@ def frames_of(lines: str) -> Frames | None:
     if not lines.startswith(" ") or "\n" in "".join(frames):
         return None if lines else Frames((), False)
     frames[0] = frames[0][1:]
+    if any(frame.startswith(" ") for frame in frames):
+        frames = [frame.lstrip(" ") for frame in frames]  # a copy was indented
     # Different stacks have most of their frames in common.
     return Frames(tuple(map(_kept, frames)), any(_GRABS.match(frame) for frame in frames[:_LOOK_AT]))
 

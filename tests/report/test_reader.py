@@ -107,6 +107,9 @@ def logcat(text: str) -> str:
         TEXT.replace("\n\n", "\n"),
         TEXT.rstrip(),
         TEXT.replace("\n ", "\n"),
+        TEXT.replace("\n ", "\n    "),
+        TEXT.replace("\n ", "\n\t"),
+        "".join(f"a.txt{':' if 'pinned' in line else '-'}{line}\n" for line in TEXT.splitlines()) + "--\n",
         "".join(f"{line}  \n" for line in TEXT.splitlines()),
         "".join(f"    {line} \t\n" for line in TEXT.splitlines()),
         f"------ Page Pinner - longterm pin (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n{TEXT}\n"
@@ -114,7 +117,7 @@ def logcat(text: str) -> str:
     ],
     ids=[
         *("crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped"),
-        *("without indentation", "blanks at the ends", "indented", "dumpstate"),
+        *("without indentation", "more indentation", "tabs", "grep -A", "blanks at the ends", "indented", "dumpstate"),
     ],
 )
 def test_wrappings(wrapped: str) -> None:
