@@ -39,7 +39,7 @@ def impossible_choice(
     last = max((_last_pfn(capture) for capture in captures), default=0)
     if pfn is not None and 0 < last < pfn[0]:
         return (
-            f"--pfn {pfn[0]:#x}-{pfn[1]:#x}: the last page frame in the input is {last:#x}; wanted numbers of page "
+            f"--pfn {pfn[0]:#x}-{pfn[1]:#x}: the last pageblock in the input ends at {last:#x}; wanted numbers of page "
             "frames, which are addresses divided by the page size"
         )
     return None
@@ -59,6 +59,9 @@ def _kinds(capture: Capture) -> set[Kind]:
 
 
 def _last_pfn(capture: Capture) -> int:
-    """Return the last page frame that a capture tells of; 0 if it tells of none."""
-    ends = (area.base_pfn + area.pages - 1 for area in capture.areas)
-    return max((*ends, *(record.pfn for record in capture.records)), default=0)
+    """Return the last page frame of the areas and pageblocks in a capture; 0 if it has none."""
+    ends = [area.base_pfn + area.pages - 1 for area in capture.areas]
+    for pfn, block in {(record.pfn, record.block) for record in capture.records}:
+        order = pfn.bit_length() - block.bit_length()  # block is pfn >> order
+        ends.append(((block + 1) << order) - 1)
+    return max(ends, default=0)

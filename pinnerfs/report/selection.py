@@ -8,8 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
-from pinnerfs.report.extents import union
-from pinnerfs.report.model import Capture, Report, Role, Site
+from pinnerfs.report.extents import compound_pages, union
+from pinnerfs.report.holds import groups
+from pinnerfs.report.model import Capture, DumpRecord, Report, Role, Site
+from pinnerfs.report.naming import load_sites
 from pinnerfs.words import count_of
 
 __all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top", "totals"]
@@ -33,15 +35,22 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 def only_records(capture: Capture, kinds: Collection[str], first_pfn: int | None, last_pfn: int | None) -> Capture:
-    """Return the capture with only the records of these kinds (all if there are none) and page frames."""
-    chosen = tuple(
-        record
-        for record in capture.records
-        if (not kinds or record.kind in kinds)
-        and (first_pfn is None or first_pfn <= record.pfn)
-        and (last_pfn is None or record.pfn <= last_pfn)
-    )
-    return replace(capture, records=chosen)
+    """Return the capture with only the records of these kinds (all if there are none) and page frames.
+
+    Records of a compound page have the PFN of its head. They are of all its page frames.
+    """
+    chosen: list[DumpRecord] = []
+    for group in groups(capture.records, load_sites()):
+        first = group.records[0]
+        if kinds and first.kind not in kinds:
+            continue
+        behind = compound_pages(first, len(group.records)) - 1 if group.head else 0
+        chosen += [
+            record
+            for record in group.records
+            if (first_pfn is None or first_pfn <= record.pfn + behind) and (last_pfn is None or record.pfn <= last_pfn)
+        ]
+    return replace(capture, records=tuple(chosen))
 
 
 def only_sites(report: Report, wanted: Collection[str]) -> Report:

@@ -417,7 +417,7 @@ CHOICES = {
     "no page of this area": (["camera.txt", "--pfn", "0x1000-0x1fff"], None),
     "an address": (
         ["camera.txt", "--pfn", "0xf8400000-0xf85fffff"],
-        "--pfn 0xf8400000-0xf85fffff: the last page frame in the input is 0xfd7ef; wanted numbers of page frames, "
+        "--pfn 0xf8400000-0xf85fffff: the last pageblock in the input ends at 0xfd7ff; wanted numbers of page frames, "
         "which are addresses divided by the page size",
     ),
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pinnerfs.report import read_text
 from pinnerfs.report.budget import parse_budget
 from pinnerfs.report.columns import SORT_KEYS
 from pinnerfs.report.model import Capture, DumpRecord
 from pinnerfs.report.selection import Totals, only_records, only_sites, sorted_by, top, totals
 from tests.report.made import report, site
+from tests.report.texts import pin
 
 SITES = (
     site("aaaaaaaa", 2, owner="mali", site="kbase_pin"),
@@ -73,6 +75,20 @@ def test_choosing_records() -> None:
     assert only_records(capture, (), 10, 20).records == records[1:3]
     assert only_records(capture, ("PUT",), None, None).records == records[2:]
     assert only_records(capture, (), None, None) == capture
+
+
+def test_choosing_a_page_of_a_huge_page() -> None:
+    """The records of a huge page have the PFN of its head, and are chosen by each of its page frames."""
+    huge, small = pin(400_000, 0x80200, names="lru|head") * 512, pin(500_000, 0x80401)
+    capture = read_text(small + huge)
+    for first, last, records in (
+        (0x80345, 0x80345, 512),
+        (0x803FF, 0x80401, 513),
+        (0x80000, 0x80200, 512),
+        (0x80400, 0x80400, 0),
+        (0x80000, 0x801FF, 0),
+    ):
+        assert len(only_records(capture, (), first, last).records) == records, hex(first)
 
 
 @pytest.mark.parametrize(
