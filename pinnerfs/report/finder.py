@@ -38,6 +38,7 @@ _LONGEST_LINE = 1 << 12
 MOST_KEPT = 1 << 20  # characters of a section
 _MOST_STACKS = 1 << 12  # different stacks to remember; damaged text has a new one in every record
 
+_BLANKS = " \t\xc2\xa0"  # the last two are a no-break space, as a web page has it, in UTF-8
 _WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?|0x[0-9a-f]{8,16}")
 
 
@@ -238,11 +239,11 @@ class Finder:
             stop = _line_end(text, at)
             line = _bare(text[at:stop], prefix)
             # A copy may lose the space in front of a frame, or have a tab or more spaces.
-            if not line.startswith(" ") and not _WHOLE_FRAME.fullmatch(line.lstrip()):
+            if not line.startswith(" ") and not _WHOLE_FRAME.fullmatch(line.lstrip(_BLANKS)):
                 ended = not line
                 at = stop if ended else at
                 break
-            lines.append(f" {line.lstrip()}")
+            lines.append(f" {line.lstrip(_BLANKS)}")
             whole = text.endswith("\n", 0, stop)
             at = stop
         if not whole and not (lines and _WHOLE_FRAME.fullmatch(lines[-1].lstrip())):

@@ -109,6 +109,7 @@ def logcat(text: str) -> str:
         TEXT.replace("\n ", "\n"),
         TEXT.replace("\n ", "\n    "),
         TEXT.replace("\n ", "\n\t"),
+        TEXT.replace("\n ", "\n\xa0"),
         "".join(f"a.txt{':' if 'pinned' in line else '-'}{line}\n" for line in TEXT.splitlines()) + "--\n",
         "".join(f"{line}  \n" for line in TEXT.splitlines()),
         "".join(f"    {line} \t\n" for line in TEXT.splitlines()),
@@ -117,7 +118,16 @@ def logcat(text: str) -> str:
     ],
     ids=[
         *("crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped"),
-        *("without indentation", "more indentation", "tabs", "grep -A", "blanks at the ends", "indented", "dumpstate"),
+        *(
+            "without indentation",
+            "more indentation",
+            "tabs",
+            "no-break",
+            "grep -A",
+            "blanks at the ends",
+            "indented",
+            "dumpstate",
+        ),
     ],
 )
 def test_wrappings(wrapped: str) -> None:
