@@ -72,7 +72,7 @@ def _title(column: Column) -> str:
 
 
 def _cell(column: Column, site: Site) -> str:
-    value = column.value(site)
+    value = column.order(site)
     text = _text(column.text(site))
     if column.name == "key":
         text = f'<a href="#stack-{text}"><code>{text}</code></a>'

@@ -79,10 +79,10 @@ def sorted_by(report: Report, key: str | None) -> Report:
         return report
     column = next(column for column in COLUMNS if column.name == SORT_KEYS[key])
     if not column.is_number:
-        return replace(report, sites=tuple(sorted(report.sites, key=lambda site: str(column.value(site)))))
+        return replace(report, sites=tuple(sorted(report.sites, key=lambda site: str(column.order(site)))))
 
     def number(site: Site) -> float:
-        value = column.value(site)
+        value = column.order(site)
         return -1 if value is None else float(value)
 
     return replace(report, sites=tuple(sorted(report.sites, key=number, reverse=True)))

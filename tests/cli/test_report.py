@@ -457,6 +457,20 @@ def test_perfetto(run: Run, directory: Path) -> None:
     assert [packet.timestamp for packet in slices] == [12_000_000_000]
 
 
+def test_perfetto_of_the_first_sites(run: Run, directory: Path) -> None:
+    """With --top, the trace has the sites that the table has."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+    other = BUFFER.replace("kbase_mem_free", "kgsl_mem_free").replace("0xf8400", "0xf8401")
+    (directory / "two.txt").write_text(BUFFER + other.replace("1500000 us", "1100000 us"))
+    for options, names in ((), {"kbase_mem_free", "kgsl_mem_free"}), (("--top", "1"), {"kbase_mem_free"}):
+        report(run, "two.txt", "--perfetto", "x", "--force", *options)
+        trace = Trace()
+        trace.ParseFromString((directory / "x").read_bytes())
+        found = {packet.track_event.name for packet in trace.packet}
+        assert {name for name in found if name.endswith("_mem_free")} == names
+
+
 def test_perfetto_is_not_installed(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package perfetto, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "perfetto.trace_builder", None)

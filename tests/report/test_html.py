@@ -134,6 +134,12 @@ def test_the_shares_of_the_map() -> None:
     assert 'title="block 994: 100% of the pages"' in text and 'title="block 995: 0% of the pages"' in text
 
 
+def test_the_value_that_a_column_is_sorted_by() -> None:
+    """The column CMA is sorted by its shares, not by numbers of pages that it does not show."""
+    text = page(report(site(holds=4, cma_pages=16)))
+    assert '<td class="number" data-value="0.25">25%</td>' in text
+
+
 def test_in_a_browser(browser: Chrome, tmp_path: Path) -> None:
     """A browser shows the page without an error: headline, rows, map, bars, findings and stacks."""
     opened(browser, THREE, tmp_path)

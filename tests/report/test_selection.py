@@ -42,6 +42,12 @@ def test_sorting(key: str | None, order: str) -> None:
     assert keys(sorted_by(report(*SITES), key).sites) == order
 
 
+def test_sorting_by_what_is_shown() -> None:
+    """The column CMA shows a share, and is sorted by it."""
+    half, all_of_few = site("aaaaaaaa", 4, cma_pages=32), site("bbbbbbbb", 1)
+    assert keys(sorted_by(report(half, all_of_few), "cma").sites) == "ba"
+
+
 def test_every_sort_key_has_a_column() -> None:
     """Each value of --sort sorts, also where a value is unknown."""
     one = report(site(max_us=None, p50_us=None, p99_us=None, cma_pages=None), site("bbbbbbbb"))
