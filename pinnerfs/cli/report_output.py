@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pinnerfs.record.output import write_output
-
 if TYPE_CHECKING:
     from pinnerfs.report.diff import Diff
     from pinnerfs.report.model import Report
@@ -60,6 +58,10 @@ def print_made(made: Any) -> None:
 
 def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
     """Write the files that were asked for, before anything is printed."""
+    if all(path is None for path in files.values()):
+        return
+    from pinnerfs.record.output import write_output
+
     if (path := files["--html"]) is not None:
         from pinnerfs.report.html import page
 

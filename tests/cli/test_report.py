@@ -485,6 +485,27 @@ def test_light_imports(directory: Path) -> None:
     assert heavy_imports(["report", "--help"]) == set()
 
 
+def imported(*arguments: str) -> set[str]:
+    """Return the modules that Python imports with these arguments."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_no_module_is_imported_in_vain(directory: Path) -> None:
+    """A report that is only printed starts without the modules of archives, exports and files to write."""
+    unused = {"csv", "html", "lzma", "pathlib", "rich", "tempfile", "urllib.parse", "zipfile", "pinnerfs.record.output"}
+    found = imported("-m", "pinnerfs", "report", "camera.txt")
+    assert "pinnerfs.report.analysis" in found
+    assert found & unused <= imported("-c", "import click, msgspec")
+
+
 def test_the_picture_of_the_pages(run: Run, directory: Path) -> None:
     """The command on the report's page makes the picture that the pages show, byte for byte."""
     report(run, "camera.txt", "--svg", "report.svg")
