@@ -68,5 +68,5 @@ def test_mutated_dumps(amount: Callable[[int, int], int], tell: Callable[[str], 
 
 def test_a_leak_is_seen(tmp_path: Path) -> None:
     """Two small objects for each report that is read are a leak, also among few dumps."""
-    came = run(3000, tmp_path / "witness", 300, LEAK)
+    came = run(2000, tmp_path / "witness", 300, LEAK)
     assert leaks(growth(came)), came["samples"]
