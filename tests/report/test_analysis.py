@@ -216,6 +216,19 @@ def test_dumps_that_overlap() -> None:
         assert report(two, dedup=True).records == first[1] - first[0] + second[1] - second[0]
 
 
+def test_dumps_of_huge_pages_that_overlap() -> None:
+    """Huge pages have equal records. Several of them in the same order are a dump that is given twice."""
+    huge = [pin(300_001 + at, 0x80000 + 0x200 * at, names="lru|head") * 512 for at in range(8)]
+    title = "------ a (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    for text, records in (
+        (2 * (title + "".join(huge)), 4096),
+        (title + "".join(huge[3:]) + title + "".join(huge), 4096),
+        (title + "".join(huge[:1]) * 2, 1024),
+        (title + "".join(huge[:1]) + title + "".join(huge[1:]), 4096),
+    ):
+        assert report(text, dedup=True).records == records
+
+
 def test_the_bound_of_the_threshold() -> None:
     """The shortest pin was longer than the threshold, which is not below 0."""
     assert report(pin(500_000, 0x80001) + pin(400_000, 0x80401)).threshold_at_most_us == 399_999
