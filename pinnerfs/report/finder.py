@@ -240,8 +240,8 @@ class Finder:
             line = _bare(text[at:stop], prefix)
             # A copy may lose the space in front of a frame, or have a tab or more spaces.
             if not line.startswith(" ") and not _WHOLE_FRAME.fullmatch(line.lstrip(_BLANKS)):
-                ended = not line
-                at = stop if ended else at
+                ended = not line and text.endswith("\n", 0, stop)
+                at = at if line else stop
                 break
             lines.append(f" {line.lstrip(_BLANKS)}")
             whole = text.endswith("\n", 0, stop)

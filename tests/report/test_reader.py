@@ -336,6 +336,20 @@ def test_a_record_that_is_cut_in_its_stack() -> None:
     assert reasons(capture) == ["no empty line ends a record: its stack may be incomplete"]
 
 
+@pytest.mark.parametrize("text", [TEXT, logcat(TEXT)], ids=["plain", "logcat"])
+def test_a_dump_that_is_cut_anywhere(text: str) -> None:
+    """A record that may have lost frames is left out or noted, wherever the dump ends."""
+    whole = read_text(text).records
+    second = text.index("Page pinned", 1 + text.index("Page pinned"))
+    for end in range(second, len(text)):
+        capture = read_text(text[:end])
+        assert capture.records[0] == whole[0]
+        complete = capture.records[1:] == whole[1:] and text[:end].endswith("\n")
+        assert complete or capture.notes or end - second < len("Page pinned ts "), end
+        for record in capture.records[1:]:
+            assert [*map(str.startswith, whole[1].stack, record.stack)].count(False) == 0
+
+
 def test_an_empty_input_is_an_empty_record_file(tmp_path: Path) -> None:
     """`cat` of a record file without records gives nothing, and that is an answer."""
     (tmp_path / "dump.txt").write_bytes(b"")
