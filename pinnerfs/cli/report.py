@@ -11,13 +11,13 @@ from pinnerfs.cli import report_options
 from pinnerfs.cli.files import wait_for_file
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.report_output import diff_text, print_made, report_text, write_files
-from pinnerfs.errors import in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.columns import SORT_KEYS
 from pinnerfs.words import count_of
 
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
-    from pinnerfs.report.model import Area, Report
+    from pinnerfs.report.model import Area, Capture, Kind, Report
 
 __all__ = ["report"]
 
@@ -29,7 +29,12 @@ FAILED_BUDGET = 1  # exit status
 @click.option("--sort", type=click.Choice([*SORT_KEYS]), help="Sort by this column instead of by damage.")
 @click.option("--top", type=click.IntRange(1), metavar="N", help="Show only the first N call sites.")
 @click.option(
-    "--site", "wanted", multiple=True, metavar="TEXT", help="Only sites with this key, owner or part of a name."
+    "--site",
+    "wanted",
+    multiple=True,
+    callback=report_options.parts,
+    metavar="TEXT",
+    help="Only sites with this key, owner or part of a name.",
 )
 @click.option(
     "--pfn", callback=report_options.pfn_range, metavar="A-B", help="Only records of page frames from A to B."
@@ -112,18 +117,23 @@ def report(
     _wait_for_files(inputs, names, files, max_wait)
     _check_files(inputs, names, files)
 
-    def one(sources: tuple[str, ...]) -> Report:
-        made = _analyse(
-            sources, pfn, tuple(report_options.KINDS[kind] for kind in kinds), areas, names, dedup, max_wait
-        )
-        for note in made.notes:
+    chosen_kinds = tuple(report_options.KINDS[kind] for kind in kinds)
+    captures = [_read(sources, areas, max_wait) for sources in ((inputs[:1], inputs[1:]) if as_diff else (inputs,))]
+    for capture in captures:
+        for note in capture.notes:
             say(str(note))
-        return only_sites(made, wanted)
+    if (budgets or fail_on_new) and (wanted or kinds or pfn):
+        from pinnerfs.report.choices import impossible_choice
+        from pinnerfs.report.naming import load_sites
 
+        lists = load_sites(*(() if names is None else (names,)), max_wait=max_wait)
+        if (reason := impossible_choice(captures, lists, wanted, chosen_kinds, pfn)) is not None:
+            raise PinnerfsError(in_a_line(reason), BAD_INPUT)
+    reports = [only_sites(_analyse(capture, pfn, chosen_kinds, names, dedup, max_wait), wanted) for capture in captures]
     if as_diff:
         from pinnerfs.report.diff import compare
 
-        before, after = one(inputs[:1]), one(inputs[1:])
+        before, after = reports
         difference = compare(before, after)
         if difference.not_comparable and chosen in ("csv", "folded"):
             # These formats have no place for it.
@@ -131,7 +141,7 @@ def report(
         print_made(diff_text(difference, chosen))
         failed = [f"{len(difference.new)} new: {', '.join(difference.new)}"] if fail_on_new and difference.new else []
     else:
-        after = one(inputs)
+        (after,) = reports
         shown = only_top(sorted_by(after, sort), top)
         write_files(shown, files, stacks, force)
         print_made(report_text(shown, chosen, stacks))
@@ -154,14 +164,27 @@ def _wait_for_files(inputs: tuple[str, ...], names: str | None, files: dict[str,
 
 
 def _check_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None]) -> None:
-    """Raise UsageError if one file is written twice, or is read as well, or is in a directory that is read."""
+    """Raise UsageError if a file to write has no name, or is written twice, or read, or in a directory that is read."""
+    named = {option: path for option, path in files.items() if path is not None}
+    for option, path in named.items():
+        if not path:
+            raise click.UsageError(f"{option}: the path is empty; name a file")
+    try:
+        _check_places(inputs, names, named)
+    except FileNotFoundError:
+        # A relative path is below the working directory.
+        paths = ", ".join(map(in_a_line, named.values()))
+        raise click.UsageError(f"cannot write {paths}: the working directory was removed") from None
+
+
+def _check_places(inputs: tuple[str, ...], names: str | None, files: dict[str, str]) -> None:
+    if not files:
+        return
     known = {os.path.realpath(path): "an input" for path in inputs if path != "-"}
     directories = tuple(os.path.join(path, "") for path in known)
     if names is not None:
         known[os.path.realpath(names)] = "the file of --sites"
     for option, path in files.items():
-        if path is None:
-            continue
         place = os.path.realpath(path)
         if place in known:
             raise click.UsageError(f"{option}: {in_a_line(path)} is also {known[place]}; name another file")
@@ -184,23 +207,26 @@ def _check_options(inputs: tuple[str, ...], as_diff: bool, fail_on_new: bool, si
         raise click.UsageError(f"{single[0]} is for one report; it cannot be combined with --diff")
 
 
+def _read(inputs: tuple[str, ...], areas: tuple[Area, ...], max_wait: float) -> Capture:
+    from pinnerfs.cli.report_progress import Progress
+    from pinnerfs.report.reader import read_sources
+    from pinnerfs.report.sources import sources
+
+    found = (source for name in inputs for source in sources(name, max_wait))
+    return read_sources(inputs, Progress().watch(found), areas)
+
+
 def _analyse(
-    inputs: tuple[str, ...],
+    capture: Capture,
     pfn: tuple[int, int] | None,
-    kinds: tuple[str, ...],
-    areas: tuple[Area, ...],
+    kinds: tuple[Kind, ...],
     names: str | None,
     dedup: bool,
     max_wait: float,
 ) -> Report:
-    from pinnerfs.cli.report_progress import Progress
     from pinnerfs.report.analysis import analyse
-    from pinnerfs.report.reader import read_sources
     from pinnerfs.report.selection import only_records
-    from pinnerfs.report.sources import sources
 
-    found = (source for name in inputs for source in sources(name, max_wait))
-    capture = read_sources(inputs, Progress().watch(found), areas)
     if not kinds and not pfn:
         return analyse(capture, names, dedup, max_wait)
     chosen = only_records(capture, kinds, *(pfn or (None, None)))

@@ -11,9 +11,9 @@ from pinnerfs.report.source import MAX_WAIT
 
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
-    from pinnerfs.report.model import Area
+    from pinnerfs.report.model import Area, Kind
 
-__all__ = ["FORMATS", "KINDS", "areas", "budgets", "chosen_format", "formats", "max_wait", "pfn_range"]
+__all__ = ["FORMATS", "KINDS", "areas", "budgets", "chosen_format", "formats", "max_wait", "parts", "pfn_range"]
 
 FORMATS = {
     "json": "Print everything as JSON, for scripts.",
@@ -22,7 +22,7 @@ FORMATS = {
     "folded": "Print stacks with their page time, for flamegraph.pl.",
     "speedscope": "Print a file for speedscope: page time and holds.",
 }
-KINDS = {"pin": "PIN", "put": "PUT", "free": "FREE", "detect": "DETECT", "event": "EVENT"}
+KINDS: dict[str, Kind] = {"pin": "PIN", "put": "PUT", "free": "FREE", "detect": "DETECT", "event": "EVENT"}
 
 _NUMBER = "0x[0-9a-fA-F]{1,16}|[0-9]{1,19}"
 
@@ -42,6 +42,13 @@ def pfn_range(context: click.Context, option: click.Parameter, value: str | None
     if first > last:
         raise click.BadParameter(f"{value!r}: the range is reversed; wanted {match[2]}-{match[1]}", context, option)
     return first, last
+
+
+def parts(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Read keys, owners and parts of names. An empty text is part of every name."""
+    if "" in values:
+        raise click.BadParameter("'': wanted a key, an owner or part of a name", context, option)
+    return values
 
 
 def areas(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[Area, ...]:
@@ -93,9 +100,12 @@ def _seconds(context: click.Context, option: click.Parameter, value: str | None)
     from pinnerfs.scenario.quantities import parse_time
 
     try:
-        return parse_time("--max-wait", value) / 10**6
+        seconds = parse_time("--max-wait", value) / 10**6
     except ValueError as error:
         raise click.UsageError(str(error), context) from None
+    if not seconds:
+        raise click.UsageError(f"--max-wait = {value!r} must be more than 0, such as '10s'", context)
+    return seconds
 
 
 max_wait = click.option(

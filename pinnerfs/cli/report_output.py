@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from pinnerfs.errors import PinnerfsError, in_a_line
 
 if TYPE_CHECKING:
     from pinnerfs.report.diff import Diff
@@ -62,34 +58,20 @@ def print_made(made: Any) -> None:
 
 def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
     """Write the files that were asked for, before anything is printed."""
+    if all(path is None for path in files.values()):
+        return
+    from pinnerfs.record.output import write_output
+
     if (path := files["--html"]) is not None:
         from pinnerfs.report.html import page
 
-        _write("--html", path, page(shown).encode(), force)
+        write_output("--html", path, page(shown).encode(), force)
     if (path := files["--svg"]) is not None:
         from pinnerfs.report.picture import svg
         from pinnerfs.report.text import report_lines
 
-        _write("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
+        write_output("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
     if (path := files["--perfetto"]) is not None:
         from pinnerfs.report.perfetto_trace import trace
 
-        _write("--perfetto", path, trace(shown), force)
-
-
-def _write(option: str, path: str, data: bytes, force: bool) -> None:
-    is_new = False
-    try:
-        with open(path, "wb" if force else "xb") as file:
-            is_new = not force
-            file.write(data)
-    except FileExistsError:
-        if os.path.isdir(path):
-            raise PinnerfsError(f"{option}: {in_a_line(path)} is a directory; name a file") from None
-        raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
-    except OSError as error:
-        if is_new:
-            # A part of a file is of no use, and the next call would refuse to overwrite it.
-            with suppress(OSError):
-                os.unlink(path)
-        raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None
+        write_output("--perfetto", path, trace(shown), force)

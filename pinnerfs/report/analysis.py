@@ -59,7 +59,7 @@ def analyse(
         generation=capture.generation,
         pageblock_order=_pageblock_order(records),
         threshold_us=evidence.threshold_us,
-        threshold_at_most_us=min(pins) - 1 if pins else None,
+        threshold_at_most_us=max(min(pins) - 1, 0) if pins else None,
         ring_full=evidence.ring_full,
         records=len(records),
         holds=holds,
@@ -92,7 +92,8 @@ def _ring_full(capture: Capture) -> bool:
     """Tell whether a dump has as many records as the ring has slots."""
     size = number(capture.sections, "page_pinner/buffer_size")
     for dump in capture.dumps:
-        slots = size if dump.file == "buffer" and size else RING_SIZE
+        # Kernels with a buffer_size have no other record file than `buffer`.
+        slots = size if dump.file in ("buffer", "") and size is not None and size > 0 else RING_SIZE
         if dump.records + dump.garbage >= slots:
             return True
     return False

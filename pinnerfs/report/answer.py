@@ -46,7 +46,8 @@ def _no_culprit(evidence: Evidence) -> str:
         return "no record"
     victims = evidence.of("victim", "allocator")
     if victims:
-        pages = union((hold.pfn, hold.pfn + hold.pages) for hold in evidence.holds)
+        keys = {site.key for site in victims}
+        pages = union((hold.pfn, hold.pfn + hold.pages) for hold in evidence.holds if hold.key in keys)
         who = victims[0].site if victims[0].stack else "an allocation"
         return f"{who} was refused {count_of(pages, 'page')}; no record shows who held them"
     if unclear := sum(site.records for site in evidence.of("event")):
@@ -78,10 +79,14 @@ def what_it_proves(evidence: Evidence) -> str:
         return ""
     if _shows_no_pins(evidence):
         what = "file shows" if records_pins(generation) else "kernel records"
+        empty = (
+            "So an empty file proves that no allocation failed on a page since the ring was cleared, and nothing about "
+            "pins. "
+        )
         return (
             f"This {what} no pins, only what happens to a page after an allocation could not move it. "
-            "So an empty file proves that no allocation failed on a page since the ring was cleared, and "
-            "nothing about pins. A holder that releases by unpin_user_page leaves no record on 6.1 and later."
+            f"{'' if evidence.records else empty}"
+            "A holder that releases by unpin_user_page leaves no record on 6.1 and later."
         )
     if evidence.threshold_us is not None:
         than = f"longer than {duration(evidence.threshold_us)}"

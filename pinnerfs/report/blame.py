@@ -60,7 +60,7 @@ class _Sum:
             owner=self.name.owner,
             site=self.name.site,
             frame=self.name.frame,
-            stack=self.stacks.most_common(1)[0][0],
+            stack=max(self.stacks, key=self.stacks.__getitem__),
             role=self.name.role,
             holds=len(holds),
             records=sum(hold.records for hold in holds),
@@ -119,10 +119,13 @@ def _may_be_stale(record: DumpRecord) -> bool:
 def _count_last_puts(groups: Sequence[Group], sums: dict[str, _Sum]) -> None:
     """Count for each site the pages whose last blocking reference it dropped.
 
-    Records are newest first, so that is the first one of a page that is neither of the allocation nor ordinary.
+    Records are newest first, so that is the first one of a page that is neither of the allocation nor ordinary. Behind
+    a free, the page frame was another page.
     """
     seen: set[tuple[int, int]] = set()
     for group in groups:
+        if group.name.role == "end":
+            seen.difference_update((record.dump, record.pfn) for record in group.records)
         if group.name.role != "candidate" or group.name.ordinary:
             continue
         for record in group.records:

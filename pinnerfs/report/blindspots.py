@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pinnerfs.report.evidence import Evidence
-from pinnerfs.report.kernels import always_records_pins, hides_foll_pin, records_pins
+from pinnerfs.report.kernels import UNKNOWN, always_records_pins, hides_foll_pin, records_pins
 from pinnerfs.report.model import Finding
 from pinnerfs.words import count_of
 
@@ -24,6 +24,18 @@ def _put_page(evidence: Evidence) -> Finding | None:
         "Look for who else pins the same pages: the app whose buffer it is, direct I/O into it, ksmd. A count of 2 "
         "or more in a record of the first kernel is a sign of a pin that ended by put_page.",
         tuple(site.key for site in sites),
+    )
+
+
+def _several_kernels(evidence: Evidence) -> Finding | None:
+    if not evidence.records or evidence.capture.generation != UNKNOWN:
+        return None
+    return Finding(
+        "several-kernels",
+        "No known kernel prints all of these records",
+        "The input may be of several devices. Then a page frame of one is taken for that of another: the numbers of "
+        "pages and pageblocks can be too small, and an allocation that was refused can be joined to the wrong holder.",
+        "Report the files of each device on their own. Compare two with --diff.",
     )
 
 
@@ -107,4 +119,4 @@ def _marks_gone(evidence: Evidence) -> Finding | None:
     )
 
 
-BLIND_SPOTS = (_put_page, _foll_pin, _failures_only, _no_release, _marks_gone)
+BLIND_SPOTS = (_put_page, _several_kernels, _foll_pin, _failures_only, _no_release, _marks_gone)

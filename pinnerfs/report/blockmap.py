@@ -53,14 +53,13 @@ def block_maps(report: Report, cells: int = _CELLS) -> list[BlockMap]:
     maps = [place for place in places if any(place[1] <= block <= place[2] for block in touched)]
     if not maps and touched:
         maps = [("", min(touched), max(touched))]
-    held = {site.key: _held(report, {site.key}, block_pages) for site in sites[:_ROWS]}
+    held = {site.key: _held(report, {site.key}, block_pages) for site in sites[:_ROWS] if len(sites) > 1}
     everything = _held(report, {site.key for site in sites}, block_pages)
     made = []
     for name, first, last in maps:
         per_cell = -(-(last - first + 1) // cells)
         rows = [Row("", _shares(everything, first, last, per_cell, block_pages))]
-        if len(sites) > 1:
-            rows += [Row(key, _shares(of, first, last, per_cell, block_pages)) for key, of in held.items()]
+        rows += [Row(key, _shares(of, first, last, per_cell, block_pages)) for key, of in held.items()]
         made.append(BlockMap(name, first, last, per_cell, block_pages, tuple(row for row in rows if any(row.shares))))
     return made
 
@@ -104,7 +103,7 @@ def _held(report: Report, keys: set[str], block_pages: int) -> dict[int, int]:
 def _ranges(hold: Hold, block_pages: int) -> Iterable[tuple[int, int, int]]:
     """Yield the pages that a hold has in each block. Scattered pages are spread evenly over its blocks."""
     end = hold.pfn + hold.pages
-    if {*range(hold.pfn // block_pages, (end - 1) // block_pages + 1)} == {*hold.blocks}:
+    if (*range(hold.pfn // block_pages, (end - 1) // block_pages + 1),) == hold.blocks:
         for block in hold.blocks:
             start = block * block_pages
             yield block, max(hold.pfn, start), min(end, start + block_pages)

@@ -15,13 +15,21 @@ Value = str | int | float | None
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column: its name for scripts, its title, the value of a site, and the value as text."""
+    """A column: its name for scripts, its title, the value of a site, and the value as text.
+
+    rank: what the table is sorted by, if that is not the value.
+    """
 
     name: str
     title: str
     value: Callable[[Site], Value]
     text: Callable[[Site], str]
     about: str
+    rank: Callable[[Site], Value] | None = None
+
+    def order(self, site: Site) -> Value:
+        """Return what the table is sorted by."""
+        return self.value(site) if self.rank is None else self.rank(site)
 
     @property
     def is_number(self) -> bool:
@@ -55,6 +63,7 @@ COLUMNS = (
         lambda site: site.cma_pages,
         lambda site: units.percent(site.cma_pages, site.pages),
         "share of the pages that are in CMA",
+        lambda site: None if site.cma_pages is None else round(site.cma_pages / max(site.pages, 1), 6),
     ),
     Column(
         "page_us",

@@ -66,7 +66,8 @@ def compare(before: Report, after: Report) -> Diff:
         elif is_now is None:
             state = "gone"
         rated.append((rating, Change(key, known.owner, known.site, state, was, is_now)))
-    rated.sort(key=lambda pair: (-pair[0], pair[1].key))
+    # A site without durations has no weight. It is still new.
+    rated.sort(key=lambda pair: (-pair[0], pair[1].state != "new", pair[1].key))
     return Diff(before, after, tuple(change for _, change in rated), reasons)
 
 

@@ -39,6 +39,7 @@ def union(ranges: Iterable[tuple[int, int]]) -> int:
     """Return how many pages are in at least one of the ranges, each from its first page to behind its last."""
     total, reached = 0, -1
     for first, end in sorted(ranges):
-        total += max(0, end - max(first, reached))
-        reached = max(reached, end)
+        if end > reached:
+            total += end - (first if first > reached else reached)
+            reached = end
     return total

@@ -38,13 +38,15 @@ _LONGEST_LINE = 1 << 12
 MOST_KEPT = 1 << 20  # characters of a section
 _MOST_STACKS = 1 << 12  # different stacks to remember; damaged text has a new one in every record
 
-_WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?")
+_BLANKS = " \t\xc2\xa0"  # the last two are a no-break space, as a web page has it, in UTF-8
+_WHOLE_FRAME = re.compile(r"\S+\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]\s]+\])?|0x[0-9a-f]{8,16}")
 
 
 class Found(NamedTuple):
     """A record: the match of its first two lines, its frames, and where it begins and ends, in characters.
 
     gap: whether other text stands between it and the record before. ended: whether an empty line ends it.
+    again: how many equal records stand right behind an equal one, which was found before. 0: it is another record.
     """
 
     match: re.Match[str]
@@ -53,6 +55,7 @@ class Found(NamedTuple):
     end: int
     gap: bool
     ended: bool
+    again: int = 0
 
 
 class Broken(NamedTuple):
@@ -79,6 +82,8 @@ class Finder:
         self._counted, self._lines = 0, 1  # a character, and the line that it stands in
         self._after = 0  # the end of the last record
         self._stacks: dict[str, Frames | None] = {}
+        self._same = ""  # the text of the last record; a huge page has 512 equal ones
+        self._same_found: Found | None = None
         self._kept: list[str] | None = None
         self._keep_from = 0
 
@@ -121,6 +126,10 @@ class Finder:
         at = 0  # always the start of a line
         while True:
             begin = head = at
+            if self._same and at + self._base == self._after and text.startswith(self._same, at):
+                again, at = self._again(at)
+                yield again
+                continue
             match = HEAD.match(text, at)  # most records stand right behind another
             if match is None:
                 hit, mark = _next(text, at, ahead)
@@ -131,15 +140,18 @@ class Finder:
                 if mark in _FIRST_LINES:
                     first = _FIRST.search(text, begin, hit + len(mark) + 8) if hit - begin < _LONGEST_LINE else None
                     if first is None:
+                        if not last and self._is_cut(begin):
+                            at = begin
+                            break
                         at = _line_end(text, hit)
                         continue
                     head = first.start()
                     match = HEAD.match(text, begin) if head == begin else None
                 elif hit - begin < _LONGEST_LINE:
-                    end = _line_end(text, hit)
-                    if not last and not text.endswith("\n", 0, end) and len(text) - begin < _LONGEST_LINE:
+                    if not last and self._is_cut(begin):
                         at = begin
                         break
+                    end = _line_end(text, hit)
                     yield Line(text[begin:end].rstrip("\r\n"), self._base + begin, self._base + end)
                     at = end
                     continue
@@ -153,6 +165,10 @@ class Finder:
             item, at = found or self._wrapped(begin, head, last)
             yield item
         self._drop(at, last)
+
+    def _is_cut(self, begin: int) -> bool:
+        """Tell whether the rest of a line comes with the next piece."""
+        return self._text.find("\n", begin) < 0 and len(self._text) - begin < _LONGEST_LINE
 
     def _drop(self, at: int, last: bool) -> None:
         """Forget the text that is done: all but the line that is not complete, or the record."""
@@ -181,12 +197,27 @@ class Finder:
         frames = self._stacks[lines]
         if frames is None:
             return None
-        return self._found(match, frames, begin, end + 2, ended=True), end + 2
+        self._same_found = self._found(match, frames, begin, end + 2, ended=True)
+        self._same = text[begin : end + 2]
+        return self._same_found, end + 2
+
+    def _again(self, begin: int) -> tuple[Found, int]:
+        """Return the records that equal the one before them, and their end."""
+        assert self._same_found is not None
+        end = begin
+        while self._text.startswith(self._same, end):
+            end += len(self._same)
+        self._after = self._base + end
+        found = self._same_found._replace(
+            begin=self._base + begin, end=self._after, gap=False, again=(end - begin) // len(self._same)
+        )
+        return found, end
 
     def _found(self, match: re.Match[str], frames: Frames, begin: int, end: int, ended: bool) -> Found:
         after = self._after - self._base
         gap = after != begin and (after < 0 or not self._text[after:begin].isspace())
         self._after = self._base + end
+        self._same = ""
         return Found(match, frames, self._base + begin, self._base + end, gap, ended)
 
     def _wrapped(self, begin: int, head: int, last: bool) -> tuple[Found | Broken, int]:
@@ -207,11 +238,12 @@ class Finder:
         while at < len(text) and at - begin < _LONGEST:
             stop = _line_end(text, at)
             line = _bare(text[at:stop], prefix)
-            if not line.startswith(" "):
-                ended = not line
-                at = stop if ended else at
+            # A copy may lose the space in front of a frame, or have a tab or more spaces.
+            if not line.startswith(" ") and not _WHOLE_FRAME.fullmatch(line.lstrip(_BLANKS)):
+                ended = not line and text.endswith("\n", 0, stop)
+                at = at if line else stop
                 break
-            lines.append(line)
+            lines.append(f" {line.lstrip(_BLANKS)}")
             whole = text.endswith("\n", 0, stop)
             at = stop
         if not whole and not (lines and _WHOLE_FRAME.fullmatch(lines[-1].lstrip())):
@@ -242,14 +274,17 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _bare(line: str, prefix: re.Pattern[str] | None) -> str:
-    """Return a line without its end and its prefix."""
+    """Return a line without its end, blanks before it, and its prefix."""
     line = line.rstrip("\r\n")
-    return line if prefix is None else prefix.sub("", line, 1)
+    return (line if prefix is None else prefix.sub("", line, 1)).rstrip()
 
 
 @lru_cache(maxsize=64)
 def _prefix(text: str) -> re.Pattern[str]:
-    """Return a pattern for prefixes like this one: its numbers may differ, and its last spaces may be missing."""
+    """Return a pattern for prefixes like this one: its numbers may differ, and its last spaces may be missing.
+
+    `grep -A` prints `FILE:` before lines that match, and `FILE-` before those behind them.
+    """
     body = text.rstrip(" ")
-    pattern = re.sub(r"(?:\\ )+", " +", re.sub(r"\d+", r"\\d+", re.escape(body)))
+    pattern = re.sub(r"(?:\\ )+", " +", re.sub(r"\d+", r"\\d+", re.escape(body))).replace(":", "[:-]")
     return re.compile(rf"\A{pattern}(?:{' ' * (len(text) - len(body))}|\Z)")

@@ -30,26 +30,22 @@ def groups(records: Iterable[DumpRecord], sites: Sites) -> list[Group]:
     """Return the groups of neighbours that one release made."""
     found: list[Group] = []
     last: DumpRecord | None = None
-    low = high = 0
+    low = high = most = 0
     for record in records:
-        if last is not None and record.stack == last.stack and _same_release(record, last):
+        if record is last or (last is not None and record.stack == last.stack and _same_release(record, last)):
             group = found[-1]
             # The frames of a compound page have the PFN of its head. A small page is released only once.
-            if _is_same(record, group) if group.head else record.pfn in (high + 1, low - 1):
+            is_same = record.pfn == low and len(group.records) != most
+            if is_same if group.head else record.pfn in (high + 1, low - 1):
                 group.records.append(record)
                 low, high = min(low, record.pfn), max(high, record.pfn)
                 last = record
                 continue
         found.append(Group(sites.name(record.kind, record.stack), [record], "head" in record.flag_names))
         low = high = record.pfn
+        most = most_records(record)
         last = record
     return found
-
-
-def _is_same(record: DumpRecord, group: Group) -> bool:
-    """Tell whether a record is of the compound page of a group, and not of its next release."""
-    first = group.records[0]
-    return record.pfn == first.pfn and len(group.records) != most_records(first)
 
 
 def _same_release(record: DumpRecord, last: DumpRecord) -> bool:

@@ -72,7 +72,7 @@ def _title(column: Column) -> str:
 
 
 def _cell(column: Column, site: Site) -> str:
-    value = column.value(site)
+    value = column.order(site)
     text = _text(column.text(site))
     if column.name == "key":
         text = f'<a href="#stack-{text}"><code>{text}</code></a>'
@@ -107,7 +107,7 @@ def _cells(area: BlockMap, row: Row) -> str:
         blocks = f"block {first}" if first == last else f"blocks {first} to {last}"
         # The least share that is held is visible.
         color = f' style="background:rgba(var(--held),{0.2 + 0.8 * share:.2f})"' if share else ""
-        made.append(f'<i{color} title="{blocks}: {100 * share:.2g}% of the pages"></i>')
+        made.append(f'<i{color} title="{blocks}: {100 * share:.3g}% of the pages"></i>')
     return f'<div class="cells">{"".join(made)}</div>'
 
 

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from pinnerfs.kernel.calls import Event
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
-from pinnerfs.report.model import DumpRecord
+from pinnerfs.report.model import DumpRecord, Kind
 
-__all__ = ["UNKNOWN", "always_records_pins", "generation_of", "generations_named", "hides_foll_pin", "records_pins"]
+__all__ = [
+    "UNKNOWN",
+    "always_records_pins",
+    "generation_of",
+    "generations_named",
+    "hides_foll_pin",
+    "kinds_recorded",
+    "records_pins",
+]
 
 UNKNOWN = "unknown"
 
-_VERSION = re.compile(r"Linux version (\d+\.\d+)")
+_VERSION = r"Linux version (\d+\.\d+)"
 
 
 class _Form(NamedTuple):
@@ -67,7 +75,11 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
     """
     # A capture has thousands of records, but few forms.
     samples = {}
+    last = None
     for record in records:
+        if record is last:
+            continue
+        last = record
         head = record.head
         known = record.file, record.kind, record.at_us is None, record.count > 0, "(0x" in head, "zone=" in head
         samples[known] = record
@@ -79,7 +91,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
     fits = [generation for generation in having if all(_prints(generation, form, flags=True) for form in forms)]
     # A page_pinner that was ported to another kernel prints the flags of that kernel.
     fits = fits or [generation for generation in having if all(_prints(generation, form, False) for form in forms)]
-    match = _VERSION.search(version)
+    match = re.search(_VERSION, version)
     if match and len(fits) > 1:
         # Only the names of the later kernels have a version. It decides only between kernels that fit.
         fits = [generation for generation in fits if f"-{match[1]}" in generation.name] or fits
@@ -89,6 +101,21 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
 def generations_named(names: str) -> list[Generation]:
     """Return the kernels behind the names that `generation_of` returns."""
     return [GENERATIONS[name] for name in names.split("|") if name in GENERATIONS]
+
+
+def kinds_recorded(names: str) -> set[Kind]:
+    """Return the kinds of records that one of these kernels has; all if it is not known which kernel it is."""
+    found = generations_named(names)
+    if not found:
+        return set(get_args(Kind))
+    kinds: set[Kind] = set()
+    for generation in found:
+        for file, layout in generation.layouts.items():
+            if file == "longterm_pinner":
+                kinds.add("PIN")
+            else:
+                kinds.update("EVENT" if kind is None else kind.value for kind in layout.lines)
+    return kinds
 
 
 def hides_foll_pin(names: str) -> bool | None:

@@ -107,6 +107,7 @@ def _read_live(opened: Callable[[], int], max_wait: float, problems: list[str], 
                 parts.append(part)
                 size += len(part)
                 if size >= MOST:
+                    problems.append(f"the rest was skipped: it has more than {MOST >> 20} MiB")
                     break
         finally:
             os.close(descriptor)

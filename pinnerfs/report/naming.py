@@ -11,7 +11,6 @@ import tomllib
 from binascii import crc32
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
@@ -21,6 +20,7 @@ from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["Name", "Sites", "function_of", "load_sites"]
 
+_OWN_SITES = os.path.join(os.path.dirname(__file__), "sites.toml")
 _MOST_BYTES = 1 << 20  # of a file of sites
 _MOST_NAMES = 1 << 12  # different stacks to remember; the lists of sites.toml live as long as the process
 _LISTS = ("irrelevant", "prefix", "ordinary", "allocator", "put_page")
@@ -70,6 +70,10 @@ class _Patterns:
     def __contains__(self, function: str) -> bool:
         return function in self._exact or function.startswith(self._begins)
 
+    def has_part(self, part: str) -> bool:
+        """Tell whether one of the names has this part."""
+        return any(part in name for name in (*self._exact, *self._begins))
+
 
 class Sites:
     """The lists of sites.toml, and the names that they give."""
@@ -82,6 +86,13 @@ class Sites:
             (owner, _Patterns(_strings(_owners(table), owner))) for table in tables for owner in _owners(table)
         ]
         self._names: dict[tuple[Kind, tuple[str, ...]], Name] = {}
+
+    def knows(self, word: str) -> bool:
+        """Tell whether the lists have this owner, or functions with this name or part of a name."""
+        lists = (self._prefix, self._put_page, *(patterns for _, patterns in self._owners))
+        return any(word == owner for owner, _ in self._owners) or any(
+            word in patterns or patterns.has_part(word) for patterns in lists
+        )
 
     def name(self, kind: Kind, stack: tuple[str, ...]) -> Name:
         """Return the name of a record's stack."""
@@ -175,13 +186,12 @@ def load_sites(*files: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> Si
     """
     if not files:
         return _own_sites()
-    own = Path(__file__).with_name("sites.toml")
-    return Sites([_table(path, max_wait) for path in (*files, own)])
+    return Sites([_table(path, max_wait) for path in (*files, _OWN_SITES)])
 
 
 @cache
 def _own_sites() -> Sites:
-    return Sites([_table(Path(__file__).with_name("sites.toml"), MAX_WAIT)])
+    return Sites([_table(_OWN_SITES, MAX_WAIT)])
 
 
 def _table(path: str | os.PathLike[str], max_wait: float) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from sys import intern
 from typing import NamedTuple
 
 from pinnerfs.kernel.page_pinner.records import printed_time
@@ -42,29 +41,30 @@ def frames_of(lines: str) -> Frames | None:
     if not lines.startswith(" ") or "\n" in "".join(frames):
         return None if lines else Frames((), False)
     frames[0] = frames[0][1:]
+    if any(frame.startswith(" ") for frame in frames):
+        frames = [frame.lstrip(" ") for frame in frames]  # a copy was indented
     # Different stacks have most of their frames in common.
-    return Frames(tuple(map(intern, frames)), any(_GRABS.match(frame) for frame in frames[:_LOOK_AT]))
+    return Frames(tuple(map(_kept, frames)), any(_GRABS.match(frame) for frame in frames[:_LOOK_AT]))
 
 
 def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> DumpRecord:
     """Return the record whose first two lines are a match of HEAD. `file` is its record file, or "" if unknown."""
-    if not file and (frames.pins or match["pinned"] is not None or int(match["pins"] or 0) > 0):
+    pins, pinned, classic, block, migratetype = match.group("pins", "pinned", "pfn", "block", "migratetype")
+    if not file and (frames.pins or pinned is not None or int(pins or 0) > 0):
         # The last two forms are of no other file: a count of pins, as `introduced` prints it, and "Page pinned for".
         file = "longterm_pinner"
     kind, duration, moment = printed_time(match, file)
-    known: Kind
-    if file == "longterm_pinner" or match["pinned"] is not None:
-        known = "PIN"
-    else:
+    known: Kind = "PIN"
+    if file != "longterm_pinner" and pinned is None:
         known = "EVENT" if kind is None else kind.value
     text = match[0]
     flags, names = _flags(text[text.rindex(" Flags ") + 7 :])
-    classic = match["pfn"]
     if classic is not None:
-        pfn, block, count, mapcount, mapping = int(classic), int(match["block"]), int(match["pins"] or 0), None, None
+        pfn, type, count, mapcount, mapping = int(classic), _kept(migratetype), int(pins or 0), None, None
     else:
-        pfn, block = int(match["hex"], 16), int(match["hex_block"])
-        count, mapcount, mapping = int(match["count"]), int(match["mapcount"]), int(match["mapping"], 16)
+        page, block, *numbers, address = match.group("hex", "hex_block", "count", "mapcount", "mapping")
+        pfn, type, mapping = int(page, 16), None, int(address, 16)
+        count, mapcount = map(int, numbers)
     return DumpRecord(
         file,
         dump,
@@ -72,8 +72,8 @@ def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> 
         duration,
         moment,
         pfn,
-        block,
-        match["migratetype"] and intern(match["migratetype"]),
+        int(block),
+        type,
         count,
         mapcount,
         mapping,
@@ -82,6 +82,12 @@ def parse_record(match: re.Match[str], frames: Frames, file: str, dump: int) -> 
         frames.frames,
         text,
     )
+
+
+@lru_cache(maxsize=4096)
+def _kept(text: str) -> str:
+    """Return an equal text that came before, if it is remembered. Interned strings live forever in Python 3.12."""
+    return text
 
 
 @lru_cache(maxsize=4096)

@@ -17,8 +17,10 @@ _LATEST = (1 << 63) // 1000  # µs: a trace has ns in 64 bits
 
 def trace(report: Report) -> bytes:
     """Return a trace with a track for each call site; slices that overlap get further tracks of that site."""
+    sites = {site.key: site for site in report.sites}
     timed = sorted(
-        (hold for hold in report.holds if 0 <= _last(hold) <= _LATEST), key=lambda hold: (_begin(hold), _last(hold))
+        (hold for hold in report.holds if hold.key in sites and 0 <= _last(hold) <= _LATEST),
+        key=lambda hold: (_begin(hold), _last(hold)),
     )
     if not timed:
         raise PinnerfsError(
@@ -32,7 +34,6 @@ def trace(report: Report) -> bytes:
     except ImportError:
         raise PinnerfsError("--perfetto needs the Python package perfetto: pip install 'pinnerfs[perfetto]'") from None
 
-    sites = {site.key: site for site in report.sites}
     builder: Any = TraceProtoBuilder()
     sequence, next_track = 1, 1
 

@@ -71,11 +71,11 @@ class _Reader:
         for problem in source.problems:
             self.note(source.name, problem)
 
-    def note(self, source: str, reason: str, line: int | None = None) -> None:
+    def note(self, source: str, reason: str, line: int | None = None, how_many: int = 1) -> None:
         """Note something that was skipped."""
         first, times = self._notes.get((source, reason), (line, 0))
         if times or len(self._notes) < _MOST_NOTES:
-            self._notes[source, reason] = (first, times + 1)
+            self._notes[source, reason] = (first, times + how_many)
 
     def section(self, path: str, text: str) -> bool:
         """Keep the text of a file. The first of several wins, as the newest dump comes first in a bugreport.
@@ -101,12 +101,11 @@ class _Reader:
         if directory.endswith("page_pinner"):
             self._files.add(name)
 
-    def add(self, record: DumpRecord) -> bool:
-        """Keep a record. Return whether there was room for it."""
-        if len(self._records) == _MOST_RECORDS:
-            return False
-        self._records.append(record)
-        return True
+    def add(self, record: DumpRecord, how_many: int) -> int:
+        """Keep a record so many times, as long as there is room for it. Return how often it was kept."""
+        kept = min(how_many, _MOST_RECORDS - len(self._records))
+        self._records += [record] * kept
+        return kept
 
     def number(self) -> int:
         """Return the number of the next dump."""
@@ -160,6 +159,7 @@ class _Reading:
         self._begin = self._count = self._garbage = 0
         self._problem = False
         self._broken = False  # the item before was a broken record
+        self._last: DumpRecord | None = None  # None if it was garbage
         self._path = ""  # of the section, as its title has it
         self._wanted = ""  # the path of the section that is kept
         self._padded = True  # the dump program adds a newline to each file
@@ -200,19 +200,23 @@ class _Reading:
     def _record(self, found: Found) -> None:
         if not self._open or (found.gap and not self._broken and not self._title and not self._source.path):
             self._start("", found.begin)
-        record = parse_record(found.match, found.frames, self._file, self._reader.number())
-        if is_garbage(record):
-            self._garbage += 1
-            self._reader.note(self._source.name, "garbage of an uninitialised ring", self._finder.line(found.begin))
+        how_many = found.again or 1
+        if not found.again:
+            record = parse_record(found.match, found.frames, self._file, self._reader.number())
+            self._last = None if is_garbage(record) else record
+        if self._last is None:
+            self._garbage += how_many
+            reason = "garbage of an uninitialised ring"
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin), how_many)
             return
         if not found.ended:
             reason = "no empty line ends a record: its stack may be incomplete"
             self._reader.note(self._source.name, reason, self._finder.line(found.begin))
-        if self._reader.add(record):
-            self._count += 1
-        else:
+        kept = self._reader.add(self._last, how_many)
+        self._count += kept
+        if kept < how_many:
             reason = f"a record was skipped: there are more than {_MOST_RECORDS}; read fewer files at once"
-            self._reader.note(self._source.name, reason, self._finder.line(found.begin))
+            self._reader.note(self._source.name, reason, self._finder.line(found.begin), how_many - kept)
 
     def _line(self, line: Line) -> None:
         title = title_of(line.text)

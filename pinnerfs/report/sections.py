@@ -16,10 +16,11 @@ DMESG = "dmesg"
 
 _PROC = frozenset({VERSION, "/proc/cmdline", "/proc/meminfo"})
 
+# Patterns are compiled when they are first used.
 # cma_declare_contiguous_nid(), and rmem_cma_setup() for areas of the device tree.
 # Numbers of 64 bits.
-_RESERVED = re.compile(r"cma: Reserved (?P<size>[0-9]{1,20}) (?P<unit>[KMG])iB at (?P<at>0x[0-9a-f]{1,16})\b")
-_CREATED = re.compile(
+_RESERVED = r"cma: Reserved (?P<size>[0-9]{1,20}) (?P<unit>[KMG])iB at (?P<at>0x[0-9a-f]{1,16})\b"
+_CREATED = (
     r"Reserved memory: created CMA memory pool at (?P<at>0x[0-9a-f]{1,16})"
     r", size (?P<size>[0-9]{1,20}) (?P<unit>[KMG])iB"
 )
@@ -49,7 +50,7 @@ def number(sections: Mapping[str, str], path: str) -> int | None:
 
 def area_of_log(line: str, number: int) -> Area | None:
     """Return the CMA area that a line of the kernel's log reserves, or None."""
-    match = _RESERVED.search(line) or _CREATED.search(line)
+    match = re.search(_RESERVED, line) or re.search(_CREATED, line)
     if match is None:
         return None
     base, pages = int(match["at"], 16) // PAGE_SIZE, int(match["size"]) * _UNITS[match["unit"]] // PAGE_SIZE

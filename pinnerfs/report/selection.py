@@ -8,7 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
-from pinnerfs.report.model import Capture, Report, Role, Site
+from pinnerfs.report.extents import compound_pages, union
+from pinnerfs.report.holds import groups
+from pinnerfs.report.model import Capture, DumpRecord, Report, Role, Site
+from pinnerfs.report.naming import load_sites
 from pinnerfs.words import count_of
 
 __all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top", "totals"]
@@ -18,7 +21,10 @@ HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Sums over the call sites that held pages. Times are µs; None if no record has a duration."""
+    """Sums over the call sites that held pages. Pages and blocks of several sites count once.
+
+    Times are µs; None if no record has a duration.
+    """
 
     records: int
     holds: int
@@ -29,15 +35,22 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 def only_records(capture: Capture, kinds: Collection[str], first_pfn: int | None, last_pfn: int | None) -> Capture:
-    """Return the capture with only the records of these kinds (all if there are none) and page frames."""
-    chosen = tuple(
-        record
-        for record in capture.records
-        if (not kinds or record.kind in kinds)
-        and (first_pfn is None or first_pfn <= record.pfn)
-        and (last_pfn is None or record.pfn <= last_pfn)
-    )
-    return replace(capture, records=chosen)
+    """Return the capture with only the records of these kinds (all if there are none) and page frames.
+
+    Records of a compound page have the PFN of its head. They are of all its page frames.
+    """
+    chosen: list[DumpRecord] = []
+    for group in groups(capture.records, load_sites()):
+        first = group.records[0]
+        if kinds and first.kind not in kinds:
+            continue
+        behind = compound_pages(first, len(group.records)) - 1 if group.head else 0
+        chosen += [
+            record
+            for record in group.records
+            if (first_pfn is None or first_pfn <= record.pfn + behind) and (last_pfn is None or record.pfn <= last_pfn)
+        ]
+    return replace(capture, records=tuple(chosen))
 
 
 def only_sites(report: Report, wanted: Collection[str]) -> Report:
@@ -66,10 +79,10 @@ def sorted_by(report: Report, key: str | None) -> Report:
         return report
     column = next(column for column in COLUMNS if column.name == SORT_KEYS[key])
     if not column.is_number:
-        return replace(report, sites=tuple(sorted(report.sites, key=lambda site: str(column.value(site)))))
+        return replace(report, sites=tuple(sorted(report.sites, key=lambda site: str(column.order(site)))))
 
     def number(site: Site) -> float:
-        value = column.value(site)
+        value = column.order(site)
         return -1 if value is None else float(value)
 
     return replace(report, sites=tuple(sorted(report.sites, key=number, reverse=True)))
@@ -80,18 +93,19 @@ def top(report: Report, count: int | None) -> Report:
     if count is None:
         return report
     first = {site.key for site in [site for site in report.sites if site.role in HOLDERS][:count]}
-    return _with_sites(report, tuple(site for site in report.sites if site.role not in HOLDERS or site.key in first))
+    return replace(report, sites=tuple(site for site in report.sites if site.role not in HOLDERS or site.key in first))
 
 
 def totals(report: Report) -> Totals:
     """Return the sums over the sites of a report that held pages."""
     sites = [site for site in report.sites if site.role in HOLDERS]
     keys = {site.key for site in sites}
-    durations = sorted(hold.duration_us for hold in report.holds if hold.key in keys and hold.duration_us is not None)
+    holds = [hold for hold in report.holds if hold.key in keys]
+    durations = sorted(hold.duration_us for hold in holds if hold.duration_us is not None)
     return Totals(
         records=sum(site.records for site in sites),
         holds=sum(site.holds for site in sites),
-        pages=sum(site.pages for site in sites),
+        pages=union((hold.pfn, hold.pfn + hold.pages) for hold in holds),
         blocks=len({block for site in sites for block in site.blocks}),
         max=durations[-1] if durations else None,
         # The nearest rank: the smallest duration that 99 of 100 do not exceed.
@@ -102,4 +116,5 @@ def totals(report: Report) -> Totals:
 def _with_sites(report: Report, sites: tuple[Site, ...]) -> Report:
     keys = {site.key for site in sites}
     holds = tuple(hold for hold in report.holds if hold.key in keys)
-    return replace(report, sites=sites, holds=holds, records=sum(site.records for site in sites))
+    victims = tuple(site.site for site in sites if site.role == "victim")
+    return replace(report, sites=sites, holds=holds, records=sum(site.records for site in sites), victims=victims)

@@ -42,7 +42,7 @@ def sources(path: str, max_wait: float = MAX_WAIT) -> Iterator[Source]:
         elif stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode):
             # A named pipe without a writer blocks the call of open.
             with in_thread(lambda: open(path, "rb", buffering=0), max_wait) as file:
-                yield from stream(path, place_of(path), file)
+                yield from stream(path, place_of(path), file, endless=stat.S_ISFIFO(found.st_mode))
         else:
             raise PinnerfsError(in_a_line(f"cannot read {path!r}: it is neither a file nor a directory"), BAD_INPUT)
     except NoAnswerError:
@@ -66,7 +66,7 @@ def _stdin(max_wait: float) -> Iterator[Source]:
         with os.fdopen(os.dup(0), "rb", buffering=0) as file:
             begin = file.read(1)
             if begin:
-                yield from stream("stdin", "", file, begin)
+                yield from stream("stdin", "", file, begin, endless=not stat.S_ISREG(found.st_mode))
                 return
     message = "cannot read stdin: it is empty; wanted a dump (give an empty record file by its name)"
     raise PinnerfsError(message, BAD_INPUT)

@@ -19,14 +19,12 @@ class Times:
     """
 
     def __init__(self, records: Sequence[DumpRecord], generation: str) -> None:
-        # Newest first, so this ends with the oldest: the kernel measures from the first failure.
-        self._detected = {record.pfn: record.at_us for record in records if record.kind == "DETECT"}
-        self._uptimes: set[int] = set()
-        if _UPTIME in generation.split("|"):
-            self._uptimes = _uptimes(records)
-        if generation == _UPTIME:
-            self._detected = {}  # this kernel measures from the pin, if there was one
-        self.uptimes = len(self._uptimes)
+        shown = _uptimes(records) if _UPTIME in generation.split("|") else []
+        # Equal records that are neighbours may be one object. Then all of them show the uptime, or none.
+        self._uptimes = set(map(id, shown))
+        # pixel-5.10 measures from the pin, if there was one.
+        self._failed = {} if generation == _UPTIME else _failures(records)
+        self.uptimes = len(shown)
 
     def of(self, records: Sequence[DumpRecord]) -> tuple[int | None, int | None]:
         """Return how long a hold lasted, and the boot time of its end."""
@@ -39,13 +37,31 @@ class Times:
             return longest, None
         if id(first) in self._uptimes:
             return None, longest
-        detected = self._detected.get(first.pfn)
-        return longest, None if detected is None else detected + longest
+        failed = self._failed.get(id(first))
+        return longest, None if failed is None else failed + longest
 
 
-def _uptimes(records: Sequence[DumpRecord]) -> set[int]:
-    """Return the ids of the PUT records that show the uptime."""
-    found: set[int] = set()
+def _failures(records: Sequence[DumpRecord]) -> dict[int, int]:
+    """Return when the migration of a page failed for the first time, by the ids of the PUT records after that.
+
+    A free ends it: the page frame is used again.
+    """
+    found: dict[int, int] = {}
+    failed: dict[tuple[int, int], int] = {}
+    for record in reversed(records):
+        page = record.dump, record.pfn
+        if record.kind == "DETECT" and record.at_us is not None:
+            failed.setdefault(page, record.at_us)
+        elif record.kind == "PUT" and page in failed:
+            found[id(record)] = failed[page]
+        elif record.kind == "FREE":
+            failed.pop(page, None)
+    return found
+
+
+def _uptimes(records: Sequence[DumpRecord]) -> list[DumpRecord]:
+    """Return the PUT records that show the uptime."""
+    found: list[DumpRecord] = []
     newer: list[int | None] = []  # for each record, the boot time of the next newer one that has one
     at: int | None = None
     for record in records:
@@ -56,5 +72,5 @@ def _uptimes(records: Sequence[DumpRecord]) -> set[int]:
         if record.at_us is not None:
             older = record.at_us
         elif record.kind == "PUT" and older is not None and older < (record.duration_us or 0) <= (limit or 1 << 63):
-            found.add(id(record))
+            found.append(record)
     return found

@@ -9,18 +9,20 @@ from pinnerfs.report.parse import RECORD_FILES
 
 __all__ = ["CAPTURE_END", "Title", "capture_version", "debugfs_path", "problem_of", "record_file", "title_of"]
 
+# Patterns are compiled when they are first used: most dumps have no such line.
+
 # The first and the last title of what `pinnerfs record` writes. The first has the version of its format.
-_CAPTURE = re.compile(r"PINNERFS CAPTURE (?P<version>\S+)")
+_CAPTURE = r"PINNERFS CAPTURE (?P<version>\S+)"
 CAPTURE_END = "END"
 
-_PATH = re.compile(r"(?P<path>/[^():]*)(?:: [^()]*)?\)")
-_END = re.compile(r"------ [0-9.]+s was the duration of ")
+_PATH = r"(?P<path>/[^():]*)(?:: [^()]*)?\)"
+_END = r"------ [0-9.]+s was the duration of "
 
-_UNREADABLE = re.compile(r"Unable to read (?P<path>/[^\s:]+)(?:: (?P<why>.*))?")
-_NOT_DUMPED = re.compile(r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)")
-_FAILED = re.compile(r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)")
+_UNREADABLE = r"Unable to read (?P<path>/[^\s:]+)(?:: (?P<why>.*))?"
+_NOT_DUMPED = r"\*\*\* Error dumping (?P<path>/\S+) \(.*?\): (?P<why>.*)"
+_FAILED = r"\*\*\* (?P<path>/[^:]+): Failed to read from fd: (?P<why>.*)"
 
-_ROOTS = re.compile(r"(?:/sys/kernel/debug|/d)/(?P<path>.+)")
+_ROOTS = r"(?:/sys/kernel/debug|/d)/(?P<path>.+)"
 
 
 class Title(NamedTuple):
@@ -35,7 +37,7 @@ def title_of(line: str) -> Title | None:
     at = line.find("------ ")
     if at < 0:
         return None
-    if _END.match(line, at):
+    if re.match(_END, line[at:]):
         return Title("", "")
     # `------ TITLE (PATH) ------`, in which a time may stand behind the path. A pattern for it takes cubic time.
     title = line[at + 7 :].rstrip(" ")
@@ -43,28 +45,28 @@ def title_of(line: str) -> Title | None:
         return None
     title = title[:-7].strip()
     before, _, inner = title.rpartition("(")
-    match = _PATH.fullmatch(inner)
+    match = re.fullmatch(_PATH, inner)
     return Title(before.rstrip(), match["path"]) if match else Title(title, "")
 
 
 def problem_of(line: str) -> tuple[str, str] | None:
     """Return the path of a file that the dump program could not read, and why; None for another line."""
-    match = _UNREADABLE.search(line)
+    match = re.search(_UNREADABLE, line)
     if match:
         return match["path"], match["why"] or "the dump program could not read it"
-    match = _NOT_DUMPED.search(line) or _FAILED.match(line, max(line.rfind("*** /"), 0))
+    match = re.search(_NOT_DUMPED, line) or re.match(_FAILED, line[max(line.rfind("*** /"), 0) :])
     return (match["path"], match["why"]) if match else None
 
 
 def capture_version(title: str) -> str | None:
     """Return the version of the capture format that a title names, or None for another title."""
-    match = _CAPTURE.fullmatch(title)
+    match = re.fullmatch(_CAPTURE, title)
     return match["version"] if match else None
 
 
 def debugfs_path(path: str) -> str:
     """Return a path without the debugfs root, or the path itself if it is elsewhere."""
-    match = _ROOTS.fullmatch(path)
+    match = re.fullmatch(_ROOTS, path)
     return match["path"] if match else path
 
 

@@ -23,30 +23,56 @@ _FEW = 2  # if they are a whole dump, and the end of another
 def read_twice(records: Sequence[DumpRecord], sites: Sites) -> list[int]:
     """Return the places of records that repeat the ones right before them, or a run of an earlier dump.
 
-    The frames of a compound page have equal records, and an allocation may drop equal references at one time. These do
-    not count, except in a run with other records and in a whole dump.
+    The frames of a compound page have equal records, and count as one. An allocation may drop equal references at one
+    time. These do not count, except in a run with other records and in a whole dump.
     """
-    known: dict[tuple[str, tuple[str, ...]], int] = {}
-    marks = [known.setdefault((record.head, record.stack), len(known)) for record in records]
+    marks = _marks(records)
     twice: list[int] = []
-    last: dict[int, int] = {}
+    last: dict[int, int] = {}  # where a text came last; the first of the records of a compound page
     at = tried = 0  # a run that was tried is not tried again from its middle
     while at < len(records):
         before = last.get(marks[at])
         run = 0
         if before is not None and _is_repeat(records, marks, before, at, sites):
             run = at - before
-        elif before is not None and at >= tried:
+        elif before is not None and at >= tried and _may_be_long(records, before, at):
             run = _run(records, marks, before, at)
             tried = at + run
-            different = {marks[place] for place in range(at, tried) if _is_distinct(records[place], sites)}
+            different = {marks[place] for place in range(at, tried) if not _is_of_allocation(records[place], sites)}
             if len(different) < _enough(records, before, at, run):
                 run = 0
         twice += range(at, at + run)
         for place in range(at, at + max(1, run)):
-            last[marks[place]] = place
+            if not _goes_on(records, marks, place):
+                last[marks[place]] = place
         at += max(1, run)
     return twice
+
+
+def _marks(records: Sequence[DumpRecord]) -> list[int]:
+    """Return a number for each record, the same for equal texts."""
+    known: dict[tuple[str, tuple[str, ...]], int] = {}
+    marks: list[int] = []
+    last = None
+    for record in records:
+        if record is last:
+            marks.append(marks[-1])
+            continue
+        marks.append(known.setdefault((record.head, record.stack), len(known)))
+        last = record
+    return marks
+
+
+def _goes_on(records: Sequence[DumpRecord], marks: Sequence[int], place: int) -> bool:
+    """Tell whether a record is of the same compound page as the one before."""
+    if not place or marks[place - 1] != marks[place]:
+        return False
+    return records[place - 1].dump == records[place].dump and "head" in records[place].flag_names
+
+
+def _may_be_long(records: Sequence[DumpRecord], before: int, at: int) -> bool:
+    """Tell whether the run from `before` to `at` has room for enough records."""
+    return at - before >= _MANY or records[before].dump != records[at].dump
 
 
 def _is_repeat(records: Sequence[DumpRecord], marks: Sequence[int], before: int, at: int, sites: Sites) -> bool:
@@ -54,6 +80,7 @@ def _is_repeat(records: Sequence[DumpRecord], marks: Sequence[int], before: int,
     length = at - before
     return (
         length <= _MOST
+        and _is_distinct(records[at], sites)
         and marks[before:at] == marks[at : at + length]
         and records[before].dump == records[at + length - 1].dump
         and all(_is_distinct(again, sites) for again in records[at : at + length])
@@ -61,8 +88,11 @@ def _is_repeat(records: Sequence[DumpRecord], marks: Sequence[int], before: int,
 
 
 def _is_distinct(record: DumpRecord, sites: Sites) -> bool:
-    role = sites.name(record.kind, record.stack).role
-    return "head" not in record.flag_names and role not in ("allocator", "victim")
+    return "head" not in record.flag_names and not _is_of_allocation(record, sites)
+
+
+def _is_of_allocation(record: DumpRecord, sites: Sites) -> bool:
+    return sites.name(record.kind, record.stack).role in ("allocator", "victim")
 
 
 def _run(records: Sequence[DumpRecord], marks: Sequence[int], before: int, at: int) -> int:

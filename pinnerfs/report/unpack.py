@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["stream"]
 
 _ZIP = b"PK\x03\x04"
+_ENCRYPTED = 1  # a flag of a member of a zip
 _STORED, _DEFLATED = 0, 8  # the methods of a zip that Python unpacks in pieces of limited size
 _PIECE = 1 << 20
 _STEP = 1 << 11  # of compressed bytes, which may become thousands of times as many
-_MOST_UNPACKED = 4 << 30  # of one input, so that the reading of a zip bomb ends
+_MOST_UNPACKED = 4 << 30  # of one input, so that the reading of a zip bomb or of an endless pipe ends
+_MOST_LINE = 64 << 20  # no text has such a line: /dev/zero, a disk image
 _MOST_MEMBERS = 10_000
 _XZ_MEMORY = 256 << 20
 _DAMAGED = ("error", "LZMAError", "BadZipFile")
@@ -49,25 +51,28 @@ class _Room:
         self.left = _MOST_UNPACKED
 
     def take(self, parts: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield unpacked bytes. Raise RuntimeError when there is no room left."""
+        """Yield bytes. Raise RuntimeError when there is no room left."""
         for part in parts:
             self.left -= len(part)
             if self.left < 0:
-                raise RuntimeError(
-                    f"it has more than {_MOST_UNPACKED >> 30} GiB; unpack it, and name the files to read"
-                )
+                limit = f"it has more than {_MOST_UNPACKED >> 30} GiB"
+                raise RuntimeError(f"{limit}; write what is in it to files, and name the ones to read")
             yield part
 
 
-def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"") -> Iterator[Source]:
-    """Yield the sources of a file, as its first bytes tell its format. `begin` is what was read of it."""
+def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"", endless: bool = False) -> Iterator[Source]:
+    """Yield the sources of a file, as its first bytes tell its format.
+
+    begin: what was read of it. endless: it may have no end, such as a pipe.
+    """
     problems: list[str] = []
     while len(begin) < 6 and (part := file.read(_PIECE)):
         begin += part
     if begin.startswith(_ZIP):
         yield from _archive(name, begin, file)
         return
-    yield Source(name, path, _pieces(_text(chain([begin], _parts(file)), _Room()), problems), problems)
+    room, parts = _Room(), chain([begin], _parts(file))
+    yield Source(name, path, _pieces(_text(room.take(parts) if endless else parts, room), problems), problems)
 
 
 def _text(parts: Iterator[bytes], room: _Room) -> Iterator[bytes]:
@@ -81,7 +86,18 @@ def _text(parts: Iterator[bytes], room: _Room) -> Iterator[bytes]:
         parts = _utf_8(parts)
     elif begin.startswith(_UTF_8):
         parts = chain([next(parts)[len(_UTF_8) :]], parts)
-    yield from parts
+    yield from _in_lines(parts)
+
+
+def _in_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield text. Raise RuntimeError for a line that does not end."""
+    size = 0
+    for part in parts:
+        yield part
+        end = part.rfind(b"\n")
+        size = len(part) - end - 1 if end >= 0 else size + len(part)
+        if size > _MOST_LINE:
+            raise RuntimeError(f"a line has more than {_MOST_LINE >> 20} MiB")
 
 
 def _begin(parts: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -191,13 +207,15 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
 
 def _member(name: str, archive: ZipFile, member: ZipInfo, room: _Room) -> Source:
     problems: list[str] = []
+    if member.flag_bits & _ENCRYPTED:
+        return Source(name, "", iter(()), ["it was skipped: it is encrypted; unpack the zip with its password"])
     if member.compress_type not in (_STORED, _DEFLATED):
         return Source(name, "", iter(()), ["it was skipped: its compression is neither deflate nor none"])
     return Source(name, place_of(f"/{member.filename}"), _pieces(_unzipped(archive, member, room), problems), problems)
 
 
 def _unzipped(archive: ZipFile, member: ZipInfo, room: _Room) -> Iterator[bytes]:
-    """Yield the text of a member. Raise an error for one that is encrypted, damaged, or a zip itself."""
+    """Yield the text of a member. Raise an error for one that is damaged, or a zip itself."""
     with archive.open(member) as file:
         begin, parts = _begin(room.take(_parts(file)))
         if begin.startswith(_ZIP):

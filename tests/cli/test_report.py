@@ -20,6 +20,7 @@ from pinnerfs.report.columns import SORT_KEYS
 from tests.cli.conftest import Result, Run
 from tests.cli.test_imports import heavy_imports
 from tests.mount.support import DEADLINE, why_no_mount
+from tests.report.texts import hex_pin
 
 PACKAGE = Path(pinnerfs.__file__).parent
 # A file `buffer`, newest record first: an allocation fails, a driver lets go 1.5 s later, and the page is freed.
@@ -354,6 +355,9 @@ ERRORS = {
     "inside all": (["/", "--svg", "x"], "--svg: x is in a directory that is read; name another place"),
     "the sites": (["camera.txt", "--sites", "s.toml", "--svg", "s.toml"], "--svg: s.toml is also the file of --sites"),
     "a wait without a unit": (["camera.txt", "--max-wait", "1"], "--max-wait = '1' must be a number and a unit"),
+    "no wait": (["camera.txt", "--max-wait", "0s"], "--max-wait = '0s' must be more than 0, such as '10s'"),
+    "an empty name": (["camera.txt", "--html", ""], "--html: the path is empty; name a file"),
+    "an empty site": (["camera.txt", "--site", ""], "'': wanted a key, an owner or part of a name"),
     "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
     "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': the range is reversed; wanted 8-9"),
     "no range": (["camera.txt", "--pfn", "\x1b[31m"], r"'\x1b[31m': wanted A-B"),
@@ -378,6 +382,70 @@ def test_errors(run: Run, directory: Path, name: str) -> None:
     assert not (directory / "x").exists()
 
 
+def test_a_removed_working_directory(run: Run, directory: Path) -> None:
+    """Where the working directory is gone, an absolute path can be read, and an error names the relative one."""
+    gone = directory / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    camera = str(directory / "camera.txt")
+    assert report(run, camera).out
+    assert report(run, "a.txt", status=2).err == "Error: cannot read 'a.txt': No such file or directory\n"
+    result = report(run, camera, "--html", "a.html", status=2)
+    assert "cannot write a.html: the working directory was removed" in result.err and not result.out
+
+
+# What a budget is for, and why that cannot be chosen; None if it can.
+CHOICES = {
+    "an owner of the lists": (["camera.txt", "--site", "rdma"], None),
+    "a function of the lists": (["camera.txt", "--site", "kbase_mem_alloc"], None),
+    "part of a pattern": (["camera.txt", "--site", "fuse_"], None),
+    "a key of another dump": (["camera.txt", "--site", "0123abcd"], None),
+    "a function of a file of names": (["camera.txt", "--sites", "mine.toml", "--site", "mycam"], None),
+    "a misspelt owner": (
+        ["camera.txt", "--site", "v4l3"],
+        "--site v4l3: no record and no list of names has this owner or function; correct it, or add the functions of "
+        "the driver with --sites FILE",
+    ),
+    "one of two": (["camera.txt", "--site", "v4l2", "--site", "mycam"], "--site mycam: no record and no list of names"),
+    "a kind that the kernel does not record": (
+        ["buffer.txt", "--kind", "event"],
+        "--kind event: the kernel pixel-5.10 or android13-5.10-buffer has no such records; wanted one of detect, free, "
+        "pin, put",
+    ),
+    "a kind that it records": (["pins.txt", "--kind", "event"], None),
+    "no page of this area": (["camera.txt", "--pfn", "0x1000-0x1fff"], None),
+    "an address": (
+        ["camera.txt", "--pfn", "0xf8400000-0xf85fffff"],
+        "--pfn 0xf8400000-0xf85fffff: the last pageblock in the input ends at 0xfd7ff; wanted numbers of page frames, "
+        "which are addresses divided by the page size",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_budget_for_what_is_not_there(run: Run, directory: Path, name: str) -> None:
+    """A budget is met if nothing is chosen; but if that can never be, a misspelt name would pass forever."""
+    (directory / "mine.toml").write_text("[owner]\nmine = ['mycam_*']\n")
+    (directory / "pins.txt").write_text(hex_pin(400_000, 0x80001))
+    arguments, message = CHOICES[name]
+    result = report(run, *arguments, "--fail-if", "records > 0", status=0 if message is None else 2)
+    if message is None:
+        assert re.match("none of .* (has the chosen|is of the chosen)", result.out) and not result.err
+        return
+    assert result.err.count("\n") == 1 and message in result.err and not result.out
+    # Without a budget, the report says that nothing was chosen.
+    assert report(run, *arguments).out.startswith("none of ") or len(arguments) > 3
+
+
+def test_a_diff_of_what_is_not_there(run: Run, directory: Path) -> None:
+    """With --diff a site may be in one of both, and --fail-on-new refuses a misspelt one as well."""
+    for order in ("camera.txt", "gpu.txt"), ("gpu.txt", "camera.txt"):
+        report(run, "--diff", *order, "--site", "vb2_dma", "--fail-if", "max > 9s")
+    result = report(run, "--diff", "camera.txt", "gpu.txt", "--site", "vb3_dma", "--fail-on-new", status=2)
+    assert result.err.startswith("Error: --site vb3_dma: no record and no list of names") and not result.out
+
+
 def test_perfetto(run: Run, directory: Path) -> None:
     """--perfetto writes the holds of records with times, and the perfetto package reads them back."""
     from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
@@ -387,6 +455,20 @@ def test_perfetto(run: Run, directory: Path) -> None:
     trace.ParseFromString((directory / "x").read_bytes())
     slices = [packet for packet in trace.packet if packet.track_event.name == "kbase_mem_free"]
     assert [packet.timestamp for packet in slices] == [12_000_000_000]
+
+
+def test_perfetto_of_the_first_sites(run: Run, directory: Path) -> None:
+    """With --top, the trace has the sites that the table has."""
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace
+
+    other = BUFFER.replace("kbase_mem_free", "kgsl_mem_free").replace("0xf8400", "0xf8401")
+    (directory / "two.txt").write_text(BUFFER + other.replace("1500000 us", "1100000 us"))
+    for options, names in ((), {"kbase_mem_free", "kgsl_mem_free"}), (("--top", "1"), {"kbase_mem_free"}):
+        report(run, "two.txt", "--perfetto", "x", "--force", *options)
+        trace = Trace()
+        trace.ParseFromString((directory / "x").read_bytes())
+        found = {packet.track_event.name for packet in trace.packet}
+        assert {name for name in found if name.endswith("_mem_free")} == names
 
 
 def test_perfetto_is_not_installed(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,6 +483,27 @@ def test_light_imports(directory: Path) -> None:
     """A report imports neither numpy nor fusepy."""
     assert heavy_imports(["report", str(directory / "camera.txt")]) == set()
     assert heavy_imports(["report", "--help"]) == set()
+
+
+def imported(*arguments: str) -> set[str]:
+    """Return the modules that Python imports with these arguments."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
+def test_no_module_is_imported_in_vain(directory: Path) -> None:
+    """A report that is only printed starts without the modules of archives, exports and files to write."""
+    unused = {"csv", "html", "lzma", "pathlib", "rich", "tempfile", "urllib.parse", "zipfile", "pinnerfs.record.output"}
+    found = imported("-m", "pinnerfs", "report", "camera.txt")
+    assert "pinnerfs.report.analysis" in found
+    assert found & unused <= imported("-c", "import click, msgspec")
 
 
 def test_the_picture_of_the_pages(run: Run, directory: Path) -> None:

@@ -141,6 +141,40 @@ def test_failures_are_joined_by_page() -> None:
     assert hold.end_us == 8_500_000
 
 
+def test_a_page_frame_that_is_used_again() -> None:
+    """A free ends the life of a page: each life has its own failure, and its own last reference."""
+    first = freed(3_000_000, 0x80001) + put(900_000, 0x80001, GPU) + detect(2_000_000, 0x80001)
+    second = freed(9_000_000, 0x80001) + put(1_500_000, 0x80001, DRIVER) + detect(7_000_000, 0x80001)
+    other = freed(3_000_000, 0x80005) + put(800_000, 0x80005, GPU) + detect(2_000_000, 0x80005)
+    made = report(second + other + first)
+    ends = {(hold.duration_us, hold.end_us) for hold in made.holds if hold.kind == "PUT"}
+    assert ends == {(1_500_000, 8_500_000), (900_000, 2_900_000), (800_000, 2_800_000)}
+    # Without a free, the last reference before it is the one that counts, and the first failure.
+    made = report(put(1_500_000, 0x80001, DRIVER) + detect(2_500_000, 0x80001) + detect(2_000_000, 0x80001))
+    assert [hold.end_us for hold in made.holds if hold.kind == "PUT"] == [3_500_000]
+    # Two devices or two boots have page frames of the same numbers.
+    title = "------ a (/sys/kernel/debug/page_pinner/buffer) ------\n"
+    made = report(title + put(1_500_000, 0x80001, DRIVER) + title + detect(2_000_000, 0x80001))
+    assert [hold.end_us for hold in made.holds if hold.kind == "PUT"] == [None]
+
+
+def test_the_last_reference_of_each_life_counts() -> None:
+    """A driver that blocked one page frame twice is worse than one that blocked another once, and later."""
+    lives = [put(900_000, 0x80001, GPU) + detect(2_000_000, 0x80001) for _ in range(2)]
+    once = put(5_000_000, 0x90005, DRIVER) + detect(2_000_000, 0x90005)
+    made = report(once + freed(9_000_000, 0x80001).join(lives))
+    assert made.culprit == next(site.key for site in made.sites if site.site == "kbase_unpin")
+    made = report(once + "".join(lives))
+    assert made.culprit == next(site.key for site in made.sites if site.site == "my_release")
+
+
+def test_only_refused_pages_were_refused() -> None:
+    """Pages that were only freed are not among those that an allocation was refused."""
+    made = report(detect(7_000_000, 0x80001) + freed(2_000_000, 0x90001) + freed(2_000_000, 0x90005))
+    assert made.headline == "cma_heap_allocate was refused 1 page; no record shows who held them"
+    assert "empty file" not in made.proves and made.proves
+
+
 def test_the_allocator_and_munmap_are_never_blamed() -> None:
     """The allocation's own references, and those that every page loses, are no culprits."""
     made = report(put(900_000, 0x80001, MUNMAP) + put(100_000, 0x80001, ALLOCATOR) + detect(7_000_000, 0x80001))
@@ -182,6 +216,25 @@ def test_dumps_that_overlap() -> None:
         assert report(two, dedup=True).records == first[1] - first[0] + second[1] - second[0]
 
 
+def test_dumps_of_huge_pages_that_overlap() -> None:
+    """Huge pages have equal records. Several of them in the same order are a dump that is given twice."""
+    huge = [pin(300_001 + at, 0x80000 + 0x200 * at, names="lru|head") * 512 for at in range(8)]
+    title = "------ a (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    for text, records in (
+        (2 * (title + "".join(huge)), 4096),
+        (title + "".join(huge[3:]) + title + "".join(huge), 4096),
+        (title + "".join(huge[:1]) * 2, 1024),
+        (title + "".join(huge[:1]) + title + "".join(huge[1:]), 4096),
+    ):
+        assert report(text, dedup=True).records == records
+
+
+def test_the_bound_of_the_threshold() -> None:
+    """The shortest pin was longer than the threshold, which is not below 0."""
+    assert report(pin(500_000, 0x80001) + pin(400_000, 0x80401)).threshold_at_most_us == 399_999
+    assert report(pin(0, 0x80001)).threshold_at_most_us == 0
+
+
 def test_a_full_ring() -> None:
     """4096 records, or as many as buffer_size says, fill the ring."""
     texts = [pin(300_001 + at, 0x80000 + 2 * at) for at in range(4096)]
@@ -192,3 +245,6 @@ def test_a_full_ring() -> None:
     events = [detect(1000 * at, 0x80000 + at) for at in range(16)]
     assert report(size + title + "".join(events)).ring_full
     assert not report(size + title + "".join(events[1:])).ring_full
+    # A file that was copied under another name: only `buffer` is beside a buffer_size.
+    assert report(size + "".join(events)).ring_full
+    assert not report(size.replace("16", "-16") + title + "".join(events)).ring_full

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pinnerfs.report.diff import compare, diff_lines
@@ -23,6 +25,17 @@ def test_states_and_order() -> None:
     found = states(BEFORE, AFTER)
     assert found == {"d": "new", "a": "worse", "e": "same", "c": "gone", "b": "better"}
     assert [*found] == ["d", "a", "e", "c", "b"]
+
+
+def test_new_without_durations() -> None:
+    """A site that is new is told first, also if its records have no durations."""
+    nothing: dict[str, Any] = {"page_us": 0, "p50_us": None, "p99_us": None, "max_us": None, "role": "event"}
+    before, after = (
+        report(site("aaaaaaaa", **nothing)),
+        report(site("aaaaaaaa", **nothing), site("bbbbbbbb", **nothing)),
+    )
+    assert [*states(before, after).values()] == ["new", "same"]
+    assert plain(diff_lines(compare(before, after))).startswith("worst: v4l2: vb2_dma_sg_get_userptr is new (1 new, ")
 
 
 def test_the_other_way_round() -> None:

@@ -79,6 +79,14 @@ def test_pins_that_a_kernel_hides(text: str, title: str | None) -> None:
     assert titles == ([] if title is None else [title])
 
 
+def test_records_of_several_kernels() -> None:
+    """Records that no kernel prints together are told: page frames of two devices may be joined."""
+    both = report(pin(400_000, 0x80001) + detect(7_000_000, 0x80001))
+    assert both.generation == "unknown" and "several-kernels" in names(both)
+    for one in pin(400_000, 0x80001), detect(7_000_000, 0x80001), EMPTY.format("buffer"):
+        assert "several-kernels" not in names(report(one))
+
+
 def test_a_kernel_that_records_only_failures() -> None:
     """The kernels with `buffer` show no pins."""
     assert "failures-only" in names(report(EMPTY.format("buffer")))

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -121,6 +122,22 @@ def column(browser: Chrome, number: int) -> list[str]:
     """Return the text of a column of the table of sites."""
     cells = browser.find_elements(By.CSS_SELECTOR, f"#sites tbody tr td:nth-child({number})")
     return [cell.text for cell in cells]
+
+
+def test_the_shares_of_the_map() -> None:
+    """A cell tells which share of its pages was held, up to all of them."""
+    order = report().pageblock_order
+    assert order is not None
+    full = report(site(blocks=(994,), holds=1))
+    hold = replace(full.holds[0], pfn=994 << order, pages=1 << order)
+    text = page(replace(full, holds=(hold,)))
+    assert 'title="block 994: 100% of the pages"' in text and 'title="block 995: 0% of the pages"' in text
+
+
+def test_the_value_that_a_column_is_sorted_by() -> None:
+    """The column CMA is sorted by its shares, not by numbers of pages that it does not show."""
+    text = page(report(site(holds=4, cma_pages=16)))
+    assert '<td class="number" data-value="0.25">25%</td>' in text
 
 
 def test_in_a_browser(browser: Chrome, tmp_path: Path) -> None:

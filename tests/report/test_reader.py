@@ -17,6 +17,8 @@ import pytest
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.report import read, read_text, reader
 from pinnerfs.report.model import Area, Capture
+from pinnerfs.report.reader import read_sources
+from pinnerfs.report.sources import Source
 from tests.mount.support import pinnerfs
 from tests.report.texts import CAMERA, detect, freed, hex_pin, pin, put
 
@@ -65,6 +67,24 @@ def test_pieces_of_any_size(tmp_path: Path, size: int) -> None:
         assert child.stdout.read() == TEXT
 
 
+def test_a_piece_may_end_anywhere() -> None:
+    """No record, title or log line is lost where a piece of a large file ends, and nothing is told twice."""
+    title = "------ PINS (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    area = "cma: Reserved 16 MiB at 0x0000000080000000\n"
+    huge = pin(400_000, 0x80000, names="lru|head") * 2
+    text = f"{area}{title}{huge}{detect(7_000_000, 0x80001)}{TEXT}\n{title}{logcat(TEXT)}log\n{hex_pin(5, 7)[:-40]}"
+    data = text.encode()
+
+    def result(pieces: list[bytes]) -> object:
+        capture = read_sources(["x"], [Source("x", "", iter(pieces), [])])
+        return capture.records, capture.dumps, capture.notes, capture.areas
+
+    whole = result([data])
+    assert whole == result([data[at : at + 1] for at in range(len(data))])
+    for at in range(len(data)):
+        assert whole == result([data[:at], data[at:]]), at
+
+
 def logcat(text: str) -> str:
     """Return a text as logcat prints it."""
     lines = enumerate(text.splitlines())
@@ -86,14 +106,51 @@ def logcat(text: str) -> str:
         f"\n\n{TEXT}\n\n",
         TEXT.replace("\n\n", "\n"),
         TEXT.rstrip(),
+        TEXT.replace("\n ", "\n"),
+        TEXT.replace("\n ", "\n    "),
+        TEXT.replace("\n ", "\n\t"),
+        TEXT.replace("\n ", "\n\xa0"),
+        "".join(f"a.txt{':' if 'pinned' in line else '-'}{line}\n" for line in TEXT.splitlines()) + "--\n",
+        "".join(f"{line}  \n" for line in TEXT.splitlines()),
+        "".join(f"    {line} \t\n" for line in TEXT.splitlines()),
         f"------ Page Pinner - longterm pin (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n{TEXT}\n"
         "------ 0.356s was the duration of 'Page Pinner - longterm pin' ------\n",
     ],
-    ids=["crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped", "dumpstate"],
+    ids=[
+        *("crlf", "crcrlf", "logcat", "quoted", "cat -n", "prompt", "blank", "squeezed", "stripped"),
+        *(
+            "without indentation",
+            "more indentation",
+            "tabs",
+            "no-break",
+            "grep -A",
+            "blanks at the ends",
+            "indented",
+            "dumpstate",
+        ),
+    ],
 )
 def test_wrappings(wrapped: str) -> None:
     """Records are found in text that other programs have wrapped, and they print as the kernel printed them."""
     assert raw(read_text(wrapped)) == TEXT
+
+
+def test_equal_records() -> None:
+    """Records that repeat the one before are records of their own dump, and garbage is counted each time."""
+    title = "------ PINS (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    huge, garbage = pin(400_000, 0x80000, names="lru|head"), pin(1 << 60, 0x80001)
+    text = title + huge * 3 + garbage * 2 + huge + title + huge * 2 + huge.replace("\n", "\r\n")
+    capture = read_text(text)
+    assert raw(capture) == huge * 7
+    assert [record.dump for record in capture.records] == [0, 0, 0, 0, 1, 1, 1]
+    assert [(dump.records, dump.garbage) for dump in capture.dumps] == [(4, 2), (3, 0)]
+    assert [(note.line, note.how_many) for note in capture.notes] == [(2 + 3 * huge.count("\n"), 2)]
+    # Only what equals the record right before it is the same record.
+    other = pin(500_000, 0x80400, names="lru|head").replace("\n", "\r\n")
+    capture = read_text(huge + other + huge + huge)
+    assert [record.duration_us for record in capture.records] == [400_000, 500_000, 400_000, 400_000]
+    # Text without titles is a dump of its own behind other text.
+    assert [record.dump for record in read_text(huge * 2 + "a log line\n" + huge * 2).records] == [0, 0, 1, 1]
 
 
 def test_all_compressions(tmp_path: Path) -> None:
@@ -277,6 +334,20 @@ def test_a_record_that_is_cut_in_its_stack() -> None:
     capture = read_text(TEXT[:-1])
     assert raw(capture) == TEXT
     assert reasons(capture) == ["no empty line ends a record: its stack may be incomplete"]
+
+
+@pytest.mark.parametrize("text", [TEXT, logcat(TEXT)], ids=["plain", "logcat"])
+def test_a_dump_that_is_cut_anywhere(text: str) -> None:
+    """A record that may have lost frames is left out or noted, wherever the dump ends."""
+    whole = read_text(text).records
+    second = text.index("Page pinned", 1 + text.index("Page pinned"))
+    for end in range(second, len(text)):
+        capture = read_text(text[:end])
+        assert capture.records[0] == whole[0]
+        complete = capture.records[1:] == whole[1:] and text[:end].endswith("\n")
+        assert complete or capture.notes or end - second < len("Page pinned ts "), end
+        for record in capture.records[1:]:
+            assert [*map(str.startswith, whole[1].stack, record.stack)].count(False) == 0
 
 
 def test_an_empty_input_is_an_empty_record_file(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pinnerfs.report import read_text
 from pinnerfs.report.budget import parse_budget
 from pinnerfs.report.columns import SORT_KEYS
 from pinnerfs.report.model import Capture, DumpRecord
 from pinnerfs.report.selection import Totals, only_records, only_sites, sorted_by, top, totals
 from tests.report.made import report, site
+from tests.report.texts import pin
 
 SITES = (
     site("aaaaaaaa", 2, owner="mali", site="kbase_pin"),
@@ -40,6 +42,12 @@ def test_sorting(key: str | None, order: str) -> None:
     assert keys(sorted_by(report(*SITES), key).sites) == order
 
 
+def test_sorting_by_what_is_shown() -> None:
+    """The column CMA shows a share, and is sorted by it."""
+    half, all_of_few = site("aaaaaaaa", 4, cma_pages=32), site("bbbbbbbb", 1)
+    assert keys(sorted_by(report(half, all_of_few), "cma").sites) == "ba"
+
+
 def test_every_sort_key_has_a_column() -> None:
     """Each value of --sort sorts, also where a value is unknown."""
     one = report(site(max_us=None, p50_us=None, p99_us=None, cma_pages=None), site("bbbbbbbb"))
@@ -50,11 +58,14 @@ def test_top() -> None:
     """--top counts the sites that held pages, and keeps the victims."""
     assert keys(top(report(*SITES), 2).sites) == "abw"
     assert keys(top(report(*SITES), None).sites) == "abcw"
+    # It is still the report of the whole input.
+    shown, whole = top(report(*SITES), 1), report(*SITES)
+    assert (shown.records, len(shown.holds)) == (whole.records, len(whole.holds))
 
 
 def test_totals() -> None:
-    """Totals add up the sites that held pages, and count a block of two sites once."""
-    assert totals(report(*SITES)) == Totals(128, 8, 128, 4, max=900_000, p99=900_000)
+    """Totals add up the sites that held pages, and count a page and a block of two sites once."""
+    assert totals(report(*SITES)) == Totals(128, 8, 64, 4, max=900_000, p99=900_000)
     assert totals(report()) == Totals(0, 0, 0, 0, None, None)
 
 
@@ -70,6 +81,20 @@ def test_choosing_records() -> None:
     assert only_records(capture, (), 10, 20).records == records[1:3]
     assert only_records(capture, ("PUT",), None, None).records == records[2:]
     assert only_records(capture, (), None, None) == capture
+
+
+def test_choosing_a_page_of_a_huge_page() -> None:
+    """The records of a huge page have the PFN of its head, and are chosen by each of its page frames."""
+    huge, small = pin(400_000, 0x80200, names="lru|head") * 512, pin(500_000, 0x80401)
+    capture = read_text(small + huge)
+    for first, last, records in (
+        (0x80345, 0x80345, 512),
+        (0x803FF, 0x80401, 513),
+        (0x80000, 0x80200, 512),
+        (0x80400, 0x80400, 0),
+        (0x80000, 0x801FF, 0),
+    ):
+        assert len(only_records(capture, (), first, last).records) == records, hex(first)
 
 
 @pytest.mark.parametrize(

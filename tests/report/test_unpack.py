@@ -18,7 +18,7 @@ from tests.mount.support import DEADLINE
 from tests.report.texts import pin
 
 TEXT = pin(300_001, 0x80001) + pin(400_001, 0x80002)
-LIMIT = "the rest was skipped: it has more than 0 GiB; unpack it, and name the files to read"
+LIMIT = "the rest was skipped: it has more than 0 GiB; write what is in it to files, and name the ones to read"
 
 
 def raw(capture: Capture) -> str:
@@ -103,6 +103,22 @@ def test_compressions_that_are_not_read(tmp_path: Path, method: int) -> None:
     capture = read(tmp_path / "a.zip")
     assert raw(capture) == TEXT
     assert reasons(capture) == ["it was skipped: its compression is neither deflate nor none"]
+
+
+def test_an_encrypted_member(tmp_path: Path) -> None:
+    """A member with a password is named and skipped, and the other members are read."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("secret.txt", TEXT)
+        archive.writestr("b.txt", TEXT)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[6] |= 1  # the flags of the first member, at its data and in the directory
+    data[data.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    capture = read(tmp_path / "a.zip")
+    assert raw(capture) == TEXT
+    assert [str(note) for note in capture.notes] == [
+        f"{tmp_path}/a.zip:secret.txt: it was skipped: it is encrypted; unpack the zip with its password"
+    ]
 
 
 def test_a_zip_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

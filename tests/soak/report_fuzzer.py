@@ -11,10 +11,10 @@ import io
 import json
 import lzma
 import random
-import resource
 import sys
 import time
 import zipfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +30,10 @@ from pinnerfs.report.text import report_lines
 from pinnerfs.report.unpack import stream
 from tests.oracle.cases import RECORDED
 from tests.report.texts import recorded_texts
+from tests.soak.report_memory import memory
+
+SAMPLES = 20  # measurements of the memory
+WIDTH = 5  # numbers of one: how many dumps, and the Memory
 
 WORDS = [
     b"\n", b"\n\n", b"\r\n", b" ", b"\0", b"\xff", b"+0x1/0x2", b"PFN ", b"0x", b"Block ", b"count -1", b"ts ", b"us",
@@ -130,7 +134,7 @@ def main(seed: int, count: int, witness: Path) -> None:
     rng, known = random.Random(seed), dumps()
     outcomes: Counter[str] = Counter()
     longest = 0.0
-    early = 0
+    samples = array("q")  # one for all, so that it is no growth itself
     for number in range(count):
         data = mutated(rng, known)
         if number % 64 == 0 or count < 10_000:
@@ -152,10 +156,11 @@ def main(seed: int, count: int, witness: Path) -> None:
             witness.write_bytes(data)
             raise
         longest = max(longest, time.monotonic() - began)
-        if number == count // 4:
-            early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"outcomes": outcomes, "longest": longest, "early": early, "peak": peak}))
+        if (number + 1) % (count // SAMPLES) == 0:
+            samples.extend((number + 1, *memory()))
+            print(*samples[-WIDTH:], file=sys.stderr, flush=True)
+    rows = [tuple(samples[at : at + WIDTH]) for at in range(0, len(samples), WIDTH)]
+    print(json.dumps({"outcomes": outcomes, "longest": longest, "samples": rows}))
 
 
 if __name__ == "__main__":
