@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, cast
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
@@ -14,7 +15,11 @@ from pinnerfs.replay.schedule import release_times
 from pinnerfs.replay.static import static_files
 from pinnerfs.report import Capture, DumpRecord, read
 from pinnerfs.report.kernels import UNKNOWN, generations_named
+from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sections import number
+from pinnerfs.report.source import MAX_WAIT, STDIN, place_of
+from pinnerfs.report.unpack import stream
+from pinnerfs.scenario.reading import Input
 from pinnerfs.words import count_of
 
 __all__ = ["load_capture", "recording_of"]
@@ -24,18 +29,31 @@ _DEFAULT_THRESHOLD = 300_000  # µs
 _RECORD_BUFFER = 4096  # bytes: a kernel formats a record into one page
 
 
-def load_capture(path: str | os.PathLike[str], *, kernel: str | None = None) -> Recording:
+def load_capture(
+    path: str | os.PathLike[str],
+    *,
+    kernel: str | None = None,
+    max_wait: float = MAX_WAIT,
+    opened: Input | None = None,
+) -> Recording:
     """Load the capture behind a path: a file, an archive or a directory, as `pinnerfs.report.read` takes it.
 
-    kernel: chooses one of the kernels that fit. The default is the first that fits. Raise PinnerfsError if there is
-    nothing to replay, or the kernel does not fit.
+    kernel: chooses one of the kernels that fit. The default is the first that fits. max_wait: seconds to wait for a
+    file system that does not answer. opened: the pipe that `path` names, if it was opened to look at its first bytes.
+
+    Raise PinnerfsError if there is nothing to replay, or the kernel does not fit.
     """
-    return recording_of(read(path), kernel=kernel)
+    if opened is None:
+        return recording_of(read(path, max_wait=max_wait), kernel=kernel)
+    name = os.fspath(path)
+    file = cast("IO[bytes]", opened)  # `stream` calls its `read` and `seekable`
+    found = stream("stdin" if name == STDIN else name, place_of(name), file)
+    return recording_of(read_sources([name], found), kernel=kernel)
 
 
 def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:
     """Return the recording in a capture that is already read: see `load_capture`."""
-    name = ", ".join(capture.sources)
+    name = ", ".join("stdin" if source == STDIN else source for source in capture.sources)
     generation, notes = _generation(capture, name, kernel)
     chosen, left_out = _newest(capture, generation)
     notes = [*map(str, capture.notes), *left_out, *notes]
