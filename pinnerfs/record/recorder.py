@@ -91,18 +91,27 @@ class _Recorder:
             raise PinnerfsError(in_a_line(f"cannot record {self.path!r}: {wanted}{hint}"), BAD_INPUT) from None
         names = [f"page_pinner/{name}" for name in (*RECORD_FILES, *layout.ATTRIBUTES) if name in there]
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            for area in sorted(_listed(root, "cma")):
+            areas = sorted(_listed(root, "cma"))
+            for area in filter(layout.fits_title, areas):
                 with suppress(NotADirectoryError, PermissionError):
                     there = set(_listed(root, f"cma/{area}"))
                     names += [f"cma/{area}/{name}" for name in layout.CMA_FILES if name in there]
+            if not all(map(layout.fits_title, areas)):
+                names.append("cma")
         if _exists(root, layout.BUFINFO):
             names.append(layout.BUFINFO)
         self.steps += 1
         yield from ((f"{layout.DEBUGFS}/{name}", name) for name in names)
 
     def _file(self, path: str, root: int, name: str | None) -> None:
-        """Record one file. `name` is relative to the root; None for a file outside of it."""
+        """Record one file. `name` is relative to the root; None for a file outside of it.
+
+        The directory "cma" stands for areas that no title can name.
+        """
         text, problem = bytearray(), ""
+        if name == "cma":
+            self.parts.append(layout.section(path, b"", layout.UNNAMED))
+            return
         try:
             descriptor = os.open(name or path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=root)
             try:
