@@ -103,7 +103,8 @@ def _left_out(report: Report, role: Role, tasks: list[TaskPlan]) -> list[str]:
         sentences.append(f"{records} of references that made an allocation fail; write an [[alloc]] for it")
     sites = sum(site.role == role for site in report.sites)
     if sites > MOST_SITES:
-        sentences.append(f"{sites - MOST_SITES} of {sites} call sites, those that did the least damage")
+        least = f"those that did the least damage: {MOST_SITES} are imported"
+        sentences.append(f"{sites - MOST_SITES} of {sites} call sites, {least}")
     made, came = sum(plan.holds for plan in tasks), sum(len(plan.durations) for plan in tasks)
     if made < came:
         sentences.append(f"{came - made} of {came} holds, the same share of each call site")

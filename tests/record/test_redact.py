@@ -110,7 +110,7 @@ def test_a_long_line(word: str) -> None:
     st.text("aAbB1 é", max_size=60),
 )
 def test_serials_in_other_files(serials: list[str], text: str) -> None:
-    """The longest serial from the left is replaced, in upper and in lower case, as by a pattern of all serials."""
+    """The longest serial from the left is replaced, in upper and lower case, as by a pattern of all of them."""
     parameters = " ".join(f"serial{at}={serial}" for at, serial in enumerate(serials))
     numbers: dict[str, str] = {}
     for serial in map(str.lower, serials):
