@@ -12,11 +12,13 @@ from pinnerfs.mounts.answers import MAX_WAIT, no_answer
 from pinnerfs.record import layout
 from pinnerfs.report.live import MOST, reads
 from pinnerfs.report.parse import RECORD_FILES
+from pinnerfs.scenario.reading import Input
 from pinnerfs.threads import NoAnswerError, in_thread
 
-__all__ = ["read_capture", "record"]
+__all__ = ["read_capture", "read_stdin", "record"]
 
 _READ = 1 << 16  # bytes
+_MOST_CAPTURE = 256 << 20  # bytes of a file that is a capture already
 _CONTROL = ".pinnerfs"  # only a mount of pinnerfs has it
 _GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV)  # the daemon has ended
 
@@ -34,6 +36,17 @@ def read_capture(path: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> by
     """Return the bytes of a file, which is a capture already; or record a directory."""
     recorder = _Recorder(os.fspath(path))
     return _made(recorder, lambda: recorder.run() if os.path.isdir(path) else recorder.copy(), max_wait)
+
+
+def read_stdin() -> bytes:
+    """Return the bytes of standard input, which is a capture already. Raise PinnerfsError if no data comes."""
+    recorder = _Recorder("stdin")
+    try:
+        recorder.copy_all(Input(0).read)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PinnerfsError(f"cannot read stdin: {reason}", BAD_INPUT) from None
+    return b"".join(recorder.parts)
 
 
 def _made(recorder: _Recorder, run: Callable[[], None], max_wait: float) -> bytes:
@@ -59,9 +72,17 @@ class _Recorder:
     def copy(self) -> None:
         """Read a file that is a capture."""
         with open(self.path, "rb", buffering=0) as file:
-            while part := file.read(_READ):
-                self.parts.append(part)
-                self.steps += 1
+            self.copy_all(file.read)
+
+    def copy_all(self, read: Callable[[int], bytes | None]) -> None:
+        """Read up to the end what `read` returns in parts. Raise OSError if it is too long."""
+        size = 0
+        while part := read(_READ):
+            self.parts.append(part)
+            self.steps += 1
+            size += len(part)
+            if size > _MOST_CAPTURE:
+                raise OSError(errno.EFBIG, f"it is longer than {_MOST_CAPTURE >> 20} MiB")
 
     def run(self) -> None:
         """Record everything. Raise OSError if the root cannot be listed."""

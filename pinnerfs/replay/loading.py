@@ -22,7 +22,7 @@ from pinnerfs.report.unpack import stream
 from pinnerfs.scenario.reading import Input
 from pinnerfs.words import count_of
 
-__all__ = ["load_capture", "recording_of"]
+__all__ = ["load_capture", "read_opened", "recording_of"]
 
 _THRESHOLD = "page_pinner/threshold"
 _DEFAULT_THRESHOLD = 300_000  # µs
@@ -43,12 +43,20 @@ def load_capture(
 
     Raise PinnerfsError if there is nothing to replay, or the kernel does not fit.
     """
+    return recording_of(read_opened(os.fspath(path), max_wait, opened), kernel=kernel)
+
+
+def read_opened(path: str, max_wait: float, opened: Input | None) -> Capture:
+    """Read what a path leads to, as `pinnerfs.report.read` does. max_wait, opened: as in `load_capture`."""
     if opened is None:
-        return recording_of(read(path, max_wait=max_wait), kernel=kernel)
-    name = os.fspath(path)
+        return read(path, max_wait=max_wait)
+    name = "stdin" if path == STDIN else path
+    try:
+        opened.peek(1)  # a later error only ends what is read
+    except (OSError, ValueError) as error:
+        raise _refused(f"cannot read {name}: {error.strerror if isinstance(error, OSError) else error}") from None
     file = cast("IO[bytes]", opened)  # `stream` calls its `read` and `seekable`
-    found = stream("stdin" if name == STDIN else name, place_of(name), file)
-    return recording_of(read_sources([name], found), kernel=kernel)
+    return read_sources([path], stream(name, place_of(path), file))
 
 
 def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:

@@ -147,6 +147,8 @@ def test_a_pipe_without_a_beginning(pipe: tuple[Input, int], monkeypatch: pytest
     monkeypatch.setattr(reading, "PIPE_TIMEOUT", 0.2)
     with pytest.raises(ValueError, match=r"no data came for 0\.2 s"):
         pipe[0].peek(1)
+    with pytest.raises(PinnerfsError, match=r"cannot read stdin: no data came for 0\.2 s"):
+        load_capture("-", opened=pipe[0])
     os.write(pipe[1], b"a" * 10)
     with pytest.raises(PinnerfsError, match="nothing to report in stdin"):
         load_capture("-", opened=pipe[0])
