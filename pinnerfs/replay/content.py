@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 
-from pinnerfs.report.titles import record_file
 from pinnerfs.scenario.content import is_dump, is_toml
 from pinnerfs.scenario.limits import LIMITS
 
@@ -41,6 +40,8 @@ def stdin_is_capture() -> bool:
     """Tell the same of a regular file on standard input, and leave its position. An empty one is no capture."""
     size = os.fstat(0).st_size
     if not size:
+        from pinnerfs.report.titles import record_file  # takes longer than all of this module
+
         # A record file of a debugfs. A read may block, so only its name counts.
         return bool(record_file(os.readlink("/proc/self/fd/0")))
     return _is_capture(os.pread(0, BEGIN, os.lseek(0, 0, os.SEEK_CUR)), size)
