@@ -37,6 +37,7 @@ class Input:
         self._waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._ahead = b""
         self._came = 0
+        self._ended = False  # a terminal would go on after its end
 
     def peek(self, size: int) -> bytes:
         """Return the first bytes: so many or a few more, or all if there are fewer. They are read again."""
@@ -73,12 +74,15 @@ class Input:
         os.close(self._descriptor)
 
     def _more(self, size: int) -> bytes:
+        if self._ended:
+            return b""
         if self._came > MOST:
             raise ValueError(f"it has more than {MOST >> 30} GiB")
         if self._waits:
             _wait(self._descriptor)
         part = os.read(self._descriptor, size)
         self._came += len(part)
+        self._ended = not part
         return part
 
 

@@ -164,6 +164,19 @@ def test_what_was_looked_at_is_read(pipe: tuple[Input, int]) -> None:
     assert opened.read(2) == b"de"
 
 
+def test_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Ctrl-D ends it, also if the end was met in the first look."""
+    monkeypatch.setattr(reading, "PIPE_TIMEOUT", 5)
+    master, slave = os.openpty()
+    try:
+        os.write(master, b"abc\n\x04")
+        opened = Input(slave)
+        assert opened.peek(100) == opened.read_all(100) == b"abc\n"
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
 def test_the_memory_of_a_large_capture(tmp_path: Path) -> None:
     """It does not grow with what stands around the records."""
     code = (
