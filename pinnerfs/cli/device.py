@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
+from pinnerfs.cli.captures import load_argument, over_and_loop
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.load_numpy import load_numpy
@@ -20,8 +20,8 @@ from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import TIME, limit, seed, threshold
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
-from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.trace import LAYERS, SimulationTrace, choose
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ class DeviceOptions(NamedTuple):
     over: int | None
     loop: bool
 
-    def engine(self, scenario: str, *, foreground: bool = False) -> Simulation | Replay:
+    def engine(self, scenario: str, max_wait: float, *, foreground: bool = False) -> Simulation | Replay:
         """Load the scenario or the capture and return its simulation or replay at time 0.
 
-        PinnerfsError if it cannot be played, or the options contradict each other.
+        max_wait: seconds to wait for the file system of a capture. PinnerfsError if it cannot be played, or the options
+        contradict each other.
         """
         if (self.verbose or self.trace) and self.log_file is None and not foreground:
             option = "--verbose" if self.verbose else "--trace"
@@ -90,11 +91,17 @@ class DeviceOptions(NamedTuple):
         if self.max_lag == 0:
             raise PinnerfsError("--max-lag must be more than 0us", BAD_INPUT)
         traced = sorted({"engine", "scenario"} & {*self.trace})
-        if names_capture(scenario):
-            refuse_options(scenario, capture=True, trace=traced)
-            return load_replay(scenario, over=self.over, loop=self.loop, threshold=self.threshold)
-        refuse_options(scenario, capture=False)
-        loaded = load(scenario, self.limits)
+        loaded = load_argument(
+            scenario,
+            self.limits,
+            over=self.over,
+            loop=self.loop,
+            threshold=self.threshold,
+            max_wait=max_wait,
+            trace=traced,
+        )
+        if not isinstance(loaded, Scenario):
+            return loaded
         check_work(loaded, scenario, [self.start], self.limits, self.mm.cma_retries)
         check_alloc_work(loaded, scenario, self.limits, self.mm.cma_retries)
         load_numpy()

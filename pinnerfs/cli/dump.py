@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pinnerfs.cli import options
-from pinnerfs.cli.captures import load_replay, names_capture, over_and_loop, refuse_options
+from pinnerfs.cli.captures import load_argument, over_and_loop
 from pinnerfs.cli.files import wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
@@ -15,8 +15,8 @@ from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
-from pinnerfs.scenario.gallery import load
 from pinnerfs.scenario.limits import Limits, check_work
+from pinnerfs.scenario.schema import Scenario
 from pinnerfs.words import count_of
 
 if TYPE_CHECKING:
@@ -79,20 +79,15 @@ def dump(
       pinnerfs dump camera-stall --at 60s --explain | tail -n 24
     """
     wait_for_scenario(scenario, max_wait)
-    if names_capture(scenario):
-        refuse_options(scenario, capture=True)
-        if as_json:
-            raise click.UsageError("--json is for scenarios: `pinnerfs report --json` has the data of a capture")
-        replay = load_replay(scenario, over=over, loop=loop, threshold=threshold)
-        _check_file(file, replay.generation)
+    loaded = load_argument(scenario, limits, over=over, loop=loop, threshold=threshold, max_wait=max_wait)
+    if not isinstance(loaded, Scenario):
+        _check_file(file, loaded.generation)
         if file is None:
-            _name_other_files(replay)
-        replay.advance_to((over or 0) if moment is None else moment)
-        click.echo(replay.raw(file), nl=False)
+            _name_other_files(loaded)
+        loaded.advance_to((over or 0) if moment is None else moment)
+        click.echo(loaded.raw(file), nl=False)
         return
-    refuse_options(scenario, capture=False)
     _check_file(file, GENERATIONS[kernel])
-    loaded = load(scenario, limits)
     if moment is None:
         raise click.UsageError("Missing option '--at'.")
     check_work(loaded, scenario, [moment], limits, mm.cma_retries)

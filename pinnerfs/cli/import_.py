@@ -30,11 +30,13 @@ def import_(capture: str, max_wait: float) -> None:
     """
     load_numpy()
     from pinnerfs.importing import import_capture
-    from pinnerfs.report import read
+    from pinnerfs.replay.loading import read_opened
+    from pinnerfs.scenario.reading import open_pipe
 
     if capture != "-":
         wait_for_file("read", capture, max_wait)
-    found = read(capture, max_wait=max_wait)
+    with open_pipe(capture) as pipe:
+        found = read_opened(capture, max_wait, pipe)
     for note in found.notes:
         say(str(note))
     click.echo(import_capture(found), nl=False)

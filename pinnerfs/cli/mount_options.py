@@ -73,6 +73,8 @@ def helper(source: str, target: str, sloppy: bool, fake: bool, lists: tuple[str,
     if unknown and not sloppy and not remount:
         known = (*VALUES, *FLAGS, *ROOT, "ro")
         wanted = f"wanted one of {', '.join(known)}{nearest(unknown[0], known)}"
+        if unknown[0] == "loop":
+            wanted = "mount(8) keeps it for loop devices: `pinnerfs mount --loop` repeats a capture"
         raise PinnerfsError(f"cannot mount on {target}: unknown option {unknown[0]!r}; {wanted}", BAD_INPUT)
     numbers = _root_numbers(target, options)
     if fake:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +43,8 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
         raise click.UsageError("--script stands alone: INPUT and --redact are for a recording on this machine")
     if not script and source is None:
         raise click.UsageError("no INPUT: name a mount of pinnerfs or a debugfs, or give --script")
+    if output == "":
+        raise click.UsageError("-o: the path is empty; name a file")
     if output is not None:
         wait_for_file("write", output, max_wait)
         check_output("-o", output, force)
@@ -56,10 +57,10 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
 
 def _recorded(source: str, redacted: bool, max_wait: float) -> bytes:
     """Return the capture of a directory, or a file that is a capture already."""
-    from pinnerfs.record.recorder import read_capture, record
+    from pinnerfs.record.recorder import read_capture, read_stdin, record
 
     if source == "-" and redacted:
-        made = sys.stdin.buffer.read()
+        made = read_stdin()
     elif redacted:
         made = in_child(partial(read_capture, source, max_wait))
     else:
@@ -70,4 +71,4 @@ def _recorded(source: str, redacted: bool, max_wait: float) -> bytes:
         return made
     from pinnerfs.record.redact import redact
 
-    return redact(made, source)
+    return redact(made, "stdin" if source == "-" else source)

@@ -59,7 +59,7 @@ def run(
         wait_for_file("log to", device.log_file, max_wait)
     if "/" in command[0]:
         wait_for_file("run", command[0], max_wait)
-    engine = device.engine(scenario)
+    engine = device.engine(scenario, max_wait)
     from pinnerfs.daemon import runner
 
     # Only this call: a stopped daemon's mount can be covered.

@@ -18,6 +18,7 @@ from pinnerfs.report.analysis import analyse
 from pinnerfs.report.kernels import generations_named
 from pinnerfs.report.model import Area, Capture, Report, Role
 from pinnerfs.report.reader import read_text
+from pinnerfs.report.source import STDIN
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.memory import AREA_NAME
 from pinnerfs.simulation import Simulation
@@ -41,7 +42,7 @@ def import_capture(capture: Capture) -> str:
     """
     report = analyse(capture)
     order = BLOCK_ORDER if report.pageblock_order is None else min(report.pageblock_order, 18)
-    source = ", ".join(report.sources)
+    source = ", ".join("stdin" if name == STDIN else name for name in report.sources)
     for role in _ROLES:
         kernel = _kernel(report, role)
         tasks = list(plans(capture, report, role, order, Event.pin_user_pages in kernel.pins))
@@ -102,7 +103,8 @@ def _left_out(report: Report, role: Role, tasks: list[TaskPlan]) -> list[str]:
         sentences.append(f"{records} of references that made an allocation fail; write an [[alloc]] for it")
     sites = sum(site.role == role for site in report.sites)
     if sites > MOST_SITES:
-        sentences.append(f"{sites - MOST_SITES} of {sites} call sites, those that did the least damage")
+        least = f"those that did the least damage: {MOST_SITES} are imported"
+        sentences.append(f"{sites - MOST_SITES} of {sites} call sites, {least}")
     made, came = sum(plan.holds for plan in tasks), sum(len(plan.durations) for plan in tasks)
     if made < came:
         sentences.append(f"{came - made} of {came} holds, the same share of each call site")

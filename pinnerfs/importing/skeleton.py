@@ -75,7 +75,8 @@ class Skeleton:
         base = self.tasks[0].first_block << self.block_order
         yield from (
             "",
-            "# Each task has a region of its own, with as many pageblocks as its pages were in.",
+            "# Each task has a region of its own, with as many pageblocks as its pages were in. Page frame numbers are",
+            "# not those of the dump: the regions are next to each other, from a pageblock of the first task on.",
             "[memory]",
         )
         yield f"size = {quoted(_size(block * sum(plan.blocks for plan in self.tasks)))}"

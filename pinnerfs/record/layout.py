@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pinnerfs.report.live import ATTRIBUTES
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "DEBUGFS",
     "END",
     "PROC",
+    "UNNAMED",
     "VERSION",
+    "fits_title",
     "kind_of",
     "section",
     "title",
@@ -29,14 +33,24 @@ CMA_FILES = ("base_pfn", "count", "order_per_bit", "used", "maxchunk", "bitmap")
 BUFINFO = "dma_buf/bufinfo"
 PROC = ("/proc/version", "/proc/cmdline", "/proc/meminfo")
 
+# What a title can have: printable ASCII without the characters that end a path in it.
+# A shell's echo may replace a backslash.
+_NAME = re.compile(r"[ -'*-9;-\[\]-~]+")
+UNNAMED = "an area has a name with a parenthesis, a colon, a backslash, or a character that is no printable ASCII"
+
 _KINDS = {
     f"{DEBUGFS}/page_pinner/": "PAGE PINNER",
-    f"{DEBUGFS}/cma/": "CMA",
+    f"{DEBUGFS}/cma": "CMA",
     f"{DEBUGFS}/{BUFINFO}": "DMABUF",
     "/proc/version": "KERNEL",
     "/proc/cmdline": "COMMAND LINE",
     "/proc/meminfo": "MEMORY",
 }
+
+
+def fits_title(name: str) -> bool:
+    """Tell whether a title can have the name of an area. record.sh has the same rule."""
+    return _NAME.fullmatch(name) is not None
 
 
 def kind_of(path: str) -> str:

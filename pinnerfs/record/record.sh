@@ -5,6 +5,8 @@
 
 # A function, so that a shell that gets the script on its standard input reads all of it before it runs a command.
 record() {
+    LC_ALL=C # for the order of names, the ranges of characters, and the words of errors
+    export LC_ALL
     root=${1:-/sys/kernel/debug}
     pinner=$root/page_pinner
     if [ ! -d "$pinner" ]; then
@@ -20,11 +22,20 @@ record() {
             [ "${file##*/}" != "$name" ] || show 'PAGE PINNER' "page_pinner/$name"
         done
     done
+    unnamed=
     for area in "$root"/cma/*; do
+        case ${area##*/} in
+            *[!\ -~]* | *[\(\):\\]*) unnamed=yes && continue ;;
+        esac
         for name in base_pfn count order_per_bit used maxchunk bitmap; do
             [ ! -e "$area/$name" ] || show CMA "cma/${area##*/}/$name"
         done
     done
+    if [ "$unnamed" ]; then
+        echo '------ CMA (/sys/kernel/debug/cma) ------'
+        echo 'Unable to read /sys/kernel/debug/cma: an area has a name with a parenthesis, a colon, a backslash,' \
+            'or a character that is no printable ASCII'
+    fi
     [ ! -e "$root/dma_buf/bufinfo" ] || show DMABUF dma_buf/bufinfo
     # Beside a mount of pinnerfs, /proc tells of the computer and not of the device.
     if [ ! -d "$root/.pinnerfs" ]; then
@@ -43,7 +54,7 @@ show() {
         *) path=/sys/kernel/debug/$2 source=$root/$2 ;;
     esac
     echo "------ $1 ($path) ------"
-    { problem=$(LC_ALL=C cat "$source" 2>&1 >&3); } 3>&1 || echo "Unable to read $path: ${problem##*: }"
+    { problem=$(cat "$source" 2>&1 >&3); } 3>&1 || echo "Unable to read $path: ${problem##*: }"
 }
 
 record "$@"

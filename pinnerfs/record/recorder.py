@@ -12,11 +12,13 @@ from pinnerfs.mounts.answers import MAX_WAIT, no_answer
 from pinnerfs.record import layout
 from pinnerfs.report.live import MOST, reads
 from pinnerfs.report.parse import RECORD_FILES
+from pinnerfs.scenario.reading import Input
 from pinnerfs.threads import NoAnswerError, in_thread
 
-__all__ = ["read_capture", "record"]
+__all__ = ["read_capture", "read_stdin", "record"]
 
 _READ = 1 << 16  # bytes
+_MOST_CAPTURE = 256 << 20  # bytes of a file that is a capture already
 _CONTROL = ".pinnerfs"  # only a mount of pinnerfs has it
 _GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV)  # the daemon has ended
 
@@ -34,6 +36,17 @@ def read_capture(path: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> by
     """Return the bytes of a file, which is a capture already; or record a directory."""
     recorder = _Recorder(os.fspath(path))
     return _made(recorder, lambda: recorder.run() if os.path.isdir(path) else recorder.copy(), max_wait)
+
+
+def read_stdin() -> bytes:
+    """Return the bytes of standard input, which is a capture already. Raise PinnerfsError if no data comes."""
+    recorder = _Recorder("stdin")
+    try:
+        recorder.copy_all(Input(0).read)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PinnerfsError(f"cannot read stdin: {reason}", BAD_INPUT) from None
+    return b"".join(recorder.parts)
 
 
 def _made(recorder: _Recorder, run: Callable[[], None], max_wait: float) -> bytes:
@@ -59,9 +72,17 @@ class _Recorder:
     def copy(self) -> None:
         """Read a file that is a capture."""
         with open(self.path, "rb", buffering=0) as file:
-            while part := file.read(_READ):
-                self.parts.append(part)
-                self.steps += 1
+            self.copy_all(file.read)
+
+    def copy_all(self, read: Callable[[int], bytes | None]) -> None:
+        """Read up to the end what `read` returns in parts. Raise OSError if it is too long."""
+        size = 0
+        while part := read(_READ):
+            self.parts.append(part)
+            self.steps += 1
+            size += len(part)
+            if size > _MOST_CAPTURE:
+                raise OSError(errno.EFBIG, f"it is longer than {_MOST_CAPTURE >> 20} MiB")
 
     def run(self) -> None:
         """Record everything. Raise OSError if the root cannot be listed."""
@@ -91,18 +112,27 @@ class _Recorder:
             raise PinnerfsError(in_a_line(f"cannot record {self.path!r}: {wanted}{hint}"), BAD_INPUT) from None
         names = [f"page_pinner/{name}" for name in (*RECORD_FILES, *layout.ATTRIBUTES) if name in there]
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            for area in sorted(_listed(root, "cma")):
+            areas = sorted(_listed(root, "cma"))
+            for area in filter(layout.fits_title, areas):
                 with suppress(NotADirectoryError, PermissionError):
                     there = set(_listed(root, f"cma/{area}"))
                     names += [f"cma/{area}/{name}" for name in layout.CMA_FILES if name in there]
+            if not all(map(layout.fits_title, areas)):
+                names.append("cma")
         if _exists(root, layout.BUFINFO):
             names.append(layout.BUFINFO)
         self.steps += 1
         yield from ((f"{layout.DEBUGFS}/{name}", name) for name in names)
 
     def _file(self, path: str, root: int, name: str | None) -> None:
-        """Record one file. `name` is relative to the root; None for a file outside of it."""
+        """Record one file. `name` is relative to the root; None for a file outside of it.
+
+        The directory "cma" stands for areas that no title can name.
+        """
         text, problem = bytearray(), ""
+        if name == "cma":
+            self.parts.append(layout.section(path, b"", layout.UNNAMED))
+            return
         try:
             descriptor = os.open(name or path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=root)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.record.layout import BEGIN, DEBUGFS
@@ -89,6 +89,47 @@ class _Numbers:
         return self.of(digits) if digits.strip("0") else match[0]
 
 
+class _Words:
+    """Words in lower case and what replaces them. Each of them has _SHORTEST characters or more.
+
+    A pattern of all words would try one after the other at each character of a text.
+    """
+
+    def __init__(self, words: Mapping[str, str]) -> None:
+        self._words = words
+        self._lengths: dict[str, list[int]] = {}  # by the beginning of the words, the longest first
+        for word in words:
+            lengths = self._lengths.setdefault(word[:_SHORTEST], [])
+            if len(word) not in lengths:
+                lengths.append(len(word))
+        for lengths in self._lengths.values():
+            lengths.sort(reverse=True)
+        beginnings = zip(*self._lengths, strict=True)
+        classes = (f"[{re.escape(''.join(sorted(set(characters))))}]" for characters in beginnings)
+        self._beginning = re.compile(f"(?={''.join(classes)})") if words else None
+
+    def replaced(self, text: str) -> str:
+        """Return a text in which the words are replaced, in upper and in lower case. The longest wins."""
+        if self._beginning is None:
+            return text
+        lower = text.lower()
+        if len(lower) != len(text):  # a few characters become two
+            lower = "".join(one.lower() if len(one.lower()) == 1 else one for one in text)
+        parts = list[str]()
+        end = 0
+        for match in self._beginning.finditer(lower):
+            begin = match.start()
+            if begin < end:
+                continue
+            for length in self._lengths.get(lower[begin : begin + _SHORTEST], ()):
+                number = self._words.get(lower[begin : begin + length])
+                if number is not None:
+                    parts += (text[end:begin], number)
+                    end = begin + length
+                    break
+        return "".join((*parts, text[end:]))
+
+
 class _Redaction:
     """One capture, and what was replaced in it up to now."""
 
@@ -112,8 +153,8 @@ class _Redaction:
             text = _PARAMETER.sub(self._parameter, text)
         if path == "/proc/version":
             text = _BUILDER.sub("user@host", text)
-        if self._everywhere is not None and not path.startswith(_NUMBERS):
-            text = self._everywhere.sub(lambda match: self._serials.of(match[0].lower()), text)
+        if not path.startswith(_NUMBERS):
+            text = self._everywhere.replaced(text)
         return _ELSEWHERE.sub(self._pointer, _UUID.sub(self._uuids, _MAC.sub(self._macs, text)))
 
     def _parameter(self, match: re.Match[str]) -> str:
@@ -122,18 +163,14 @@ class _Redaction:
         quote = '"' if match["value"].startswith('"') else ""
         return f"{match['name']}={quote}{self._serials.of(_value(match))}{quote}"
 
-    def _long_serials(self) -> re.Pattern[str] | None:
-        """Return a pattern for the serials of the command line that are long enough to be nothing else."""
-        found = dict[str, None]()
+    def _long_serials(self) -> _Words:
+        """Return the serials of the command line that are long enough to be nothing else."""
+        found = dict[str, str]()
         for path, text in self._sections:
             if path == "/proc/cmdline":
                 for match in filter(_has_serial, _PARAMETER.finditer(text)):
-                    value = _value(match)
-                    self._serials.of(value)
-                    found[value] = None
-        # The longest first, because one can be a part of another.
-        long = sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, long)), re.IGNORECASE) if long else None
+                    found[_value(match)] = self._serials.of(_value(match))
+        return _Words({value: number for value, number in found.items() if len(value) >= _SHORTEST})
 
     def _pointer(self, match: re.Match[str]) -> str:
         prefix = "0x" if match[0][:2].lower() == "0x" else ""

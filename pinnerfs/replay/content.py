@@ -8,11 +8,9 @@ import stat
 from pinnerfs.scenario.content import is_dump, is_toml
 from pinnerfs.scenario.limits import LIMITS
 
-__all__ = ["is_capture"]
+__all__ = ["BEGIN", "is_capture", "stdin_is_capture"]
 
-_BEGIN = 1 << 16  # bytes to look at
-# A zip, gzip and xz; and UTF-16, as PowerShell redirects text.
-_NO_SCENARIO = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0", b"\xff\xfe", b"\xfe\xff")
+BEGIN = 1 << 16  # bytes to look at
 
 
 def is_capture(path: str | os.PathLike[str]) -> bool:
@@ -30,13 +28,24 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
         # Some regular files of /proc block reads, and another user could have put a pipe there by now.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            begin = os.read(descriptor, _BEGIN)
+            begin = os.read(descriptor, BEGIN)
         finally:
             os.close(descriptor)
     except (OSError, ValueError):
         return False
-    if begin.startswith(_NO_SCENARIO):
-        return True
-    if is_toml(begin):
-        return False
-    return not begin or is_dump(begin) or found.st_size > LIMITS.file
+    return not begin or _is_capture(begin, found.st_size)
+
+
+def stdin_is_capture() -> bool:
+    """Tell the same of a regular file on standard input, and leave its position. An empty one is no capture."""
+    size = os.fstat(0).st_size
+    if not size:
+        from pinnerfs.report.titles import record_file  # takes longer than all of this module
+
+        # A record file of a debugfs. A read may block, so only its name counts.
+        return bool(record_file(os.readlink("/proc/self/fd/0")))
+    return _is_capture(os.pread(0, BEGIN, os.lseek(0, 0, os.SEEK_CUR)), size)
+
+
+def _is_capture(begin: bytes, size: int) -> bool:
+    return is_dump(begin) or (not is_toml(begin) and size > LIMITS.file)

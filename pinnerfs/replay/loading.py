@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, cast
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
@@ -14,28 +15,53 @@ from pinnerfs.replay.schedule import release_times
 from pinnerfs.replay.static import static_files
 from pinnerfs.report import Capture, DumpRecord, read
 from pinnerfs.report.kernels import UNKNOWN, generations_named
+from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sections import number
+from pinnerfs.report.source import MAX_WAIT, STDIN, place_of
+from pinnerfs.report.unpack import stream
+from pinnerfs.scenario.reading import Input
 from pinnerfs.words import count_of
 
-__all__ = ["load_capture", "recording_of"]
+__all__ = ["load_capture", "read_opened", "recording_of"]
 
 _THRESHOLD = "page_pinner/threshold"
 _DEFAULT_THRESHOLD = 300_000  # µs
 _RECORD_BUFFER = 4096  # bytes: a kernel formats a record into one page
 
 
-def load_capture(path: str | os.PathLike[str], *, kernel: str | None = None) -> Recording:
+def load_capture(
+    path: str | os.PathLike[str],
+    *,
+    kernel: str | None = None,
+    max_wait: float = MAX_WAIT,
+    opened: Input | None = None,
+) -> Recording:
     """Load the capture behind a path: a file, an archive or a directory, as `pinnerfs.report.read` takes it.
 
-    kernel: chooses one of the kernels that fit. The default is the first that fits. Raise PinnerfsError if there is
-    nothing to replay, or the kernel does not fit.
+    kernel: chooses one of the kernels that fit. The default is the first that fits. max_wait: seconds to wait for a
+    file system that does not answer. opened: the pipe that `path` names, if it was opened to look at its first bytes.
+
+    Raise PinnerfsError if there is nothing to replay, or the kernel does not fit.
     """
-    return recording_of(read(path), kernel=kernel)
+    return recording_of(read_opened(os.fspath(path), max_wait, opened), kernel=kernel)
+
+
+def read_opened(path: str, max_wait: float, opened: Input | None) -> Capture:
+    """Read what a path leads to, as `pinnerfs.report.read` does. max_wait, opened: as in `load_capture`."""
+    if opened is None:
+        return read(path, max_wait=max_wait)
+    name = "stdin" if path == STDIN else path
+    try:
+        opened.peek(1)  # a later error only ends what is read
+    except (OSError, ValueError) as error:
+        raise _refused(f"cannot read {name}: {error.strerror if isinstance(error, OSError) else error}") from None
+    file = cast("IO[bytes]", opened)  # `stream` calls its `read` and `seekable`
+    return read_sources([path], stream(name, place_of(path), file))
 
 
 def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:
     """Return the recording in a capture that is already read: see `load_capture`."""
-    name = ", ".join(capture.sources)
+    name = ", ".join("stdin" if source == STDIN else source for source in capture.sources)
     generation, notes = _generation(capture, name, kernel)
     chosen, left_out = _newest(capture, generation)
     notes = [*map(str, capture.notes), *left_out, *notes]

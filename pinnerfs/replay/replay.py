@@ -180,7 +180,7 @@ class Replay:
         return self.raw(file).decode(errors="surrogateescape")
 
     def records(self, file: str | None = None) -> Iterator[Record]:
-        """Yield the records of a file, newest first."""
+        """Yield the records of a file, newest first. Raise ValueError if one has what no known kernel prints."""
         yield from parse_records(self.cat(file), file or self.generation.main_file)
 
     def stats(self) -> dict[str, int]:

@@ -139,7 +139,7 @@ class _Reader:
         return any(used == name or used.startswith(within) for used in self._used)
 
     def _nothing(self, names: tuple[str, ...]) -> str:
-        inputs = ", ".join(repr(name) for name in names)
+        inputs = ", ".join("stdin" if name == STDIN else repr(name) for name in names)
         why = "wanted records of page_pinner, or the section of a file that has them"
         if self._notes:
             (source, reason), (line, _) = next(iter(self._notes.items()))

@@ -10,6 +10,8 @@ __all__ = ["is_dump", "is_toml"]
 _TOML = re.compile(rb"\[\[?\s*[A-Za-z]|[A-Za-z_\"'][\w.\"' -]*=")
 # What dump programs and page_pinner print.
 _DUMP = re.compile(rb"------ |== dumpstate|Page pinned |At least, pinned for |Freed at \[|Failure detected at \[")
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ\0")  # a zip, gzip and xz
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # as PowerShell redirects text
 
 
 def is_toml(begin: bytes) -> bool:
@@ -19,5 +21,10 @@ def is_toml(begin: bytes) -> bool:
 
 
 def is_dump(begin: bytes) -> bool:
-    """Tell whether a text has something that dump programs print, and does not begin as TOML does."""
-    return not is_toml(begin) and _DUMP.search(begin) is not None
+    """Tell whether a file begins as a dump: an archive, or a text with something that dump programs print.
+
+    A text that begins as TOML does is no dump.
+    """
+    if begin.startswith(_UTF_16):
+        begin = begin.decode("utf-16", errors="replace").encode()
+    return begin.startswith(_ARCHIVES) or (not is_toml(begin) and _DUMP.search(begin) is not None)

@@ -12,7 +12,7 @@ import msgspec
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.scenario.limits import LIMITS, Limits, check_limits
 from pinnerfs.scenario.messages import nearest
-from pinnerfs.scenario.reading import read_path, read_stdin
+from pinnerfs.scenario.reading import Input, read_path, read_stdin
 from pinnerfs.scenario.references import check_references
 from pinnerfs.scenario.schema import Scenario, Stack
 from pinnerfs.scenario.tables import TableError
@@ -21,7 +21,17 @@ from pinnerfs.scenario.toml import TomlError, parse_toml
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Source", "checked", "gallery", "gallery_directory", "load", "parse", "read_source", "scenario_of"]
+__all__ = [
+    "Source",
+    "cannot_read",
+    "checked",
+    "gallery",
+    "gallery_directory",
+    "load",
+    "parse",
+    "read_source",
+    "scenario_of",
+]
 
 
 def gallery() -> dict[str, Path]:
@@ -60,27 +70,38 @@ class Source(NamedTuple):
     tables: dict[str, object]
 
 
-def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Scenario:
+def load(scenario: str | os.PathLike[str], limits: Limits = LIMITS, opened: Input | None = None) -> Scenario:
     """Load a scenario: of the gallery by name, of a file by path (with a `/`, or ending in .toml), "-" from stdin.
 
-    Raise PinnerfsError that says what is wrong and where, also for a scenario that exceeds the limits.
+    opened: the pipe that `scenario` names, if it was opened to look at its first bytes. Raise PinnerfsError that says
+    what is wrong and where, also for a scenario that exceeds the limits.
     """
-    return scenario_of(read_source(scenario, limits), limits)
+    return scenario_of(read_source(scenario, limits, opened), limits)
 
 
-def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS) -> Source:
-    """Return the tables of a scenario file, unchecked. Raise PinnerfsError if it cannot be read or is not TOML."""
+def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS, opened: Input | None = None) -> Source:
+    """Return the tables of a scenario file, unchecked. Raise PinnerfsError if it cannot be read or is not TOML.
+
+    opened: as in `load`.
+    """
     text = os.fspath(scenario)
     named = isinstance(scenario, str) and "/" not in text and not text.endswith(".toml")
     try:
         if named and text == "-":
-            return _tables(read_stdin(limits.file), "stdin")
-        source = read_path(_of_gallery(text) if named else scenario, limits.file)
+            return _tables(read_stdin(limits.file, opened), "stdin")
+        if opened is not None:
+            source = opened.read_all(limits.file)
+        else:
+            source = read_path(_of_gallery(text) if named else scenario, limits.file)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        where = "from stdin" if named and text == "-" else repr(text)
-        raise _refused(f"cannot read scenario {where}: {reason}") from None
+        raise cannot_read(text, error) from None
     return _tables(source, text)
+
+
+def cannot_read(scenario: str, error: OSError | ValueError) -> PinnerfsError:
+    """Return the error for a scenario that cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return _refused(f"cannot read scenario {'from stdin' if scenario == '-' else repr(scenario)}: {reason}")
 
 
 def _of_gallery(name: str) -> str:
@@ -119,17 +140,22 @@ def _tables(source: str | bytes, where: str) -> Source:
         text = source.decode() if isinstance(source, bytes) else source
         return Source(where, text, parse_toml(text))
     except UnicodeDecodeError as error:
+        _check_no_dump(error.object, where)
         raise _refused(f"{where}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except TomlError as error:
-        from pinnerfs.scenario.content import is_dump  # only wrong files need it
-
-        if is_dump(text.encode(errors="surrogateescape")):
-            wanted = "`pinnerfs mount`, `run` and `dump` replay one from its file"
-            raise _refused(f"{where}: it is a capture of a device, not a scenario; {wanted}") from None
+        _check_no_dump(text.encode(errors="surrogateescape"), where)
         place = where if error.line is None else f"{where}:{error.line}"
         raise _refused(f"{place}: not TOML: {error}") from None
     except RecursionError:
         raise _refused(f"{where}: not a scenario: its brackets are nested too deeply") from None
+
+
+def _check_no_dump(text: bytes, where: str) -> None:
+    from pinnerfs.scenario.content import is_dump  # only wrong files need it
+
+    if is_dump(text):
+        wanted = "`pinnerfs mount`, `run` and `dump` replay one"
+        raise _refused(f"{where}: it is a capture of a device, not a scenario; {wanted}") from None
 
 
 def scenario_of(source: Source, limits: Limits = LIMITS) -> Scenario:

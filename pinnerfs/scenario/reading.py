@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-__all__ = ["read_path", "read_stdin"]
+__all__ = ["Input", "open_pipe", "read_path", "read_stdin"]
 
 BLOCK = 1 << 16  # bytes per read
 PIPE_TIMEOUT = 10  # seconds without data from a pipe or terminal
+MOST = 4 << 30  # bytes of a pipe that has no other limit
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -22,8 +25,101 @@ _KINDS = {
 }
 
 
+class Input:
+    """An open file or pipe. Its first bytes can be looked at before it is read.
+
+    Its methods raise ValueError if no data comes.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        # A regular file is not polled: some files of /proc would never be ready, while a read says so at once.
+        self._waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._ahead = b""
+        self._came = 0
+        self._ended = False  # a terminal would go on after its end
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes: so many or a few more, or all if there are fewer. They are read again."""
+        while len(self._ahead) < size and (part := self._more(BLOCK)):
+            self._ahead += part
+        return self._ahead
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """Return the next bytes, or b"" at the end. The first read returns all that `peek` did."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
+        return self._more(size)
+
+    def read_all(self, most: int) -> bytes:
+        """Return the bytes up to the end. Raise ValueError if there are more than `most`."""
+        parts: list[bytes] = []
+        length = 0
+        # In whole blocks: some files of /proc refuse smaller reads.
+        while length <= most:
+            part = self.read()
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            length += len(part)
+        raise ValueError(f"it is larger than {most} bytes; raise the limit with --limit file=SIZE")
+
+    def seekable(self) -> bool:
+        """Tell that it is read from its beginning to its end."""
+        return False
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+    def _more(self, size: int) -> bytes:
+        if self._ended:
+            return b""
+        if self._came > MOST:
+            raise ValueError(f"it has more than {MOST >> 30} GiB")
+        if self._waits:
+            _wait(self._descriptor)
+        part = os.read(self._descriptor, size)
+        self._came += len(part)
+        self._ended = not part
+        return part
+
+
+@contextmanager
+def open_pipe(scenario: str) -> Iterator[Input | None]:
+    """Open what a scenario argument names if it is a pipe, or stdin and no regular file; and None for anything else.
+
+    A path that ends in .toml is left closed: it can only be a scenario.
+    """
+    if scenario == "-":
+        yield None if stat.S_ISREG(os.fstat(0).st_mode) else Input(0)
+        return
+    pipe = _named_pipe(scenario) if "/" in scenario and not scenario.endswith(".toml") else None
+    try:
+        yield pipe
+    finally:
+        if pipe is not None:
+            pipe.close()
+
+
+def _named_pipe(path: str) -> Input | None:
+    with suppress(OSError, ValueError):  # `read_path` finds it again, and tells more
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            return _opened(path)
+    return None
+
+
 def read_path(path: str | os.PathLike[str], most: int) -> bytes:
     """Return the bytes of a regular file or a pipe, at most `most` of them. Raise ValueError for anything else."""
+    file = _opened(path)
+    try:
+        return file.read_all(most)
+    finally:
+        file.close()
+
+
+def _opened(path: str | os.PathLike[str]) -> Input:
     # To open a device can have an effect, so O_PATH comes first: it opens only the name.
     found = os.open(path, os.O_PATH)
     try:
@@ -32,40 +128,22 @@ def read_path(path: str | os.PathLike[str], most: int) -> bytes:
             raise ValueError(f"it is {_KINDS[stat.S_IFMT(mode)]}, not a regular file or a pipe")
         # O_NONBLOCK: a pipe without a writer would block the open, and some regular files of /proc block reads.
         try:
-            descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK)
+            return Input(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK))
         except FileNotFoundError:
             raise ValueError("wanted /proc to be mounted, but it is not") from None
     finally:
         os.close(found)
-    try:
-        return _read(descriptor, most)
-    finally:
-        os.close(descriptor)
 
 
-def read_stdin(most: int) -> bytes:
-    """Return the bytes of stdin up to its end. Raise ValueError if there are none, or more than `most`."""
-    data = _read(0, most)
+def read_stdin(most: int, opened: Input | None = None) -> bytes:
+    """Return the bytes of stdin up to its end. Raise ValueError if there are none, or more than `most`.
+
+    opened: stdin, if its first bytes were looked at.
+    """
+    data = (opened or Input(0)).read_all(most)
     if not data:
         raise ValueError("standard input is empty")
     return data
-
-
-def _read(descriptor: int, most: int) -> bytes:
-    # A regular file is not polled: some files of /proc would never be ready, while a read says so at once.
-    waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    parts: list[bytes] = []
-    length = 0
-    # In whole blocks: some files of /proc refuse smaller reads.
-    while length <= most:
-        if waits:
-            _wait(descriptor)
-        part = os.read(descriptor, BLOCK)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-        length += len(part)
-    raise ValueError(f"it is larger than {most} bytes; raise the limit with --limit file=SIZE")
 
 
 def _wait(descriptor: int) -> None:

@@ -81,11 +81,13 @@ def test_refused_options_of_a_mount(run: Run, capture: Path) -> None:
 
 
 def test_captures_where_only_scenarios_go(run: Run, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """show, check and standard input tell that it is a capture. A bare name needs its directory."""
-    wanted = "it is a capture of a device, not a scenario; `pinnerfs mount`, `run` and `dump` replay one from its file"
-    for command in ("show", "check"):
-        result = run(command, capture)
-        assert (result.status, result.out, result.err) == (2, "", f"Error: {capture}: {wanted}\n")
+    """show and check tell that it is a capture, also a packed one. A bare name needs its directory."""
+    wanted = "it is a capture of a device, not a scenario; `pinnerfs mount`, `run` and `dump` replay one"
+    packed = capture.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(capture.read_bytes()))
+    for command, path in (("show", capture), ("check", capture), ("check", packed)):
+        result = run(command, path)
+        assert (result.status, result.out, result.err) == (2, "", f"Error: {path}: {wanted}\n")
     monkeypatch.chdir(capture.parent)
     assert "did you mean the file './capture'?" in run("dump", "capture").err
     assert run("dump", "./capture").out == TEXT

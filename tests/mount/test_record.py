@@ -21,7 +21,7 @@ from pinnerfs.cli.record import SCRIPT
 from pinnerfs.errors import NO_ANSWER
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.record.redact import redact
-from pinnerfs.report import Report, analyse, read
+from pinnerfs.report import Report, analyse, read, read_text
 from tests.mount import support
 from tests.mount.support import DEADLINE, Mount, Mounts, environment
 
@@ -214,6 +214,35 @@ def test_long_records_and_a_full_ring(mount: Mounts, tmp_path: Path) -> None:
     assert records.count(b"Page pinned") == 4096
     assert b") ------\n" + records + b"------ " in capture
     assert run_script("mksh", "toybox", tmp_path, device.path).stdout == capture
+
+
+@pytest.mark.parametrize("tools", SHELLS)
+def test_names_that_break_a_title(tools: str, tmp_path: Path) -> None:
+    """Areas with such names are left out, and a section tells it. The script gives the same bytes."""
+    debugfs = tmp_path / "debugfs"
+    (debugfs / ".pinnerfs").mkdir(parents=True)  # so that nothing of /proc is recorded
+    (debugfs / "page_pinner").mkdir()
+    (debugfs / "page_pinner/longterm_pinner").touch()
+    (debugfs / "page_pinner/threshold").write_text("300000\n")
+    fine = ["B z", "a", "linux,cma@8", "~!"]
+    for name in (*fine, "a\nb", "\tx", "x(y)", "x:y", "x\\nb", "caf\xe9", "x\x7f", "x\n------ END ------"):
+        (debugfs / "cma" / name).mkdir(parents=True)
+        (debugfs / "cma" / name / "count").write_text("1024\n")
+    done = support.pinnerfs("record", debugfs)
+    title = "------ CMA (/sys/kernel/debug/cma/{}/count) ------\n1024\n"
+    why = "an area has a name with a parenthesis, a colon, a backslash, or a character that is no printable ASCII"
+    assert done.returncode == 0
+    assert done.stderr == f"{debugfs}: Unable to read /sys/kernel/debug/cma: {why}\n"
+    assert done.stdout.partition("300000\n")[2] == (
+        "".join(map(title.format, fine))
+        + f"------ CMA (/sys/kernel/debug/cma) ------\nUnable to read /sys/kernel/debug/cma: {why}\n"
+        + "------ END ------\n"
+    )
+    made = run_script(*SHELLS[tools], tmp_path, debugfs)
+    assert (made.returncode, made.stdout.decode(), made.stderr) == (0, done.stdout, b"")
+    capture = read_text(done.stdout)
+    assert [path.removeprefix("cma/").removesuffix("/count") for path in capture.sections][1:] == fine
+    assert [note.reason for note in capture.notes] == [f"cannot read /sys/kernel/debug/cma: {why}"]
 
 
 def test_no_page_pinner(tmp_path: Path) -> None:

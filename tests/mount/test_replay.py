@@ -130,6 +130,22 @@ def test_run_and_dump(capture: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "4095 0 0\n", "")
 
 
+def test_a_mount_from_stdin(mount: Mounts, capture: Path) -> None:
+    """A capture that comes through a pipe is read before the daemon starts."""
+    directory = mount.directory / "piped"
+    directory.mkdir()
+    done = pinnerfs("mount", "-", directory, "--clock", "manual", input=CAPTURE)
+    try:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (directory / "dma_buf/bufinfo").read_text() == "\nDma-buf Objects:\n\nTotal 0 objects, 0 bytes\n"
+        # A file of a debugfs, as the shell's < opens it. Its name tells what it is.
+        with Path(directory, "page_pinner/longterm_pinner").open("rb", buffering=0) as file:
+            done = pinnerfs("dump", "-", stdin=file)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "".join(PINS), "")
+    finally:
+        pinnerfs("umount", directory)
+
+
 def test_the_python_api(capture: Path) -> None:
     """`mounted` takes a capture by its path, with over and loop."""
     with mounted(capture) as device:

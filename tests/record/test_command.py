@@ -31,6 +31,9 @@ androidboot.serialno=0A1B2C3D4E
         (("/none", "--redact"), "cannot record '/none': No such file or directory"),
         (("/dev/null", "--redact"), "cannot redact /dev/null: wanted a capture"),
         (("",), "cannot record '': No such file or directory"),
+        (("--script", "-o", ""), "-o: the path is empty; name a file"),
+        (("-", "--redact"), "cannot redact stdin: wanted a capture"),
+        (("/dev/zero", "--redact"), "cannot record '/dev/zero': it is longer than 256 MiB"),
     ],
 )
 def test_refusals(arguments: tuple[str, ...], message: str) -> None:

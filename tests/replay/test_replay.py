@@ -174,6 +174,18 @@ def test_both_rings_have_their_own_rounds() -> None:
         replay.cat("buffer")
 
 
+def test_one_scale_for_both_files_would_hide_the_pins() -> None:
+    """Failures have boot times, here two hours apart, while pins have only durations: they still come one by one."""
+    pins = hex_pin(500_000, 1) + hex_pin(500_000, 1)
+    form = "Page pinned ts [{:5}.000000]\n" + hex_pin(1, 1).partition("\n")[2]
+    replay = Replay(recorded(longterm_pinner=pins, alloc_contig_failed=form.format(7209) + form.format(9)), over="60s")
+    came = []
+    while (due := replay.next_event()) is not None:
+        replay.advance_to(due)
+        came.append((due, shown(replay), shown(replay, "alloc_contig_failed")))
+    assert came == [(1, 0, 1), (30_000_000, 1, 1), (60_000_000, 2, 2)]
+
+
 def test_wrong_arguments() -> None:
     """They are refused as those of a simulation are."""
     recording = recorded(longterm_pinner="".join(PINS))
