@@ -122,12 +122,12 @@ def report(
     for capture in captures:
         for note in capture.notes:
             say(str(note))
-    if (budgets or fail_on_new) and (wanted or kinds or pfn):
-        from pinnerfs.report.choices import impossible_choice
+    if budgets or fail_on_new:
+        from pinnerfs.report.choices import why_always_met
         from pinnerfs.report.naming import load_sites
 
         lists = load_sites(*(() if names is None else (names,)), max_wait=max_wait)
-        if (reason := impossible_choice(captures, lists, wanted, chosen_kinds, pfn)) is not None:
+        if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn)) is not None:
             raise PinnerfsError(in_a_line(reason), BAD_INPUT)
     reports = [only_sites(_analyse(capture, pfn, chosen_kinds, names, dedup, max_wait), wanted) for capture in captures]
     if as_diff:

@@ -1,4 +1,4 @@
-"""Check what --site, --kind and --pfn choose: a budget for a misspelt name would pass forever."""
+"""Check what a budget is for: one for a misspelt name, or for a file that cannot be read, would always be met."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from pinnerfs.report.kernels import kinds_recorded
 from pinnerfs.report.model import Capture, Kind
 from pinnerfs.report.naming import Sites
 
-__all__ = ["impossible_choice"]
+__all__ = ["why_always_met"]
 
 
-def impossible_choice(
+def why_always_met(
     captures: Sequence[Capture],
     names: Sites,
     wanted: Collection[str],
     kinds: Collection[Kind],
     pfn: tuple[int, int] | None,
 ) -> str | None:
-    """Return why no record of such inputs can ever be chosen, or None.
+    """Return why no record of such inputs can ever break a budget, or None.
 
-    A choice without a record today is possible: the driver behaves, and its budget is met.
+    A choice without a record today is no reason: the driver behaves, and its budget is met.
     wanted, kinds, pfn: the values of --site, --kind and --pfn.
     """
+    for capture in captures:
+        if all(dump.unreadable for dump in capture.dumps):
+            return f"no record of {', '.join(capture.sources)} could be read, so a budget cannot be checked"
     for word in wanted:
         if not _is_known(word, captures, names):
             return (

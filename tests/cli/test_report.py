@@ -438,6 +438,20 @@ def test_a_budget_for_what_is_not_there(run: Run, directory: Path, name: str) ->
     assert report(run, *arguments).out.startswith("none of ") or len(arguments) > 3
 
 
+def test_a_budget_for_what_cannot_be_read(run: Run, directory: Path) -> None:
+    """A record file that its reader could not read meets no budget. An empty one does."""
+    title = "------ a (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    error = "Unable to read /sys/kernel/debug/page_pinner/longterm_pinner: Permission denied\n"
+    (directory / "closed.txt").write_text(title + error)
+    (directory / "empty.txt").write_text(title)
+    report(run, "empty.txt", "--fail-if", "records > 0")
+    message = "Error: no record of closed.txt could be read, so a budget cannot be checked\n"
+    for arguments in ("closed.txt", "--fail-if", "records > 0"), ("--diff", "empty.txt", "closed.txt", "--fail-on-new"):
+        result = report(run, *arguments, status=2)
+        assert result.err.endswith(message) and not result.out
+    report(run, "closed.txt")
+
+
 def test_a_diff_of_what_is_not_there(run: Run, directory: Path) -> None:
     """With --diff a site may be in one of both, and --fail-on-new refuses a misspelt one as well."""
     for order in ("camera.txt", "gpu.txt"), ("gpu.txt", "camera.txt"):
