@@ -20,7 +20,9 @@ from pinnerfs.workload.work import BLOCK, BLOCKS, PHASE, Work
 
 __all__ = ["Instances"]
 
-TOGETHER = 1 << 16  # work: blocks that are drawn together are a single one, or take no more than this
+# Blocks that are drawn together are a single one, or take no more work than this. A step is bounded then, and their
+# arrays stay in the processor's cache.
+TOGETHER = 1 << 15
 
 
 class _Drawn(NamedTuple):
