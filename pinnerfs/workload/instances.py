@@ -20,11 +20,13 @@ from pinnerfs.workload.work import BLOCK, BLOCKS, PHASE, Work
 
 __all__ = ["Instances"]
 
-TOGETHER = 1 << 15  # work: blocks that are drawn together are a single one, or take no more than this
+# Blocks that are drawn together are a single one, or take no more work than this. A step is bounded then, and their
+# arrays stay in the processor's cache.
+TOGETHER = 1 << 15
 
 
 class _Drawn(NamedTuple):
-    """Blocks of holds, as in Holds, and how many of them each of these instances has."""
+    """Holds, one block after the other: the first `counts[0]` are those of `instances[0]`, and so on."""
 
     begin: Int64s
     end: Int64s
@@ -66,7 +68,7 @@ class Instances:
         self.drawn = 0
         self._drawn: list[_Drawn] = []
         self.horizon = np.zeros(task.instances, dtype=np.int64)
-        self.together = max(1, TOGETHER // (BLOCK + largest_block(task) * (task.pages or 1)))
+        self.together = max(1, TOGETHER // (BLOCK + largest_block(task) * (1 + self._search + (task.pages or 1))))
 
     def draw(self, instances: Sequence[int]) -> None:
         """Draw the next block of each of these instances."""
@@ -87,11 +89,12 @@ class Instances:
                 self.horizon[block.instance] = block.reached
             pfn = self._pick(members, counts)
             self._work.add(BLOCKS + BLOCK * len(blocks) + len(begin) * (1 + self._search) + pfn.size)
-            self.drawn += len(begin)
-            self._drawn.append(_Drawn(begin, end, pfn, members, counts))
+            if len(begin):
+                self.drawn += len(begin)
+                self._drawn.append(_Drawn(begin, end, pfn, members, counts))
 
     def _pick(self, instances: Sequence[int], counts: Sequence[int]) -> Int64s:
-        """Return the runs of the next holds, so many of each of these instances."""
+        """Return the runs of pages of the next holds: `counts[n]` holds of `instances[n]`."""
         if self._pickers is None:
             return np.empty((sum(counts), 0), dtype=np.int64)
         each = zip(instances, counts, strict=True)

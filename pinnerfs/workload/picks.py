@@ -56,11 +56,12 @@ class Picker:
         return self._start + (slots << self._order)
 
     def _single(self, holds: int) -> Int64s:
-        if len(self._drawn) < holds:
-            more = self._rng.integers(0, self._slots, size=max(holds - len(self._drawn), AHEAD))
-            self._drawn = np.concatenate([self._drawn, self._frames(more)])
-        taken, self._drawn = self._drawn[:holds], self._drawn[holds:]
-        return taken
+        drawn = self._drawn
+        if len(drawn) < holds:
+            more = self._rng.integers(0, self._slots, size=max(holds - len(drawn), AHEAD))
+            drawn = np.concatenate([drawn, self._frames(more)])
+        self._drawn = drawn[holds:].copy()
+        return drawn[:holds]
 
     def _next_runs(self, holds: int) -> Int64s:
         runs = (self._next + self._step * np.arange(holds, dtype=np.int64)) % self._runs
