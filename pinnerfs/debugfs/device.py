@@ -67,19 +67,16 @@ class Device:
         self._stopped = False
         self._wake = threading.Event()
 
-    def _acquire(self) -> None:
-        """Acquire `_lock`. A waiting request gets it before `keep_up` gets it again."""
-        if not self._lock.acquire(False):
-            self._await_lock()
-
     def _await_lock(self) -> None:
+        """Acquire `_lock`, which another thread holds, before `keep_up` gets it again."""
         with self._turn:
             self._lock.acquire()
 
     @contextmanager
     def up_to_now(self) -> Iterator[Engine]:
         """Lock the simulation for the caller, with every event up to now applied."""
-        self._acquire()
+        if not self._lock.acquire(False):
+            self._await_lock()
         try:
             self._catch_up(self.clock.now())
             try:
@@ -118,7 +115,8 @@ class Device:
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold, which clears all records up to now."""
-        self._acquire()
+        if not self._lock.acquire(False):
+            self._await_lock()
         try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)

@@ -10,8 +10,7 @@ __all__ = ["parse_simple_attribute", "to_signed", "to_signed_32"]
 # simple_attr_write has a buffer of 24 bytes, with the NUL.
 MAX_BYTES = 23
 
-_NUMBER = re.compile(rb"\+?(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
-_BASES = (0, 16, 8, 10)  # by the number of the group
+_NUMBER = re.compile(rb"\+?(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))(\n?(?:\0|\Z))?")
 
 
 def parse_simple_attribute(data: bytes) -> int:
@@ -19,15 +18,15 @@ def parse_simple_attribute(data: bytes) -> int:
 
     Raise OSError: ERANGE for a number over 64 bits, EINVAL for anything else.
     """
-    text = data[:MAX_BYTES].partition(b"\0")[0]
-    match = _NUMBER.match(text)
-    if match is None or (form := match.lastindex) is None:
+    match = _NUMBER.match(data, 0, MAX_BYTES)
+    if match is None:
         raise OSError(errno.EINVAL, "not a number as the kernel reads one")
-    value = int(match[form], _BASES[form])
+    hexadecimal, octal, decimal, end = match.groups()
+    value = int(decimal) if decimal else int(octal, 8) if octal else int(hexadecimal, 16)
     # The kernel checks the range before the rest of the text.
     if value >= 1 << 64:
         raise OSError(errno.ERANGE, "over 64 bits")
-    if text[match.end() :] not in (b"", b"\n"):
+    if end is None:
         raise OSError(errno.EINVAL, "something stands behind the number")
     return value
 

@@ -24,8 +24,8 @@ SCENARIO = "ring-overflow"  # the ring is full after a minute
 WAYS = [("read", "longterm_pinner", 1), ("once", "threshold", 1500), ("write", "threshold", 1000)]
 TARGETS = [
     Target(f"a full longterm_pinner ({RECORDS} records, {RECORDS + 1} reads), pinnerfs : C libfuse", 1.3, 1.2),
-    Target("open + read + close of threshold, pinnerfs : C libfuse", 1.4, 1.2),
-    Target("echo N > threshold (open with truncate, write, close), pinnerfs : C libfuse", 1.8, 1.65),
+    Target("open + read + close of threshold, pinnerfs : C libfuse", 1.24, 1.15),
+    Target("echo N > threshold (open with truncate, write, close), pinnerfs : C libfuse", 1.6, 1.5),
 ]
 
 

@@ -116,6 +116,22 @@ def test_a_trace_of_fuse(mount: Mounts) -> None:
     assert text.count("\n") == len(lines)
 
 
+def test_the_requests_of_a_shell_that_writes(mount: Mounts) -> None:
+    """`echo 5 > threshold` needs four requests once the kernel knows the file: no lookup, no look at attributes."""
+    log = mount.directory / "trace.log"
+    device = mount(None, "--trace", "fuse", "--log", str(log))
+    for _ in range(2):
+        before = len(_lines(log, "fuse"))
+        file = os.open(device.threshold, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(file, b"5\n")
+        os.close(file)
+        device.path.stat()
+    # The release is logged at any moment. The answer to the truncation has the attributes.
+    lines = [line for line in _lines(log, "fuse")[before:] if "release()" not in line]
+    operations = [re.sub(r"file \d+\.", "", line).partition("(")[0] for line in lines]
+    assert operations == ["open", "truncate", "getattr", "write"], lines
+
+
 def test_a_trace_of_engine_and_scenario(mount: Mounts) -> None:
     """A trace has the scenario's events and the engine's results. --verbose logs commands and refusals."""
     log = mount.directory / "trace.log"
