@@ -23,6 +23,7 @@ from pinnerfs.mounts.directories import (
     remove_left_directories,
 )
 from pinnerfs.mounts.unmount import fusermount
+from pinnerfs.simulation import generation, memory_management
 from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
@@ -111,8 +112,6 @@ def _checked_options(
     if seed is not None:
         checked_seed(seed)
     if kernel is not None:
-        from pinnerfs.simulation import generation  # imports numpy
-
         generation(kernel)
     if clock not in ("manual", "real"):
         raise PinnerfsError(f"clock = {clock!r}: wanted one of manual, real", BAD_INPUT)
@@ -127,8 +126,6 @@ def _mm_options(mm: str | None, cma_retries: int | None, quiet_migration: bool) 
     """Return the options of `pinnerfs mount` for the memory management."""
     options = []
     if mm is not None:
-        from pinnerfs.simulation import memory_management  # imports numpy
-
         memory_management(mm)
         options.append(f"--mm={mm}")
     if cma_retries is not None:

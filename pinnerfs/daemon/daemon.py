@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -59,11 +61,13 @@ class Daemon:
         self._cover = cover
         self._android = android
         self._files = files
+        self._mounted = threading.Event()
         open_log(log_file)
 
     def run(self, place: Place, ready: Callable[[], None]) -> None:
         """Mount on a directory, call `ready` when the mount answers, and return after the unmount.
 
+        A deferred engine is built after `ready`. If that fails, the process logs why, unmounts and exits with status 1.
         On SIGINT, SIGTERM and SIGHUP the process unmounts and exits with status 0.
         """
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
@@ -71,7 +75,7 @@ class Daemon:
         terminator = Terminator(place.path, wait=not self._cover)
         save_memory()
         write_in_background()
-        start_thread(self._keep_up)
+        start_thread(self._keep_up, terminator)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         root = root_directory(self._device, self._generation, android=self._android, files=self._files)
         tree = Tree(root, os.geteuid(), os.getegid())
@@ -86,6 +90,7 @@ class Daemon:
             except BrokenPipeError:
                 # The process that started this one is gone, and will not report the mount.
                 start_thread(terminator.terminate)
+            self._mounted.set()
 
         try:
             log.info("mounting on %s (pid %d)", place.path, os.getpid())
@@ -114,7 +119,15 @@ class Daemon:
         terminator.note_mount(device)
         return connection
 
-    def _keep_up(self) -> None:
+    def _keep_up(self, terminator: Terminator) -> None:
+        """Build the engine once the mount answers, and then keep it up to date."""
+        self._mounted.wait()
+        try:
+            self._device.build()
+        except Exception as error:
+            log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
+            terminator.terminate(status=1)
+        gc.freeze()  # exempt what exists now from garbage collection
         try:
             self._device.keep_up()
         except Exception:

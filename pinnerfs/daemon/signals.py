@@ -90,8 +90,8 @@ class Terminator:
         with suppress(PinnerfsError):
             unmount_lazily(self._proc, mount)
 
-    def terminate(self, numbers: int | None = None) -> None:
-        """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some.
+    def terminate(self, numbers: int | None = None, status: int = 0) -> None:
+        """Unmount, and exit. Not for the thread that serves requests: unmounting may send some.
 
         A signal that arrives at `numbers` ends the wait for another mount.
         """
@@ -102,7 +102,7 @@ class Terminator:
             logging.shutdown()
         finally:
             # Exit here: requests go on while a file is open.
-            os._exit(0)
+            os._exit(status)
 
     def _unmount_and_wait(self, numbers: int | None) -> bool:
         """Unmount, also after a wait. Return whether that was possible."""
