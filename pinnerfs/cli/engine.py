@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -60,9 +61,12 @@ def _may_defer(options: DeviceOptions, scenario: Scenario) -> bool:
 
 
 def _build(options: DeviceOptions, scenario: Scenario, observer: SimulationTrace | None) -> Simulation:
+    is_loaded = "numpy" in sys.modules
     load_numpy()
     from pinnerfs.simulation import Simulation
 
+    if not is_loaded:
+        gc.freeze()  # exempt what was imported from garbage collection
     with memory_for(scenario):
         return Simulation(
             scenario,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from pinnerfs.daemon.log import open_log, write_in_background
@@ -100,6 +100,7 @@ class Daemon:
             try:
                 serve(tree, self._device.faults, connection, processes, on_mount)
             finally:
+                os.close(processes)
                 terminator.clear()
             log.info("unmounted from %s", place.path)
         finally:
@@ -127,7 +128,6 @@ class Daemon:
         except Exception as error:
             log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
             terminator.terminate(status=1)
-        gc.freeze()  # exempt what exists now from garbage collection
         try:
             self._device.keep_up()
         except Exception:
@@ -168,7 +168,8 @@ class Daemon:
 
     def detach(self, prepare: Callable[[], Place], ready: Callable[[], None]) -> None:
         """Do the same as `run`, without the session, the standard files and the working directory of this process."""
-        os.setsid()
+        with suppress(PermissionError):  # it has served a mount before
+            os.setsid()
         os.chdir("/")
         close_inherited()
         # Open it before the mount, which may cover /dev: this process cannot answer its own open.
@@ -180,6 +181,7 @@ class Daemon:
                     stream.flush()
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
+            os.close(null)
             ready()
 
         self.run(prepare(), settle)

@@ -57,11 +57,13 @@ class Terminator:
         before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         start_thread(self._wait, reader)
         try:
-            yield
+            with self._proc:
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
+            os.close(writer)
 
     def note_mount(self, device: bytes) -> None:
         """Remember the device of the new mount, which identifies it even after its path has changed.
@@ -126,10 +128,11 @@ class Terminator:
         return not left
 
     def _wait(self, numbers: int) -> None:
-        while os.read(numbers, 1)[0] not in self._handled:
-            pass
-        self._mounted.wait(MOUNT_TIMEOUT)
-        self.terminate(numbers)
+        while number := os.read(numbers, 1):
+            if number[0] in self._handled:
+                self._mounted.wait(MOUNT_TIMEOUT)
+                self.terminate(numbers)
+        os.close(numbers)
 
     def _mounts(self) -> list[Mount]:
         if self._device is None:
