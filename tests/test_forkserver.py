@@ -363,7 +363,7 @@ def test_one_mount_after_the_other() -> None:
     """A daemon that was unmounted serves the next mount, which has nothing of the one before."""
     facts = []
     for number in range(3):
-        with mounted("flaky-reads", seed=number % 2) as device:
+        with mounted("camera-stall", seed=number % 2) as device:
             pid = pid_of(device)
             before = device.clock(), device.threshold, device.stats(), device.read("inject"), device.read("error")
             names = Path(f"/proc/{pid}/comm").read_text(), len(os.listdir(f"/proc/{pid}/fd"))
@@ -371,7 +371,7 @@ def test_one_mount_after_the_other() -> None:
             device.inject("removeall")
             facts.append((pid, before, names[1], device.stats(), device.text()))
             assert names[0].startswith("pinnerfs-") and names[0] != "pinnerfs-idle\n"
-            device.do("pin task=debugger pages=4 hold=1h")
+            device.do("pin task=camera pages=4 hold=1h")
             device.inject("add,op=read,file=longterm_pinner,errno=EIO")
             device.threshold = "1ms"
             with pytest.raises(PinnerfsError):

@@ -164,7 +164,9 @@ def test_run_does_not_wait(mount: Mounts) -> None:
 @needs_debugfs
 def test_run_reports_a_failure(mount: Mounts) -> None:
     """If the simulation of `run` cannot be built, its files stop answering, and `run` says so at the end."""
-    with _run(mount.directory, "cat", "/sys/kernel/debug/page_pinner/threshold") as process:
+    script = "echo begun; cat /sys/kernel/debug/page_pinner/threshold"
+    with _run(mount.directory, "sh", "-c", script) as process:
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
         (mount.directory / "fifo").write_text("no memory left")
         stdout, stderr = process.communicate(timeout=DEADLINE)
     assert stdout == ""
