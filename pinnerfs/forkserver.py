@@ -55,10 +55,11 @@ _LONGEST_END = 5.0  # seconds
 _OUTPUT = 1 << 16  # bytes of stderr that become an error message
 
 
-def run_forked(directory: str, arguments: Sequence[str], timeout: float) -> tuple[int, str]:
+def run_forked(directory: str, arguments: Sequence[str], timeout: float) -> tuple[int, str, int]:
     """Run `pinnerfs ARGUMENTS` in a fork, with this environment and with a directory as its working directory.
 
-    Return its exit status and its stderr. TimeoutError if that takes too long: then its processes are killed.
+    Return its exit status, its stderr, and a pipe that ends when the fork no longer serves a mount. TimeoutError if
+    that takes too long: then its processes are killed.
     """
     global _server
     with _lock:
@@ -125,19 +126,20 @@ class _Server:
         """Return whether it has not ended."""
         return not select.select([self._process], [], [], 0)[0]
 
-    def run(self, directory: str, arguments: Sequence[str], timeout: float) -> tuple[int, str]:
+    def run(self, directory: str, arguments: Sequence[str], timeout: float) -> tuple[int, str, int]:
         """Do the same as `run_forked`."""
         variables = [name + b"=" + value for name, value in os.environb.items()]
         words = [directory, str(len(arguments)), *arguments]
         if any("\0" in word for word in words):
             raise ValueError("embedded null byte")
         request, stderr = os.memfd_create("request"), os.memfd_create("stderr")
+        serving, served = os.pipe()
         try:
             with open(request, "wb", closefd=False) as file:
                 file.write(b"\0".join([*map(os.fsencode, words), *variables]))
                 file.seek(0)
             with suppress(BrokenPipeError):
-                socket.send_fds(self._socket, [b" "], [request, stderr])
+                socket.send_fds(self._socket, [b" "], [request, stderr, served])
             if not select.select([self._socket], [], [], timeout)[0]:
                 raise TimeoutError
             answer = b""
@@ -145,10 +147,13 @@ class _Server:
                 answer = self._socket.recv(100)
             if not answer:
                 raise self._ended()
-            return int(answer), _text(stderr)
+            return int(answer), _text(stderr), serving
+        except BaseException:
+            os.close(serving)
+            raise
         finally:
-            os.close(request)
-            os.close(stderr)
+            for descriptor in request, stderr, served:
+                os.close(descriptor)
 
     def _ended(self) -> PinnerfsError:
         """Return the error of a server that ended instead of answering."""

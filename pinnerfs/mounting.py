@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,13 @@ from pinnerfs.forkserver import run_forked
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS
 from pinnerfs.mounts.directories import (
     end_daemon,
-    is_alive,
     make_directory,
     process_name,
     remove_directory,
     remove_left_directories,
 )
 from pinnerfs.mounts.unmount import fusermount
+from pinnerfs.simulation import generation, memory_management
 from pinnerfs.threshold import no_threshold, parse_threshold
 
 __all__ = ["MountedDevice", "mounted"]
@@ -34,17 +35,19 @@ CALL_TIMEOUT = 60.0  # seconds without progress
 class MountedDevice(Client):
     """A fake device that this process has mounted. If its daemon hangs, it is ended and the call raises an error."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, serving: int) -> None:
+        """Find the mount in a directory. `serving` is a pipe that ends when its daemon no longer serves it."""
         super().__init__(directory / "mnt", CALL_TIMEOUT)
         self._directory = directory
+        self._serving = serving
         self._daemon = process_name(int(self._read("pid")))
         (directory / "daemon").write_text(self._daemon)
 
     def close(self) -> None:
         """Unmount and end the daemon. PinnerfsError with its log if it had died before."""
-        alive = is_alive(self._daemon)
+        alive = not select.select([self._serving], [], [], 0)[0]
         log = (self._directory / "log").read_text(errors="replace").strip()
-        remove_directory(self._directory)
+        remove_directory(self._directory, self._serving)
         if not alive:
             raise PinnerfsError(f"the daemon died before the unmount; its log: {log or 'empty'}")
 
@@ -83,16 +86,18 @@ def mounted(
         fusermount()  # it is needed at the end, when PATH may be another
     remove_left_directories()
     directory = make_directory()
+    serving = None
     try:
-        _start_daemon(source, directory, options)
-        device = MountedDevice(directory)
+        serving = _start_daemon(source, directory, options)
+        device = MountedDevice(directory, serving)
     except BaseException:
-        remove_directory(directory)
+        remove_directory(directory, serving)
         raise
     try:
         yield device
     finally:
         device.close()
+        os.close(serving)
 
 
 def _located(scenario: str | os.PathLike[str]) -> str:
@@ -111,8 +116,6 @@ def _checked_options(
     if seed is not None:
         checked_seed(seed)
     if kernel is not None:
-        from pinnerfs.simulation import generation  # imports numpy
-
         generation(kernel)
     if clock not in ("manual", "real"):
         raise PinnerfsError(f"clock = {clock!r}: wanted one of manual, real", BAD_INPUT)
@@ -127,8 +130,6 @@ def _mm_options(mm: str | None, cma_retries: int | None, quiet_migration: bool) 
     """Return the options of `pinnerfs mount` for the memory management."""
     options = []
     if mm is not None:
-        from pinnerfs.simulation import memory_management  # imports numpy
-
         memory_management(mm)
         options.append(f"--mm={mm}")
     if cma_retries is not None:
@@ -138,15 +139,18 @@ def _mm_options(mm: str | None, cma_retries: int | None, quiet_migration: bool) 
     return options
 
 
-def _start_daemon(scenario: str, directory: Path, options: Sequence[str]) -> None:
+def _start_daemon(scenario: str, directory: Path, options: Sequence[str]) -> int:
+    """Mount, and return a pipe that ends when the daemon no longer serves the mount."""
     root = directory / "mnt"
     root.mkdir()
     # A process of its own: a file system that this process serves would wait for itself.
     arguments = ["mount", "--log", str(directory / "log"), *options, "--", scenario, str(root)]
     try:
-        status, text = run_forked(str(directory), arguments, MOUNT_TIMEOUT)
+        status, text, serving = run_forked(str(directory), arguments, MOUNT_TIMEOUT)
     except TimeoutError:
         raise PinnerfsError(f"pinnerfs mount {scenario} {root} did not finish within {MOUNT_TIMEOUT} s") from None
     if status:
+        os.close(serving)
         message = "; ".join(line.removeprefix("Error: ") for line in text.splitlines())
         raise PinnerfsError(message or not_ready(str(root), status), status)
+    return serving

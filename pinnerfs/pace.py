@@ -7,9 +7,8 @@ from time import perf_counter
 
 from pinnerfs.scenario.demand import estimate_demands
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.simulation import Simulation
 
-__all__ = ["reached_speed"]
+__all__ = ["needs_trial", "reached_speed"]
 
 # Pins per second, as the estimate counts them, that every machine can play: a fifth of what the slowest scenario of
 # the gallery reaches on a small virtual machine.
@@ -19,14 +18,21 @@ TRIAL = 0.2  # seconds
 LONGEST_TRIAL = 1.0
 
 
+def needs_trial(scenario: Scenario, speed: float) -> bool:
+    """Return whether this machine may be too slow for a scenario. One that needs little is not tried."""
+    return speed * sum(demand.rate for demand in estimate_demands(scenario)) >= SAFE_RATE
+
+
 def reached_speed(scenario: Scenario, speed: float) -> float | None:
     """Return about how fast this machine plays a scenario from its start, or None if it reaches `speed`.
 
-    A scenario that needs little gets no trial, so that its mount starts fast. The trial is a simulation of its own: how
-    far it gets has no effect on a mount.
+    A scenario that needs no trial is not played. The trial is a simulation of its own: how far it gets has no effect on
+    a mount.
     """
-    if speed * sum(demand.rate for demand in estimate_demands(scenario)) < SAFE_RATE:
+    if not needs_trial(scenario, speed):
         return None
+    from pinnerfs.simulation import Simulation  # imports numpy
+
     with suppress(MemoryError):  # the mount itself may have enough
         simulation = Simulation(scenario)
         goal = int(speed * TRIAL * 1e6)

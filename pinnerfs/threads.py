@@ -15,6 +15,9 @@ _Result = TypeVar("_Result")
 
 _ALL_SIGNALS = signal.valid_signals()
 
+# Without the enum members for 64 signals, which take as long as the start of a thread.
+_set_mask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
+
 
 class NoAnswerError(Exception):
     """A file system did not answer in time."""
@@ -26,7 +29,7 @@ def start_thread(target: Callable[..., object], *arguments: object) -> None:
     PinnerfsError if the process cannot start a thread.
     """
     # The thread inherits the mask.
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
+    before = _set_mask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
         threading.Thread(target=target, args=arguments, daemon=True).start()
     except RuntimeError:
@@ -34,7 +37,7 @@ def start_thread(target: Callable[..., object], *arguments: object) -> None:
             "cannot start a thread; wanted room for more processes of this user (ulimit -u), or more memory (ulimit -v)"
         ) from None
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _set_mask(signal.SIG_SETMASK, before)
 
 
 def in_thread(work: Callable[[], _Result], max_wait: float, progress: Callable[[], int] = lambda: 0) -> _Result:

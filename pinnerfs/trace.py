@@ -26,8 +26,8 @@ _loggers = {layer: logging.getLogger(f"pinnerfs.trace.{layer}") for layer in LAY
 def choose(verbose: bool, layers: Collection[str]) -> None:
     """Log what is done to the device if `verbose`, and each step of these layers, beside warnings and errors."""
     logging.getLogger("pinnerfs").setLevel(logging.INFO if verbose else logging.WARNING)
-    for layer in layers:
-        _loggers[layer].setLevel(logging.DEBUG)
+    for layer, logger in _loggers.items():
+        logger.setLevel(logging.DEBUG if layer in layers else logging.NOTSET)
 
 
 class SimulationTrace:

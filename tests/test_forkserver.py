@@ -36,6 +36,13 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def forked(directory: str, arguments: list[str]) -> tuple[int, str]:
+    """Run a command in a fork, and return its exit status and its stderr."""
+    status, text, serving = run_forked(directory, arguments, DEADLINE)
+    os.close(serving)
+    return status, text
+
+
 def python(code: str, family: Family) -> subprocess.CompletedProcess[str]:
     """Run a program that uses this checkout."""
     return subprocess.run(
@@ -64,6 +71,7 @@ from pathlib import Path
 from pinnerfs import Client, mounted
 
 def facts(device):
+    device.clock()  # all is imported
     process = Path("/proc") / str(int(device.read("pid")))
     status = (process / "status").read_text()
     names = "Umask|Uid|Gid|Groups|NoNewPrivs|Seccomp|Threads|Cap[A-Z][a-z]+|Cpus_allowed"
@@ -82,7 +90,11 @@ def facts(device):
 
 def forked():
     with mounted() as device:
-        return facts(device)
+        found = facts(device)
+    # Those of its next request, and of the end of this mount.
+    found["files"].remove("socket:[*]")
+    found["files"].remove("pipe:[*]")
+    return found
 
 def executed():
     with tempfile.TemporaryDirectory() as name:
@@ -164,15 +176,16 @@ with mounted() as device:
 
 def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command has the environment of its request, also an undecodable variable, and its exit status is returned."""
-    with mounted() as first:
-        server = parent_of(pid_of(first))
     monkeypatch.setenv("PINNERFS_TEST", "a\nb=\udcff")
     monkeypatch.delenv("HOME", raising=False)
     script = 'printf "%s %s" "$PINNERFS_TEST" "${HOME-none}" > seen; pwd >&2; exit 3'
     (tmp_path / "debug").mkdir()
     place = ["--mountpoint", str(tmp_path / "debug")]
     arguments = ["run", "quiet-device", *place, "--", "sh", "-c", script]
-    assert run_forked(str(tmp_path), arguments, DEADLINE) == (3, f"{tmp_path}\n")
+    with mounted() as first:
+        server = parent_of(pid_of(first))
+        # In another fork: one that has served a mount has not the privileges for `run` any more.
+        assert forked(str(tmp_path), arguments) == (3, f"{tmp_path}\n")
     assert (tmp_path / "seen").read_bytes() == b"a\nb=\xff none"
     with mounted() as second:
         assert parent_of(pid_of(second)) == server
@@ -182,7 +195,7 @@ def test_an_embedded_null_byte() -> None:
     """A null byte in an argument is a ValueError, as subprocess raises it, and the next request works."""
     with pytest.raises(ValueError, match="embedded null byte"):
         run_forked("/", ["check", "a\0b"], DEADLINE)
-    assert run_forked("/", ["check", "camera-stall"], DEADLINE) == (0, "")
+    assert forked("/", ["check", "camera-stall"]) == (0, "")
 
 
 def test_a_server_that_was_killed() -> None:
@@ -344,3 +357,66 @@ def test_nothing_heavy_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout == "\n"
     assert re.fullmatch(r"pinnerfs\.cli\.\w+", forkserver._MODULE)
+
+
+def test_one_mount_after_the_other() -> None:
+    """A daemon that was unmounted serves the next mount, which has nothing of the one before."""
+    facts = []
+    for number in range(3):
+        with mounted("camera-stall", seed=number % 2) as device:
+            pid = pid_of(device)
+            before = device.clock(), device.threshold, device.stats(), device.read("inject"), device.read("error")
+            names = Path(f"/proc/{pid}/comm").read_text(), len(os.listdir(f"/proc/{pid}/fd"))
+            device.advance("20s")
+            device.inject("removeall")
+            facts.append((pid, before, names[1], device.stats(), device.text()))
+            assert names[0].startswith("pinnerfs-") and names[0] != "pinnerfs-idle\n"
+            device.do("pin task=camera pages=4 hold=1h")
+            device.inject("add,op=read,file=longterm_pinner,errno=EIO")
+            device.threshold = "1ms"
+            with pytest.raises(PinnerfsError):
+                device.do("nonsense")
+    assert facts[0] == facts[2] != facts[1]
+    assert facts[0][0] == facts[1][0]
+
+
+def test_mounts_at_the_same_time() -> None:
+    """A daemon serves one mount at a time."""
+    with mounted() as one, mounted() as other:
+        pids = {pid_of(one), pid_of(other)}
+    assert len(pids) == 2
+    with mounted() as one, mounted() as other:
+        assert {pid_of(one), pid_of(other)} == pids
+
+
+def test_a_daemon_that_was_killed() -> None:
+    """After its daemon was killed, a mount reports that at its end, and the next one has another daemon."""
+    with pytest.raises(PinnerfsError, match=r"^the daemon died before the unmount"), mounted() as device:
+        killed = pid_of(device)
+        os.kill(killed, signal.SIGKILL)
+        assert ended(killed, DEADLINE)
+    with mounted() as device:
+        device.advance("1s")
+        assert pid_of(device) != killed
+
+
+def test_an_idle_daemon_that_was_killed() -> None:
+    """After a daemon was killed between two mounts, the next mount has another one."""
+    with mounted() as device:
+        killed = pid_of(device)
+    os.kill(killed, signal.SIGKILL)
+    assert ended(killed, DEADLINE)
+    with mounted() as device:
+        device.advance("1s")
+        assert pid_of(device) != killed
+
+
+def test_a_file_that_stays_open() -> None:
+    """If a program keeps a file of a mount open, its daemon is ended with the mount, and the next one has another."""
+    with mounted() as device:
+        busy = pid_of(device)
+        descriptor = os.open(device.root / "page_pinner" / "threshold", os.O_RDONLY)
+    assert ended(busy, DEADLINE)
+    os.close(descriptor)
+    with mounted() as device:
+        assert pid_of(device) != busy

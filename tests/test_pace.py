@@ -26,7 +26,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 @pytest.mark.parametrize("name", sorted(gallery()))
 def test_no_trial_at_speed_1(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No scenario of the gallery needs a trial at speed 1, so that its mount starts fast."""
-    monkeypatch.setattr(pace, "Simulation", _no_trial)
+    monkeypatch.setattr("pinnerfs.simulation.Simulation", _no_trial)
     assert reached_speed(load(name), 1) is None
 
 
@@ -68,5 +68,5 @@ def test_a_trial_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def lacking(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pace, "Simulation", lacking)
+    monkeypatch.setattr("pinnerfs.simulation.Simulation", lacking)
     assert reached_speed(load(scenario(tmp_path, every="10us", hold="5us")), 1000) is None

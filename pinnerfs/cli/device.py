@@ -12,20 +12,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from pinnerfs.cli.captures import load_argument, over_and_loop
+from pinnerfs.cli.engine import clock, other_files, play_to_start, simulation
 from pinnerfs.cli.kernel import kernel
-from pinnerfs.cli.launch import say
-from pinnerfs.cli.load_numpy import load_numpy
-from pinnerfs.cli.memory import memory_for
 from pinnerfs.cli.mm import MmOptions, mm
 from pinnerfs.cli.options import TIME, limit, seed, threshold
+from pinnerfs.debugfs.engine import Deferred
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.mounts.table import resolve
 from pinnerfs.scenario.limits import Limits, check_alloc_work, check_work
 from pinnerfs.scenario.schema import Scenario
-from pinnerfs.trace import LAYERS, SimulationTrace, choose
+from pinnerfs.trace import LAYERS, choose
 
 if TYPE_CHECKING:
-    from pinnerfs.clock import Clock
     from pinnerfs.daemon.daemon import Daemon
     from pinnerfs.replay import Replay
     from pinnerfs.simulation import Simulation
@@ -71,11 +69,14 @@ class DeviceOptions(NamedTuple):
     over: int | None
     loop: bool
 
-    def engine(self, scenario: str, max_wait: float, *, foreground: bool = False) -> Simulation | Replay:
+    def engine(
+        self, scenario: str, max_wait: float, *, foreground: bool = False, defer: bool = False
+    ) -> Simulation | Replay | Deferred:
         """Load the scenario or the capture and return its simulation or replay at time 0.
 
-        max_wait: seconds to wait for the file system of a capture. PinnerfsError if it cannot be played, or the options
-        contradict each other.
+        max_wait: seconds to wait for the file system of a capture. With `defer` return a simulation that is built
+        later, unless an error or a warning may come from building it. PinnerfsError if it cannot be played, or the
+        options contradict each other.
         """
         if (self.verbose or self.trace) and self.log_file is None and not foreground:
             option = "--verbose" if self.verbose else "--trace"
@@ -104,23 +105,11 @@ class DeviceOptions(NamedTuple):
             return loaded
         check_work(loaded, scenario, [self.start], self.limits, self.mm.cma_retries)
         check_alloc_work(loaded, scenario, self.limits, self.mm.cma_retries)
-        load_numpy()
-        from pinnerfs.simulation import Simulation
-
-        with memory_for(loaded):
-            return Simulation(
-                loaded,
-                seed=self.seed,
-                threshold=self.threshold,
-                kernel=self.kernel,
-                limits=self.limits,
-                observer=SimulationTrace() if traced else None,
-                **self.mm.arguments,
-            )
+        return simulation(self, loaded, traced=bool(traced), defer=defer)
 
     def daemon(
         self,
-        engine: Simulation | Replay,
+        engine: Simulation | Replay | Deferred,
         mountpoint: str,
         *,
         allow_other: bool = False,
@@ -128,16 +117,9 @@ class DeviceOptions(NamedTuple):
         android: bool = False,
     ) -> Daemon:
         """Return the daemon that mounts a simulation or replay, at the time of --start. `mountpoint` is absolute."""
-        from pinnerfs.clock import MAX_LAG, ManualClock, RealClock
         from pinnerfs.daemon.daemon import Daemon
         from pinnerfs.debugfs.device import Device
-        from pinnerfs.pace import reached_speed
-        from pinnerfs.replay import Replay
 
-        manual = self.clock_name == "manual"
-        speed = self.speed or 1.0
-        max_lag = MAX_LAG if self.max_lag is None else self.max_lag / 1e6
-        clock: Clock = ManualClock(self.start) if manual else RealClock(self.start, speed, max_lag)
         choose(self.verbose, self.trace)
         if self.log_file is not None:
             log_path = resolve(self.log_file, "log to")
@@ -145,24 +127,16 @@ class DeviceOptions(NamedTuple):
             if not cover and os.path.commonpath([log_path, mountpoint]) == mountpoint:
                 raise PinnerfsError(f"cannot log to {self.log_file}: it is in the mount point; wanted a file outside")
         daemon = Daemon(
-            Device(engine, clock),
+            Device(engine, clock(self)),
             engine.generation,
             allow_other=allow_other,
             cover=cover,
             android=android,
-            files=engine.recording.files if isinstance(engine, Replay) else None,
+            files=other_files(engine),
             log_file=self.log_file,
         )
-        if isinstance(engine, Replay):
-            engine.advance_to(self.start)
-            return daemon
-        with memory_for(engine.scenario):
-            engine.advance_to(self.start)  # after Daemon has opened the log
-        if not manual and (reached := reached_speed(engine.scenario, speed)) is not None:
-            say(
-                f"Warning: this machine plays {engine.scenario.name} at speed {reached:.3g} or so, not {speed:g}: "
-                f"the clock will slip, as `pinnerfs ctl {mountpoint} clock` shows; wanted a lower --speed"
-            )
+        if not isinstance(engine, Deferred):
+            play_to_start(self, engine, mountpoint)  # after Daemon has opened the log
         return daemon
 
 

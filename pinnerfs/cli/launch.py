@@ -36,7 +36,7 @@ _REMEDIES = {
 def launch(find: Callable[[], click.Command], name: str, ready: Callable[[], None] | None = None) -> None:
     """Run the command that `find` returns, and exit. An expected error is one line on stderr and a non-zero status.
 
-    With `ready`, `mount` serves in this process, and calls `ready` when the mount answers.
+    With `ready`, `mount` serves in this process, and calls `ready` when the mount answers. Return after the unmount.
     """
     # As other tools do: `pinnerfs dump ... | head` ends in silence.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -62,6 +62,8 @@ def launch(find: Callable[[], click.Command], name: str, ready: Callable[[], Non
         status = 1
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 0
+    if ready is not None and status == 0:
+        return
     # At once: taking apart all that was imported takes longer than many a command. click.echo has flushed.
     _exit(status)
 

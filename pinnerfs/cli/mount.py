@@ -53,7 +53,7 @@ def mount(
     wait_for_scenario(scenario, max_wait)
     if device.log_file is not None:
         wait_for_file("log to", device.log_file, max_wait)
-    engine = device.engine(scenario, max_wait, foreground=foreground)
+    engine = device.engine(scenario, max_wait, foreground=foreground, defer=not foreground)
     wait_for_answer("mount on", mountpoint, max_wait)
     place = claim(mountpoint)
     if place.notice:

@@ -15,6 +15,8 @@ from pinnerfs.mounts.claim import prepare_to_cover
 
 __all__ = ["run"]
 
+MOUNTPOINT = "/sys/kernel/debug"
+
 
 @click.command()
 @options.scenario
@@ -22,7 +24,7 @@ __all__ = ["run"]
 @click.option(
     "--mountpoint",
     metavar="PATH",
-    default="/sys/kernel/debug",
+    default=MOUNTPOINT,
     show_default=True,
     help="Mount over this directory; COMMAND does not see its files.",
 )
@@ -59,7 +61,8 @@ def run(
         wait_for_file("log to", device.log_file, max_wait)
     if "/" in command[0]:
         wait_for_file("run", command[0], max_wait)
-    engine = device.engine(scenario, max_wait)
+    # Not under another mount point, which may hide numpy. And --android needs the areas of the simulation.
+    engine = device.engine(scenario, max_wait, defer=mountpoint == MOUNTPOINT and not android)
     from pinnerfs.daemon import runner
 
     # Only this call: a stopped daemon's mount can be covered.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from pinnerfs.daemon.log import open_log, write_in_background
@@ -59,11 +61,13 @@ class Daemon:
         self._cover = cover
         self._android = android
         self._files = files
+        self._mounted = threading.Event()
         open_log(log_file)
 
     def run(self, place: Place, ready: Callable[[], None]) -> None:
         """Mount on a directory, call `ready` when the mount answers, and return after the unmount.
 
+        A deferred engine is built after `ready`. If that fails, the process logs why, unmounts and exits with status 1.
         On SIGINT, SIGTERM and SIGHUP the process unmounts and exits with status 0.
         """
         # For unmounting, also in another user's directory. Before any thread starts: each has its own capabilities.
@@ -71,7 +75,7 @@ class Daemon:
         terminator = Terminator(place.path, wait=not self._cover)
         save_memory()
         write_in_background()
-        start_thread(self._keep_up)
+        start_thread(self._keep_up, terminator)
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         root = root_directory(self._device, self._generation, android=self._android, files=self._files)
         tree = Tree(root, os.geteuid(), os.getegid())
@@ -86,6 +90,7 @@ class Daemon:
             except BrokenPipeError:
                 # The process that started this one is gone, and will not report the mount.
                 start_thread(terminator.terminate)
+            self._mounted.set()
 
         try:
             log.info("mounting on %s (pid %d)", place.path, os.getpid())
@@ -95,6 +100,7 @@ class Daemon:
             try:
                 serve(tree, self._device.faults, connection, processes, on_mount)
             finally:
+                os.close(processes)
                 terminator.clear()
             log.info("unmounted from %s", place.path)
         finally:
@@ -114,7 +120,14 @@ class Daemon:
         terminator.note_mount(device)
         return connection
 
-    def _keep_up(self) -> None:
+    def _keep_up(self, terminator: Terminator) -> None:
+        """Build the engine once the mount answers, and then keep it up to date."""
+        self._mounted.wait()
+        try:
+            self._device.build()
+        except Exception as error:
+            log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
+            terminator.terminate(status=1)
         try:
             self._device.keep_up()
         except Exception:
@@ -155,7 +168,8 @@ class Daemon:
 
     def detach(self, prepare: Callable[[], Place], ready: Callable[[], None]) -> None:
         """Do the same as `run`, without the session, the standard files and the working directory of this process."""
-        os.setsid()
+        with suppress(PermissionError):  # it has served a mount before
+            os.setsid()
         os.chdir("/")
         close_inherited()
         # Open it before the mount, which may cover /dev: this process cannot answer its own open.
@@ -167,6 +181,7 @@ class Daemon:
                     stream.flush()
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
+            os.close(null)
             ready()
 
         self.run(prepare(), settle)

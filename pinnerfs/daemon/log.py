@@ -14,7 +14,7 @@ from pinnerfs.daemon.logfile import open_log_file
 from pinnerfs.errors import in_a_line
 from pinnerfs.threads import start_thread
 
-__all__ = ["open_log", "write_in_background"]
+__all__ = ["close_log", "open_log", "write_in_background"]
 
 MAX_QUEUED = 1 << 20  # bytes of lines that wait to be written
 WRITE_TIMEOUT = 0.1  # seconds that a line may hold up the daemon
@@ -54,6 +54,7 @@ class _DescriptorHandler(logging.Handler):
         self._queued = 0  # bytes, with those of the line that is being written
         self._dropped = 0  # lines that came after those in the queue, and found no room
         self._blocked = False
+        self._ended = False
 
     def start(self) -> None:
         """Let a thread write the lines from now on."""
@@ -85,14 +86,24 @@ class _DescriptorHandler(logging.Handler):
         with self._changed:
             self._changed.wait_for(lambda: not self._queued, FLUSH_TIMEOUT)
 
+    def end(self) -> None:
+        """Let the thread end, and close the file. Lines that it has not written are lost."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
     def _write_queue(self) -> None:
-        while True:
+        while not self._ended:
             with suppress(MemoryError):
                 self._write_next()
+        if self._descriptor > 2:
+            os.close(self._descriptor)  # here, as no other file may get its number during a write
 
     def _write_next(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._dropped)
+            self._changed.wait_for(lambda: self._queue or self._dropped or self._ended)
+            if self._ended:
+                return
             line = self._queue.popleft() if self._queue else b""
             if not line:
                 self._unwritten += self._dropped
@@ -138,3 +149,11 @@ def write_in_background() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _DescriptorHandler):
             handler.start()
+
+
+def close_log() -> None:
+    """Undo `open_log` and `write_in_background`."""
+    for handler in [*logging.getLogger().handlers]:
+        logging.getLogger().removeHandler(handler)
+        if isinstance(handler, _DescriptorHandler):
+            handler.end()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 from contextlib import suppress
 
 __all__ = ["save_memory"]
@@ -16,7 +15,7 @@ FREE = 8 << 20  # bytes
 
 
 def save_memory() -> None:
-    """Let all threads share one heap, and exempt what exists now from garbage collection.
+    """Let all threads share one heap. To be called before they start.
 
     Threads take turns at Python, so a heap for each would only multiply the room for the arrays of a batch. Each batch
     needs that room again, so up to FREE bytes of it are kept: else the kernel clears thousands of pages a second.
@@ -26,4 +25,3 @@ def save_memory() -> None:
         mallopt(M_ARENA_MAX, 1)
         mallopt(M_MMAP_THRESHOLD, ARRAY)
         mallopt(M_TRIM_THRESHOLD, FREE)
-    gc.freeze()

@@ -57,11 +57,13 @@ class Terminator:
         before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         start_thread(self._wait, reader)
         try:
-            yield
+            with self._proc:
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
+            os.close(writer)
 
     def note_mount(self, device: bytes) -> None:
         """Remember the device of the new mount, which identifies it even after its path has changed.
@@ -90,8 +92,8 @@ class Terminator:
         with suppress(PinnerfsError):
             unmount_lazily(self._proc, mount)
 
-    def terminate(self, numbers: int | None = None) -> None:
-        """Unmount, and exit with status 0. Not for the thread that serves requests: unmounting may send some.
+    def terminate(self, numbers: int | None = None, status: int = 0) -> None:
+        """Unmount, and exit. Not for the thread that serves requests: unmounting may send some.
 
         A signal that arrives at `numbers` ends the wait for another mount.
         """
@@ -102,7 +104,7 @@ class Terminator:
             logging.shutdown()
         finally:
             # Exit here: requests go on while a file is open.
-            os._exit(0)
+            os._exit(status)
 
     def _unmount_and_wait(self, numbers: int | None) -> bool:
         """Unmount, also after a wait. Return whether that was possible."""
@@ -126,10 +128,11 @@ class Terminator:
         return not left
 
     def _wait(self, numbers: int) -> None:
-        while os.read(numbers, 1)[0] not in self._handled:
-            pass
-        self._mounted.wait(MOUNT_TIMEOUT)
-        self.terminate(numbers)
+        while number := os.read(numbers, 1):
+            if number[0] in self._handled:
+                self._mounted.wait(MOUNT_TIMEOUT)
+                self.terminate(numbers)
+        os.close(numbers)
 
     def _mounts(self) -> list[Mount]:
         if self._device is None:

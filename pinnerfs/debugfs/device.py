@@ -7,14 +7,18 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from time import monotonic, thread_time
+from typing import TYPE_CHECKING
 
 from pinnerfs.clock import Clock
-from pinnerfs.debugfs.engine import Engine
+from pinnerfs.debugfs.engine import Deferred, Engine
 from pinnerfs.debugfs.inject import Faults, cma_files
-from pinnerfs.kernel.cma.allocation import Allocation
 from pinnerfs.kernel.cma.mm import Mm
 from pinnerfs.words import count_of
+
+if TYPE_CHECKING:
+    from pinnerfs.kernel.cma.allocation import Allocation  # imports numpy
 
 __all__ = ["Device"]
 
@@ -42,9 +46,11 @@ class Device:
     The clock's budget is for all requests together, because each of them also waits for those before it. The budget
     recovers while no request works, and the clock stands still after a slip until it has. So readers get at least half
     of the time.
+
+    A deferred engine is built by `build`, in another thread. Requests that need the engine wait until then.
     """
 
-    def __init__(self, simulation: Engine, clock: Clock) -> None:
+    def __init__(self, simulation: Engine | Deferred, clock: Clock) -> None:
         self.clock = clock
         self.areas = tuple(simulation.areas)
         self.cma_directories: dict[str, str] = {}  # the areas by the names of their directories
@@ -53,7 +59,11 @@ class Device:
             self.cma_directories.setdefault(simulation.mm.directory(area), area)
         files = [*simulation.generation.files, *cma_files(self.cma_directories)]
         self.faults = Faults(simulation.faults, simulation.seed, files, self.now)
-        self._simulation = simulation
+        self.mm: Mm = simulation.mm  # the memory management around page_pinner
+        self._engine = simulation
+        self._built = threading.Event()
+        if not isinstance(simulation, Deferred):
+            self._built.set()
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by the next thread to get `_lock`
         self._slipped_to = -1  # µs: the clock slipped to this moment
@@ -66,6 +76,19 @@ class Device:
         self._failure_logged = False
         self._stopped = False
         self._wake = threading.Event()
+
+    def build(self) -> None:
+        """Build the engine if it is deferred. Raise what its `build` raises: then requests for it wait forever."""
+        if isinstance(self._engine, Deferred):
+            self._engine = self._engine.build()
+            self._built.set()
+
+    @cached_property
+    def _simulation(self) -> Engine:
+        """The engine. Wait until it is built."""
+        self._built.wait()
+        assert not isinstance(self._engine, Deferred)
+        return self._engine
 
     def _await_lock(self) -> None:
         """Acquire `_lock`, which another thread holds, before `keep_up` gets it again."""
@@ -102,11 +125,6 @@ class Device:
             return self._simulation.text(position, file)
         finally:
             self._lock.release()
-
-    @property
-    def mm(self) -> Mm:
-        """The memory management around page_pinner."""
-        return self._simulation.mm
 
     @property
     def threshold(self) -> int:
@@ -166,7 +184,7 @@ class Device:
     def _catch_up(self, now: int) -> None:
         if now == self._slipped_to and not self._failure:
             return
-        began, start = monotonic(), self._simulation.now
+        start, began = self._simulation.now, monotonic()  # the first one may wait for the engine
         spent = max(0.0, self._spent - (began - self._worked_until))
         for _ in self._steps_to(now):
             self._note_due()

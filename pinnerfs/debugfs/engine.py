@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # these import numpy
     from pinnerfs.kernel.cma.allocation import Allocation
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # these import numpy
     from pinnerfs.kernel.page_pinner.generations import Generation
     from pinnerfs.scenario.faults import Fault
 
-__all__ = ["Engine"]
+__all__ = ["Deferred", "Engine"]
 
 
 class Engine(Protocol):
@@ -61,3 +61,17 @@ class Engine(Protocol):
     def dmesg(self) -> str: ...
 
     def vmstat(self) -> dict[str, int]: ...
+
+
+class Deferred(NamedTuple):
+    """An engine that is built after the mount: this imports numpy, which takes longer than a mount.
+
+    `areas` has the names of its CMA areas. The other fields are those of the engine.
+    """
+
+    build: Callable[[], Engine]
+    generation: Generation
+    mm: Mm
+    areas: Collection[str]
+    seed: int
+    faults: Sequence[Fault]

@@ -87,6 +87,8 @@ def remove_left_directories() -> None:
     """Unmount and remove what processes of this user left that no longer run."""
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
+            if not entry.name.startswith(PREFIX):
+                continue  # fast, as this directory may have thousands of entries
             match = _NAME.fullmatch(entry.name)
             if match is None or match["namespace"] != _pid_namespace() or is_alive(match["process"]):
                 continue
@@ -96,8 +98,11 @@ def remove_left_directories() -> None:
                     remove_directory(Path(entry.path))
 
 
-def remove_directory(directory: Path) -> None:
-    """Unmount what is mounted in the directory, even if busy or dead, end its daemon, and remove the directory."""
+def remove_directory(directory: Path, serving: int | None = None) -> None:
+    """Unmount what is mounted in the directory, even if busy or dead, end its daemon, and remove the directory.
+
+    For `serving` see `end_daemon`.
+    """
     root = directory / "mnt"
     try:
         root.rmdir()
@@ -111,17 +116,21 @@ def remove_directory(directory: Path) -> None:
         root.rmdir()
     daemon = directory / "daemon"
     if daemon.exists():
-        end_daemon(daemon.read_text())
+        end_daemon(daemon.read_text(), serving)
     shutil.rmtree(directory)
 
 
-def end_daemon(process: str) -> None:
-    """Wait for an unmounted daemon to end. If a file is still open there, it does not end by itself: kill it."""
+def end_daemon(process: str, serving: int | None = None) -> None:
+    """Wait for an unmounted daemon to end. If a file is still open there, it does not end by itself: kill it.
+
+    serving: a pipe that ends when the process no longer serves the mount.
+    """
     if (descriptor := _pidfd(process)) is None:
         return
+    ends = [descriptor] if serving is None else [descriptor, serving]
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if select.select([descriptor], [], [], END_TIMEOUT)[0]:
+            if select.select(ends, [], [], END_TIMEOUT)[0]:
                 return
             signal.pidfd_send_signal(descriptor, number)
         select.select([descriptor], [], [], KILL_TIMEOUT)

@@ -1,12 +1,13 @@
-"""The kernels and memory managements by their names."""
+"""The kernels and memory managements by their names. Does not import numpy."""
 
 from __future__ import annotations
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.cma.mm import MMS, Mm
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
+from pinnerfs.threshold import no_threshold
 
-__all__ = ["generation", "memory_management"]
+__all__ = ["generation", "memory_management", "need_threshold"]
 
 
 def generation(name: str) -> Generation:
@@ -21,3 +22,9 @@ def memory_management(name: str) -> Mm:
     if name not in MMS:
         raise PinnerfsError(f"no mm {name!r}: wanted one of {', '.join(MMS)}", BAD_INPUT)
     return MMS[name]
+
+
+def need_threshold(generation: Generation) -> None:
+    """Raise PinnerfsError for a kernel that has no threshold."""
+    if not generation.has_threshold:
+        raise PinnerfsError(no_threshold(f"kernel {generation.name}"), BAD_INPUT)

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from pinnerfs.arguments import checked_threshold
-from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.kernel.page_pinner.generations import Generation
 from pinnerfs.kernel.page_pinner.pinner import Pinner
 from pinnerfs.kernel.page_pinner.records import Record
 from pinnerfs.kernel.page_pinner.ring import ThresholdRings
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
-from pinnerfs.threshold import no_threshold
+from pinnerfs.simulation.profiles import need_threshold
 from pinnerfs.workload.callchains import ReleaseChains
 
 __all__ = ["PinnerFiles"]
@@ -28,20 +27,16 @@ class PinnerFiles:
     _depot: StackDepot
     _chains: ReleaseChains
 
-    def _need_threshold(self) -> None:
-        if not self.generation.has_threshold:
-            raise PinnerfsError(no_threshold(f"kernel {self.generation.name}"), BAD_INPUT)
-
     @property
     def threshold(self) -> int:
         """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
-        self._need_threshold()
+        need_threshold(self.generation)
         return self._pinner.threshold
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
-        self._need_threshold()
+        need_threshold(self.generation)
         self._pinner.write_threshold(checked_threshold(value))
 
     @property
@@ -54,7 +49,7 @@ class PinnerFiles:
 
         The threshold in force becomes the lowest one, and the records that there are go.
         """
-        self._need_threshold()
+        need_threshold(self.generation)
         rings = ThresholdRings(thresholds)
         self._pinner.rings["longterm_pinner"] = rings
         self._pinner.threshold = rings.lowest

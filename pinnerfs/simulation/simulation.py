@@ -21,7 +21,7 @@ from pinnerfs.scenario.quantities import parse_time
 from pinnerfs.scenario.schema import Scenario
 from pinnerfs.simulation.contiguous import CmaFiles
 from pinnerfs.simulation.counters import by_task, totals
-from pinnerfs.simulation.profiles import generation, memory_management
+from pinnerfs.simulation.profiles import generation, memory_management, need_threshold
 from pinnerfs.simulation.records import PinnerFiles
 from pinnerfs.simulation.schedule import Schedule
 from pinnerfs.simulation.setup import cma_areas, memory_map
@@ -73,7 +73,7 @@ class Simulation(PinnerFiles, CmaFiles):
         self.memory = memory_map(scenario.memory)
         self._depot = StackDepot()
         if threshold is not None:
-            self._need_threshold()
+            need_threshold(self.generation)
             start_threshold = checked_threshold(threshold)
         elif self.generation.has_threshold:
             start_threshold = parse_time("threshold", scenario.threshold)
