@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import re
-import select
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.polling import wait_readable
 
 __all__ = ["run_forked"]
 
@@ -124,7 +124,7 @@ class _Server:
 
     def lives(self) -> bool:
         """Return whether it has not ended."""
-        return not select.select([self._process], [], [], 0)[0]
+        return not wait_readable(0, self._process)
 
     def run(self, directory: str, arguments: Sequence[str], timeout: float) -> tuple[int, str, int]:
         """Do the same as `run_forked`."""
@@ -140,7 +140,7 @@ class _Server:
                 file.seek(0)
             with suppress(BrokenPipeError):
                 socket.send_fds(self._socket, [b" "], [request, stderr, served])
-            if not select.select([self._socket], [], [], timeout)[0]:
+            if not wait_readable(timeout, self._socket.fileno()):
                 raise TimeoutError
             answer = b""
             with suppress(ConnectionResetError):
@@ -166,7 +166,7 @@ class _Server:
 
     def _wait(self) -> int:
         """Wait for its end, and return its exit status; below 0 for a signal."""
-        select.select([self._process], [], [])
+        wait_readable(None, self._process)
         with suppress(ChildProcessError):  # another part of this program has waited for it
             ended = os.waitid(os.P_PIDFD, self._process, os.WEXITED)
             if ended is not None:
@@ -188,8 +188,8 @@ class _Server:
             return
         with suppress(OSError):  # it may have ended
             self._socket.shutdown(socket.SHUT_WR)
-            if select.select([self._socket], [], [], _LONGEST_END)[0] and not self._socket.recv(100):
-                select.select([self._process], [], [], _LONGEST_END)
+            if wait_readable(_LONGEST_END, self._socket.fileno()) and not self._socket.recv(100):
+                wait_readable(_LONGEST_END, self._process)
         self._release()
 
     def _release(self) -> None:

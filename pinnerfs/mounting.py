@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from pinnerfs.mounts.directories import (
     remove_left_directories,
 )
 from pinnerfs.mounts.unmount import fusermount
+from pinnerfs.polling import wait_readable
 from pinnerfs.simulation import generation, memory_management
 from pinnerfs.threshold import no_threshold, parse_threshold
 
@@ -45,7 +45,7 @@ class MountedDevice(Client):
 
     def close(self) -> None:
         """Unmount and end the daemon. PinnerfsError with its log if it had died before."""
-        alive = not select.select([self._serving], [], [], 0)[0]
+        alive = not wait_readable(0, self._serving)
         log = (self._directory / "log").read_text(errors="replace").strip()
         remove_directory(self._directory, self._serving)
         if not alive:

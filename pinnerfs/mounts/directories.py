@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
 import signal
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pinnerfs.errors import PinnerfsError
+from pinnerfs.polling import wait_readable
 
 __all__ = [
     "END_TIMEOUT",
@@ -130,9 +130,9 @@ def end_daemon(process: str, serving: int | None = None) -> None:
     ends = [descriptor] if serving is None else [descriptor, serving]
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if select.select(ends, [], [], END_TIMEOUT)[0]:
+            if wait_readable(END_TIMEOUT, *ends):
                 return
             signal.pidfd_send_signal(descriptor, number)
-        select.select([descriptor], [], [], KILL_TIMEOUT)
+        wait_readable(KILL_TIMEOUT, descriptor)
     finally:
         os.close(descriptor)

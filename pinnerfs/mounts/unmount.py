@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import select
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from pinnerfs.debugfs import CONTROL_DIRECTORY
 from pinnerfs.errors import NO_FUSE, PinnerfsError
 from pinnerfs.mounts.namespace import detach
 from pinnerfs.mounts.table import FSTYPE, Mount, Proc, open_directory, read_text
+from pinnerfs.polling import wait_readable
 
 if TYPE_CHECKING:
     import subprocess
@@ -111,7 +111,7 @@ def unmount(mountpoint: str) -> str | None:
             copies = [other.path for other in proc.mounts() if other.device == mount.device]
         if copies:
             return f"{mountpoint}: unmounted; its daemon continues, because the device is also mounted on {copies[0]}"
-        if daemon is not None and not select.select([daemon], [], [], DAEMON_EXIT_TIMEOUT)[0]:
+        if daemon is not None and not wait_readable(DAEMON_EXIT_TIMEOUT, daemon):
             raise PinnerfsError(
                 f"unmounted {mountpoint}, but its daemon is still running after {DAEMON_EXIT_TIMEOUT} s: another mount "
                 "namespace (unshare -m) may have a copy of the mount"
