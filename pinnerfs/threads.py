@@ -23,21 +23,23 @@ class NoAnswerError(Exception):
     """A file system did not answer in time."""
 
 
-def start_thread(target: Callable[..., object], *arguments: object) -> None:
-    """Start a thread that handles no signals, and that the end of the process does not wait for.
+def start_thread(target: Callable[..., object], *arguments: object) -> threading.Thread:
+    """Start a thread that handles no signals, and that the end of the process does not wait for. Return it.
 
     PinnerfsError if the process cannot start a thread.
     """
     # The thread inherits the mask.
     before = _set_mask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
-        threading.Thread(target=target, args=arguments, daemon=True).start()
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        thread.start()
     except RuntimeError:
         raise PinnerfsError(
             "cannot start a thread; wanted room for more processes of this user (ulimit -u), or more memory (ulimit -v)"
         ) from None
     finally:
         _set_mask(signal.SIG_SETMASK, before)
+    return thread
 
 
 def in_thread(work: Callable[[], _Result], max_wait: float, progress: Callable[[], int] = lambda: 0) -> _Result:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -21,6 +20,7 @@ from pinnerfs.cli import main
 from pinnerfs.daemon.log import close_log
 from pinnerfs.mounts.directories import end_daemon, process_name
 from pinnerfs.mounts.namespace import die_with_parent, live_without_parent, name_process
+from pinnerfs.polling import wait_readable
 
 __all__ = ["Workers"]
 
@@ -41,7 +41,7 @@ class _Worker:
 
     def message(self, timeout: float) -> bytes:
         """Return its next message: READY or IDLE. Return b"" if it has ended, or none came in time."""
-        if not select.select([self.connection], [], [], timeout)[0]:
+        if not wait_readable(timeout, self.connection.fileno()):
             return b""
         try:
             return self.connection.recv(100)
@@ -63,10 +63,11 @@ class Workers:
     def look(self) -> None:
         """Find out which workers are idle, and forget those that have ended, so that they do not stay as zombies."""
         for worker in [*self._workers]:
-            if select.select([worker.connection], [], [], 0)[0]:
+            while wait_readable(0, worker.connection.fileno()):
                 worker.is_idle = worker.message(0) == IDLE
                 if not worker.is_idle:
                     self._forget(worker)
+                    break
 
     def _forget(self, worker: _Worker) -> int:
         """Wait for the end of a worker, and return its exit status."""

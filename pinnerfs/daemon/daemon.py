@@ -79,8 +79,13 @@ class Daemon:
         # Not in __init__: `start` may have entered a user namespace since, with another uid.
         root = root_directory(self._device, self._generation, android=self._android, files=self._files)
         tree = Tree(root, os.geteuid(), os.getegid())
-        with terminator.on_signal():
-            self._serve(tree, place, terminator, ready)
+        try:
+            with terminator.on_signal():
+                self._serve(tree, place, terminator, ready)
+            log.info("unmounted from %s", place.path)
+        finally:
+            self._device.stop()
+            logging.shutdown()  # the lines that wait
 
     def _serve(self, tree: Tree, place: Place, terminator: Terminator, ready: Callable[[], None]) -> None:
 
@@ -92,20 +97,15 @@ class Daemon:
                 start_thread(terminator.terminate)
             self._mounted.set()
 
+        log.info("mounting on %s (pid %d)", place.path, os.getpid())
+        # Open it now: the mount may cover /proc, and this process cannot answer its own open.
+        processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        connection = self._attach(place, terminator)
         try:
-            log.info("mounting on %s (pid %d)", place.path, os.getpid())
-            # Open it now: the mount may cover /proc, and this process cannot answer its own open.
-            processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-            connection = self._attach(place, terminator)
-            try:
-                serve(tree, self._device.faults, connection, processes, on_mount)
-            finally:
-                os.close(processes)
-                terminator.clear()
-            log.info("unmounted from %s", place.path)
+            serve(tree, self._device.faults, connection, processes, on_mount)
         finally:
-            self._device.stop()
-            logging.shutdown()  # the lines that wait
+            os.close(processes)
+            terminator.clear()
 
     def _attach(self, place: Place, terminator: Terminator) -> int:
         """Mount, and return a descriptor of /dev/fuse."""
@@ -125,7 +125,7 @@ class Daemon:
         self._mounted.wait()
         try:
             self._device.build()
-        except Exception as error:
+        except BaseException as error:
             log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
             terminator.terminate(status=1)
         try:

@@ -41,11 +41,15 @@ class Terminator:
         self._proc = Proc()
         self._device: bytes | None = None
         self._mounted = threading.Event()
+        self._terminates = False
         self._handled: set[signal.Signals] = set()
 
     @contextmanager
     def on_signal(self) -> Iterator[None]:
-        """Terminate on SIGINT, SIGTERM and SIGHUP within the `with` block, except those ignored at the start."""
+        """Terminate on SIGINT, SIGTERM and SIGHUP within the `with` block, except those ignored at the start.
+
+        If another thread terminates this process, the block does not end: the unmount is only a part of that.
+        """
         self._handled = {number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(reader, True)
@@ -55,15 +59,19 @@ class Terminator:
         before: dict[signal.Signals, Any] = {number: signal.signal(number, lambda *_: None) for number in self._handled}
         # The reader of the log or the process that waits for the mount may be gone: that is an error, and no signal.
         before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        start_thread(self._wait, reader)
-        try:
-            with self._proc:
+        waiting = start_thread(self._wait, reader)
+        with self._proc:
+            try:
                 yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(-1)
-            os.close(writer)
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(-1)
+                os.close(writer)
+                self._mounted.set()  # no mount is in progress any more
+                waiting.join()  # it may have a signal that has just arrived
+                if self._terminates:
+                    threading.Event().wait()
 
     def note_mount(self, device: bytes) -> None:
         """Remember the device of the new mount, which identifies it even after its path has changed.
@@ -97,6 +105,7 @@ class Terminator:
 
         A signal that arrives at `numbers` ends the wait for another mount.
         """
+        self._terminates = True
         try:
             self._proc.enter()
             if self._unmount_and_wait(numbers):
