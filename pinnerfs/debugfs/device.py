@@ -78,16 +78,19 @@ class Device:
         self._wake = threading.Event()
 
     def build(self) -> None:
-        """Build the engine if it is deferred. Raise what its `build` raises: then requests for it wait forever."""
-        if isinstance(self._engine, Deferred):
-            self._engine = self._engine.build()
+        """Build the engine if it is deferred. Raise what its `build` raises: then requests for it fail with EIO."""
+        try:
+            if isinstance(self._engine, Deferred):
+                self._engine = self._engine.build()
+        finally:
             self._built.set()
 
     @cached_property
     def _simulation(self) -> Engine:
-        """The engine. Wait until it is built."""
+        """The engine. Wait until it is built. OSError EIO if that failed."""
         self._built.wait()
-        assert not isinstance(self._engine, Deferred)
+        if isinstance(self._engine, Deferred):
+            raise OSError(errno.EIO, "the simulation could not be built: unmount and mount again")
         return self._engine
 
     def _await_lock(self) -> None:

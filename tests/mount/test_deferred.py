@@ -124,11 +124,30 @@ def test_a_failure(mount: Mounts) -> None:
     with _reader(device) as reader:
         building.go_on("no memory left")
         _, stderr = reader.communicate(timeout=DEADLINE)
-        assert f"[Errno {errno.ECONNABORTED}]" in stderr.decode() or f"[Errno {errno.ENOTCONN}]" in stderr.decode()
+        assert any(f"[Errno {number}]" in stderr.decode() for number in (errno.EIO, errno.ECONNABORTED, errno.ENOTCONN))
     assert device.gone()
     assert not is_mounted(device.path)
     log = device.log.read_text()
     assert "ERROR unmounting: cannot build the device: no memory left\n" in log and "Traceback" in log
+    device.log.unlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount other file systems")
+def test_a_failure_below_another_mount(mount: Mounts) -> None:
+    """If the simulation cannot be built, a reader gets EIO, also while another mount prevents the unmount."""
+    building = Building(mount)
+    device = building.device
+    with _reader(device) as reader:
+        subprocess.run(["mount", "-t", "tmpfs", "none", device.path], check=True)
+        try:
+            building.go_on("no memory left")
+            _, stderr = reader.communicate(timeout=DEADLINE)
+        finally:
+            subprocess.run(["umount", device.path], check=True)
+    assert f"[Errno {errno.EIO}]" in stderr.decode()
+    assert device.gone()
+    assert not is_mounted(device.path)
+    assert "another mount covers it" in device.log.read_text()
     device.log.unlink()
 
 
@@ -164,7 +183,7 @@ def test_run_does_not_wait(mount: Mounts) -> None:
 @needs_debugfs
 def test_run_reports_a_failure(mount: Mounts) -> None:
     """If the simulation of `run` cannot be built, its files stop answering, and `run` says so at the end."""
-    script = "echo begun; cat /sys/kernel/debug/page_pinner/threshold"
+    script = "echo begun; while test -d /sys/kernel/debug/.pinnerfs; do sleep 0.01; done"
     with _run(mount.directory, "sh", "-c", script) as process:
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
         (mount.directory / "fifo").write_text("no memory left")
