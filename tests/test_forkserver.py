@@ -133,6 +133,7 @@ def test_a_daemon_is_as_that_of_a_command(family: Family) -> None:
         "os.set_inheritable(os.open('/', os.O_RDONLY), True)",
         "os.chdir('/usr')",
         "os.closerange(0, 1)",
+        "pass",
     ],
 )
 def test_a_change_before_a_mount(change: str, family: Family) -> None:
@@ -398,6 +399,33 @@ def test_a_daemon_that_was_killed() -> None:
     with mounted() as device:
         device.advance("1s")
         assert pid_of(device) != killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_that_ends_by_a_signal(number: signal.Signals) -> None:
+    """A daemon that a signal ends does not serve the next mount."""
+    for _ in range(10):
+        try:
+            with mounted() as device:
+                device.advance("1s")
+                os.kill(pid_of(device), number)
+        except PinnerfsError as error:
+            assert str(error).startswith("the daemon died before the unmount; ")
+
+
+def test_many_open_files(family: Family) -> None:
+    """A program that has opened more files than select(2) takes can mount."""
+    code = """
+import os, resource
+from pinnerfs import mounted
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2000), most))
+files = [os.open("/", os.O_RDONLY) for _ in range(min(most, 2000) - 100)]
+with mounted() as device:
+    device.advance("1s")
+"""
+    done = python(code, family)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_idle_daemon_that_was_killed() -> None:
