@@ -164,7 +164,8 @@ def test_run_does_not_wait(mount: Mounts) -> None:
 @needs_debugfs
 def test_run_reports_a_failure(mount: Mounts) -> None:
     """If the simulation of `run` cannot be built, its files stop answering, and `run` says so at the end."""
-    script = "echo begun; cat /sys/kernel/debug/page_pinner/threshold"
+    # With an open file the mount lasts until the daemon ends.
+    script = "exec 3< /sys/kernel/debug/page_pinner/threshold; echo begun; cat <&3"
     with _run(mount.directory, "sh", "-c", script) as process:
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
         (mount.directory / "fifo").write_text("no memory left")
