@@ -16,7 +16,9 @@ help:
 demo: .venv/.stamp
 	@.ci/demo
 
+# With PYTHONDONTWRITEBYTECODE each of the thousand processes that the tests start would compile pinnerfs.
 test: .venv/.stamp tools
+	@$(PY) -m compileall -q pinnerfs
 	.venv/bin/pytest
 
 # Without permission to install the tools, their tests are skipped. The summary lists them and the missing tools.
