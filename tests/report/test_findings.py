@@ -111,6 +111,21 @@ def test_the_threshold_that_would_fit() -> None:
     assert "ring-full" not in names(of_gallery("camera-stall"))
 
 
+def test_a_ring_full_of_failures() -> None:
+    """The advice names buffer_size only if the kernel may have that file."""
+    text = "".join(detect(1_000 + at, 0x80000 + 2 * at) for at in range(4096))
+    title = "------ a (/sys/kernel/debug/page_pinner/{}) ------\n"
+    for file, advice in (
+        ("alloc_contig_failed", "This kernel has no buffer_size: read the file soon after the first failure."),
+        ("buffer", "Write a larger number to buffer_size, and try again."),
+    ):
+        assert finding(report(title.format(file) + text), "ring-full").advice == advice
+    unknown = "If this kernel has a file buffer_size, write a larger number to it, and try again."
+    both = re.sub(r"Flags 0x\w+\((0x\w+\([^)]*?)(\|zone=\d+)?\)\)", r"Flags \1)", text)
+    assert report(both).generation == "pixel-5.10|android13-5.10-buffer"
+    assert finding(report(both), "ring-full").advice == unknown
+
+
 def test_one_hold_with_many_records() -> None:
     """The records of a huge page are one hold, and the other site is to blame."""
     made = of_gallery("huge-pages")
