@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,31 @@ def test_records_of_several_kernels() -> None:
     assert both.generation == "unknown" and "several-kernels" in names(both)
     for one in pin(400_000, 0x80001), detect(7_000_000, 0x80001), EMPTY.format("buffer"):
         assert "several-kernels" not in names(report(one))
+
+
+_OF_PINS = ("introduced", "android12-5.10", "pixel-5.10")
+_OF_FAILURES = ("android12-5.10-early", "android12-5.10", "pixel-5.10", "android14-6.1")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "file", "one", "other"),
+    [
+        *(("every-kernel", "longterm_pinner", *pair) for pair in combinations(_OF_PINS, 2)),
+        *(("faceunlock-fails", None, *pair) for pair in combinations(_OF_FAILURES, 2)),
+    ],
+)
+def test_records_of_two_kernels_alike(scenario: str, file: str | None, one: str, other: str) -> None:
+    """Records of one file of two kernels are told apart, in both orders, also by the flags only."""
+    texts = []
+    for kernel in one, other:
+        simulation = pinnerfs.Simulation(pinnerfs.load(scenario), kernel=kernel)
+        simulation.advance("60s")
+        text = simulation.cat(file or ("buffer" if kernel == "android14-6.1" else "alloc_contig_failed"))
+        # A ring has thousands.
+        texts.append("".join(f"{record}\n\n" for record in text.split("\n\n")[:40] if record))
+    for text in texts[0] + texts[1], texts[1] + texts[0]:
+        assert "several-kernels" in names(report(text)), text
+    assert not any("several-kernels" in names(report(text)) for text in texts)
 
 
 def test_a_kernel_that_records_only_failures() -> None:
