@@ -73,7 +73,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
 
     files: names of files of page_pinner/ that the input has. version: its line "Linux version ...", or "".
     """
-    # A capture has thousands of records, but few forms. With the first letter, two records alike in these have one form.
+    # A capture has thousands of records, but few forms. Records that are alike in these parts have one form.
     samples = {}
     last = None
     for record in records:
