@@ -45,12 +45,12 @@ def checked_retries(value: int) -> int:
     return value
 
 
-def checked_step(value: int | str) -> int:
+def checked_step(value: int | str, what: str = "step") -> int:
     """Return a step in µs, from one in µs or from a time such as "5s"."""
     if not isinstance(value, str):
-        return checked_microseconds("step", value)
+        return checked_microseconds(what, value)
     try:
-        return parse_time("step", value)
+        return parse_time(what, value)
     except ValueError as error:
         raise PinnerfsError(str(error)) from None
 

@@ -78,7 +78,7 @@ def mounted(
     options = [
         *(f"--{name}={value}" for name, value in _checked_options(seed, threshold, kernel, clock).items()),
         *_mm_options(mm, cma_retries, quiet_migration),
-        *([] if over is None else [f"--over={checked_step(over)}us"]),
+        *([] if over is None else [f"--over={checked_step(over, 'over')}us"]),
         *(["--loop"] if loop else []),
     ]
     source = _located(scenario)

@@ -130,6 +130,9 @@ def report(
         if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn)) is not None:
             raise PinnerfsError(in_a_line(reason), BAD_INPUT)
     reports = [only_sites(_analyse(capture, pfn, chosen_kinds, names, dedup, max_wait), wanted) for capture in captures]
+    for budget in budgets:
+        if (reason := budget.why_unknown(totals(reports[-1]))) is not None:
+            raise PinnerfsError(reason, BAD_INPUT)
     if as_diff:
         from pinnerfs.report.diff import compare
 

@@ -90,7 +90,8 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     if capture.generation == UNKNOWN and not capture.records and not any(d.file or d.garbage for d in capture.dumps):
         fits = [*GENERATIONS.values()]  # an empty record file without its name
     if not fits:
-        raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records")
+        why = "".join(f"; {note}" for note in capture.notes[:1])  # such as garbage in place of all records
+        raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records{why}")
     if not all(record.file for record in capture.records):
         # Text without a title is a `cat` of the main file more often than of another one.
         fits.sort(key=lambda generation: _untitled(generation) != generation.main_file)

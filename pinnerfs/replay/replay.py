@@ -50,9 +50,9 @@ class Replay:
     ) -> None:
         self.recording = recording
         self.generation = recording.generation
-        period = 0 if over is None else checked_step(over)
+        period = 0 if over is None else checked_step(over, "over")
         if over is not None and not 0 < period <= LAST_MOMENT:
-            raise PinnerfsError(f"over = {over!r}: wanted a time of more than 0", BAD_INPUT)
+            raise PinnerfsError(f"over = {over!r}: wanted a time of more than 0 and at most 292 years", BAD_INPUT)
         if loop and not period:
             raise PinnerfsError('loop: wanted over as well, the time of a round, such as "60s"', BAD_INPUT)
         self._threshold = recording.threshold

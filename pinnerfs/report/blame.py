@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pinnerfs.report.extents import union
 from pinnerfs.report.holds import Group, Places
@@ -84,31 +84,52 @@ def _rank(values: Sequence[int], percent: int) -> int | None:
 def blame(groups: Sequence[Group], holds: Sequence[Hold], places: Places) -> Blame:
     """Return the sites of a capture."""
     sums: dict[str, _Sum] = {}
-    refused: dict[int, set[str]] = {}  # the allocations that met a page
     for group, hold in zip(groups, holds, strict=True):
         name = group.name
         if name.key not in sums:
             sums[name.key] = _Sum(name)
         sums[name.key].add(group, hold, places)
-        if name.refused:
-            for record in group.records:
-                refused.setdefault(record.pfn, set()).add(name.refused)
     _count_last_puts(groups, sums)
-    victims = _victims(groups, refused) if refused else {}
+    victims = _victims(groups) if any(group.name.refused for group in groups) else {}
     sites = [found.site(victims.get(key, ())) for key, found in sums.items()]
     sites.sort(key=lambda site: (_ROLES.index(site.role), *_worst_first(site, sums[site.key])))
     put_page = frozenset(key for key, found in sums.items() if found.put_page)
     return Blame(tuple(sites), put_page, _culprit(sites, sums))
 
 
-def _victims(groups: Sequence[Group], refused: dict[int, set[str]]) -> dict[str, set[str]]:
-    """Return for each site the allocations of others that met one of its pages."""
+def _victims(groups: Sequence[Group]) -> dict[str, set[str]]:
+    """Return for each site the allocations of others that met one of its pages.
+
+    A page ends with its free, but another dump, as of another file, does not tell which page it is about.
+    """
+    here: dict[_Life, set[str]] = {}
+    dumps: dict[int, dict[str, int]] = {}  # for each page frame the allocations, and their dump; -1 for several
+    for name, life in _lives(groups):
+        if name.refused:
+            dump, pfn, _ = life
+            here.setdefault(life, set()).add(name.refused)
+            known = dumps.setdefault(pfn, {})
+            known[name.refused] = dump if known.get(name.refused, dump) == dump else -1
     met: dict[str, set[str]] = {}
+    for name, life in _lives(groups):
+        dump, pfn, _ = life
+        others = here.get(life, set()).union(who for who, where in dumps.get(pfn, {}).items() if where != dump)
+        met.setdefault(name.key, set()).update(others - {name.site} if name.role == "victim" else others)
+    return met
+
+
+_Life = tuple[int, int, int]
+
+
+def _lives(groups: Sequence[Group]) -> Iterator[tuple[Name, _Life]]:
+    """Yield for each record its name and its page: the dump, the page frame, and how many of its frees are newer."""
+    frees: dict[tuple[int, int], int] = {}
     for name, records, _ in groups:
         for record in records:
-            others = refused.get(record.pfn, set())
-            met.setdefault(name.key, set()).update(others - {name.site} if name.role == "victim" else others)
-    return met
+            page = record.dump, record.pfn
+            if name.role == "end":
+                frees[page] = frees.get(page, 0) + 1
+            yield name, (*page, frees.get(page, 0))
 
 
 def _may_be_stale(record: DumpRecord) -> bool:

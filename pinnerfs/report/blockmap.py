@@ -11,7 +11,7 @@ from pinnerfs.report import units
 from pinnerfs.report.extents import union
 from pinnerfs.report.lines import WIDTH, Line, Span, text
 from pinnerfs.report.model import Hold, Report
-from pinnerfs.report.selection import HOLDERS
+from pinnerfs.report.selection import HOLDERS, holds_shown
 
 __all__ = ["BlockMap", "Row", "block_map", "block_maps"]
 
@@ -44,7 +44,8 @@ def block_maps(report: Report, cells: int = _CELLS) -> list[BlockMap]:
         return []
     block_pages = 1 << report.pageblock_order
     sites = [site for site in report.sites if site.role in HOLDERS]
-    touched = {block for site in sites for block in site.blocks}
+    holds = holds_shown(report)
+    touched = {block for hold in holds for block in hold.blocks}
     places = [
         (area.name, area.base_pfn // block_pages, (area.base_pfn + area.pages - 1) // block_pages)
         for area in report.areas
@@ -53,8 +54,9 @@ def block_maps(report: Report, cells: int = _CELLS) -> list[BlockMap]:
     maps = [place for place in places if any(place[1] <= block <= place[2] for block in touched)]
     if not maps and touched:
         maps = [("", min(touched), max(touched))]
-    held = {site.key: _held(report, {site.key}, block_pages) for site in sites[:_ROWS] if len(sites) > 1}
-    everything = _held(report, {site.key for site in sites}, block_pages)
+    keys = {hold.key for hold in holds}
+    held = {site.key: _held(holds, {site.key}, block_pages) for site in sites[:_ROWS] if len(keys) > 1}
+    everything = _held(holds, keys, block_pages)
     made = []
     for name, first, last in maps:
         per_cell = -(-(last - first + 1) // cells)
@@ -90,10 +92,10 @@ def _digit(share: float) -> Span:
     return Span(str(min(9, int(share * 10))), "bar")
 
 
-def _held(report: Report, keys: set[str], block_pages: int) -> dict[int, int]:
+def _held(holds: Iterable[Hold], keys: set[str], block_pages: int) -> dict[int, int]:
     """Return how many distinct pages of each block were held."""
     ranges: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for hold in report.holds:
+    for hold in holds:
         if hold.key in keys:
             for block, first, end in _ranges(hold, block_pages):
                 ranges[block].append((first, end))

@@ -31,6 +31,12 @@ class Budget(NamedTuple):
     operator: str
     value: int
 
+    def why_unknown(self, totals: Totals) -> str | None:
+        """Return why nothing tells whether the condition is true; None if something does."""
+        if not totals.records or getattr(totals, self.field) is not None:
+            return None
+        return f"no record that counts has a duration, so a budget for {self.field} cannot be checked"
+
     def broken(self, totals: Totals) -> str | None:
         """Return the condition that is true with these totals, in words; None if it is false or has no value."""
         value: int | None = getattr(totals, self.field)

@@ -11,6 +11,13 @@ from pinnerfs.report.naming import Sites
 
 __all__ = ["why_always_met"]
 
+# The memory of a device does not span so many times the page frame where it begins: it begins at 2 GiB. An address is
+# 4096 times its page frame.
+_FARTHEST = 64
+
+# Kinds whose records never show a site that held pages.
+_OF_NO_HOLDER: frozenset[Kind] = frozenset({"DETECT", "FREE"})
+
 
 def why_always_met(
     captures: Sequence[Capture],
@@ -22,7 +29,7 @@ def why_always_met(
     """Return why no record of such inputs can ever break a budget, or None.
 
     A choice without a record today is no reason: the driver behaves, and its budget is met.
-    wanted, kinds, pfn: the values of --site, --kind and --pfn.
+    captures: the last one is what the budget counts. wanted, kinds, pfn: the values of --site, --kind and --pfn.
     """
     for capture in captures:
         if all(dump.unreadable for dump in capture.dumps):
@@ -33,14 +40,19 @@ def why_always_met(
                 f"--site {word}: no record and no list of names has this owner or function; correct it, or add the "
                 "functions of the driver with --sites FILE"
             )
-    possible: set[Kind] = set().union(*(_kinds(capture) for capture in captures))
+    possible = _kinds(captures[-1])
     for kind in kinds:
+        wants = ", ".join(name.lower() for name in sorted(possible - _OF_NO_HOLDER))
         if kind not in possible:
-            kernels = " or ".join(dict.fromkeys(capture.generation.replace("|", " or ") for capture in captures))
-            wants = ", ".join(name.lower() for name in sorted(possible))
+            kernels = captures[-1].generation.replace("|", " or ")
             return f"--kind {kind.lower()}: the kernel {kernels} has no such records; wanted one of {wants}"
+        if kind in _OF_NO_HOLDER:
+            return (
+                f"--kind {kind.lower()}: a budget counts sites that held pages, and such a record shows none; wanted "
+                f"one of {wants}"
+            )
     last = max((_last_pfn(capture) for capture in captures), default=0)
-    if pfn is not None and 0 < last < pfn[0]:
+    if pfn is not None and 0 < last * _FARTHEST < pfn[0]:
         return (
             f"--pfn {pfn[0]:#x}-{pfn[1]:#x}: the last pageblock in the input ends at {last:#x}; wanted numbers of page "
             "frames, which are addresses divided by the page size"

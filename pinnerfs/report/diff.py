@@ -75,7 +75,9 @@ def _not_comparable(before: Report, after: Report) -> list[str]:
     reasons = [f"the ring of {name} was full" for name, one in _named(before, after) if one.ring_full]
     kernels = [{*one.generation.split("|")} for one in (before, after)]
     if kernels[0].isdisjoint(kernels[1]) and {UNKNOWN} not in kernels:
-        reasons.append(f"the kernels differ ({before.generation} and {after.generation})")
+        reasons.append(
+            f"the kernels differ ({' and '.join(one.generation.replace('|', ' or ') for one in (before, after))})"
+        )
     if before.threshold_us is not None and after.threshold_us is not None:
         if before.threshold_us != after.threshold_us:
             thresholds = " and ".join(units.duration(one.threshold_us) for one in (before, after))

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pinnerfs.report.blindspots import BLIND_SPOTS
 from pinnerfs.report.evidence import Evidence
+from pinnerfs.report.kernels import generations_named
 from pinnerfs.report.model import Finding
 from pinnerfs.report.units import duration
 from pinnerfs.words import count_of
@@ -33,7 +34,7 @@ def _ring_full(evidence: Evidence) -> Finding | None:
     title = "The ring is full: older records are lost"
     explanation = "A new record overwrites the oldest one. What was recorded before the last record here is unknown."
     if not evidence.durations:
-        return Finding("ring-full", title, explanation, "Write a larger number to buffer_size, and try again.")
+        return Finding("ring-full", title, explanation, _larger_ring(evidence))
     fits = _fitting_threshold(evidence)
     if fits is None:
         longest = evidence.durations[-1]
@@ -49,6 +50,16 @@ def _ring_full(evidence: Evidence) -> Finding | None:
             f"{len(evidence.durations)}, from {count_of(sites, 'call site')} of {len(evidence.of('culprit'))}."
         )
     return Finding("ring-full", title, explanation, advice)
+
+
+def _larger_ring(evidence: Evidence) -> str:
+    """Return what helps against a ring that is full of failures."""
+    has_size = {"buffer_size" in kernel.files for kernel in generations_named(evidence.capture.generation)}
+    if has_size == {False}:
+        return "This kernel has no buffer_size: read the file soon after the first failure."
+    if has_size == {True}:
+        return "Write a larger number to buffer_size, and try again."
+    return "If this kernel has a file buffer_size, write a larger number to it, and try again."
 
 
 def _fitting_threshold(evidence: Evidence) -> tuple[int, int, int] | None:

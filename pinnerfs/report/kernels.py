@@ -73,7 +73,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
 
     files: names of files of page_pinner/ that the input has. version: its line "Linux version ...", or "".
     """
-    # A capture has thousands of records, but few forms.
+    # A capture has thousands of records, but few forms. Records that are alike in these parts have one form.
     samples = {}
     last = None
     for record in records:
@@ -81,16 +81,17 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
             continue
         last = record
         head = record.head
-        known = record.file, record.kind, record.at_us is None, record.count > 0, "(0x" in head, "zone=" in head
-        samples[known] = record
+        page = record.type is None, record.count > 0, "(0x" in head, "zone=" in head
+        samples[record.file, record.kind, record.at_us is None, head[0], *page] = record
     forms = set(map(_form, samples.values()))
     present = set(files)
     if not forms and not present:
         return UNKNOWN
     having = [generation for generation in GENERATIONS.values() if present <= set(generation.files)]
     fits = [generation for generation in having if all(_prints(generation, form, flags=True) for form in forms)]
-    # A page_pinner that was ported to another kernel prints the flags of that kernel.
-    fits = fits or [generation for generation in having if all(_prints(generation, form, False) for form in forms)]
+    if not fits and len({form.flags for form in forms}) == 1:
+        # A page_pinner that was ported to another kernel prints the flags of that kernel.
+        fits = [generation for generation in having if all(_prints(generation, form, False) for form in forms)]
     match = re.search(_VERSION, version)
     if match and len(fits) > 1:
         # Only the names of the later kernels have a version. It decides only between kernels that fit.

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from pinnerfs.report.columns import COLUMNS, SORT_KEYS
 from pinnerfs.report.extents import compound_pages, union
 from pinnerfs.report.holds import groups
-from pinnerfs.report.model import Capture, DumpRecord, Report, Role, Site
+from pinnerfs.report.model import Capture, DumpRecord, Hold, Report, Role, Site
 from pinnerfs.report.naming import load_sites
 from pinnerfs.words import count_of
 
-__all__ = ["HOLDERS", "Totals", "only_records", "only_sites", "sorted_by", "top", "totals"]
+__all__ = ["HOLDERS", "Totals", "holds_shown", "only_records", "only_sites", "sorted_by", "top", "totals"]
 
 # The roles that the table shows and that totals count. Victims have a table of their own.
 HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
@@ -97,20 +97,24 @@ def top(report: Report, count: int | None) -> Report:
 
 
 def totals(report: Report) -> Totals:
-    """Return the sums over the sites of a report that held pages."""
-    sites = [site for site in report.sites if site.role in HOLDERS]
-    keys = {site.key for site in sites}
-    holds = [hold for hold in report.holds if hold.key in keys]
+    """Return the sums over the holds of a report."""
+    holds = holds_shown(report)
     durations = sorted(hold.duration_us for hold in holds if hold.duration_us is not None)
     return Totals(
-        records=sum(site.records for site in sites),
-        holds=sum(site.holds for site in sites),
+        records=sum(hold.records for hold in holds),
+        holds=len(holds),
         pages=union((hold.pfn, hold.pfn + hold.pages) for hold in holds),
-        blocks=len({block for site in sites for block in site.blocks}),
+        blocks=len({block for hold in holds for block in hold.blocks}),
         max=durations[-1] if durations else None,
         # The nearest rank: the smallest duration that 99 of 100 do not exceed.
         p99=durations[(99 * len(durations) + 99) // 100 - 1] if durations else None,
     )
+
+
+def holds_shown(report: Report) -> list[Hold]:
+    """Return the holds of the sites that held pages, also of those that --top left out."""
+    others = {site.key for site in report.sites if site.role not in HOLDERS}
+    return [hold for hold in report.holds if hold.key not in others]
 
 
 def _with_sites(report: Report, sites: tuple[Site, ...]) -> Report:

@@ -66,8 +66,12 @@ def stream(name: str, path: str, file: IO[bytes], begin: bytes = b"", endless: b
     begin: what was read of it. endless: it may have no end, such as a pipe.
     """
     problems: list[str] = []
-    while len(begin) < 6 and (part := file.read(_PIECE)):
-        begin += part
+    try:
+        while len(begin) < 6 and (part := file.read(_PIECE)):
+            begin += part
+    except (OSError, ValueError):
+        if not begin:
+            raise  # else the next read raises it again, and the rest is skipped
     if begin.startswith(_ZIP):
         yield from _archive(name, begin, file)
         return
@@ -181,17 +185,16 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
     import zipfile
 
     with tempfile.TemporaryFile() as copy:
-        where = file
+        where, missing = file, ""
         try:
             if not file.seekable():
-                for part in _Room().take(chain([begin], _parts(file))):
-                    copy.write(part)
-                where = copy
+                where, missing = copy, _copied(chain([begin], _parts(file)), copy)
             archive = zipfile.ZipFile(where)
-        except RuntimeError as error:
-            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {error}"), BAD_INPUT) from None
         except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
-            raise PinnerfsError(in_a_line(f"cannot read {name!r}: it is a damaged zip: {error}"), BAD_INPUT) from None
+            reason = missing or f"it is a damaged zip: {error}"
+            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {reason}"), BAD_INPUT) from None
+        if missing:
+            yield Source(name, "", iter(()), [f"the rest was skipped: {missing}"])
         with archive:
             # Not is_dir(), which fails for a damaged member without a name.
             members = [member for member in archive.infolist() if not member.filename.endswith("/")]
@@ -203,6 +206,16 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
                 yield _member(f"{name}:{member.filename}", archive, member, room)
                 if room.left < 0:
                     break
+
+
+def _copied(parts: Iterator[bytes], copy: IO[bytes]) -> str:
+    """Copy a pipe to a file. Return why its rest is missing, or ""."""
+    try:
+        for part in _Room().take(parts):
+            copy.write(part)
+    except (OSError, RuntimeError, ValueError) as error:
+        return str((isinstance(error, OSError) and error.strerror) or error)
+    return ""
 
 
 def _member(name: str, archive: ZipFile, member: ZipInfo, room: _Room) -> Source:

@@ -28,7 +28,7 @@ _KINDS = {
 class Input:
     """An open file or pipe. Its first bytes can be looked at before it is read.
 
-    Its methods raise ValueError if no data comes.
+    Its methods raise ValueError if no data comes, or too much. Each further read raises the same error.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -38,11 +38,19 @@ class Input:
         self._ahead = b""
         self._came = 0
         self._ended = False  # a terminal would go on after its end
+        self._error: OSError | ValueError | None = None
 
     def peek(self, size: int) -> bytes:
-        """Return the first bytes: so many or a few more, or all if there are fewer. They are read again."""
-        while len(self._ahead) < size and (part := self._more(BLOCK)):
-            self._ahead += part
+        """Return the first bytes: so many or a few more, or all that come if there are fewer. They are read again.
+
+        Raise an error if none come. After others, only a read raises it.
+        """
+        try:
+            while len(self._ahead) < size and (part := self._more(BLOCK)):
+                self._ahead += part
+        except (OSError, ValueError):
+            if not self._ahead:
+                raise
         return self._ahead
 
     def read(self, size: int = BLOCK) -> bytes:
@@ -74,13 +82,19 @@ class Input:
         os.close(self._descriptor)
 
     def _more(self, size: int) -> bytes:
+        if self._error is not None:
+            raise self._error
         if self._ended:
             return b""
-        if self._came > MOST:
-            raise ValueError(f"it has more than {MOST >> 30} GiB")
-        if self._waits:
-            _wait(self._descriptor)
-        part = os.read(self._descriptor, size)
+        try:
+            if self._came > MOST:
+                raise ValueError(f"it has more than {MOST >> 30} GiB")
+            if self._waits:
+                _wait(self._descriptor)
+            part = os.read(self._descriptor, size)
+        except (OSError, ValueError) as error:
+            self._error = error
+            raise
         self._came += len(part)
         self._ended = not part
         return part

@@ -127,7 +127,7 @@ def pipe() -> Iterator[tuple[Input, int]]:
 
 
 def test_a_pipe_without_an_end(pipe: tuple[Input, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The records before a writer stops, or before there is too much, are replayed, and a note tells the reason."""
+    """The records before a writer stops are replayed, and a note tells the reason."""
     opened, writer = pipe
     monkeypatch.setattr(reading, "PIPE_TIMEOUT", 0.2)
     os.write(writer, CAPTURE)
@@ -137,6 +137,11 @@ def test_a_pipe_without_an_end(pipe: tuple[Input, int], monkeypatch: pytest.Monk
         pin(300_001, 0x80400),
     ]
     assert recording.notes == ("stdin: the rest was skipped: no data came for 0.2 s",)
+
+
+def test_a_pipe_with_too_much(pipe: tuple[Input, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records before the limit are replayed, and a note tells the reason."""
+    opened, writer = pipe
     monkeypatch.setattr(reading, "MOST", len(CAPTURE) * 2 - 1)
     os.write(writer, CAPTURE * 3)
     assert "stdin: the rest was skipped: it has more than 0 GiB" in load_capture("-", opened=opened).notes
@@ -149,8 +154,36 @@ def test_a_pipe_without_a_beginning(pipe: tuple[Input, int], monkeypatch: pytest
         pipe[0].peek(1)
     with pytest.raises(PinnerfsError, match=r"cannot read stdin: no data came for 0\.2 s"):
         load_capture("-", opened=pipe[0])
-    os.write(pipe[1], b"a" * 10)
-    with pytest.raises(PinnerfsError, match="nothing to report in stdin"):
+
+
+@pytest.mark.parametrize("form", ["a cat", "a bug report"])
+def test_a_writer_that_stops(pipe: tuple[Input, int], monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """A first look takes what came, and does not wait for more again. Then that is replayed, with a note."""
+    opened, writer = pipe
+    monkeypatch.setattr(reading, "PIPE_TIMEOUT", 0.2)
+    data = FORMS[form]()
+    os.write(writer, data)
+    assert opened.peek(1 << 16) == data
+    monkeypatch.setattr(reading, "PIPE_TIMEOUT", DEADLINE)
+    recording = load_capture("-", opened=opened)
+    assert len(recording.records["longterm_pinner"]) == 2
+    assert recording.notes == ("stdin: the rest was skipped: no data came for 0.2 s",)
+
+
+@pytest.mark.parametrize(
+    "begin, reason",
+    [
+        (b"Pag", "nothing to report in stdin: .*; stdin: the rest was skipped: no data came"),
+        (zipped()[:400], "cannot read 'stdin': no data came"),
+    ],
+)
+def test_a_writer_that_stops_at_once(
+    pipe: tuple[Input, int], monkeypatch: pytest.MonkeyPatch, begin: bytes, reason: str
+) -> None:
+    """What is too short to have a record is refused with the reason."""
+    monkeypatch.setattr(reading, "PIPE_TIMEOUT", 0.2)
+    os.write(pipe[1], begin)
+    with pytest.raises(PinnerfsError, match=reason):
         load_capture("-", opened=pipe[0])
 
 

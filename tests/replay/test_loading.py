@@ -107,6 +107,8 @@ def test_the_kernel() -> None:
     with pytest.raises(PinnerfsError, match="no known kernel has all of its files and prints all of its records") as no:
         recording_of(read_text(TEXT + detect(1, 0x80001)))
     assert no.value.exit_status == 2
+    with pytest.raises(PinnerfsError, match=r"all of its records; text:1: garbage of an uninitialised ring"):
+        recording_of(read_text(pin(1 << 60, 0x80001)))
 
 
 def test_the_kernel_of_a_cat() -> None:
@@ -161,6 +163,9 @@ HOSTILE = (
     "./a",
     "x" * 256,
     ".pinnerfs/pid",
+    ".pinnerfs",
+    "page_pinner",
+    "page_pinner/threshold/a",
     "cma",
     "cma/a/b/../c",
     "a/b",
@@ -174,7 +179,7 @@ def test_hostile_paths() -> None:
     text = capture(section("page_pinner/longterm_pinner", TEXT), section("cma/ok/count", "1\n"), *evil)
     recording = recording_of(read_text(text))
     assert recording.files == {"cma/ok/count": b"1\n", "a/b": b"evil\n"}
-    assert recording.notes == ("left out 8 of the other files: no debugfs has a file with such a path",)
+    assert recording.notes == ("left out 12 of the other files: no debugfs has a file with such a path",)
 
 
 def test_utf_16(tmp_path: Path) -> None:

@@ -190,8 +190,10 @@ def test_wrong_arguments() -> None:
     """They are refused as those of a simulation are."""
     recording = recorded(longterm_pinner="".join(PINS))
     for over in (0, -1, "0s", 1 << 70):
-        with pytest.raises(PinnerfsError, match=r"over = .*: wanted"):
+        with pytest.raises(PinnerfsError, match=r"over = .*: wanted a time of more than 0 and at most 292 years"):
             Replay(recording, over=over)
+    with pytest.raises(PinnerfsError, match="over = '60' must be a number and a unit"):
+        Replay(recording, over="60")
     with pytest.raises(PinnerfsError, match="loop: wanted over as well"):
         Replay(recording, loop=True)
     with pytest.raises(PinnerfsError, match="boot time ends at"):

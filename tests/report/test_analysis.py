@@ -168,6 +168,22 @@ def test_the_last_reference_of_each_life_counts() -> None:
     assert made.culprit == next(site.key for site in made.sites if site.site == "my_release")
 
 
+def test_an_allocation_meets_one_life_of_a_page_frame() -> None:
+    """A free ends a page: the allocation that met it did not meet those who held the page frame before or after."""
+    other = tuple(frame.replace("cma_heap_allocate", "other_allocate") for frame in WRITER)
+    newer = put(900_000, 0x80001, GPU) + detect(8_000_000, 0x80001)
+    older = put(900_000, 0x80001, DRIVER) + detect(2_000_000, 0x80001, other)
+    found = {site.site: site.refused for site in report(newer + freed(6_000_000, 0x80001) + older).sites}
+    assert (found["kbase_unpin"], found["my_release"]) == (("cma_heap_allocate",), ("other_allocate",))
+    # Without a free it is one page. In another dump, as of another file, nothing tells which one it is.
+    both = ("cma_heap_allocate", "other_allocate")
+    made = report(newer + older)
+    assert all(site.refused == both for site in made.sites if site.role == "candidate")
+    title = "------ a (/sys/kernel/debug/page_pinner/longterm_pinner) ------\n"
+    made = report(newer + freed(6_000_000, 0x80001) + older + title + hex_pin(400_000, 0x80001))
+    assert next(site.refused for site in made.sites if site.role == "culprit") == both
+
+
 def test_only_refused_pages_were_refused() -> None:
     """Pages that were only freed are not among those that an allocation was refused."""
     made = report(detect(7_000_000, 0x80001) + freed(2_000_000, 0x90001) + freed(2_000_000, 0x90005))

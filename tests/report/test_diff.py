@@ -76,6 +76,7 @@ def test_two_equal_reports() -> None:
             "the thresholds differ (300 ms and at most 200 ms)",
         ),
         ({}, {"generation": "android12-5.10"}, "the kernels differ (introduced and android12-5.10)"),
+        ({}, {"generation": "pixel-5.10|x"}, "the kernels differ (introduced and pixel-5.10 or x)"),
     ],
 )
 def test_counts_that_cannot_be_compared(before: dict[str, object], after: dict[str, object], reason: str) -> None:

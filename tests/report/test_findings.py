@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,31 @@ def test_records_of_several_kernels() -> None:
         assert "several-kernels" not in names(report(one))
 
 
+_OF_PINS = ("introduced", "android12-5.10", "pixel-5.10")
+_OF_FAILURES = ("android12-5.10-early", "android12-5.10", "pixel-5.10", "android14-6.1")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "file", "one", "other"),
+    [
+        *(("every-kernel", "longterm_pinner", *pair) for pair in combinations(_OF_PINS, 2)),
+        *(("faceunlock-fails", None, *pair) for pair in combinations(_OF_FAILURES, 2)),
+    ],
+)
+def test_records_of_two_kernels_alike(scenario: str, file: str | None, one: str, other: str) -> None:
+    """Records of one file of two kernels are told apart, in both orders, also by the flags only."""
+    texts = []
+    for kernel in one, other:
+        simulation = pinnerfs.Simulation(pinnerfs.load(scenario), kernel=kernel)
+        simulation.advance("60s")
+        text = simulation.cat(file or ("buffer" if kernel == "android14-6.1" else "alloc_contig_failed"))
+        # A ring has thousands.
+        texts.append("".join(f"{record}\n\n" for record in text.split("\n\n")[:40] if record))
+    for text in texts[0] + texts[1], texts[1] + texts[0]:
+        assert "several-kernels" in names(report(text)), text
+    assert not any("several-kernels" in names(report(text)) for text in texts)
+
+
 def test_a_kernel_that_records_only_failures() -> None:
     """The kernels with `buffer` show no pins."""
     assert "failures-only" in names(report(EMPTY.format("buffer")))
@@ -109,6 +135,21 @@ def test_the_threshold_that_would_fit() -> None:
     dense = report("".join(pin(500_100 + at % 3, 0x80000 + 2 * at) for at in range(4096)))
     assert "Write 500101 to threshold (500 ms). Of the records here it keeps 1365" in finding(dense, "ring-full").advice
     assert "ring-full" not in names(of_gallery("camera-stall"))
+
+
+def test_a_ring_full_of_failures() -> None:
+    """The advice names buffer_size only if the kernel may have that file."""
+    text = "".join(detect(1_000 + at, 0x80000 + 2 * at) for at in range(4096))
+    title = "------ a (/sys/kernel/debug/page_pinner/{}) ------\n"
+    for file, advice in (
+        ("alloc_contig_failed", "This kernel has no buffer_size: read the file soon after the first failure."),
+        ("buffer", "Write a larger number to buffer_size, and try again."),
+    ):
+        assert finding(report(title.format(file) + text), "ring-full").advice == advice
+    unknown = "If this kernel has a file buffer_size, write a larger number to it, and try again."
+    both = re.sub(r"Flags 0x\w+\((0x\w+\([^)]*?)(\|zone=\d+)?\)\)", r"Flags \1)", text)
+    assert report(both).generation == "pixel-5.10|android13-5.10-buffer"
+    assert finding(report(both), "ring-full").advice == unknown
 
 
 def test_one_hold_with_many_records() -> None:

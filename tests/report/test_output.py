@@ -9,6 +9,7 @@ from pinnerfs.report.bars import bars
 from pinnerfs.report.blockmap import block_map, block_maps
 from pinnerfs.report.lines import Line, plain
 from pinnerfs.report.model import Area, Hold, Report
+from pinnerfs.report.selection import top
 from pinnerfs.report.text import facts, report_lines
 from tests.report.made import EVIL, report, site
 
@@ -161,6 +162,13 @@ def test_the_map() -> None:
         ),
     )
     assert cells(block_map(one)) == {"all": "0599...."}
+
+
+def test_the_map_of_a_report_with_top() -> None:
+    """The first row of a map is of all sites, also of those that --top left out."""
+    both = report(site("0badcafe", blocks=(992,)), site(blocks=(995,)), areas=(Area("reserved", 992 << 10, 4 << 10),))
+    assert cells(block_map(both)) == {"all": "0..0", "0badcafe": "0...", "5e1f09aa": "...0"}
+    assert cells(block_map(top(both, 1))) == {"all": "0..0", "0badcafe": "0..."}
 
 
 def test_scattered_pages() -> None:

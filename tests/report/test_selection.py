@@ -61,6 +61,8 @@ def test_top() -> None:
     # It is still the report of the whole input.
     shown, whole = top(report(*SITES), 1), report(*SITES)
     assert (shown.records, len(shown.holds)) == (whole.records, len(whole.holds))
+    # A budget counts the same, so the totals of --json do.
+    assert totals(shown) == totals(whole)
 
 
 def test_totals() -> None:
@@ -117,7 +119,12 @@ def test_budgets(text: str, broken: str | None) -> None:
 
 def test_a_budget_without_a_value() -> None:
     """Where no record has a duration, a budget of durations is not broken."""
-    assert parse_budget("max != 1s").broken(Totals(0, 0, 0, 0, None, None)) is None
+    budget, none = parse_budget("max != 1s"), Totals(0, 0, 0, 0, None, None)
+    assert budget.broken(none) is None and budget.why_unknown(none) is None
+    # A driver that held pages for an unknown time meets no budget.
+    unknown = Totals(1, 1, 1, 1, None, None)
+    assert budget.why_unknown(unknown) == "no record that counts has a duration, so a budget for max cannot be checked"
+    assert parse_budget("pages > 1").why_unknown(unknown) is None
 
 
 @pytest.mark.parametrize(
