@@ -19,7 +19,7 @@ demo: .venv/.stamp
 # With PYTHONDONTWRITEBYTECODE each of the thousand processes that the tests start would compile pinnerfs.
 test: .venv/.stamp tools
 	@$(PY) -m compileall -q pinnerfs
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # Without permission to install the tools, their tests are skipped. The summary lists them and the missing tools.
 tools: system

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from hashlib import blake2b
 from typing import Protocol
 
 from pinnerfs.scenario.faults import CMA, CMA_FILES, MAX_RULES, Fault, Rule, parse_rules
@@ -84,6 +83,8 @@ class _RuleInForce:
         return True
 
     def _draw(self) -> int:
+        from hashlib import blake2b  # few rules need it, and it loads OpenSSL
+
         self._draws += 1
         return int.from_bytes(blake2b(f"{self._key} {self._draws}".encode(), digest_size=8).digest()) % 100
 

@@ -10,7 +10,7 @@ from tests.mount.conftest import machine_can_mount, mount, public_mount
 
 __all__ = ["machine_can_mount", "mount", "public_mount"]
 
-LINES = pytest.StashKey[list[str]]()
+ATTACK = "attack"  # the name of a property, which also comes from the processes of pytest-xdist
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,13 +28,15 @@ def amount(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Add a line to the summary: `tell("500 mounts, 0 processes left")`."""
-    lines = request.config.stash.setdefault(LINES, [])
-    return lambda line: lines.append(f"{request.node.name}: {line}")
+    properties = request.node.user_properties
+    return lambda line: properties.append((ATTACK, f"{request.node.name}: {line}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print one line for each attack."""
-    lines = config.stash.get(LINES, [])
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    ended = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    lines = [value for report in ended for name, value in report.user_properties if name == ATTACK]
     if lines:
         terminalreporter.section("attacks")
     for line in lines:
