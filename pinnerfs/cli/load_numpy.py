@@ -25,13 +25,20 @@ def load_numpy() -> None:
     try:
         if limits_memory() and not _loads():
             raise MemoryError
-        import numpy as np  # noqa: F401
+        _load()
     finally:
         # The environment is also that of the command of `run`.
         if before is None:
             del os.environ[THREADS]
         else:
             os.environ[THREADS] = before
+
+
+def _load() -> None:
+    # A simulation needs both. hashlib's import prints lines of its own where memory runs out.
+    import hashlib  # noqa: F401
+
+    import numpy as np  # noqa: F401
 
 
 def _loads() -> bool:
@@ -42,8 +49,7 @@ def _loads() -> bool:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
             os.dup2(null, 2)
-            import numpy as np  # noqa: F401
-
+            _load()
             os._exit(0)
         finally:
             os._exit(1)
