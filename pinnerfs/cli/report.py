@@ -18,6 +18,7 @@ from pinnerfs.words import count_of
 if TYPE_CHECKING:
     from pinnerfs.report.budget import Budget
     from pinnerfs.report.model import Area, Capture, Kind, Report
+    from pinnerfs.report.naming import Sites
 
 __all__ = ["report"]
 
@@ -100,6 +101,7 @@ def report(
       pinnerfs dump camera-stall --at 60s > dump.txt
       pinnerfs report dump.txt
     """
+    from pinnerfs.report.naming import load_sites
     from pinnerfs.report.selection import only_sites, sorted_by, totals
     from pinnerfs.report.selection import top as only_top
 
@@ -122,14 +124,14 @@ def report(
     for capture in captures:
         for note in capture.notes:
             say(str(note))
+    # Once: it may be a pipe.
+    lists = load_sites(*(() if names is None else (names,)), max_wait=max_wait)
     if budgets or fail_on_new:
         from pinnerfs.report.choices import why_always_met
-        from pinnerfs.report.naming import load_sites
 
-        lists = load_sites(*(() if names is None else (names,)), max_wait=max_wait)
         if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn)) is not None:
             raise PinnerfsError(in_a_line(reason), BAD_INPUT)
-    reports = [only_sites(_analyse(capture, pfn, chosen_kinds, names, dedup, max_wait), wanted) for capture in captures]
+    reports = [only_sites(_analyse(capture, pfn, chosen_kinds, lists, dedup), wanted) for capture in captures]
     for budget in budgets:
         if (reason := budget.why_unknown(totals(reports[-1]))) is not None:
             raise PinnerfsError(reason, BAD_INPUT)
@@ -223,17 +225,16 @@ def _analyse(
     capture: Capture,
     pfn: tuple[int, int] | None,
     kinds: tuple[Kind, ...],
-    names: str | None,
+    names: Sites,
     dedup: bool,
-    max_wait: float,
 ) -> Report:
     from pinnerfs.report.analysis import analyse
     from pinnerfs.report.selection import only_records
 
     if not kinds and not pfn:
-        return analyse(capture, names, dedup, max_wait)
+        return analyse(capture, names, dedup)
     chosen = only_records(capture, kinds, *(pfn or (None, None)))
-    made = analyse(chosen, names, dedup, max_wait)
+    made = analyse(chosen, names, dedup)
     if capture.records and not chosen.records:
         from msgspec.structs import replace
 

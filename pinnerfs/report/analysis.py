@@ -25,16 +25,16 @@ __all__ = ["analyse", "call_sites"]
 
 def analyse(
     capture: Capture,
-    sites: str | os.PathLike[str] | None = None,
+    sites: str | os.PathLike[str] | Sites | None = None,
     dedup: bool = False,
     max_wait: float = MAX_WAIT,
 ) -> Report:
     """Return the report of a capture. Raise PinnerfsError for a wrong file of sites.
 
-    sites: a file with more names, in the form of sites.toml. dedup: drop records that were read twice.
-    max_wait: seconds to wait for the file of sites.
+    sites: a file with more names, in the form of sites.toml, or what `load_sites` made of it. dedup: drop records that
+    were read twice. max_wait: seconds to wait for the file of sites.
     """
-    names = load_sites(*(() if sites is None else (sites,)), max_wait=max_wait)
+    names = sites if isinstance(sites, Sites) else load_sites(*(() if sites is None else (sites,)), max_wait=max_wait)
     twice = read_twice(capture.records, names)
     if dedup and twice:
         drop = set(twice)

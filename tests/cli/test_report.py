@@ -549,3 +549,20 @@ def test_the_picture_of_the_pages(run: Run, directory: Path) -> None:
     """The command on the report's page makes the picture that the pages show, byte for byte."""
     report(run, "camera.txt", "--svg", "report.svg")
     assert (directory / "report.svg").read_bytes() == (PACKAGE / "report" / "report.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options", [["--fail-if", "records > 9999"], ["--diff", "short.txt"]], ids=["a budget", "two inputs"]
+)
+def test_a_pipe_of_names(run: Run, tmp_path: Path, dumps: dict[str, str], options: list[str]) -> None:
+    """The file of --sites is read once, so it may be a pipe."""
+    for name, text in dumps.items():
+        (tmp_path / name).write_text(text)
+    reader, writer = os.pipe()
+    os.write(writer, b'[owner]\nmycam = ["vb2_*"]\n')
+    os.close(writer)
+    inputs = [tmp_path / "camera.txt", *(tmp_path / word if word in dumps else word for word in options)]
+    done = run("report", *inputs, "--sites", f"/dev/fd/{reader}")
+    os.close(reader)
+    assert (done.status, done.err) == (0, "")
+    assert re.search(r" mycam +vb2_", done.out)
