@@ -1,11 +1,11 @@
-"""The class of expected errors, its exit statuses, and quoting of untrusted text."""
+"""The class of expected errors, its exit statuses, the reasons of others, and quoting of untrusted text."""
 
 from __future__ import annotations
 
 import os
 import re
 
-__all__ = ["BAD_INPUT", "NO_ANSWER", "NO_FUSE", "PinnerfsError", "in_a_line"]
+__all__ = ["BAD_INPUT", "NO_ANSWER", "NO_FUSE", "PinnerfsError", "in_a_line", "reason_of"]
 
 NO_FUSE = os.EX_UNAVAILABLE  # exit status: this machine cannot mount through FUSE
 NO_ANSWER = os.EX_TEMPFAIL  # exit status: a daemon does not answer
@@ -23,6 +23,11 @@ class PinnerfsError(Exception):
     def __init__(self, message: str, exit_status: int = 1) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason that an error gives: of one with an errno, that errno's text, without a path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def in_a_line(text: str) -> str:

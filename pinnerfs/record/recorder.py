@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line, reason_of
 from pinnerfs.mounts.answers import MAX_WAIT, no_answer
 from pinnerfs.record import layout
 from pinnerfs.report.live import MOST, reads
@@ -44,8 +44,7 @@ def read_stdin() -> bytes:
     try:
         recorder.copy_all(Input(0).read)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise PinnerfsError(f"cannot read stdin: {reason}", BAD_INPUT) from None
+        raise PinnerfsError(f"cannot read stdin: {reason_of(error)}", BAD_INPUT) from None
     return b"".join(recorder.parts)
 
 

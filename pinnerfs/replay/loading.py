@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line, reason_of
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.kernel.page_pinner.records import RING_SIZE
 from pinnerfs.kernel.page_pinner.ring import MOST_SLOTS
@@ -54,7 +54,7 @@ def read_opened(path: str, max_wait: float, opened: Input | None) -> Capture:
     try:
         opened.peek(1)  # a later error only ends what is read
     except (OSError, ValueError) as error:
-        raise _refused(f"cannot read {name}: {error.strerror if isinstance(error, OSError) else error}") from None
+        raise _refused(f"cannot read {name}: {reason_of(error)}") from None
     file = cast("IO[bytes]", opened)  # `stream` calls its `read` and `seekable`
     return read_sources([path], stream(name, place_of(path), file))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line, reason_of
 from pinnerfs.report.source import Source, place_of
 
 # As typing.TYPE_CHECKING for type checkers. Importing typing, and making a Protocol, take time.
@@ -214,7 +214,7 @@ def _copied(parts: Iterator[bytes], copy: IO[bytes]) -> str:
         for part in _Room().take(parts):
             copy.write(part)
     except (OSError, RuntimeError, ValueError) as error:
-        return str((isinstance(error, OSError) and error.strerror) or error)
+        return reason_of(error)
     return ""
 
 

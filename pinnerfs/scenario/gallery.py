@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line, reason_of
 from pinnerfs.scenario.limits import LIMITS, Limits, check_limits
 from pinnerfs.scenario.messages import nearest
 from pinnerfs.scenario.reading import Input, read_path, read_stdin
@@ -100,8 +100,8 @@ def read_source(scenario: str | os.PathLike[str], limits: Limits = LIMITS, opene
 
 def cannot_read(scenario: str, error: OSError | ValueError) -> PinnerfsError:
     """Return the error for a scenario that cannot be read."""
-    reason = error.strerror if isinstance(error, OSError) else error
-    return _refused(f"cannot read scenario {'from stdin' if scenario == '-' else repr(scenario)}: {reason}")
+    where = "from stdin" if scenario == "-" else repr(scenario)
+    return _refused(f"cannot read scenario {where}: {reason_of(error)}")
 
 
 def _of_gallery(name: str) -> str:
