@@ -31,6 +31,7 @@ __all__ = [
     "exists",
     "matches",
     "place",
+    "run_in",
     "run_python",
     "run_shell",
 ]
@@ -143,8 +144,9 @@ def run_python(block: Block, where: Place) -> str:
     return _run([sys.executable, "-c", block.text], where)
 
 
-def _run(command: list[str], where: Place) -> str:
-    done = subprocess.run(
+def run_in(where: Place, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in a place, without input."""
+    return subprocess.run(
         command,
         cwd=where.directory,
         env=where.environment,
@@ -154,6 +156,10 @@ def _run(command: list[str], where: Place) -> str:
         timeout=DEADLINE,
         check=False,
     )
+
+
+def _run(command: list[str], where: Place) -> str:
+    done = run_in(where, command)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
     return done.stdout
 

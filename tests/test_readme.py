@@ -27,6 +27,7 @@ from tests.pages import (
     exists,
     matches,
     place,
+    run_in,
     run_python,
     run_shell,
 )
@@ -42,18 +43,6 @@ def _shell(page: str, *, as_root: bool = False) -> list[Block]:
 
 def _tests_in(page: str) -> list[Block]:
     return [block for block in _chosen(page, "python") if "def test_" in block.text]
-
-
-def _run_module(where: Place, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=where.directory,
-        env=where.environment,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -105,7 +94,8 @@ def test_the_tests_for_pytest_pass(page: str, where: Place) -> None:
     (where.directory / "test_blocks.py").write_text("\n".join(block.text for block in _tests_in(page)))
     installed = "pinnerfs" in (point.name for point in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "pinnerfs.pytest_plugin"]
-    done = _run_module(where, "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_blocks.py")
+    words = ["-q", "-p", "no:cacheprovider", *plugin, "test_blocks.py"]
+    done = run_in(where, [sys.executable, "-m", "pytest", *words])
     assert done.returncode == 0, done.stdout
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE)
 
@@ -116,7 +106,7 @@ def test_the_tests_for_unittest_pass(page: str, where: Place) -> None:
     """A page's examples for unittest pass without pytest."""
     chosen = [block.text for block in _tests_in(page) if "unittest" in block.text]
     (where.directory / "test_blocks.py").write_text("\n".join(chosen))
-    done = _run_module(where, "unittest", "test_blocks")
+    done = run_in(where, [sys.executable, "-m", "unittest", "test_blocks"])
     assert done.returncode == 0 and re.search(r"^Ran [1-9]", done.stderr, re.MULTILINE), done.stderr
 
 
