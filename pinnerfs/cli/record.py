@@ -45,6 +45,8 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
         raise click.UsageError("no INPUT: name a mount of pinnerfs or a debugfs, or give --script")
     if output == "":
         raise click.UsageError("-o: the path is empty; name a file")
+    if output == "-":
+        output = None
     if output is not None:
         wait_for_file("write", output, max_wait)
         check_output("-o", output, force)

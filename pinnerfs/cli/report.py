@@ -169,11 +169,13 @@ def _wait_for_files(inputs: tuple[str, ...], names: str | None, files: dict[str,
 
 
 def _check_files(inputs: tuple[str, ...], names: str | None, files: dict[str, str | None]) -> None:
-    """Raise UsageError if a file to write has no name, or is written twice, or read, or in a directory that is read."""
+    """Raise UsageError if a file to write has no name, is `-`, is written twice, is read, or is in a directory read."""
     named = {option: path for option, path in files.items() if path is not None}
     for option, path in named.items():
         if not path:
             raise click.UsageError(f"{option}: the path is empty; name a file")
+        if path == "-":
+            raise click.UsageError(f"{option}: standard output (-) has the report; name a file")
     try:
         _check_places(inputs, names, named)
     except FileNotFoundError:

@@ -113,6 +113,8 @@ def sweep(
         raise click.UsageError("--address goes with --backend dask")
     if jobs > 1 and backend != "processes":
         raise click.UsageError("--jobs is for processes of this machine; a cluster uses all of its workers")
+    if path == "-":
+        raise click.UsageError("-o: standard output (-) has the rows, and keeps no results; name a file")
     load_numpy()
     from pinnerfs.report.terminal import show
     from pinnerfs.sweep.outputs import as_lines, csv_text, rows, rows_as_json

@@ -357,6 +357,7 @@ ERRORS = {
     "a wait without a unit": (["camera.txt", "--max-wait", "1"], "--max-wait = '1' must be a number and a unit"),
     "no wait": (["camera.txt", "--max-wait", "0s"], "--max-wait = '0s' must be more than 0, such as '10s'"),
     "an empty name": (["camera.txt", "--html", ""], "--html: the path is empty; name a file"),
+    "a page on stdout": (["camera.txt", "--html", "-"], "--html: standard output (-) has the report; name a file"),
     "an empty site": (["camera.txt", "--site", ""], "'': wanted a key, an owner or part of a name"),
     "stdin twice": (["-", "-"], "standard input (-) can be read only once"),
     "a wrong range": (["camera.txt", "--pfn", "9-8"], "'9-8': the range is reversed; wanted 8-9"),
@@ -379,7 +380,7 @@ def test_errors(run: Run, directory: Path, name: str) -> None:
     (directory / "s.toml").write_text("")
     result = report(run, *arguments, status=2)
     assert result.out == "" and result.err.count("\n") == 1 and message in result.err
-    assert not (directory / "x").exists()
+    assert not (directory / "x").exists() and not (directory / "-").exists()
 
 
 def test_a_removed_working_directory(run: Run, directory: Path) -> None:

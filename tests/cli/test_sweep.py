@@ -126,6 +126,16 @@ def test_another_sweep(run: Run, tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_a_dash_is_no_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output cannot keep results, so `-o -` is refused, and no file of this name appears."""
+    monkeypatch.chdir(tmp_path)
+    refused = run(*SWEEP, "-o", "-")
+    message = "Error: -o: standard output (-) has the rows, and keeps no results; name a file"
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert refused.err.startswith(message)
+    assert not [*tmp_path.iterdir()]
+
+
 def _blocking_sigint(session: int) -> int:
     """Return how many processes of a session block SIGINT."""
     blocking = 0

@@ -51,6 +51,12 @@ def test_the_script_is_printed(tmp_path: Path) -> None:
     assert (tmp_path / "record.sh").read_text() == SCRIPT.read_text()
 
 
+def test_a_dash_is_standard_output(tmp_path: Path) -> None:
+    """`-o -` prints to stdout, as without -o, and writes no file of this name."""
+    assert pinnerfs("record", "--script", "-o", "-", cwd=tmp_path).stdout == SCRIPT.read_text()
+    assert not [*tmp_path.iterdir()]
+
+
 def test_an_older_capture_is_redacted(tmp_path: Path) -> None:
     """--redact takes a capture, from a file or from standard input."""
     (tmp_path / "capture.txt").write_text(CAPTURE)
