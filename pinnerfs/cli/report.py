@@ -61,7 +61,8 @@ FAILED_BUDGET = 1  # exit status
     multiple=True,
     callback=report_options.budgets,
     metavar="'FIELD OP VALUE'",
-    help="Exit with status 1 if this is true, such as 'max > 1s'. FIELD: records, holds, pages, blocks, max or p99.",
+    help="Exit with status 1 if this is true, such as 'max > 1s'. "
+    "FIELD: records, holds, pages, blocks, max, p99 or refused.",
 )
 @click.option("--fail-on-new", is_flag=True, help="With --diff, exit with status 1 if a site is new.")
 @report_options.formats
@@ -129,8 +130,14 @@ def report(
     if budgets or fail_on_new:
         from pinnerfs.report.choices import why_always_met
 
-        if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn)) is not None:
+        fields = [*(budget.field for budget in budgets), *(["holds"] if fail_on_new else [])]
+        if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn, fields)) is not None:
             raise PinnerfsError(in_a_line(reason), BAD_INPUT)
+    if wanted:
+        from pinnerfs.report.choices import unknown_sites
+
+        for word in unknown_sites(captures, lists, wanted):
+            say(f"--site {in_a_line(word)}: no record has this key, owner or name")
     reports = [only_sites(_analyse(capture, pfn, chosen_kinds, lists, dedup), wanted) for capture in captures]
     for budget in budgets:
         if (reason := budget.why_unknown(totals(reports[-1]))) is not None:

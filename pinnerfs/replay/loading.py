@@ -17,7 +17,7 @@ from pinnerfs.report import Capture, DumpRecord, read
 from pinnerfs.report.kernels import UNKNOWN, generations_named
 from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sections import number
-from pinnerfs.report.source import MAX_WAIT, STDIN, place_of
+from pinnerfs.report.source import MAX_WAIT, STDIN, named, place_of
 from pinnerfs.report.unpack import stream
 from pinnerfs.scenario.reading import Input
 from pinnerfs.words import count_of
@@ -61,7 +61,7 @@ def read_opened(path: str, max_wait: float, opened: Input | None) -> Capture:
 
 def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:
     """Return the recording in a capture that is already read: see `load_capture`."""
-    name = ", ".join("stdin" if source == STDIN else source for source in capture.sources)
+    name = named(capture.sources)
     generation, notes = _generation(capture, name, kernel)
     chosen, left_out = _newest(capture, generation)
     notes = [*map(str, capture.notes), *left_out, *notes]

@@ -35,7 +35,8 @@ class Budget(NamedTuple):
         """Return why nothing tells whether the condition is true; None if something does."""
         if not totals.records or getattr(totals, self.field) is not None:
             return None
-        return f"no record that counts has a duration, so a budget for {self.field} cannot be checked"
+        what = "names functions" if self.field == "refused" else "has a duration"
+        return f"no record that counts {what}, so a budget for {self.field} cannot be checked"
 
     def broken(self, totals: Totals) -> str | None:
         """Return the condition that is true with these totals, in words; None if it is false or has no value."""

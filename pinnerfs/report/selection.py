@@ -23,7 +23,8 @@ HOLDERS: tuple[Role, ...] = ("culprit", "candidate", "event")
 class Totals(msgspec.Struct, frozen=True):
     """Sums over the call sites that held pages. Pages and blocks of several sites count once.
 
-    Times are µs; None if no record has a duration.
+    Times are µs; None if no record has a duration. refused: records of allocations that were refused; None if the
+    records name no functions that would tell.
     """
 
     records: int
@@ -32,6 +33,7 @@ class Totals(msgspec.Struct, frozen=True):
     blocks: int
     max: int | None
     p99: int | None
+    refused: int | None
 
 
 def only_records(capture: Capture, kinds: Collection[str], first_pfn: int | None, last_pfn: int | None) -> Capture:
@@ -100,6 +102,8 @@ def totals(report: Report) -> Totals:
     """Return the sums over the holds of a report."""
     holds = holds_shown(report)
     durations = sorted(hold.duration_us for hold in holds if hold.duration_us is not None)
+    refused = sum(site.records for site in report.sites if site.role == "victim")
+    unclear = any(site.role == "event" for site in report.sites)
     return Totals(
         records=sum(hold.records for hold in holds),
         holds=len(holds),
@@ -108,6 +112,7 @@ def totals(report: Report) -> Totals:
         max=durations[-1] if durations else None,
         # The nearest rank: the smallest duration that 99 of 100 do not exceed.
         p99=durations[(99 * len(durations) + 99) // 100 - 1] if durations else None,
+        refused=None if unclear and not refused else refused,
     )
 
 

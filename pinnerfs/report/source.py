@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pinnerfs.report.parse import RECORD_FILES
 
-__all__ = ["MAX_WAIT", "STDIN", "Source", "place_of"]
+__all__ = ["MAX_WAIT", "STDIN", "Source", "named", "place_of"]
 
 STDIN = "-"
 MAX_WAIT = 10.0  # seconds without an answer from a file system
@@ -23,6 +23,11 @@ class Source(NamedTuple):
     path: str
     pieces: Iterator[bytes]
     problems: list[str]
+
+
+def named(paths: Iterable[str]) -> str:
+    """Return the names of inputs, as messages have them."""
+    return ", ".join("stdin" if path == STDIN else path for path in paths)
 
 
 def place_of(path: str) -> str:

@@ -7,6 +7,7 @@ from pinnerfs.report.blockmap import block_map
 from pinnerfs.report.lines import Line, heading, paragraph, text
 from pinnerfs.report.model import Report, Site
 from pinnerfs.report.selection import HOLDERS
+from pinnerfs.report.source import named
 from pinnerfs.report.table import site_table, table
 from pinnerfs.words import count_of
 
@@ -62,7 +63,7 @@ def facts(report: Report) -> str:
 def named_sources(report: Report) -> str:
     """Return the names of the inputs: the first ones, and how many more there are."""
     more = len(report.sources) - _NAMED
-    names = ", ".join("stdin" if source == "-" else source for source in report.sources[:_NAMED])
+    names = named(report.sources[:_NAMED])
     return f"{names} and {more} more" if more > 0 else names
 
 

@@ -415,7 +415,8 @@ CHOICES = {
     ),
     "a kind that shows no holder": (
         ["buffer.txt", "--kind", "detect"],
-        "--kind detect: a budget counts sites that held pages, and such a record shows none; wanted one of pin, put",
+        "--kind detect: a budget for records counts sites that held pages, and such a record shows none; wanted one "
+        "of pin, put",
     ),
     "a kind that it records": (["pins.txt", "--kind", "event"], None),
     "no page of this area": (["camera.txt", "--pfn", "0x1000-0x1fff"], None),
@@ -436,11 +437,67 @@ def test_a_budget_for_what_is_not_there(run: Run, directory: Path, name: str) ->
     arguments, message = CHOICES[name]
     result = report(run, *arguments, "--fail-if", "records > 0", status=0 if message is None else 2)
     if message is None:
-        assert re.match("none of .* (has the chosen|is of the chosen)", result.out) and not result.err
+        assert re.match("none of .* (has the chosen|is of the chosen)", result.out)
+        # A key is a hash, so it may be misspelt, or of a driver that behaves.
+        warning = "--site 0123abcd: no record has this key, owner or name\n"
+        assert result.err == (warning if "0123abcd" in arguments else "")
         return
     assert result.err.count("\n") == 1 and message in result.err and not result.out
     # Without a budget, the report says that nothing was chosen.
     assert report(run, *arguments).out.startswith("none of ") or len(arguments) > 3 or "detect" in arguments
+
+
+def test_a_site_that_no_record_has(run: Run, directory: Path) -> None:
+    """A line on stderr tells each value of --site that may be misspelt, also if another one is there."""
+    wanted = (
+        "--site v4l3: no record has this key, owner or name\n--site 306567b9: no record has this key, owner or name\n"
+    )
+    (key,) = (row["key"] for row in rows(report(run, "camera.txt", "--csv")))
+    arguments = "--site", "v4l3", "--site", "306567b9", "--site", "v4l3", "--site", key, "--site", "rdma"
+    result = report(run, "camera.txt", *arguments)
+    assert result.err == wanted and result.out.startswith("vb2_dma_sg_get_userptr")
+    # With --diff, a site of one input is enough.
+    assert not report(run, "--diff", "camera.txt", "gpu.txt", "--site", key).err
+
+
+def test_a_budget_for_refused_allocations(run: Run, directory: Path) -> None:
+    """`refused` counts the records of allocations that were refused, whoever was in their way."""
+    fails = "--fail-if", "refused > 0"
+    result = report(run, "buffer.txt", *fails, status=1)
+    assert result.err == "Budget exceeded: refused is 1, and the budget fails if it is > 0\n"
+    assert json.loads(report(run, "buffer.txt", "--json").out)["totals"]["refused"] == 1
+    report(run, "buffer.txt", *fails, "--kind", "detect", status=1)
+    report(run, "buffer.txt", *fails, "--pfn", "0xf8401-0xf8fff")
+    (directory / "buffer").write_text("")
+    report(run, "buffer", *fails)
+
+
+# Why no record can break a budget for refused allocations.
+NEVER_REFUSED = {
+    "only pins": (
+        ["camera.txt"],
+        "Error: camera.txt has only long-term pins, so a budget for refused cannot be checked; wanted "
+        "alloc_contig_failed or buffer of the device\n",
+    ),
+    "an empty file of pins": (["longterm_pinner"], "Error: longterm_pinner has only long-term pins, so a budget"),
+    "another kind": (
+        ["buffer.txt", "--kind", "put"],
+        "Error: --kind put: a budget for refused counts allocations that were refused, and such a record shows none; "
+        "wanted one of detect\n",
+    ),
+    "a site": (["buffer.txt", "--site", "mali"], "Error: --site: a budget for refused counts the allocations of all "),
+}
+
+
+@pytest.mark.parametrize("name", NEVER_REFUSED)
+def test_a_budget_for_refused_allocations_that_is_always_met(run: Run, directory: Path, name: str) -> None:
+    """Where no record can show a refused allocation, the budget is an error."""
+    (directory / "longterm_pinner").write_text("")
+    arguments, message = NEVER_REFUSED[name]
+    result = report(run, *arguments, "--fail-if", "refused > 0", status=2)
+    assert result.err.startswith(message) and result.err.count("\n") == 1 and not result.out
+    # Together with pins, a file of failed migrations is enough.
+    report(run, "camera.txt", "buffer.txt", "--fail-if", "refused > 0", status=1)
 
 
 def test_a_budget_for_what_cannot_be_read(run: Run, directory: Path) -> None:

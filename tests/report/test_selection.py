@@ -67,8 +67,10 @@ def test_top() -> None:
 
 def test_totals() -> None:
     """Totals add up the sites that held pages, and count a page and a block of two sites once."""
-    assert totals(report(*SITES)) == Totals(128, 8, 64, 4, max=900_000, p99=900_000)
-    assert totals(report()) == Totals(0, 0, 0, 0, None, None)
+    assert totals(report(*SITES)) == Totals(128, 8, 64, 4, 900_000, 900_000, refused=16)
+    assert totals(report()) == Totals(0, 0, 0, 0, None, None, 0)
+    # Without names of functions, nothing tells a refused allocation from a release.
+    assert totals(report(site("eeeeeeee", 1, role="event"))).refused is None
 
 
 def record(pfn: int, kind: str) -> DumpRecord:
@@ -110,21 +112,24 @@ def test_choosing_a_page_of_a_huge_page() -> None:
         (" records == 720 ", "records is 720, and the budget fails if it is == 720"),
         ("holds != 45", None),
         ("pages<=719", None),
+        ("refused > 0", "refused is 3, and the budget fails if it is > 0"),
     ],
 )
 def test_budgets(text: str, broken: str | None) -> None:
     """A budget is broken if its condition is true."""
-    assert parse_budget(text).broken(Totals(720, 45, 720, 4, 1_500_000, 10)) == broken
+    assert parse_budget(text).broken(Totals(720, 45, 720, 4, 1_500_000, 10, 3)) == broken
 
 
 def test_a_budget_without_a_value() -> None:
     """Where no record has a duration, a budget of durations is not broken."""
-    budget, none = parse_budget("max != 1s"), Totals(0, 0, 0, 0, None, None)
+    budget, none = parse_budget("max != 1s"), Totals(0, 0, 0, 0, None, None, 0)
     assert budget.broken(none) is None and budget.why_unknown(none) is None
     # A driver that held pages for an unknown time meets no budget.
-    unknown = Totals(1, 1, 1, 1, None, None)
+    unknown = Totals(1, 1, 1, 1, None, None, None)
     assert budget.why_unknown(unknown) == "no record that counts has a duration, so a budget for max cannot be checked"
     assert parse_budget("pages > 1").why_unknown(unknown) is None
+    reason = "no record that counts names functions, so a budget for refused cannot be checked"
+    assert parse_budget("refused > 0").why_unknown(unknown) == reason
 
 
 @pytest.mark.parametrize(
@@ -132,7 +137,8 @@ def test_a_budget_without_a_value() -> None:
     [
         (
             "",
-            "'': wanted FIELD OP VALUE, such as 'max > 1s'; FIELD is one of records, holds, pages, blocks, max, p99; ",
+            "'': wanted FIELD OP VALUE, such as 'max > 1s'; FIELD is one of records, holds, pages, blocks, max, p99, "
+            "refused; ",
         ),
         ("p50 > 1s", "OP is one of <, <=, ==, !=, >=, >"),
         ("max => 1s", "wanted FIELD OP VALUE"),
