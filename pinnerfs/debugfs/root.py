@@ -21,14 +21,20 @@ def root_directory(
 ) -> Directory:
     """Declare all that a device's debugfs contains; with `android` also what `run --android` shows.
 
-    files: the other files of a replay, by path. They replace the directories of the same names. The order is that in
-    which a kernel's initcalls create it.
+    files: the other files of a replay, by path. They replace the directories of the same names; those of page_pinner/
+    stand beside its own. The order is that in which a kernel's initcalls create it.
     """
-    static = static_entries(files or {})
+    page_pinner = page_pinner_directory(device, generation)
+    static = []
+    for entry in static_entries(files or {}):
+        if isinstance(entry, Directory) and entry.name == page_pinner.name:
+            page_pinner = page_pinner._replace(entries=[*page_pinner.entries, *entry.entries])
+        else:
+            static.append(entry)
     control = Control(device).directory(phone_files(device) if android else ())
     own = [
         *([dma_buf_directory(device.mm)] if android else []),
-        page_pinner_directory(device, generation),
+        page_pinner,
         cma_directory(device),
         control,
     ]

@@ -72,7 +72,7 @@ def recording_of(capture: Capture, *, kernel: str | None = None) -> Recording:
         records[file] = tuple(_entries(file, fitting))
         notes += too_many
     threshold, lowered = _threshold(capture, records.get("longterm_pinner", ()))
-    files, skipped = static_files(capture.sections)
+    files, skipped = static_files(capture.sections, generation)
     return Recording(
         generation=generation,
         records=records,
@@ -91,7 +91,9 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
         fits = [*GENERATIONS.values()]  # an empty record file without its name
     if not fits:
         why = "".join(f"; {note}" for note in capture.notes[:1])  # such as garbage in place of all records
-        raise _refused(f"cannot replay {name}: no known kernel has all of its files and prints all of its records{why}")
+        files = _known_files(capture)
+        both = f"has {' and '.join(files)}, and prints" if files else "prints"
+        raise _refused(f"cannot replay {name}: no known kernel {both} all of its records{why}")
     if not all(record.file for record in capture.records):
         # Text without a title is a `cat` of the main file more often than of another one.
         fits.sort(key=lambda generation: _untitled(generation) != generation.main_file)
@@ -103,6 +105,13 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     if len(fits) == 1:
         return fits[0], []
     return fits[0], [f"{name}: several kernels fit, {', '.join(names)}: replaying {names[0]}; choose with --kernel"]
+
+
+def _known_files(capture: Capture) -> list[str]:
+    """Return the files of page_pinner/ in a capture that a known kernel has."""
+    known = {f"page_pinner/{name}" for generation in GENERATIONS.values() for name in generation.files}
+    files = {f"page_pinner/{dump.file}" for dump in capture.dumps if dump.file and not dump.unreadable}
+    return sorted(known & (files | capture.sections.keys()))
 
 
 def _untitled(generation: Generation) -> str:
@@ -117,7 +126,8 @@ def _refused(message: str) -> PinnerfsError:
 def _newest(capture: Capture, generation: Generation) -> tuple[Mapping[str, Sequence[DumpRecord]], list[str]]:
     """Return the records of each file, newest first, and notes of other dumps of the same file.
 
-    The first dump of a file counts, as the newest one comes first in a bugreport.
+    The first dump of a file counts, as the newest one comes first in a bugreport. Records without a title count only
+    if their file has no dump: they may be of a vendor's file.
     """
     by_dump: dict[int, dict[str, list[DumpRecord]]] = {}
     for record in capture.records:
@@ -125,7 +135,7 @@ def _newest(capture: Capture, generation: Generation) -> tuple[Mapping[str, Sequ
         by_dump.setdefault(record.dump, {}).setdefault(file, []).append(record)
     chosen: dict[str, Sequence[DumpRecord]] = {}
     notes: list[str] = []
-    for place, dump in enumerate(capture.dumps):
+    for place, dump in sorted(enumerate(capture.dumps), key=lambda numbered: not numbered[1].file):
         found = by_dump.get(place, {})
         if dump.file and not dump.unreadable:
             found.setdefault(dump.file, [])

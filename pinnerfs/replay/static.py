@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pinnerfs.kernel.page_pinner.generations import Generation
+
 __all__ = ["static_files"]
 
 _MOST_FILES = 10_000
 _LONGEST_NAME = 255  # bytes, of any file system
-_OWN = ("page_pinner", ".pinnerfs")  # directories whose files a device has itself
 
 
-def static_files(sections: Mapping[str, str]) -> tuple[dict[str, bytes], list[str]]:
+def static_files(sections: Mapping[str, str], generation: Generation) -> tuple[dict[str, bytes], list[str]]:
     """Return the files below the debugfs root by path, and notes of those that were left out.
 
     sections: as in `report.Capture`. A path may be hostile: `..` in it would lead out of the mount.
+    generation: the kernel, whose files in page_pinner/ a device has itself.
     """
+    own = {f"page_pinner/{name}" for name in generation.files}
     files: dict[str, bytes] = {}
-    directories: set[str] = set()
+    directories = {"page_pinner"}
     wrong = too_many = 0
     for path, text in sections.items():
-        parts = path.split("/")
-        if path.startswith("/") or (parts[0] == "page_pinner" and len(parts) == 2):
+        if path.startswith("/") or path in own:
             continue
+        parts = path.split("/")
         above = {"/".join(parts[:at]) for at in range(1, len(parts))}
-        if parts[0] in _OWN or not all(map(_is_name, parts)) or path in directories or above & files.keys():
+        if (
+            parts[0] == ".pinnerfs"
+            or not all(map(_is_name, parts))
+            or path in directories
+            or above & (own | files.keys())
+        ):
             wrong += 1
         elif len(files) >= _MOST_FILES:
             too_many += 1

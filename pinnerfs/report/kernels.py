@@ -71,7 +71,8 @@ def _prints(generation: Generation, form: _Form, flags: bool) -> bool:
 def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: str) -> str:
     """Return the names of the kernels that fit, joined by `|`, or UNKNOWN.
 
-    files: names of files of page_pinner/ that the input has. version: its line "Linux version ...", or "".
+    files: names of files of page_pinner/ that the input has; one that no known kernel has tells nothing.
+    version: its line "Linux version ...", or "".
     """
     # A capture has thousands of records, but few forms. Records that are alike in these parts have one form.
     samples = {}
@@ -84,7 +85,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
         page = record.type is None, record.count > 0, "(0x" in head, "zone=" in head
         samples[record.file, record.kind, record.at_us is None, head[0], *page] = record
     forms = set(map(_form, samples.values()))
-    present = set(files)
+    present = {name for name in files if any(name in generation.files for generation in GENERATIONS.values())}
     if not forms and not present:
         return UNKNOWN
     having = [generation for generation in GENERATIONS.values() if present <= set(generation.files)]

@@ -66,6 +66,20 @@ def test_a_capture_is_a_mount(mount: Mounts, capture: Path) -> None:
         assert (device.path / path).stat().st_mode & 0o7777 == 0o444
 
 
+def test_a_file_that_no_known_kernel_has(mount: Mounts, tmp_path: Path) -> None:
+    """A vendor's file in page_pinner/ stands beside the kernel's files, with its bytes."""
+    vendor = section("page_pinner/vendor_stats", "pins 7\n"), section("page_pinner/vendor/a", "8\n")
+    (tmp_path / "capture").write_text(capture_text(section("page_pinner/longterm_pinner", "".join(PINS)), *vendor))
+    device = mount(tmp_path / "capture", "--kernel", "introduced")
+    assert device.stderr == ""
+    assert sorted(os.listdir(device.path / "page_pinner")) == ["longterm_pinner", "threshold", "vendor", "vendor_stats"]
+    assert (device.path / "page_pinner/vendor_stats").read_text() == "pins 7\n"
+    assert (device.path / "page_pinner/vendor/a").read_text() == "8\n"
+    assert records(device) == "".join(PINS).encode()
+    device.threshold.write_text("300001")
+    assert records(device) == b""
+
+
 def test_writes_to_files_that_do_not_change(mount: Mounts, capture: Path) -> None:
     """A write fails as on a kernel: EACCES for an attribute without a set operation, EINVAL without a write operation.
 

@@ -104,9 +104,13 @@ def test_the_kernel() -> None:
         PinnerfsError, match=r"cannot replay text on kernel 'introduced': the capture is of android14-6"
     ):
         recording_of(both, kernel="introduced")
-    with pytest.raises(PinnerfsError, match="no known kernel has all of its files and prints all of its records") as no:
+    with pytest.raises(PinnerfsError, match=r"cannot replay text: no known kernel prints all of its records$") as no:
         recording_of(read_text(TEXT + detect(1, 0x80001)))
     assert no.value.exit_status == 2
+    buffer_and_threshold = capture(section("page_pinner/buffer", ""), section("page_pinner/threshold", "1\n"))
+    has = "cannot replay text: no known kernel has page_pinner/buffer and page_pinner/threshold, and prints all"
+    with pytest.raises(PinnerfsError, match=has):
+        recording_of(read_text(buffer_and_threshold))
     with pytest.raises(PinnerfsError, match=r"all of its records; text:1: garbage of an uninitialised ring"):
         recording_of(read_text(pin(1 << 60, 0x80001)))
 
@@ -156,6 +160,24 @@ def test_other_files() -> None:
         ]
 
 
+def test_a_file_of_page_pinner_that_no_known_kernel_has() -> None:
+    """It tells nothing of the kernel, and is replayed as one of the other files."""
+    vendor = section("page_pinner/vendor_stats", "pins 7\n")
+    text = capture(section("page_pinner/buffer_size", "4096\n"), vendor, section("page_pinner/buffer", ""))
+    recording = recording_of(read_text(text), kernel="android15-6.6")
+    assert (recording.files, recording.notes) == ({"page_pinner/vendor_stats": b"pins 7\n"}, ())
+
+
+def test_a_ring_of_a_vendor() -> None:
+    """Records in a vendor's file take no place of those in a file of the kernel."""
+    text, vendor = detect(1, 0x80001) + put(2, 0x80001, MUNMAP), put(3, 0x80002, MUNMAP)
+    both = capture(section("page_pinner/a_vendor", vendor), section("page_pinner/buffer", text))
+    recording = recording_of(read_text(both), kernel="android15-6.6")
+    assert Replay(recording).cat("buffer") == text
+    assert recording.files == {"page_pinner/a_vendor": vendor.encode()}
+    assert recording.notes == ("text:3: 1 record of buffer left out: the first dump of this file is replayed",)
+
+
 HOSTILE = (
     "../../etc/passwd",
     "a/../../b",
@@ -166,6 +188,7 @@ HOSTILE = (
     ".pinnerfs",
     "page_pinner",
     "page_pinner/threshold/a",
+    "page_pinner/..",
     "cma",
     "cma/a/b/../c",
     "a/b",
@@ -179,7 +202,7 @@ def test_hostile_paths() -> None:
     text = capture(section("page_pinner/longterm_pinner", TEXT), section("cma/ok/count", "1\n"), *evil)
     recording = recording_of(read_text(text))
     assert recording.files == {"cma/ok/count": b"1\n", "a/b": b"evil\n"}
-    assert recording.notes == ("left out 12 of the other files: no debugfs has a file with such a path",)
+    assert recording.notes == ("left out 13 of the other files: no debugfs has a file with such a path",)
 
 
 def test_utf_16(tmp_path: Path) -> None:
