@@ -33,8 +33,8 @@ class Input:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        # A regular file is not polled: some files of /proc would never be ready, while a read says so at once.
-        self._waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        # A read of some regular files of /proc blocks. With O_NONBLOCK it fails at once, so no poll is needed.
+        self._waits = os.get_blocking(descriptor) or not stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._ahead = b""
         self._came = 0
         self._ended = False  # a terminal would go on after its end

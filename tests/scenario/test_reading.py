@@ -126,6 +126,23 @@ def test_a_file_that_keeps_its_readers_waiting() -> None:
     assert waiting in done.stderr or "/proc/kmsg: not TOML" in done.stderr
 
 
+def test_a_standard_input_that_keeps_its_readers_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regular file on standard input gets the timeout of a pipe, because its reads may block, as those of /proc/kmsg.
+
+    A test that read /proc/kmsg to its end would take lines from the syslog daemon, so none is read here.
+    """
+
+    def wait(descriptor: int) -> None:
+        raise ValueError("no data came")
+
+    monkeypatch.setattr(reading, "_wait", wait)
+    (tmp_path / "file").write_text(GOOD)
+    with open(tmp_path / "file") as file, pytest.raises(ValueError, match="no data came"):
+        reading.Input(file.fileno()).read()
+    # By its path it is opened so that its reads do not block.
+    assert reading.read_path(tmp_path / "file", 1 << 20).decode() == GOOD
+
+
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     """A file that the user may not read is refused with the system's message."""
     path = tmp_path / "secret.toml"
