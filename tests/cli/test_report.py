@@ -461,7 +461,7 @@ def test_a_site_that_no_record_has(run: Run, directory: Path) -> None:
 
 
 def test_a_budget_for_refused_allocations(run: Run, directory: Path) -> None:
-    """`refused` counts the records of allocations that were refused, whoever was in their way."""
+    """`refused` counts the records of allocations that were refused because of any site."""
     fails = "--fail-if", "refused > 0"
     result = report(run, "buffer.txt", *fails, status=1)
     assert result.err == "Budget exceeded: refused is 1, and the budget fails if it is > 0\n"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pinnerfs.errors import PinnerfsError
-from pinnerfs.report import read, read_text, reader
+from pinnerfs.report import read, read_text
+from pinnerfs.report.gathered import Gathered
 from pinnerfs.report.model import Area, Capture
 from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sources import Source
@@ -422,7 +423,7 @@ def test_many_first_lines() -> None:
 
 def test_the_most_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records behind the limit are skipped, and counted."""
-    monkeypatch.setattr(reader, "_MOST_RECORDS", 3)
+    monkeypatch.setattr(Gathered, "MOST_RECORDS", 3)
     capture = read_text("".join(pin(300_001 + at, 0x80000 + at) for at in range(5)))
     assert (len(capture.records), [dump.records for dump in capture.dumps]) == (3, [3])
     (note,) = capture.notes
