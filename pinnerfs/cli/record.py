@@ -43,6 +43,8 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
         raise click.UsageError("--script stands alone: INPUT and --redact are for a recording on this machine")
     if not script and source is None:
         raise click.UsageError("no INPUT: name a mount of pinnerfs or a debugfs, or give --script")
+    if source == "-" and not redact:
+        raise click.UsageError("only --redact takes standard input (-); name a mount of pinnerfs or a debugfs")
     if output == "":
         raise click.UsageError("-o: the path is empty; name a file")
     if output == "-":
@@ -52,7 +54,7 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
         check_output("-o", output, force)
     made = SCRIPT.read_bytes() if source is None else _recorded(source, redact, max_wait)
     if output is not None:
-        write_output("-o", output, made, force)
+        write_output("-o", output, made, force, max_wait)
     else:
         click.echo(made, nl=False)
 

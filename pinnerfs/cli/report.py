@@ -155,7 +155,7 @@ def report(
     else:
         (after,) = reports
         shown = only_top(sorted_by(after, sort), top)
-        write_files(shown, files, stacks, force)
+        write_files(shown, files, stacks, force, max_wait)
         print_made(report_text(shown, chosen, stacks))
         failed = []
     failed += [broken for budget in budgets if (broken := budget.broken(totals(after)))]

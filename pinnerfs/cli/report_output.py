@@ -56,7 +56,7 @@ def print_made(made: Any) -> None:
     show(made)
 
 
-def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool) -> None:
+def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force: bool, max_wait: float) -> None:
     """Write the files that were asked for, before anything is printed."""
     if all(path is None for path in files.values()):
         return
@@ -65,13 +65,13 @@ def write_files(shown: Report, files: dict[str, str | None], stacks: bool, force
     if (path := files["--html"]) is not None:
         from pinnerfs.report.html import page
 
-        write_output("--html", path, page(shown).encode(), force)
+        write_output("--html", path, page(shown).encode(), force, max_wait)
     if (path := files["--svg"]) is not None:
         from pinnerfs.report.picture import svg
         from pinnerfs.report.text import report_lines
 
-        write_output("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force)
+        write_output("--svg", path, svg(report_lines(shown, stacks=stacks)).encode(), force, max_wait)
     if (path := files["--perfetto"]) is not None:
         from pinnerfs.report.perfetto_trace import trace
 
-        write_output("--perfetto", path, trace(shown), force)
+        write_output("--perfetto", path, trace(shown), force, max_wait)

@@ -113,6 +113,8 @@ def sweep(
         raise click.UsageError("--address goes with --backend dask")
     if jobs > 1 and backend != "processes":
         raise click.UsageError("--jobs is for processes of this machine; a cluster uses all of its workers")
+    if path == "":
+        raise click.UsageError("-o: the path is empty; name a file")
     if path == "-":
         raise click.UsageError("-o: standard output (-) has the rows, and keeps no results; name a file")
     load_numpy()

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from pinnerfs.errors import PinnerfsError, in_a_line
+from pinnerfs.errors import NO_ANSWER, PinnerfsError, in_a_line
+from pinnerfs.threads import NoAnswerError, in_thread
 
 __all__ = ["check_output", "write_output"]
 
@@ -25,17 +26,23 @@ def check_output(option: str, path: str, force: bool) -> None:
         raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force")
 
 
-def write_output(option: str, path: str, data: bytes, force: bool) -> None:
-    """Write a file. Its name appears when all of it is written; a device or a pipe is written directly."""
+def write_output(option: str, path: str, data: bytes, force: bool, max_wait: float) -> None:
+    """Write a file. Its name appears when all of it is written; a device or a pipe is written directly.
+
+    max_wait: seconds to wait for a reader of a named pipe.
+    """
     check_output(option, path, force)
     try:
         if _is_special(path):
-            with open(path, "wb", buffering=0) as file:
+            with in_thread(lambda: open(path, "wb", buffering=0), max_wait) as file:
                 _write_all(file.fileno(), data)
         else:
             _replace(os.path.realpath(path), data, force)
     except FileExistsError:
         raise PinnerfsError(f"{option}: {in_a_line(path)} exists; overwrite it with --force") from None
+    except NoAnswerError:
+        message = f"{option}: cannot write {in_a_line(path)}: no reader for {max_wait:g} s"
+        raise PinnerfsError(message, NO_ANSWER) from None
     except OSError as error:
         raise PinnerfsError(f"{option}: cannot write {in_a_line(path)}: {error.strerror}") from None
 

@@ -184,6 +184,7 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
     import tempfile
     import zipfile
 
+    quoted = name if name == "stdin" else repr(name)
     with tempfile.TemporaryFile() as copy:
         where, missing = file, ""
         try:
@@ -192,14 +193,14 @@ def _archive(name: str, begin: bytes, file: IO[bytes]) -> Iterator[Source]:
             archive = zipfile.ZipFile(where)
         except Exception as error:  # BadZipFile, OSError, ValueError and struct.error of a damaged directory
             reason = missing or f"it is a damaged zip: {error}"
-            raise PinnerfsError(in_a_line(f"cannot read {name!r}: {reason}"), BAD_INPUT) from None
+            raise PinnerfsError(in_a_line(f"cannot read {quoted}: {reason}"), BAD_INPUT) from None
         if missing:
             yield Source(name, "", iter(()), [f"the rest was skipped: {missing}"])
         with archive:
             # Not is_dir(), which fails for a damaged member without a name.
             members = [member for member in archive.infolist() if not member.filename.endswith("/")]
             if len(members) > _MOST_MEMBERS:
-                message = f"{name!r} has more than {_MOST_MEMBERS} files: unpack it, and name the ones to read"
+                message = f"{quoted} has more than {_MOST_MEMBERS} files: unpack it, and name the ones to read"
                 raise PinnerfsError(in_a_line(message), BAD_INPUT)
             room = _Room()
             for member in members:

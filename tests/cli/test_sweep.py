@@ -133,6 +133,7 @@ def test_a_dash_is_no_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     message = "Error: -o: standard output (-) has the rows, and keeps no results; name a file"
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
     assert refused.err.startswith(message)
+    assert "Error: -o: the path is empty; name a file" in run(*SWEEP, "-o", "").err
     assert not [*tmp_path.iterdir()]
 
 

@@ -32,6 +32,7 @@ androidboot.serialno=0A1B2C3D4E
         (("/dev/null", "--redact"), "cannot redact /dev/null: wanted a capture"),
         (("",), "cannot record '': No such file or directory"),
         (("--script", "-o", ""), "-o: the path is empty; name a file"),
+        (("-",), "only --redact takes standard input (-); name a mount of pinnerfs or a debugfs"),
         (("-", "--redact"), "cannot redact stdin: wanted a capture"),
         (("/dev/zero", "--redact"), "cannot record '/dev/zero': it is longer than 256 MiB"),
     ],

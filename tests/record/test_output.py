@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import NO_ANSWER, PinnerfsError
 from pinnerfs.record.output import write_output
 from tests.mount.support import DEADLINE, ROOT
 
@@ -20,7 +20,7 @@ INTERRUPTED = """
 import os, sys
 from pinnerfs.record import output
 output._write_all = lambda descriptor, data: os.kill(os.getpid(), int(sys.argv[2]))
-output.write_output("-o", sys.argv[1], b"half", False)
+output.write_output("-o", sys.argv[1], b"half", False, 10)
 """
 
 
@@ -32,13 +32,13 @@ def names(directory: Path) -> list[str]:
 def test_a_file(tmp_path: Path) -> None:
     """A new file has the usual mode, an existing one needs force, and neither leaves another file."""
     path = tmp_path / "capture.txt"
-    write_output("-o", str(path), b"one", False)
+    write_output("-o", str(path), b"one", False, DEADLINE)
     (tmp_path / "usual").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
     with pytest.raises(PinnerfsError, match=r"-o: .*capture\.txt exists; overwrite it with --force"):
-        write_output("-o", str(path), b"two", False)
+        write_output("-o", str(path), b"two", False, DEADLINE)
     assert path.read_bytes() == b"one"
-    write_output("-o", str(path), b"two", True)
+    write_output("-o", str(path), b"two", True, DEADLINE)
     assert path.read_bytes() == b"two"
     assert names(tmp_path) == ["capture.txt", "usual"]
 
@@ -47,7 +47,7 @@ def test_a_link(tmp_path: Path) -> None:
     """With force, a symbolic link stays, and the file that it leads to is replaced."""
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to("real")
-    write_output("-o", str(tmp_path / "link"), b"new", True)
+    write_output("-o", str(tmp_path / "link"), b"new", True, DEADLINE)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == b"new"
 
@@ -70,14 +70,28 @@ def test_what_cannot_be_written(path: str, force: bool, message: str, tmp_path: 
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     with pytest.raises(PinnerfsError, match=message):
-        write_output("-o", str(tmp_path / path), b"data", force)
+        write_output("-o", str(tmp_path / path), b"data", force, DEADLINE)
     assert names(tmp_path) == ["dangling", "file"]
 
 
 def test_a_device(tmp_path: Path) -> None:
     """A device is written, and stays a device."""
-    write_output("-o", "/dev/null", b"data", True)
+    write_output("-o", "/dev/null", b"data", True, DEADLINE)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_pipe_without_a_reader(tmp_path: Path) -> None:
+    """The wait for a reader ends; with one, the pipe gets the data and stays a pipe."""
+    path, alone = tmp_path / "pipe", tmp_path / "alone"
+    os.mkfifo(path)
+    os.mkfifo(alone)
+    with pytest.raises(PinnerfsError, match=r"-o: cannot write .*alone: no reader for 0\.1 s") as error:
+        write_output("-o", str(alone), b"data", True, 0.1)
+    assert error.value.exit_status == NO_ANSWER
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as reader:
+        write_output("-o", str(path), b"data", True, DEADLINE)
+        assert reader.communicate(timeout=DEADLINE)[0] == b"data"
+    assert stat.S_ISFIFO(path.stat().st_mode)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
