@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from pinnerfs.cli.files import wait_for_file
@@ -35,7 +37,8 @@ def import_(capture: str, max_wait: float) -> None:
 
     if capture != "-":
         wait_for_file("read", capture, max_wait)
-    with open_pipe(capture) as pipe:
+    # A scenario is a path only if it has a slash in it; a capture always is.
+    with open_pipe(capture if capture == "-" else os.path.join(".", capture)) as pipe:
         found = read_opened(capture, max_wait, pipe)
     for note in found.notes:
         say(str(note))

@@ -18,6 +18,7 @@ from pinnerfs.errors import PinnerfsError
 from pinnerfs.replay import load_capture
 from pinnerfs.scenario import reading
 from pinnerfs.scenario.reading import Input
+from tests.cli.conftest import Run
 from tests.mount.support import DEADLINE, pinnerfs, run_command
 from tests.replay.captures import capture as capture_text
 from tests.replay.captures import section
@@ -185,6 +186,17 @@ def test_a_writer_that_stops_at_once(
     os.write(pipe[1], begin)
     with pytest.raises(PinnerfsError, match=reason):
         load_capture("-", opened=pipe[0])
+
+
+def test_import_of_a_silent_pipe(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named pipe whose writer says nothing has the timeout of a pipe, also if its name has no slash."""
+    monkeypatch.setattr(reading, "PIPE_TIMEOUT", 0.2)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    writer = os.open("pipe", os.O_RDWR)
+    done = run("import", "pipe")
+    os.close(writer)
+    assert (done.status, done.out, done.err) == (2, "", "Error: cannot read pipe: no data came for 0.2 s\n")
 
 
 def test_what_was_looked_at_is_read(pipe: tuple[Input, int]) -> None:
