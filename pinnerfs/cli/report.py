@@ -128,9 +128,9 @@ def report(
     # Once: it may be a pipe.
     lists = load_sites(*(() if names is None else (names,)), max_wait=max_wait)
     if budgets or fail_on_new:
-        from pinnerfs.report.choices import why_always_met
+        from pinnerfs.report.choices import NEW, why_always_met
 
-        fields = [*(budget.field for budget in budgets), *(["holds"] if fail_on_new else [])]
+        fields = [*(budget.field for budget in budgets), *([NEW] if fail_on_new else [])]
         if (reason := why_always_met(captures, lists, wanted, chosen_kinds, pfn, fields)) is not None:
             raise PinnerfsError(in_a_line(reason), BAD_INPUT)
     if wanted:

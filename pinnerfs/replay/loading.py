@@ -92,8 +92,9 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     if not fits:
         why = "".join(f"; {note}" for note in capture.notes[:1])  # such as garbage in place of all records
         files = _known_files(capture)
-        both = f"has {' and '.join(files)}, and prints" if files else "prints"
-        raise _refused(f"cannot replay {name}: no known kernel {both} all of its records{why}")
+        has_all = any(files <= set(generation.files) for generation in GENERATIONS.values())
+        wanted = "prints all of its records" if has_all else f"has all of its files, {', '.join(sorted(files))}"
+        raise _refused(f"cannot replay {name}: no known kernel {wanted}{why}")
     if not all(record.file for record in capture.records):
         # Text without a title is a `cat` of the main file more often than of another one.
         fits.sort(key=lambda generation: _untitled(generation) != generation.main_file)
@@ -107,11 +108,11 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
     return fits[0], [f"{name}: several kernels fit, {', '.join(names)}: replaying {names[0]}; choose with --kernel"]
 
 
-def _known_files(capture: Capture) -> list[str]:
-    """Return the files of page_pinner/ in a capture that a known kernel has."""
-    known = {f"page_pinner/{name}" for generation in GENERATIONS.values() for name in generation.files}
-    files = {f"page_pinner/{dump.file}" for dump in capture.dumps if dump.file and not dump.unreadable}
-    return sorted(known & (files | capture.sections.keys()))
+def _known_files(capture: Capture) -> set[str]:
+    """Return the names of the files of page_pinner/ in a capture that a known kernel has."""
+    known = {name for generation in GENERATIONS.values() for name in generation.files}
+    settings = {name for name in known if f"page_pinner/{name}" in capture.sections}
+    return settings | {dump.file for dump in capture.dumps if dump.file and not dump.unreadable}
 
 
 def _untitled(generation: Generation) -> str:

@@ -10,7 +10,9 @@ from pinnerfs.report.model import Capture, Kind
 from pinnerfs.report.naming import Sites
 from pinnerfs.report.source import named
 
-__all__ = ["unknown_sites", "why_always_met"]
+__all__ = ["NEW", "unknown_sites", "why_always_met"]
+
+NEW = "new"  # what --fail-on-new counts
 
 _KEY = re.compile("[0-9a-f]{8}")
 
@@ -35,7 +37,7 @@ def why_always_met(
 
     A choice without a record today is no reason: the driver behaves, and its budget is met.
     captures: the last one is what the budget counts. wanted, kinds, pfn: the values of --site, --kind and --pfn.
-    fields: what the budgets count.
+    fields: what the budgets count, and NEW for --fail-on-new.
     """
     for capture in captures:
         if all(dump.unreadable for dump in capture.dumps):
@@ -56,9 +58,10 @@ def why_always_met(
             return f"--kind {kind.lower()}: the kernel {kernels} has no such records; wanted one of {wants}"
     for field in fields:
         if kinds and not _counted(field).intersection(kinds):
+            who = "--fail-on-new" if field == NEW else f"a budget for {field}"
             what = "allocations that were refused" if field == "refused" else "sites that held pages"
             return (
-                f"--kind {_names(kinds)}: a budget for {field} counts {what}, and such a record shows none; wanted "
+                f"--kind {_names(kinds)}: {who} counts {what}, and such a record shows none; wanted "
                 f"one of {_names(possible & _counted(field))}"
             )
     last = max((_last_pfn(capture) for capture in captures), default=0)

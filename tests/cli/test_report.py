@@ -531,6 +531,8 @@ def test_a_diff_and_a_kind_of_the_earlier_kernel(run: Run, directory: Path) -> N
     result = report(run, "--diff", "camera.txt", "later.txt", *arguments, status=2)
     assert result.err.startswith("Error: --kind pin: the kernel android13-5.10-buffer has no such") and not result.out
     report(run, "--diff", "later.txt", "camera.txt", *arguments, status=1)
+    result = report(run, "--diff", "camera.txt", "later.txt", "--kind", "detect", "--fail-on-new", status=2)
+    assert result.err.startswith("Error: --kind detect: --fail-on-new counts sites that held pages, and such")
 
 
 def test_a_budget_for_a_time_that_is_not_recorded(run: Run, directory: Path) -> None:
