@@ -43,7 +43,7 @@ def why_always_met(
         if all(dump.unreadable for dump in capture.dumps):
             return f"no record of {named(capture.sources)} could be read, so a budget cannot be checked"
     for word in unknown_sites(captures, names, wanted):
-        if not _KEY.fullmatch(word):  # a key is a hash: the site of a driver that behaves cannot be told from it
+        if not _KEY.fullmatch(word):  # a key is a hash: it may be of a site that has no record today
             return (
                 f"--site {word}: no record and no list of names has this owner or function; correct it, or add the "
                 "functions of the driver with --sites FILE"
