@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
+from pinnerfs.errors import BAD_INPUT, PinnerfsError
 from pinnerfs.report.finder import MOST_KEPT, Broken, Finder, Found, Line
 from pinnerfs.report.gathered import Gathered
 from pinnerfs.report.model import Area, Capture, Dump, DumpRecord
@@ -42,10 +42,17 @@ def read_sources(names: Sequence[str], found: Iterable[Source], areas: tuple[Are
     gathered = Gathered()
     for source in found:
         gathered.begin(source.name)
-        _Reading(gathered, source).run()
+        try:
+            _Reading(gathered, source).run()
+        except _UnknownVersionError as error:
+            gathered.note(source.name, f"the rest was skipped: it is a capture of version {error}")
         for problem in source.problems:
             gathered.note(source.name, problem)
     return gathered.capture(tuple(names), areas)
+
+
+class _UnknownVersionError(Exception):
+    """A capture of another format. The message has its version, and the one that was wanted."""
 
 
 class _Reading:
@@ -146,8 +153,7 @@ class _Reading:
 
     def _check_version(self, version: str) -> None:
         if version != CAPTURE_VERSION:
-            came = f"{self._source.name}: a capture of version {version!r}"
-            raise PinnerfsError(in_a_line(f"{came}: wanted version {CAPTURE_VERSION}"), BAD_INPUT)
+            raise _UnknownVersionError(f"{version!r}; wanted version {CAPTURE_VERSION}")
         self._padded, self._unended_capture = False, True
 
     def _enter(self, path: str, title: str, begin: int) -> None:

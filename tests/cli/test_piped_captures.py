@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[list[str], bytes, str]] = {
     "no records": (["dump", "-"], b"------ A (/proc/version) ------\n", "nothing to report in stdin: wanted records"),
     "a cut zip": (["dump", "-"], zipped()[:400], "it is a damaged zip"),
     "a cut gzip": (["dump", "-"], gzip.compress(CAPTURE)[:20], "the compressed data ends early"),
-    "a later version": (["dump", "-"], CAPTURE.replace(b"CAPTURE 1", b"CAPTURE 2"), "stdin: a capture of version '2'"),
+    "a later version": (["dump", "-"], CAPTURE.replace(b"CAPTURE 1", b"CAPTURE 2"), "it is a capture of version '2'"),
     "a mount": (["mount", "-", "m", "--trace", "engine", "--log", "l"], CAPTURE, "a replay has only the layer fuse"),
     "show": (["show", "-"], CAPTURE, "stdin: it is a capture of a device, not a scenario; "),
     "check": (["check", "-"], gzip.compress(CAPTURE), "stdin: it is a capture of a device, not a scenario; "),

@@ -428,3 +428,16 @@ def test_the_most_records(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(capture.records), [dump.records for dump in capture.dumps]) == (3, [3])
     (note,) = capture.notes
     assert (note.how_many, note.reason) == (2, "a record was skipped: there are more than 3; read fewer files at once")
+
+
+def test_a_later_capture_in_a_directory(tmp_path: Path) -> None:
+    """A capture of an unknown version is skipped with a note, and the other files are read."""
+    later = f"------ PINNERFS CAPTURE 2 ------\n{TEXT}"
+    (tmp_path / "a").write_text(later)
+    (tmp_path / "b").write_text(TEXT)
+    capture = read(tmp_path)
+    assert raw(capture) == TEXT
+    reason = "the rest was skipped: it is a capture of version '2'; wanted version 1"
+    assert [str(note) for note in capture.notes] == [f"{tmp_path}/a: {reason}"]
+    # What comes before it in one file is kept, and nothing behind it.
+    assert raw(read_text(TEXT + later)) == TEXT
