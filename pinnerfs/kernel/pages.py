@@ -190,11 +190,22 @@ class FrameState:
         self.attribution: npt.NDArray[np.int32] = self._marks["attribution"]
         self.ts: npt.NDArray[np.int64] = self._marks["ts"]
         self.pins: npt.NDArray[np.int32] | None = self._pages["pins"] if counts_pins else None
+        self._words = self._pages.view(f"i{self._pages.itemsize}")
         self.frame_bytes = self._marks.itemsize + self._pages.itemsize
 
     def rows(self, frames: Int64s) -> FrameRows:
         """Return what is kept about these frames."""
         return FrameRows(self._marks.take(frames), self._pages.take(frames))
+
+    def has_pages(self, first: int, frames: int) -> bool:
+        """Tell whether any of these frames has a page or keeps a mark of one."""
+        return bool(np.count_nonzero(self._words[first : first + frames]))
+
+    def present(self, first: int, frames: int) -> Int64s:
+        """Return which of these frames have a page, counted from the first one."""
+        found = np.flatnonzero(self._words[first : first + frames])
+        present: Int64s = found[self.bits[first + found] & PRESENT > 0]
+        return present
 
     def write(self, frames: Int64s, values: FrameValues, width: Int64s) -> None:
         """Write values for these frames. Each value is for as many neighbours in `frames` as its `width` says."""

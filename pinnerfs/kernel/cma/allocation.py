@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pinnerfs.kernel.cma.areas import Area
 
 __all__ = ["Allocation", "Request"]
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What a caller of cma_alloc asks for.
 
     align: the PFN is a multiple of 2**align.

@@ -41,7 +41,7 @@ class PixelStat:
         In spite of its name `alloc_pages_attempts` counts the pages that callers got.
         """
         latency = ended // MILLISECOND - began // MILLISECOND
-        level = next((level for level, bound in self.bounds.items() if latency < bound), "high")
+        level = "low" if latency < self.bounds["low"] else "mid" if latency < self.bounds["mid"] else "high"
         self._add(f"latency_{level}", 1)
         if got:
             self._add("alloc_pages_failfast_attempts" if noretry else "alloc_pages_attempts", pages)

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pinnerfs.kernel.cma.areas import Area
+from pinnerfs.kernel.cma.pages import AreaFrames, AreaPages
 from pinnerfs.kernel.pages import Int64s
 
 __all__ = ["BATCH", "Tries", "find_tries"]
 
 BATCH = 32  # COMPACT_CLUSTER_MAX: the pages that an attempt collects before it moves them
 
-FEW, MORE = 64, 32  # so many ranges are looked at first, and so many times more next, until one is free of pins
+MORE = 64  # only one range is looked at first, and so many times more next, until one is free of pins
 
 
 class Tries(NamedTuple):
@@ -39,12 +39,6 @@ class Tries(NamedTuple):
     scanned: Int64s
     success: bool
 
-    @classmethod
-    def of_free_range(cls, first: int, pages: int) -> Tries:
-        """Return the only try of a round whose first range has no pinned page."""
-        none, one = np.zeros(1, dtype=np.int64), np.array([first])
-        return cls(one, none, none, none, one + pages, True)
-
     @property
     def number(self) -> int:
         """Return the number of tries."""
@@ -58,19 +52,18 @@ class Tries(NamedTuple):
         return np.where(reached, found, self.number)
 
 
-def find_tries(
-    area: Area, pages: int, align: int, pinned: Int64s, movable: Int64s, batches: bool, skip: int | None
-) -> Tries:
-    """Return the tries of a round for so many pages, aligned to 2**align.
+def find_tries(frames: AreaFrames, pages: int, align: int, skip: int | None) -> tuple[AreaPages, Tries]:
+    """Return the tries of a round for so many pages, aligned to 2**align, and the pages that they may meet.
 
-    pinned, movable: the pages of the area that are not free, in ascending order.
-    batches: whether pinned pages are collected in batches, as those of a file are. Pinned anonymous pages are left.
+    There is a place for so many pages. Pinned pages of a file are collected in batches, anonymous ones are left.
     skip: after a batch that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
     """
-    most = FEW
+    area, most = frames.area, 1
     while True:
         bits, complete = area.places(pages, align, most)
         first = bits << area.order_per_bit
+        found = AreaPages(frames, int(first[0]), int(first[-1] - first[0]) + pages)
+        pinned, movable = found.pinned, found.movable
         low, high = np.searchsorted(pinned, first), np.searchsorted(pinned, first + pages)
         clean = np.flatnonzero(low == high)
         if complete or (len(clean) and skip is None):
@@ -79,14 +72,14 @@ def find_tries(
     success = len(clean) > 0
     if success and skip is None:
         first, low, high = (column[: clean[0] + 1] for column in (first, low, high))
-    if not batches:
-        return Tries(first, low, high, low, first + pages, success)
+    if not found.of_file:
+        return found, Tries(first, low, high, low, first + pages, success)
     end = np.minimum(low + BATCH, high)
     scanned = np.where(end - low == BATCH, pinned[end - 1] + 1 if len(pinned) else 0, first + pages)
     tries = Tries(first, low, high, end, scanned, success)
-    if len(first) and (len(movable) or skip is not None):
-        return _followed(tries, pages, pinned, movable, area.base_pfn, skip)
-    return tries
+    if len(movable) or skip is not None:
+        tries = _followed(tries, pages, pinned, movable, area.base_pfn, skip)
+    return found, tries
 
 
 def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pinnerfs import Simulation, parse
-from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.pages import AreaFrames
 from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import find_tries
@@ -38,9 +38,9 @@ def test_each_try_makes_as_many_records_as_are_counted(kernel: str, file: bool, 
     pinner, area = simulation._pinner, simulation.areas["reserved"]
     pinner.state.bits[places[100:300]] |= FAILED
     pinner.state.mapcount[places[:50]] = 2
-    found = AreaPages(pinner.state, pinner.memory, area)
+    frames = AreaFrames(pinner.state, pinner.memory, area)
     for pages, align in ((1, 4), (300, 2), (700, 0)):
-        tries = find_tries(area, pages, align, found.pinned, found.movable, found.of_file, None)
+        found, tries = find_tries(frames, pages, align, None)
         rules = Circumstances(pinner.generation, simulation.mm, True, False, no_warn, noretry)
         outcome = Round(found, tries, rules)
         made, numbers = RoundRows(outcome), np.arange(tries.number)
