@@ -98,6 +98,7 @@ class Simulation(PinnerFiles, CmaFiles):
         self._most_live = limits.pins
         self._observer = observer
         self._now = 0
+        self._finished = -1  # all events up to and at this moment are accounted for
 
     @property
     def now(self) -> int:
@@ -138,7 +139,7 @@ class Simulation(PinnerFiles, CmaFiles):
             due = self.next_event()
             is_due = due is not None and due <= moment
             if not is_due and self._now >= moment:
-                return
+                break
             batch = self._schedule.take(moment) if is_due else NO_EVENTS
             if self._observer is not None:
                 self._observer.generated(batch, moment)
@@ -157,10 +158,11 @@ class Simulation(PinnerFiles, CmaFiles):
             if self._observer is not None:
                 self._observer.applied(self._now, self.stats())
             yield self._now
+        self._finished = max(self._finished, moment)
 
     def _finish_moment(self) -> None:
         """Account for the events that are due now."""
-        if self.next_event() == self._now:
+        if self._finished < self._now:
             self.advance_to(self._now)
 
     def do(self, actions: str) -> None:

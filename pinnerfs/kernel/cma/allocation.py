@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pinnerfs.kernel.cma.areas import Area
 
 __all__ = ["Allocation", "Request"]
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """What a caller of cma_alloc asks for.
 
     align: the PFN is a multiple of 2**align.
@@ -29,7 +30,7 @@ class Request(NamedTuple):
     kept: bool
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Allocation:
     """An allocation and its outcome.
 
@@ -58,5 +59,5 @@ class Allocation:
     def end(self, state: Literal["got", "failed"], now: int) -> None:
         """End it, and count it as a Pixel does."""
         self.state, self.ended = state, now
-        got, noretry = state == "got", self.request.noretry
-        self.area.stat.finish(self.pages, got=got, noretry=noretry, began=self.began, ended=now)
+        request, got = self.request, state == "got"
+        self.area.stat.finish(request.pages, got=got, noretry=request.noretry, began=self.began, ended=now)

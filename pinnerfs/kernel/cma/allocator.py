@@ -120,8 +120,9 @@ class Allocator:
             return
         first = place << area.order_per_bit
         frames = self._frames[area.name]
-        self._drain(frames, first, request, now)
-        if not frames.has_pages(first, request.pages):
+        if not frames.born_on_lru or self._lru.frames.size:
+            self._drain(frames, first, request, now)
+        if not len(frames.state.present(frames.base + first, request.pages)):
             allocation.tries += 1
             self._give(allocation, place, now)
             return
@@ -141,9 +142,10 @@ class Allocator:
 
     def _give(self, allocation: Allocation, place: int, now: int) -> None:
         """Give out the pages from a bit of the area on."""
-        area, pages = allocation.area, allocation.pages
+        area, request = allocation.area, allocation.request
+        pages = request.pages
         area.set(place, pages)
-        if allocation.request.kept:
+        if request.kept:
             area.keep(place, pages)
         allocation.end("got", now)
         allocation.first_pfn = area.base_pfn + (place << area.order_per_bit)
@@ -156,14 +158,11 @@ class Allocator:
         if not frames.born_on_lru:
             off_lru = frames.off_lru()
             lru.frames = np.concatenate([lru.frames, off_lru[~np.isin(off_lru, lru.frames)]])
-        if len(lru.frames):
-            handle = self._chains.handle(Site.drain, request.frames)
-            lru.drain(now, handle, frames.area.base_pfn + first, request.pages)
+        handle = self._chains.handle(Site.drain, request.frames)
+        lru.drain(now, handle, frames.area.base_pfn + first, request.pages)
 
     def _attempt(self, found: AreaPages, tries: Tries, request: Request, now: int) -> None:
         """Make the tries of a round: record, mark, and move the pages."""
-        if not len(found.used):
-            return
         pinner, generation = self._pinner, self._pinner.generation
         state, caller = pinner.state, request.frames
         tracking = pinner.tracking and generation.failure_file is not None

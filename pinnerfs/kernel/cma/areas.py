@@ -61,11 +61,12 @@ class Area:
 
     def first_place(self, pages: int, align: int) -> int | None:
         """Return the first of `places`, or None: imitates `bitmap_find_next_zero_area_off`."""
-        bits, taken = self.bits_for(pages), -1
-        while (bit := self.aligned(taken + 1, align)) + bits <= self.bits:
+        bits, clear = self.bits_for(pages), 0
+        while clear >= 0 and (bit := self.aligned(clear, align)) + bits <= self.bits:
             taken = self._octets.rfind(1, bit, bit + bits)
             if taken < 0:
                 return bit
+            clear = self._octets.find(0, taken + 1)
         return None
 
     def places(self, pages: int, align: int, most: int) -> tuple[Int64s, bool]:
@@ -84,19 +85,19 @@ class Area:
 
     def aligned(self, bits: Bits, align: int) -> Bits:
         """Return the first bits from these on whose PFNs are aligned: imitates `cma_bitmap_aligned_offset`."""
-        mask = self.step(align) - 1
-        if not mask:
+        if align <= self.order_per_bit:
             return bits
+        mask = self.step(align) - 1
         offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit
         return (bits + offset + mask & ~mask) - offset
 
     def set(self, first: int, pages: int) -> None:
         """Give out pages from a bit on."""
-        self._write(first, pages, True)
+        self._write(first, pages, b"\1")
 
     def clear(self, first: int, pages: int) -> None:
         """Take pages back from a bit on: imitates `cma_clear_bitmap`."""
-        self._write(first, pages, False)
+        self._write(first, pages, b"\0")
 
     def keep(self, first: int, pages: int) -> None:
         """Put pages, from a bit on, into the list that `give_back` takes from: imitates `cma_alloc_mem`."""
@@ -162,12 +163,12 @@ class Area:
         found: npt.NDArray[np.bool_] = self._set.take(end) > self._set.take(begin)
         return found
 
-    def _write(self, first: int, pages: int, value: bool) -> None:
+    def _write(self, first: int, pages: int, octet: bytes) -> None:
         bits = self.bits_for(pages)
-        self._octets[first : first + bits] = bytes([value]) * bits
+        self._octets[first : first + bits] = octet * bits
         if self.order_per_bit:
             frame = first << self.order_per_bit
-            self._given[frame : frame + pages] = value
+            self._given[frame : frame + pages] = octet[0]
         self._clear = self._set = None
 
     def runs(self) -> tuple[Int64s, Int64s]:

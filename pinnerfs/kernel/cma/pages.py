@@ -35,10 +35,6 @@ class AreaFrames:
         self.clean = self.of_file and not self.flags & kept
         self.born_on_lru = self.flags & PAGE_LRU > 0
 
-    def has_pages(self, first: int, pages: int) -> bool:
-        """Tell whether so many frames of the area, from `first` on, have pages, or keep marks of some."""
-        return self.state.has_pages(self.base + first, pages)
-
     def off_lru(self) -> Int64s:
         """Return the frames of pages that are not on the LRU, counted from the base PFN."""
         bits = self.state.bits[self.base : self.base + self.area.pages]
