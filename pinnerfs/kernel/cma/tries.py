@@ -56,7 +56,7 @@ def find_tries(frames: AreaFrames, pages: int, align: int, skip: int | None) -> 
     """Return the tries of a round for so many pages, aligned to 2**align, and the pages that they may meet.
 
     There is a place for so many pages. Pinned pages of a file are collected in batches, anonymous ones are left.
-    skip: after a batch that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
+    skip: after a try that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
     """
     area, most = frames.area, 1
     while True:
@@ -72,21 +72,20 @@ def find_tries(frames: AreaFrames, pages: int, align: int, skip: int | None) -> 
     success = len(clean) > 0
     if success and skip is None:
         first, low, high = (column[: clean[0] + 1] for column in (first, low, high))
-    if not found.of_file:
-        return found, Tries(first, low, high, low, first + pages, success)
-    end = np.minimum(low + BATCH, high)
+    end = np.minimum(low + BATCH, high) if found.of_file else low
     scanned = np.where(end - low == BATCH, pinned[end - 1] + 1 if len(pinned) else 0, first + pages)
     tries = Tries(first, low, high, end, scanned, success)
-    if len(movable) or skip is not None:
-        tries = _followed(tries, pages, pinned, movable, area.base_pfn, skip)
+    if skip is not None or (found.of_file and len(movable)):
+        tries = _followed(tries, pages, found, skip)
     return found, tries
 
 
-def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:
+def _followed(tries: Tries, pages: int, found: AreaPages, skip: int | None) -> Tries:
     """Return the tries with the batches as the movable pages fill them.
 
     A try moves the pages before its failing batch and those in it. The next try collects further ones instead.
     """
+    pinned, movable, base_pfn = found.pinned, found.movable, found.area.base_pfn
     used = np.sort(np.concatenate([pinned, movable]))
     is_pinned = np.zeros(len(used) + 1, dtype=np.int64)
     is_pinned[1:] = np.isin(used, pinned, assume_unique=True)
@@ -109,6 +108,8 @@ def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pf
         reached = max(reached, begin)
         if lowest == highest:
             reached, last, wanted = stop, lowest, firsts[-1] + 1
+        elif not found.of_file:
+            reached, last, stayed = stop, lowest, lowest
         else:
             ahead = place[lowest] - reached
             if ahead > 0:
@@ -116,9 +117,10 @@ def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pf
             else:
                 reached = min(reached + BATCH - (before[reached] - lowest), stop)
             last = before[reached]
-            if skip is not None:
-                pfn = base_pfn + int(pinned[last - 1]) + 1
-                wanted = -(-pfn // skip) * skip - base_pfn
+            stayed = last - 1
+        if skip is not None and lowest < highest:
+            pfn = base_pfn + int(pinned[stayed]) + 1
+            wanted = -(-pfn // skip) * skip - base_pfn
         kept.append(number)
         ends.append(last)
         scans.append(firsts[number] + pages if reached == stop else int(used[reached - 1]) + 1)

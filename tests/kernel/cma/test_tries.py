@@ -103,6 +103,7 @@ def test_retries_are_events_of_their_own_time() -> None:
 
 
 @pytest.mark.parametrize("mm", ["android12-5.10", "pixel-5.10"])
+@pytest.mark.parametrize("file", [False, True])
 @pytest.mark.parametrize(
     ("pinned", "pages", "tries", "first"),
     [
@@ -115,12 +116,12 @@ def test_retries_are_events_of_their_own_time() -> None:
     ],
 )
 def test_noretry_of_5_10_goes_on_behind_the_block(
-    mm: str, pinned: list[int], pages: int, tries: int, first: int
+    mm: str, file: bool, pinned: list[int], pages: int, tries: int, first: int
 ) -> None:
     """After a page that does not move, GFP_NORETRY tries the next 1024 pages, once. Other kernels go one page on."""
     none = np.empty(0, dtype=np.int64)
     for name in (mm, "android14-6.1"):
-        simulation = prepared("android12-5.10", file=True, pages=8192, pinned=np.array(pinned), movable=none, mm=name)
+        simulation = prepared("android12-5.10", file=file, pages=8192, pinned=np.array(pinned), movable=none, mm=name)
         allocation = simulation.start_alloc("reserved", pages, noretry=True)
         base = simulation.areas["reserved"].base_pfn
         assert base % 1024 == 0 and allocation.state == "got" and allocation.first_pfn is not None
@@ -128,10 +129,11 @@ def test_noretry_of_5_10_goes_on_behind_the_block(
         assert (found == (tries, first)) == (name == mm)
 
 
-def test_noretry_of_5_10_fails_when_no_block_is_left() -> None:
+@pytest.mark.parametrize("file", [False, True])
+def test_noretry_of_5_10_fails_when_no_block_is_left(file: bool) -> None:
     """A pin in each block fails the allocation, and it is not repeated."""
     pinned, none = np.arange(7, 8192, 1024), np.empty(0, dtype=np.int64)
-    simulation = prepared("pixel-5.10", file=True, pages=8192, pinned=pinned, movable=none)
+    simulation = prepared("pixel-5.10", file=file, pages=8192, pinned=pinned, movable=none)
     allocation = simulation.start_alloc("reserved", 1000, noretry=True)
     assert (allocation.state, allocation.tries, allocation.errno_in_log) == ("failed", 8, -16)
     # The counters of Pixel's 5.10 leave such a failure out.
