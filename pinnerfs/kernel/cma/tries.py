@@ -91,31 +91,36 @@ def _followed(tries: Tries, pages: int, found: AreaPages, skip: int | None) -> T
     is_pinned[1:] = np.isin(used, pinned, assume_unique=True)
     before: list[int] = np.cumsum(is_pinned).tolist()  # pinned pages before each used page
     place: list[int] = np.searchsorted(used, pinned).tolist()
-    starts: list[int] = np.searchsorted(used, tries.first).tolist()
-    stops: list[int] = np.searchsorted(used, tries.first + pages).tolist()
-    firsts: list[int] = tries.first.tolist()
-    lows: list[int] = tries.low.tolist()
-    highs: list[int] = tries.high.tolist()
+    followed = np.arange(tries.number)
+    if skip is None:
+        # The other tries meet no movable page, and collect pinned ones alone.
+        followed = np.flatnonzero(np.searchsorted(movable, tries.scanned) > np.searchsorted(movable, tries.first))
+    first, low, high = (column.take(followed) for column in tries[:3])
+    begin, stop = np.searchsorted(used, first), np.searchsorted(used, first + pages)
+    after_others = np.diff(followed, prepend=-1) > 1
+    collected = tries.scanned.take(followed[after_others] - 1)
+    begin[after_others] = np.maximum(begin[after_others], np.searchsorted(used, collected))
+    columns = (column.tolist() for column in (followed, first, low, high, begin, stop))
     last_movable = int(np.searchsorted(used, movable[-1])) if len(movable) else -1
     reached = 0  # the used pages before this one have been collected
-    kept, ends, scans = [], [], []
+    kept, ends, scans = list[int](), list[int](), list[int]()
     wanted = 0
-    for number, (begin, stop, lowest, highest) in enumerate(zip(starts, stops, lows, highs, strict=True)):
+    for number, at, lowest, highest, begins, stops in zip(*columns, strict=True):
         if skip is None and reached > last_movable:
             break
-        if firsts[number] < wanted:
+        if at < wanted:
             continue
-        reached = max(reached, begin)
+        reached = max(reached, begins)
         if lowest == highest:
-            reached, last, wanted = stop, lowest, firsts[-1] + 1
+            reached, last, wanted = stops, lowest, found.area.pages
         elif not found.of_file:
-            reached, last, stayed = stop, lowest, lowest
+            reached, last, stayed = stops, lowest, lowest
         else:
             ahead = place[lowest] - reached
             if ahead > 0:
-                reached = min(reached + ahead // BATCH * BATCH + BATCH, stop)
+                reached = min(reached + ahead // BATCH * BATCH + BATCH, stops)
             else:
-                reached = min(reached + BATCH - (before[reached] - lowest), stop)
+                reached = min(reached + BATCH - (before[reached] - lowest), stops)
             last = before[reached]
             stayed = last - 1
         if skip is not None and lowest < highest:
@@ -123,11 +128,11 @@ def _followed(tries: Tries, pages: int, found: AreaPages, skip: int | None) -> T
             wanted = -(-pfn // skip) * skip - base_pfn
         kept.append(number)
         ends.append(last)
-        scans.append(firsts[number] + pages if reached == stop else int(used[reached - 1]) + 1)
-    if skip is not None:
-        first, low, high, end, scanned = (column.take(kept) for column in tries[:5])
-        tries = Tries(first, low, high, end, scanned, lows[kept[-1]] == highs[kept[-1]])
+        scans.append(at + pages if reached == stops else int(used[reached - 1]) + 1)
     ended, scanned = tries.end.copy(), tries.scanned.copy()
-    ended[: len(ends)] = ends
-    scanned[: len(scans)] = scans
-    return tries._replace(end=ended, scanned=np.maximum.accumulate(scanned))
+    ended[kept], scanned[kept] = ends, scans
+    tries = tries._replace(end=ended, scanned=scanned)
+    if skip is not None:
+        first, low, high, ended, scanned = (column.take(kept) for column in tries[:5])
+        tries = Tries(first, low, high, ended, scanned, bool(low[-1] == high[-1]))
+    return tries._replace(scanned=np.maximum.accumulate(tries.scanned))
