@@ -190,11 +190,23 @@ class FrameState:
         self.attribution: npt.NDArray[np.int32] = self._marks["attribution"]
         self.ts: npt.NDArray[np.int64] = self._marks["ts"]
         self.pins: npt.NDArray[np.int32] | None = self._pages["pins"] if counts_pins else None
+        word = f"i{self._pages.itemsize}"
+        self._words = self._pages.view(word)
+        one_page = np.zeros(1, self._pages.dtype)
+        one_page["bits"] = PRESENT
+        self._present_word = one_page.view(word)
         self.frame_bytes = self._marks.itemsize + self._pages.itemsize
 
     def rows(self, frames: Int64s) -> FrameRows:
         """Return what is kept about these frames."""
         return FrameRows(self._marks.take(frames), self._pages.take(frames))
+
+    def present(self, first: int, frames: int) -> Int64s:
+        """Return which of these frames have a page, counted from the first one."""
+        words = self._words[first : first + frames]
+        found: Int64s = words.nonzero()[0]
+        # Frames without a page can keep marks. It takes longer to leave those out, and most often there is nothing.
+        return (words & self._present_word).nonzero()[0] if len(found) else found
 
     def write(self, frames: Int64s, values: FrameValues, width: Int64s) -> None:
         """Write values for these frames. Each value is for as many neighbours in `frames` as its `width` says."""

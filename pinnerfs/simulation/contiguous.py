@@ -40,7 +40,8 @@ class CmaFiles:
         return {"cma_alloc_success": self._allocator.succeeded, "cma_alloc_fail": self._allocator.failed}
 
     def _area(self, name: str) -> Area:
-        if name not in self.areas:
+        area = self._allocator.areas.get(name)
+        if area is None:
             known = ", ".join(self.areas) or "none"
             raise PinnerfsError(f"no CMA area {name!r}: the scenario has {known}", BAD_INPUT)
-        return self.areas[name]
+        return area

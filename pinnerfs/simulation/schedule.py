@@ -27,10 +27,13 @@ class Schedule:
 
     def next_event(self) -> int | None:
         """Return the time (µs) of the next event, or None if there are no more."""
-        own = self._timeline.next_event()
-        live = None if self.live is None else self.live.next_event()
-        due = self._allocs.next_event()
-        return min((moment for moment in (own, live, due) if moment is not None), default=None)
+        first, due = self._timeline.next_event(), self._allocs.next_event()
+        if first is None or (due is not None and due < first):
+            first = due
+        if self.live is None:
+            return first
+        live = self.live.next_event()
+        return live if first is None or (live is not None and live < first) else first
 
     def take(self, moment: int) -> EventBatch:
         """Return the next events up to a moment (µs), or none if an allocation comes next."""

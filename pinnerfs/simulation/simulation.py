@@ -31,6 +31,8 @@ from pinnerfs.workload.timeline import Timeline
 
 __all__ = ["Observer", "Simulation"]
 
+NO_EVENTS = EventBatch.of([])
+
 
 class Observer(Protocol):
     """Gets called at every step of a simulation."""
@@ -96,6 +98,7 @@ class Simulation(PinnerFiles, CmaFiles):
         self._most_live = limits.pins
         self._observer = observer
         self._now = 0
+        self._finished = -1  # all events up to and at this moment are accounted for
 
     @property
     def now(self) -> int:
@@ -131,16 +134,23 @@ class Simulation(PinnerFiles, CmaFiles):
         """
         if checked_microseconds("moment", moment) > LAST_MOMENT:
             raise PinnerfsError(f"cannot advance to {moment} us: boot time ends at {LAST_MOMENT} us (292 years)")
-        while self._now < moment or self.next_event() == moment:
-            batch = self._schedule.take(moment)
+        is_due = True
+        while is_due:
+            due = self.next_event()
+            is_due = due is not None and due <= moment
+            if not is_due and self._now >= moment:
+                break
+            batch = self._schedule.take(moment) if is_due else NO_EVENTS
             if self._observer is not None:
                 self._observer.generated(batch, moment)
-            self._allocator.apply(batch)
-            if not len(batch) and (due := self._schedule.due_alloc(moment)) is not None:
+            if not is_due:
+                self._now = moment
+            elif len(batch):
+                self._allocator.apply(batch)
+                self._now = int(batch.time[-1])
+            elif (due := self._schedule.due_alloc(moment)) is not None:
                 self._allocs.step(due)
                 self._now = max(self._now, due)
-            elif len(batch):
-                self._now = int(batch.time[-1])
             else:
                 # The next event is not known yet, if it may be due.
                 due = self.next_event()
@@ -148,6 +158,12 @@ class Simulation(PinnerFiles, CmaFiles):
             if self._observer is not None:
                 self._observer.applied(self._now, self.stats())
             yield self._now
+        self._finished = max(self._finished, moment)
+
+    def _finish_moment(self) -> None:
+        """Account for the events that are due now."""
+        if self._finished < self._now:
+            self.advance_to(self._now)
 
     def do(self, actions: str) -> None:
         """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
@@ -189,7 +205,7 @@ class Simulation(PinnerFiles, CmaFiles):
         cma_alloc; the default is a write to cma/NAME/alloc. `kept` pages belong to the list that cma/NAME/free takes
         from, the others to the caller.
         """
-        self.advance_to(self._now)
+        self._finish_moment()
         frames = tuple(stack) if stack is not None else ()
         most = self._retries if retries is None else retries
         request = Request(pages, align, most, no_warn, noretry, frames, kept)
@@ -197,17 +213,17 @@ class Simulation(PinnerFiles, CmaFiles):
 
     def release_alloc(self, allocation: Allocation) -> None:
         """Give the pages of an allocation back: imitates `cma_release`."""
-        self.advance_to(self._now)
+        self._finish_moment()
         self._allocator.release(allocation)
 
     def give_up_alloc(self, allocation: Allocation) -> None:
         """Let an allocation that waits for its next round fail now, as after a fatal signal."""
-        self.advance_to(self._now)
+        self._finish_moment()
         self._allocator.give_up(allocation, self._now)
 
     def free_kept(self, area: str, pages: int) -> None:
         """Free pages that cma/NAME/alloc got, the newest first, or all if negative: imitates `cma_free_write`."""
-        self.advance_to(self._now)
+        self._finish_moment()
         self._area(area).give_back(pages)
 
     def stats(self) -> dict[str, int]:

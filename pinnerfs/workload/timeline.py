@@ -87,6 +87,7 @@ class Timeline:
         self._ready = EventBatch.of([])  # generated, not yet taken
         self._held = EventBatch.of([])  # generated, but may race with events of the next window
         self._due = min((events.next_event for _, events in self._tasks), default=FOREVER)
+        self._next = self._find_next()
         self._windows = self._generate()
 
     def next_event(self) -> int | None:
@@ -94,6 +95,9 @@ class Timeline:
 
         Nothing may happen at that time: to find the next event can take many steps.
         """
+        return self._next
+
+    def _find_next(self) -> int | None:
         if len(self._ready):
             return int(self._ready.time[0])
         if len(self._held):
@@ -119,6 +123,7 @@ class Timeline:
             if window is not None:
                 self._ready = window
         taken, self._ready = take_first(self._ready, until, most)
+        self._next = self._find_next()
         return taken
 
     def _generate(self) -> Iterator[EventBatch | None]:

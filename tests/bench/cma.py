@@ -50,6 +50,12 @@ phase = [{{ for = "1h", every = "1h" }}]
 ALLOCATIONS = {"empty": 2_000, "pinned": 40}
 OF_PYTHON = {"empty": 100, "pinned": 2}
 
+# Both references look at bit after bit and page after page, as the kernel does. They leave out the call chains, flags
+# and pageblock types of records, the log, and the counters of tasks and of a Pixel.
+# In an area without pages the engine takes 5.4 us for its three calls: advance, allocate, release. That is 22 times
+# sequential Python's rate, just below the aim. The same state in three flat functions, without checks of arguments and
+# without other events, takes 2.8 us, which is 44 times. The model of the tests, which searches with bytearray.rfind and
+# looks only at pages that exist, is as fast as the engine there, and 38 times slower with the pins.
 EMPTY = Target("CMA allocations, 1 GiB area without pins : sequential Python's rate", None, 25, True)
 HELD = Target("the same with 10,000 pinned anonymous pages : sequential Python's rate", None, 25, True)
 EMPTY_C = Target("CMA allocations, 1 GiB area without pins : the C program's rate", None, None, True)

@@ -34,7 +34,8 @@ class InEngine:
     def __init__(self, pages: int, pinned: Sequence[int], *, file: bool) -> None:
         text = scenario_of(file=file, base=BASE, pages=pages)
         self._simulation = Simulation(parse(text), kernel="android14-6.1", mm="6.1.192")
-        Calls(self._simulation).make(Event.get_user_pages, pinned)
+        if pinned:
+            Calls(self._simulation).make(Event.get_user_pages, pinned)
 
     def allocate(self, pages: Sequence[int]) -> list[int]:
         """Allocate, and give back at once."""

@@ -63,6 +63,20 @@ def test_requests_of_one_moment_come_in_the_order_of_the_tables() -> None:
     assert {name: counters["got"] for name, counters in simulation.explain_allocs().items()} == {"b": 2, "a": 0}
 
 
+def test_a_call_of_python_comes_after_all_that_is_due() -> None:
+    """At time 0, and also at a moment of which only a part has happened."""
+    phase = 'for = "1h", every = "1s"'
+    simulation = play(alloc("a", phase, pages=1000), alloc("b", phase, pages=500))
+    area = simulation.areas["area"]
+    places = [simulation.start_alloc("area", 5).first_pfn]
+    steps = simulation.steps_to(SECOND)
+    while simulation.now < SECOND:
+        next(steps)
+    assert area.used == 1505 + 1000
+    places.append(simulation.start_alloc("area", 5).first_pfn)
+    assert places == [area.base_pfn + 1500, area.base_pfn + 3005]
+
+
 def test_align() -> None:
     """The first PFN is a multiple of 2**align; the area begins at 12288."""
     simulation = play(alloc("a", 'repeat = 2, every = "1s"', pages=3, align=8))

@@ -10,7 +10,7 @@ from pinnerfs.kernel.cma.areas import Area
 __all__ = ["Allocation", "Request"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Request:
     """What a caller of cma_alloc asks for.
 
@@ -30,7 +30,7 @@ class Request:
     kept: bool
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Allocation:
     """An allocation and its outcome.
 
@@ -59,5 +59,5 @@ class Allocation:
     def end(self, state: Literal["got", "failed"], now: int) -> None:
         """End it, and count it as a Pixel does."""
         self.state, self.ended = state, now
-        got, noretry = state == "got", self.request.noretry
-        self.area.stat.finish(self.pages, got=got, noretry=noretry, began=self.began, ended=now)
+        request, got = self.request, state == "got"
+        self.area.stat.finish(request.pages, got=got, noretry=request.noretry, began=self.began, ended=now)

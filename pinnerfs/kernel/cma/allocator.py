@@ -14,13 +14,12 @@ from pinnerfs.kernel.cma.chains import Chains, Site
 from pinnerfs.kernel.cma.log import KernelLog, RateLimit
 from pinnerfs.kernel.cma.lrubatch import LruBatch
 from pinnerfs.kernel.cma.mm import Mm
-from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.pages import AreaFrames, AreaPages
 from pinnerfs.kernel.cma.recording import record_round
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import Tries, find_tries
 from pinnerfs.kernel.events import Event, EventBatch
 from pinnerfs.kernel.page_pinner.pinner import Pinner
-from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU
 from pinnerfs.kernel.stacks import StackDepot
 
@@ -40,6 +39,7 @@ class Allocator:
     ) -> None:
         self.areas = {area.name: area for area in areas}
         self.mm = mm
+        self._frames = {area.name: AreaFrames(pinner.state, pinner.memory, area) for area in areas}
         self._pinner, self._quiet = pinner, quiet
         self._chains = Chains(mm, pinner.generation, depot, cpus)
         self._lru = LruBatch(pinner, cpus)
@@ -101,7 +101,7 @@ class Allocator:
     def _split(self, batch: EventBatch) -> tuple[EventBatch, EventBatch]:
         """Return the events on frames that no allocation has, and the others."""
         given = [area for area in self.areas.values() if area.given_out]
-        if not given or not len(batch):
+        if not given:
             return batch, EventBatch.of([])
         hidden = _touched(given, batch)
         if (batch.pages[hidden] > 1).any():
@@ -114,12 +114,22 @@ class Allocator:
         area, request = allocation.area, allocation.request
         allocation.rounds += 1
         allocation.next_round = None
-        found, tries = self._find(area, request)
-        if not tries.number:
+        place = area.first_place(request.pages, request.align)
+        if place is None:
             self._fail(allocation, ENOMEM, now)
             return
+        first = place << area.order_per_bit
+        frames = self._frames[area.name]
+        if not frames.born_on_lru or self._lru.frames.size:
+            self._drain(frames, first, request, now)
+        if not len(frames.state.present(frames.base + first, request.pages)):
+            allocation.tries += 1
+            self._give(allocation, place, now)
+            return
+        skip = MAX_ORDER_PAGES if request.noretry and self.mm.noretry_skips_block else None
+        found, tries = find_tries(frames, request.pages, request.align, skip)
         allocation.tries += tries.number
-        self._attempt(allocation, found, tries, now)
+        self._attempt(found, tries, request, now)
         if self.mm.pfns_busy and not (request.noretry and found.of_file):
             self._log_busy(area, request.pages, tries, now)
         if not tries.success:
@@ -128,39 +138,33 @@ class Allocator:
             else:
                 self._fail(allocation, EBUSY, now)
             return
-        first = int(tries.first[-1]) >> area.order_per_bit
-        area.set(first, request.pages)
+        self._give(allocation, int(tries.first[-1]) >> area.order_per_bit, now)
+
+    def _give(self, allocation: Allocation, place: int, now: int) -> None:
+        """Give out the pages from a bit of the area on."""
+        area, request = allocation.area, allocation.request
+        pages = request.pages
+        area.set(place, pages)
         if request.kept:
-            area.keep(first, request.pages)
+            area.keep(place, pages)
         allocation.end("got", now)
-        allocation.first_pfn = area.base_pfn + int(tries.first[-1])
-        area.alloc_pages_success += request.pages
+        allocation.first_pfn = area.base_pfn + (place << area.order_per_bit)
+        area.alloc_pages_success += pages
         self.succeeded += 1
 
-    def _find(self, area: Area, request: Request) -> tuple[AreaPages, Tries]:
-        """Return the tries of a round, and the pages that they may meet: those of the area, or of the only try."""
-        state, memory, pages, align = self._pinner.state, self._pinner.memory, request.pages, request.align
-        for first in (area.places(pages, align, 1)[0] << area.order_per_bit).tolist():
-            found = AreaPages(state, memory, area, first, pages)
-            # In such a region, pages that are not on the LRU are in the batch already.
-            if not len(found.pinned) and found.flags & PAGE_LRU:
-                return found, Tries.of_free_range(first, pages)
-        found = AreaPages(state, memory, area)
-        skip = MAX_ORDER_PAGES if request.noretry and self.mm.noretry_skips_block else None
-        return found, find_tries(area, pages, align, found.pinned, found.movable, found.of_file, skip)
+    def _drain(self, frames: AreaFrames, first: int, request: Request, now: int) -> None:
+        """Empty the LRU batches at the start of a round, which tries the range from this page of the area on."""
+        lru = self._lru
+        if not frames.born_on_lru:
+            off_lru = frames.off_lru()
+            lru.frames = np.concatenate([lru.frames, off_lru[~np.isin(off_lru, lru.frames)]])
+        handle = self._chains.handle(Site.drain, request.frames)
+        lru.drain(now, handle, frames.area.base_pfn + first, request.pages)
 
-    def _attempt(self, allocation: Allocation, found: AreaPages, tries: Tries, now: int) -> None:
+    def _attempt(self, found: AreaPages, tries: Tries, request: Request, now: int) -> None:
         """Make the tries of a round: record, mark, and move the pages."""
-        if not len(found.used) and not len(self._lru.frames):
-            return
-        request, pinner, generation = allocation.request, self._pinner, self._pinner.generation
+        pinner, generation = self._pinner, self._pinner.generation
         state, caller = pinner.state, request.frames
-        first_pfn = allocation.area.base_pfn + int(tries.first[0])
-        off_lru = found.base + found.off_lru()
-        self._lru.frames = np.concatenate([self._lru.frames, off_lru[~np.isin(off_lru, self._lru.frames)]])
-        self._lru.drain(now, self._chains.handle(Site.drain, caller), first_pfn, request.pages)
-        if not len(found.used):
-            return
         tracking = pinner.tracking and generation.failure_file is not None
         rules = Circumstances(generation, self.mm, tracking, self._quiet, request.no_warn, request.noretry)
         outcome = Round(found, tries, rules)

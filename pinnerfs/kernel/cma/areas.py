@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from pinnerfs.kernel.cma.pixel import PixelStat
 from pinnerfs.kernel.pages import Int64s, concatenated_ranges, lazy_zeros
 
 __all__ = ["Area", "Kept"]
+
+Bits = TypeVar("Bits", int, Int64s)
 
 WORD = 32  # bits in a word of the file `bitmap`
 
@@ -34,22 +36,20 @@ class Area:
         self.name = name
         self.base_pfn = base_pfn
         self.pages = pages
+        self.bits = pages >> order_per_bit
         self.order_per_bit = order_per_bit
         self.allocations: list[Kept] = []
         self.alloc_pages_success = 0
         self.alloc_pages_fail = 0
         self.stat = PixelStat()
-        self._bits: npt.NDArray[np.bool_] = lazy_zeros(self.bits, np.bool_)
+        # A byte for each bit, as numpy's view and for a search that needs none of its calls.
+        self._octets = bytearray(self.bits)
+        self._bits: npt.NDArray[np.bool_] = np.frombuffer(self._octets, np.bool_)
         # The frames that are given out. Those that only fill up the last bit of an allocation stay lent.
         self._given = lazy_zeros(pages, np.bool_) if order_per_bit else self._bits
         # Until the bitmap changes: the runs of clear bits, and the number of frames that are given out before each.
         self._clear: tuple[Int64s, Int64s] | None = None
         self._set: Int64s | None = None
-
-    @property
-    def bits(self) -> int:
-        """Return the number of bits."""
-        return self.pages >> self.order_per_bit
 
     def bits_for(self, pages: int) -> int:
         """Return how many bits so many pages take: imitates `cma_bitmap_pages_to_bits`."""
@@ -58,6 +58,16 @@ class Area:
     def step(self, align: int) -> int:
         """Return the distance in bits between two places for pages aligned to 2**align: the mask and one."""
         return 1 << max(0, align - self.order_per_bit)
+
+    def first_place(self, pages: int, align: int) -> int | None:
+        """Return the first of `places`, or None: imitates `bitmap_find_next_zero_area_off`."""
+        bits, clear = self.bits_for(pages), 0
+        while clear >= 0 and (bit := self.aligned(clear, align)) + bits <= self.bits:
+            taken = self._octets.rfind(1, bit, bit + bits)
+            if taken < 0:
+                return bit
+            clear = self._octets.find(0, taken + 1)
+        return None
 
     def places(self, pages: int, align: int, most: int) -> tuple[Int64s, bool]:
         """Return the first bits of the clear runs for so many pages, at most `most` of them, and whether these are all.
@@ -73,19 +83,21 @@ class Area:
         number = concatenated_ranges(np.zeros_like(kept), kept)
         return np.repeat(begins, kept) + number * step, int(counts.sum()) <= most
 
-    def aligned(self, bits: Int64s, align: int) -> Int64s:
+    def aligned(self, bits: Bits, align: int) -> Bits:
         """Return the first bits from these on whose PFNs are aligned: imitates `cma_bitmap_aligned_offset`."""
+        if align <= self.order_per_bit:
+            return bits
         mask = self.step(align) - 1
-        offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit if mask else 0
+        offset = (self.base_pfn & ((1 << align) - 1)) >> self.order_per_bit
         return (bits + offset + mask & ~mask) - offset
 
     def set(self, first: int, pages: int) -> None:
         """Give out pages from a bit on."""
-        self._write(first, pages, True)
+        self._write(first, pages, b"\1")
 
     def clear(self, first: int, pages: int) -> None:
         """Take pages back from a bit on: imitates `cma_clear_bitmap`."""
-        self._write(first, pages, False)
+        self._write(first, pages, b"\0")
 
     def keep(self, first: int, pages: int) -> None:
         """Put pages, from a bit on, into the list that `give_back` takes from: imitates `cma_alloc_mem`."""
@@ -151,10 +163,12 @@ class Area:
         found: npt.NDArray[np.bool_] = self._set.take(end) > self._set.take(begin)
         return found
 
-    def _write(self, first: int, pages: int, value: bool) -> None:
-        self._bits[first : first + self.bits_for(pages)] = value
-        frame = first << self.order_per_bit
-        self._given[frame : frame + pages] = value
+    def _write(self, first: int, pages: int, octet: bytes) -> None:
+        bits = self.bits_for(pages)
+        self._octets[first : first + bits] = octet * bits
+        if self.order_per_bit:
+            frame = first << self.order_per_bit
+            self._given[frame : frame + pages] = octet[0]
         self._clear = self._set = None
 
     def runs(self) -> tuple[Int64s, Int64s]:

@@ -1,4 +1,4 @@
-"""The pages of an area as a round of an allocation finds them."""
+"""The frames of an area, and the pages in them as a round of an allocation finds them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import numpy.typing as npt
 
 from pinnerfs.kernel.cma.areas import Area
 from pinnerfs.kernel.page_pinner.generations import Generation, Mark
-from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS
+from pinnerfs.kernel.pageflags import PAGE_FLAG_BITS, PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, FrameState, Int64s, MemoryMap
 
-__all__ = ["AreaPages"]
+__all__ = ["AreaFrames", "AreaPages"]
 
 Bools = npt.NDArray[np.bool_]
 
 
-class AreaPages:
-    """The pages of an area, or of a part of it, that are not free, in ascending order.
-
-    A page is told by its place in the area.
+class AreaFrames:
+    """The frames of an area, and what all pages in them have in common.
 
     base: the area's first frame, counted from the base PFN of the memory.
+    flags, mapping: those of a page.
     of_file, clean: whether they are pages of a file, and clean ones, which need not be moved.
-    pinned, movable: the pages with and without references beyond mappings and page cache.
+    born_on_lru: whether a new page is on the LRU. Then a page that is not is in the LRU batch of the allocations.
     """
 
-    def __init__(self, state: FrameState, memory: MemoryMap, area: Area, first: int = 0, pages: int = 0) -> None:
-        """Look at so many pages of the area from `first` on, or at all of them."""
+    def __init__(self, state: FrameState, memory: MemoryMap, area: Area) -> None:
         self.state, self.area = state, area
         self.base = area.base_pfn - memory.base_pfn
         base = np.array([area.base_pfn])
@@ -35,9 +33,28 @@ class AreaPages:
         self.of_file = self.mapping > 0
         kept = sum(1 << PAGE_FLAG_BITS[name] for name in ("dirty", "swapbacked", "unevictable"))
         self.clean = self.of_file and not self.flags & kept
-        begin = self.base + first
-        self.used: Int64s = np.flatnonzero(state.bits[begin : begin + (pages or area.pages)] & PRESENT) + first
-        held = state.references[self.base + self.used] > 0
+        self.born_on_lru = self.flags & PAGE_LRU > 0
+
+    def off_lru(self) -> Int64s:
+        """Return the frames of pages that are not on the LRU, counted from the base PFN."""
+        bits = self.state.bits[self.base : self.base + self.area.pages]
+        found: Int64s = np.flatnonzero(bits & (PRESENT | ON_LRU) == PRESENT) + self.base
+        return found
+
+
+class AreaPages:
+    """The pages in a part of an area, in ascending order. A page is told by its place in the area.
+
+    pinned, movable: the pages with and without references beyond mappings and page cache.
+    """
+
+    def __init__(self, frames: AreaFrames, first: int, pages: int) -> None:
+        """Look at so many frames of the area from `first` on."""
+        self.area, self.state, self.base = frames.area, frames.state, frames.base
+        self.flags, self.mapping = frames.flags, frames.mapping
+        self.of_file, self.clean = frames.of_file, frames.clean
+        self.used: Int64s = self.state.present(self.base + first, pages) + first
+        held = self.state.references[self.base + self.used] > 0
         self.pinned: Int64s = self.used[held]
         self.movable: Int64s = self.used[~held]
 
@@ -57,12 +74,6 @@ class AreaPages:
     def marked(self, pages: Int64s) -> Bools:
         """Tell which pages are marked GET."""
         return self.state.attribution[self.base + pages] > 0
-
-    def off_lru(self) -> Int64s:
-        """Return the pages that are in a CPU's LRU batch."""
-        waits = self.state.bits[self.base + self.used] & ON_LRU == 0
-        found: Int64s = self.used[waits]
-        return found
 
     def free(self, pages: Int64s, generation: Generation) -> None:
         """Free pages, and clear the marks as the kernel does: imitates `__reset_page_pinner`."""

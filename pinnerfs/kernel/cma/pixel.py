@@ -41,15 +41,13 @@ class PixelStat:
         In spite of its name `alloc_pages_attempts` counts the pages that callers got.
         """
         latency = ended // MILLISECOND - began // MILLISECOND
-        level = next((level for level, bound in self.bounds.items() if latency < bound), "high")
-        self._add(f"latency_{level}", 1)
+        level = "low" if latency < self.bounds["low"] else "mid" if latency < self.bounds["mid"] else "high"
         if got:
-            self._add("alloc_pages_failfast_attempts" if noretry else "alloc_pages_attempts", pages)
+            counter = "alloc_pages_failfast_attempts" if noretry else "alloc_pages_attempts"
         else:
-            self._add("fail_failfast_pages" if noretry else "fail_pages", pages)
-
-    def _add(self, counter: str, number: int) -> None:
-        self.counters[counter] = self.counters[counter] + number & COUNTER
+            counter = "fail_failfast_pages" if noretry else "fail_pages"
+        self.counters[f"latency_{level}"] += 1
+        self.counters[counter] = self.counters[counter] + pages & COUNTER
 
     def set_bound(self, level: Literal["low", "mid"], data: bytes) -> None:
         """Set a bound from the text of a write. ValueError if it is no number, or if low would not be below mid.

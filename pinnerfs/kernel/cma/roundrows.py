@@ -23,11 +23,14 @@ class RoundRows:
     def __init__(self, outcome: Round) -> None:
         self._round = outcome
         self._pages, self._tries, self._rules = outcome.pages, outcome.tries, outcome.rules
+        # The pages that move, and the try that moves each: a higher page moves no earlier.
+        moves = outcome.moves < outcome.tries.number
+        self._moving_pages, self._mover = outcome.pages.movable[moves], outcome.moves[moves]
 
     def rows(self, numbers: Int64s) -> Rows:
         """Return the records of these tries, in order."""
         # Pinned anonymous pages are only looked at. Tries that move nothing do no more, and are made all at once.
-        alone = ~np.isin(numbers, self._round.moves) & (not self._pages.of_file)
+        alone = ~np.isin(numbers, self._mover) & (not self._pages.of_file)
         parts: list[Rows] = []
         for run in np.split(np.arange(len(numbers)), np.flatnonzero(np.diff(alone)) + 1):
             if alone[run].all():
@@ -48,7 +51,8 @@ class RoundRows:
         """Return the records of one try."""
         tries, pages = self._tries, self._pages
         first, low, end = (int(column[number]) for column in (tries.first, tries.low, tries.end))
-        going = pages.movable[self._round.moves == number]
+        begin, stop = np.searchsorted(self._mover, [number, number + 1])
+        going = self._moving_pages[begin:stop]
         parts: list[Rows] = []
         if number and self._rules.tracking:
             left = self._round.left(number - 1)

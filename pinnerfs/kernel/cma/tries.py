@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pinnerfs.kernel.cma.areas import Area
+from pinnerfs.kernel.cma.pages import AreaFrames, AreaPages
 from pinnerfs.kernel.pages import Int64s
 
 __all__ = ["BATCH", "Tries", "find_tries"]
 
 BATCH = 32  # COMPACT_CLUSTER_MAX: the pages that an attempt collects before it moves them
 
-FEW, MORE = 64, 32  # so many ranges are looked at first, and so many times more next, until one is free of pins
+MORE = 64  # only one range is looked at first, and so many times more next, until one is free of pins
 
 
 class Tries(NamedTuple):
@@ -39,12 +39,6 @@ class Tries(NamedTuple):
     scanned: Int64s
     success: bool
 
-    @classmethod
-    def of_free_range(cls, first: int, pages: int) -> Tries:
-        """Return the only try of a round whose first range has no pinned page."""
-        none, one = np.zeros(1, dtype=np.int64), np.array([first])
-        return cls(one, none, none, none, one + pages, True)
-
     @property
     def number(self) -> int:
         """Return the number of tries."""
@@ -58,19 +52,18 @@ class Tries(NamedTuple):
         return np.where(reached, found, self.number)
 
 
-def find_tries(
-    area: Area, pages: int, align: int, pinned: Int64s, movable: Int64s, batches: bool, skip: int | None
-) -> Tries:
-    """Return the tries of a round for so many pages, aligned to 2**align.
+def find_tries(frames: AreaFrames, pages: int, align: int, skip: int | None) -> tuple[AreaPages, Tries]:
+    """Return the tries of a round for so many pages, aligned to 2**align, and the pages that they may meet.
 
-    pinned, movable: the pages of the area that are not free, in ascending order.
-    batches: whether pinned pages are collected in batches, as those of a file are. Pinned anonymous pages are left.
-    skip: after a batch that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
+    There is a place for so many pages. Pinned pages of a file are collected in batches, anonymous ones are left.
+    skip: after a try that failed, the next range starts at a multiple of so many pages, behind the page that stayed.
     """
-    most = FEW
+    area, most = frames.area, 1
     while True:
         bits, complete = area.places(pages, align, most)
         first = bits << area.order_per_bit
+        found = AreaPages(frames, int(first[0]), int(first[-1] - first[0]) + pages)
+        pinned, movable = found.pinned, found.movable
         low, high = np.searchsorted(pinned, first), np.searchsorted(pinned, first + pages)
         clean = np.flatnonzero(low == high)
         if complete or (len(clean) and skip is None):
@@ -79,60 +72,67 @@ def find_tries(
     success = len(clean) > 0
     if success and skip is None:
         first, low, high = (column[: clean[0] + 1] for column in (first, low, high))
-    if not batches:
-        return Tries(first, low, high, low, first + pages, success)
-    end = np.minimum(low + BATCH, high)
+    end = np.minimum(low + BATCH, high) if found.of_file else low
     scanned = np.where(end - low == BATCH, pinned[end - 1] + 1 if len(pinned) else 0, first + pages)
     tries = Tries(first, low, high, end, scanned, success)
-    if len(first) and (len(movable) or skip is not None):
-        return _followed(tries, pages, pinned, movable, area.base_pfn, skip)
-    return tries
+    if skip is not None or (found.of_file and len(movable)):
+        tries = _followed(tries, pages, found, skip)
+    return found, tries
 
 
-def _followed(tries: Tries, pages: int, pinned: Int64s, movable: Int64s, base_pfn: int, skip: int | None) -> Tries:
+def _followed(tries: Tries, pages: int, found: AreaPages, skip: int | None) -> Tries:
     """Return the tries with the batches as the movable pages fill them.
 
     A try moves the pages before its failing batch and those in it. The next try collects further ones instead.
     """
+    pinned, movable, base_pfn = found.pinned, found.movable, found.area.base_pfn
     used = np.sort(np.concatenate([pinned, movable]))
     is_pinned = np.zeros(len(used) + 1, dtype=np.int64)
     is_pinned[1:] = np.isin(used, pinned, assume_unique=True)
     before: list[int] = np.cumsum(is_pinned).tolist()  # pinned pages before each used page
     place: list[int] = np.searchsorted(used, pinned).tolist()
-    starts: list[int] = np.searchsorted(used, tries.first).tolist()
-    stops: list[int] = np.searchsorted(used, tries.first + pages).tolist()
-    firsts: list[int] = tries.first.tolist()
-    lows: list[int] = tries.low.tolist()
-    highs: list[int] = tries.high.tolist()
+    followed = np.arange(tries.number)
+    if skip is None:
+        # The other tries meet no movable page, and collect pinned ones alone.
+        followed = np.flatnonzero(np.searchsorted(movable, tries.scanned) > np.searchsorted(movable, tries.first))
+    first, low, high = (column.take(followed) for column in tries[:3])
+    begin, stop = np.searchsorted(used, first), np.searchsorted(used, first + pages)
+    after_others = np.diff(followed, prepend=-1) > 1
+    collected = tries.scanned.take(followed[after_others] - 1)
+    begin[after_others] = np.maximum(begin[after_others], np.searchsorted(used, collected))
+    columns = (column.tolist() for column in (followed, first, low, high, begin, stop))
     last_movable = int(np.searchsorted(used, movable[-1])) if len(movable) else -1
     reached = 0  # the used pages before this one have been collected
-    kept, ends, scans = [], [], []
+    kept, ends, scans = list[int](), list[int](), list[int]()
     wanted = 0
-    for number, (begin, stop, lowest, highest) in enumerate(zip(starts, stops, lows, highs, strict=True)):
+    for number, at, lowest, highest, begins, stops in zip(*columns, strict=True):
         if skip is None and reached > last_movable:
             break
-        if firsts[number] < wanted:
+        if at < wanted:
             continue
-        reached = max(reached, begin)
+        reached = max(reached, begins)
         if lowest == highest:
-            reached, last, wanted = stop, lowest, firsts[-1] + 1
+            reached, last, wanted = stops, lowest, found.area.pages
+        elif not found.of_file:
+            reached, last, stayed = stops, lowest, lowest
         else:
             ahead = place[lowest] - reached
             if ahead > 0:
-                reached = min(reached + ahead // BATCH * BATCH + BATCH, stop)
+                reached = min(reached + ahead // BATCH * BATCH + BATCH, stops)
             else:
-                reached = min(reached + BATCH - (before[reached] - lowest), stop)
+                reached = min(reached + BATCH - (before[reached] - lowest), stops)
             last = before[reached]
-            if skip is not None:
-                pfn = base_pfn + int(pinned[last - 1]) + 1
-                wanted = -(-pfn // skip) * skip - base_pfn
+            stayed = last - 1
+        if skip is not None and lowest < highest:
+            pfn = base_pfn + int(pinned[stayed]) + 1
+            wanted = -(-pfn // skip) * skip - base_pfn
         kept.append(number)
         ends.append(last)
-        scans.append(firsts[number] + pages if reached == stop else int(used[reached - 1]) + 1)
-    if skip is not None:
-        first, low, high, end, scanned = (column.take(kept) for column in tries[:5])
-        tries = Tries(first, low, high, end, scanned, lows[kept[-1]] == highs[kept[-1]])
+        scans.append(at + pages if reached == stops else int(used[reached - 1]) + 1)
     ended, scanned = tries.end.copy(), tries.scanned.copy()
-    ended[: len(ends)] = ends
-    scanned[: len(scans)] = scans
-    return tries._replace(end=ended, scanned=np.maximum.accumulate(scanned))
+    ended[kept], scanned[kept] = ends, scans
+    tries = tries._replace(end=ended, scanned=scanned)
+    if skip is not None:
+        first, low, high, ended, scanned = (column.take(kept) for column in tries[:5])
+        tries = Tries(first, low, high, ended, scanned, bool(low[-1] == high[-1]))
+    return tries._replace(scanned=np.maximum.accumulate(tries.scanned))

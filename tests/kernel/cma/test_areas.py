@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pinnerfs.kernel.cma.areas import Area, Kept
@@ -11,8 +12,7 @@ from pinnerfs.kernel.cma.mm import MMS
 
 def got(area: Area, pages: int) -> int:
     """Give out the first place for so many pages, and keep them."""
-    found: list[int] = area.places(pages, 0, 1)[0].tolist()
-    first = found[0] if found else None
+    first = area.first_place(pages, 0)
     assert first is not None
     area.set(first, pages)
     area.keep(first, pages)
@@ -34,6 +34,24 @@ def test_a_place_is_aligned_by_its_pfn() -> None:
     area = Area("a", 1000, 64)
     bits, complete = area.places(4, 4, 2)
     assert (bits.tolist(), complete) == ([8, 24], False)
+
+
+@pytest.mark.parametrize("order_per_bit", [0, 2])
+def test_the_first_place_is_the_first_of_all(order_per_bit: int) -> None:
+    """Both searches find the same place, or none, in areas that are more and more given out."""
+    rng = np.random.default_rng(5)
+    area = Area("a", 1000, 1024, order_per_bit)
+    found = []
+    for _ in range(300):
+        pages, align = int(rng.integers(1, 80)), int(rng.integers(0, 7))
+        first = area.first_place(pages, align)
+        assert [first] == (area.places(pages, align, 1)[0].tolist() or [None])
+        found.append(first)
+        if first is not None:
+            area.set(first, pages)
+        if area.used > 900:
+            area.clear(int(rng.integers(0, 200)), int(rng.integers(1, 200)))
+    assert found.count(None) > 20 and len(set(found)) > 20
 
 
 def test_free_takes_the_newest_allocation_first() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pinnerfs import Simulation, parse
-from pinnerfs.kernel.cma.pages import AreaPages
+from pinnerfs.kernel.cma.pages import AreaFrames
 from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import find_tries
@@ -38,9 +38,9 @@ def test_each_try_makes_as_many_records_as_are_counted(kernel: str, file: bool, 
     pinner, area = simulation._pinner, simulation.areas["reserved"]
     pinner.state.bits[places[100:300]] |= FAILED
     pinner.state.mapcount[places[:50]] = 2
-    found = AreaPages(pinner.state, pinner.memory, area)
+    frames = AreaFrames(pinner.state, pinner.memory, area)
     for pages, align in ((1, 4), (300, 2), (700, 0)):
-        tries = find_tries(area, pages, align, found.pinned, found.movable, found.of_file, None)
+        found, tries = find_tries(frames, pages, align, None)
         rules = Circumstances(pinner.generation, simulation.mm, True, False, no_warn, noretry)
         outcome = Round(found, tries, rules)
         made, numbers = RoundRows(outcome), np.arange(tries.number)
@@ -103,6 +103,7 @@ def test_retries_are_events_of_their_own_time() -> None:
 
 
 @pytest.mark.parametrize("mm", ["android12-5.10", "pixel-5.10"])
+@pytest.mark.parametrize("file", [False, True])
 @pytest.mark.parametrize(
     ("pinned", "pages", "tries", "first"),
     [
@@ -115,12 +116,12 @@ def test_retries_are_events_of_their_own_time() -> None:
     ],
 )
 def test_noretry_of_5_10_goes_on_behind_the_block(
-    mm: str, pinned: list[int], pages: int, tries: int, first: int
+    mm: str, file: bool, pinned: list[int], pages: int, tries: int, first: int
 ) -> None:
     """After a page that does not move, GFP_NORETRY tries the next 1024 pages, once. Other kernels go one page on."""
     none = np.empty(0, dtype=np.int64)
     for name in (mm, "android14-6.1"):
-        simulation = prepared("android12-5.10", file=True, pages=8192, pinned=np.array(pinned), movable=none, mm=name)
+        simulation = prepared("android12-5.10", file=file, pages=8192, pinned=np.array(pinned), movable=none, mm=name)
         allocation = simulation.start_alloc("reserved", pages, noretry=True)
         base = simulation.areas["reserved"].base_pfn
         assert base % 1024 == 0 and allocation.state == "got" and allocation.first_pfn is not None
@@ -128,10 +129,11 @@ def test_noretry_of_5_10_goes_on_behind_the_block(
         assert (found == (tries, first)) == (name == mm)
 
 
-def test_noretry_of_5_10_fails_when_no_block_is_left() -> None:
+@pytest.mark.parametrize("file", [False, True])
+def test_noretry_of_5_10_fails_when_no_block_is_left(file: bool) -> None:
     """A pin in each block fails the allocation, and it is not repeated."""
     pinned, none = np.arange(7, 8192, 1024), np.empty(0, dtype=np.int64)
-    simulation = prepared("pixel-5.10", file=True, pages=8192, pinned=pinned, movable=none)
+    simulation = prepared("pixel-5.10", file=file, pages=8192, pinned=pinned, movable=none)
     allocation = simulation.start_alloc("reserved", 1000, noretry=True)
     assert (allocation.state, allocation.tries, allocation.errno_in_log) == ("failed", 8, -16)
     # The counters of Pixel's 5.10 leave such a failure out.
