@@ -58,7 +58,9 @@ SETTLE = 0.05  # seconds in which the kernel has handled an answer, even on a bu
 # A store marks only the size and the times as invalid, since this version (Linux 5.16, commit fa5eee57e33e).
 MARKS_SIZE = (7, 35)
 
-SECOND = 10**9  # ns
+_KEPT, _EXPIRED = ATTR_OUT.pack(FOREVER, 0, 0), ATTR_OUT.pack(0, 0, 0)
+
+_pack_attributes = ATTR.pack
 
 
 class Inodes:
@@ -125,28 +127,26 @@ class Inodes:
         else:
             self._raised.discard(ino)
             self._cached.add(ino)
-        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
+        return _KEPT + _attributes(node, node.size)
 
-    def changed(self, ino: int) -> bytes:
+    def changed(self, ino: int, node: Node) -> bytes:
         """Return the answer to SETATTR."""
-        node = self._getattr(self.path(ino))
         if not stat.S_ISREG(node.mode):
-            return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
+            return _KEPT + _attributes(node, node.size)
         self._cached.discard(ino)
         if not self._readers[ino]:
             self._raised.discard(ino)
-        return ATTR_OUT.pack(0, 0, 0) + _attributes(node, KEPT_SIZE)
+        return _EXPIRED + _attributes(node, KEPT_SIZE)
 
-    def truncated(self, ino: int, handle: int, thread: int) -> bytes:
+    def truncated(self, ino: int, node: Node, handle: int, thread: int) -> bytes:
         """Return the answer to a SETATTR of a thread that has opened a file with O_TRUNC."""
         now = monotonic()
         if self._readers[ino] or now < self._waited[ino]:
-            return self.changed(ino)
-        node = self._getattr(self._paths[ino & FILE_NUMBER])
+            return self.changed(ino, node)
         self._raised.discard(ino)
         self._cached.add(ino)
         self._unsettled[handle] = ino, thread, now + SETTLE
-        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
+        return _KEPT + _attributes(node, node.size)
 
     def settle(self, handle: int) -> None:
         """Note a request of a handle: the kernel has handled the answer to its truncation."""
@@ -216,25 +216,9 @@ class Inodes:
 
 def _attributes(node: Node, size: int) -> bytes:
     """Return a `struct fuse_attr`."""
-    atime, atime_ns = divmod(node.atime, SECOND)
-    mtime, mtime_ns = ctime, ctime_ns = divmod(node.ctime, SECOND)
-    if node.mtime != node.ctime:
-        mtime, mtime_ns = divmod(node.mtime, SECOND)
-    return ATTR.pack(
-        node.ino,
-        size,
-        0,
-        atime,
-        mtime,
-        ctime,
-        atime_ns,
-        mtime_ns,
-        ctime_ns,
-        node.mode,
-        node.nlink,
-        node.uid,
-        node.gid,
-        0,
-        0,
-        0,
+    atime, atime_ns = node.atime
+    mtime, mtime_ns = node.mtime
+    ctime, ctime_ns = node.ctime
+    return _pack_attributes(
+        node.ino, size, atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns, node.mode, node.nlink, node.uid, node.gid
     )

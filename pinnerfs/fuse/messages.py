@@ -130,7 +130,7 @@ OPENER = Struct("=32xI4xI")  # of the header and the structure of an OPEN: threa
 READ_IN = Struct("=QQII")  # handle, offset, size, flags; also of READDIR
 WRITE_IN = Struct("=QQI12xI4x")  # handle, offset, size, flags
 DATA = BODY + WRITE_IN.size
-RELEASE_IN = Struct("=Q")  # handle; also of FSYNC and FSYNCDIR
+RELEASE_IN = Struct("=QI")  # handle, flags; also of FSYNC and FSYNCDIR
 MKNOD_IN = Struct("=IIII")  # mode, device
 MKDIR_IN = Struct("=II")  # mode
 CREATE_IN = Struct("=IIII")  # flags, mode
@@ -144,9 +144,9 @@ OUT_HEADER = Struct("=IiQ")  # length, negative errno or number of a notificatio
 INIT_OUT = Struct("=IIIIHHII32x")  # version, max_readahead, flags, max_background, congestion, max_write, granularity
 ENTRY_OUT = Struct("=QQQQII")  # inode, generation, lifetimes of the name and of the attributes; attributes follow
 ATTR_OUT = Struct("=QII")  # lifetime; attributes follow
-ATTR = Struct("=QQQqqqIIIIIIIIII")
-OPEN_OUT = Struct("=QII")  # handle, flags
-WRITE_OUT = Struct("=II")  # size
+ATTR = Struct("=QQ8xqqqIIIIIII12x")  # inode, size, times in s, in ns, mode, links, owner, group
+OPEN_OUT = Struct("=QI4x")  # handle, flags
+WRITE_OUT = Struct("=I4x")  # size
 KSTATFS = Struct("=QQQQQIIII24x")
 INVAL_INODE_OUT = Struct("=Qqq")  # inode, offset, length
 INVAL_ENTRY_OUT = Struct("=QII")  # directory, length of the name

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from pinnerfs.debugfs.inject import Faults
-from pinnerfs.debugfs.tree import Node, Tree
+from pinnerfs.debugfs.tree import Node, Time, Tree
 from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.server import serve_requests
@@ -141,11 +141,11 @@ class TreeOperations:
     def chown(self, path: str, uid: int, gid: int) -> None:
         self.tree.chown(path, uid, gid)
 
-    def utimens(self, path: str, times: tuple[int, int]) -> None:
+    def utimens(self, path: str, times: tuple[Time, Time]) -> None:
         self.tree.set_times(path, *times)
 
-    def truncate(self, path: str, size: int) -> None:
-        self.tree.truncate(path, size)
+    def truncate(self, path: str, size: int) -> Node:
+        return self.tree.truncate(path, size)
 
     # Operations that debugfs refuses.
 

@@ -53,5 +53,5 @@ class Operations(Protocol):
     def open(self, path: str, flags: int) -> OpenHandle:
         """Open a file."""
 
-    def truncate(self, path: str, size: int) -> None:
-        """Set the size that stat shows."""
+    def truncate(self, path: str, size: int) -> Node:
+        """Set the size that stat shows, and return the node."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse.connection import MAX_WRITE, Connection
 from pinnerfs.fuse.directories import DirectoryHandlers
-from pinnerfs.fuse.inodes import SECOND, Inodes
+from pinnerfs.fuse.inodes import Inodes
 from pinnerfs.fuse.messages import (
     BODY,
     DATA,
@@ -64,6 +64,9 @@ UNSUPPORTED = (Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.IOCTL, Opcode.FALLOCA
 NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.DESTROY)
 TCGETS = 0x5401  # the ioctl of isatty()
 
+# An open with O_TRUNC changes the size alone, and does not name its handle.
+TRUNCATED_AT_OPEN = FATTR_SIZE | FATTR_LOCKOWNER
+
 POLL = 0.001  # seconds between attempts to open a file
 
 _unpack_opener, _unpack_read, _unpack_write = OPENER.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
@@ -88,7 +91,7 @@ class _Handlers:
         self._operations = operations
         self._faults = operations.faults
         self._inodes = Inodes(operations.getattr, connection.notify)
-        self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
+        self._handles: dict[int, OpenHandle] = {}
         self._last_number = 0
         self._last_opener = (0, 0)  # inode and thread
         self._names = NameHandlers(connection, operations, self._inodes)
@@ -162,12 +165,12 @@ class _Handlers:
             raise Later(POLL, partial(self._opened, 0, ino, flags, handle))
         number = self._last_number = self._last_number + 1
         self._last_opener = ino, thread
-        self._handles[number] = handle, ino, flags
-        return _pack_open(number, OPEN_FLAGS, 0)
+        self._handles[number] = handle
+        return _pack_open(number, OPEN_FLAGS)
 
     def _read(self, ino: int) -> bytes:
         number, _, size, flags = _unpack_read(self._buffer, BODY)
-        handle = self._handles[number][0]
+        handle = self._handles[number]
         # A read for the page cache (sendfile, splice) has no lock owner.
         return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
 
@@ -175,34 +178,33 @@ class _Handlers:
         number, offset, size, flags = _unpack_write(self._buffer, BODY)
         self._inodes.settle(number)
         try:
-            self._handles[number][0].write(self._view[DATA : DATA + size].tobytes(), offset, bool(flags & os.O_APPEND))
+            self._handles[number].write(self._view[DATA : DATA + size].tobytes(), offset, bool(flags & os.O_APPEND))
             if self._faults.may_hide:
                 self._names.forget()
         except Later as later:
-            answer = _pack_write(size, 0)
+            answer = _pack_write(size)
             raise later.converted(lambda _: answer) from None
-        return _pack_write(size, 0)
+        return _pack_write(size)
 
     def _release(self, ino: int) -> bytes:
-        (number,) = _unpack_handle(self._buffer, BODY)
-        handle, ino, flags = self._handles.pop(number)
+        number, flags = _unpack_handle(self._buffer, BODY)
         self._inodes.released(ino, flags, number)
-        handle.release()
+        self._handles.pop(number).release()
         return b""
 
     def _fsync(self, ino: int) -> bytes:
-        (number,) = _unpack_handle(self._buffer, BODY)
-        self._handles[number][0].fsync()
+        number, _ = _unpack_handle(self._buffer, BODY)
+        self._handles[number].fsync()
         return b""
 
     def _setattr(self, ino: int) -> bytes:
         thread, which, size = _unpack_truncation(self._buffer)
-        # An open with O_TRUNC changes the size alone, and does not name its handle.
-        if which == FATTR_SIZE | FATTR_LOCKOWNER and self._last_opener == (ino, thread):
-            self._operations.truncate(self._inodes.path(ino), size)
-            return self._inodes.truncated(ino, self._last_number, thread)
-        self._change(self._inodes.path(ino))
-        return self._inodes.changed(ino)
+        if which == TRUNCATED_AT_OPEN and self._last_opener == (ino, thread):
+            node = self._operations.truncate(self._inodes.path(ino), size)
+            return self._inodes.truncated(ino, node, self._last_number, thread)
+        path = self._inodes.path(ino)
+        self._change(path)
+        return self._inodes.changed(ino, self._operations.getattr(path))
 
     def _change(self, path: str) -> None:
         """Make the changes of a SETATTR."""
@@ -215,7 +217,7 @@ class _Handlers:
             owner = uid if which & FATTR_UID else -1
             self._operations("chown", path, owner, gid if which & FATTR_GID else -1)
         if which & FATTR_SIZE and which & FATTR_FH:
-            self._handles[number][0].truncate(size)
+            self._handles[number].truncate(size)
         elif which & FATTR_SIZE:
             self._operations.truncate(path, size)
         if which & (FATTR_ATIME | FATTR_MTIME):
@@ -224,7 +226,7 @@ class _Handlers:
                 "utimens",
                 path,
                 (
-                    atime * SECOND + atime_ns if which & FATTR_ATIME else node.atime,
-                    mtime * SECOND + mtime_ns if which & FATTR_MTIME else node.mtime,
+                    (atime, atime_ns) if which & FATTR_ATIME else node.atime,
+                    (mtime, mtime_ns) if which & FATTR_MTIME else node.mtime,
                 ),
             )

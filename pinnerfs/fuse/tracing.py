@@ -109,5 +109,5 @@ class _TracedOperations:
         self._opened += 1
         return _logged("open", numbered, path, flags)
 
-    def truncate(self, path: str, size: int) -> None:
-        _logged("truncate", self._operations.truncate, path, size)
+    def truncate(self, path: str, size: int) -> Node:
+        return _logged("truncate", self._operations.truncate, path, size)

@@ -32,6 +32,7 @@ class Kernel:
         slow = number_file("slow", put=lambda value: None)._replace(waits=True)
         tree = Tree(Directory("", 0o700, [number_file("number", int), slow]), 1, 2)
         self.inodes = Inodes(tree.node, self._notify)
+        self.node = tree.node
         self.inodes.negotiate(version)
 
     def _notify(self, number: int, data: bytes) -> None:
@@ -59,11 +60,11 @@ class Kernel:
 
     def changed(self) -> tuple[int, int]:
         """Return the size of a SETATTR's answer and its timeout."""
-        return _size(self.inodes.changed(FILE))
+        return _size(self.inodes.changed(FILE, self.node("/number")))
 
     def truncated(self) -> tuple[int, int]:
         """Return the same after an open with O_TRUNC by thread 100, which has handle 5."""
-        return _size(self.inodes.truncated(FILE, 5, 100))
+        return _size(self.inodes.truncated(FILE, self.node("/number"), 5, 100))
 
     def new(self) -> list[int | str]:
         """Return the notifications since the last call."""
@@ -198,9 +199,9 @@ def test_an_older_kernel() -> None:
 def test_a_directory() -> None:
     """The attributes of a directory are kept."""
     kernel = Kernel()
-    for answer in (kernel.inodes.getattr(ROOT_ID), kernel.inodes.changed(ROOT_ID)):
+    for answer in (kernel.inodes.getattr(ROOT_ID), kernel.inodes.changed(ROOT_ID, kernel.node("/"))):
         assert _size(answer) == (0, FOREVER)
-        assert stat.S_IFMT(ATTR.unpack_from(answer, ATTR_OUT.size)[9]) == stat.S_IFDIR
+        assert stat.S_IFMT(ATTR.unpack_from(answer, ATTR_OUT.size)[8]) == stat.S_IFDIR
     assert kernel.new() == []
 
 
