@@ -8,12 +8,12 @@ from struct import Struct
 __all__ = [
     "ATTR",
     "ATTR_OUT",
+    "BATCH_FORGET_IN",
     "BODY",
     "CREATE_IN",
     "DATA",
     "ENTRY_OUT",
     "FATTR_ATIME",
-    "FATTR_FH",
     "FATTR_GID",
     "FATTR_LOCKOWNER",
     "FATTR_MODE",
@@ -23,6 +23,7 @@ __all__ = [
     "FOPEN_DIRECT_IO",
     "FOPEN_NONSEEKABLE",
     "FOPEN_STREAM",
+    "FORGET_ONE",
     "FUSE_ASYNC_READ",
     "FUSE_BIG_WRITES",
     "FUSE_READ_LOCKOWNER",
@@ -114,7 +115,7 @@ FOPEN_STREAM = 1 << 4
 
 FUSE_READ_LOCKOWNER = 1 << 1
 
-FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE, FATTR_ATIME, FATTR_MTIME, FATTR_FH = (1 << bit for bit in range(7))
+FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE, FATTR_ATIME, FATTR_MTIME = (1 << bit for bit in range(6))
 FATTR_LOCKOWNER = 1 << 9
 
 # Requests. A header of BODY bytes comes first, and the data of a write begin after DATA bytes.
@@ -123,6 +124,8 @@ BODY = IN_HEADER.size
 REQUEST = Struct("=4xIQQ")  # of the header only opcode, unique, inode
 INIT_IN = Struct("=IIII")  # version, max_readahead, flags
 INTERRUPT_IN = Struct("=Q")  # unique
+BATCH_FORGET_IN = Struct("=I4x")  # how many of the next follow
+FORGET_ONE = Struct("=Q8x")  # inode
 SETATTR_IN = Struct("=IIQQQqqqIIIIIII")
 TRUNCATION = Struct("=32xI4xI12xQ")  # of the header and the structure of a SETATTR: thread, valid, size
 OPEN_IN = Struct("=II")  # flags

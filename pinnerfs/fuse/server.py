@@ -10,15 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from pinnerfs.debugfs.declaration import Later
+from pinnerfs.debugfs.declaration import Later, OpenFile
 from pinnerfs.fuse.connection import MAX_WRITE, Connection
 from pinnerfs.fuse.directories import DirectoryHandlers
-from pinnerfs.fuse.inodes import Inodes
+from pinnerfs.fuse.inodes import Inode, Inodes
 from pinnerfs.fuse.messages import (
+    BATCH_FORGET_IN,
     BODY,
     DATA,
     FATTR_ATIME,
-    FATTR_FH,
     FATTR_GID,
     FATTR_LOCKOWNER,
     FATTR_MODE,
@@ -28,6 +28,7 @@ from pinnerfs.fuse.messages import (
     FOPEN_DIRECT_IO,
     FOPEN_NONSEEKABLE,
     FOPEN_STREAM,
+    FORGET_ONE,
     FUSE_ASYNC_READ,
     FUSE_BIG_WRITES,
     FUSE_READ_LOCKOWNER,
@@ -46,7 +47,7 @@ from pinnerfs.fuse.messages import (
     Opcode,
 )
 from pinnerfs.fuse.names import NameHandlers
-from pinnerfs.fuse.protocols import OpenHandle, Operations
+from pinnerfs.fuse.protocols import Operations
 
 __all__ = ["serve_requests"]
 
@@ -61,11 +62,15 @@ OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM
 # Operations that debugfs lacks as well, and that are logged: the kernel translates ENOSYS into the answer of a file
 # system without them. Not logged: those that the kernel sends unasked (flush, access, getxattr), poll, and locks.
 UNSUPPORTED = (Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.IOCTL, Opcode.FALLOCATE)
-NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.DESTROY)
+NO_ANSWER = (Opcode.NOTIFY_REPLY, Opcode.DESTROY)
 TCGETS = 0x5401  # the ioctl of isatty()
 
 # An open with O_TRUNC changes the size alone, and does not name its handle.
 TRUNCATED_AT_OPEN = FATTR_SIZE | FATTR_LOCKOWNER
+
+# A write over 128 KiB, or of more than 32 buffers, arrives in pieces. An append with a shorter piece is a new one. From
+# an unaligned buffer the first piece can be up to a page shorter than 128 KiB.
+PIECE = MAX_WRITE - 4096
 
 POLL = 0.001  # seconds between attempts to open a file
 
@@ -91,9 +96,9 @@ class _Handlers:
         self._operations = operations
         self._faults = operations.faults
         self._inodes = Inodes(operations.getattr, connection.notify)
-        self._handles: dict[int, OpenHandle] = {}
-        self._last_number = 0
-        self._last_opener = (0, 0)  # inode and thread
+        self._handles: dict[int, tuple[OpenFile, Inode]] = {}
+        # The last open: the handle, its inode and its thread.
+        self._last_number = self._last_ino = self._last_thread = 0
         self._names = NameHandlers(connection, operations, self._inodes)
         self._directories = DirectoryHandlers(connection, operations, self._inodes)
         self._warned: set[str] = set()
@@ -109,6 +114,8 @@ class _Handlers:
                 handlers[opcode] = partial(self._logged, name)
             elif opcode is Opcode.GETATTR:
                 handlers[opcode] = self._inodes.getattr
+            elif opcode is Opcode.FORGET:
+                handlers[opcode] = self._inodes.forget
             elif opcode in NO_ANSWER:
                 handlers[opcode] = self._no_answer
             else:
@@ -136,6 +143,13 @@ class _Handlers:
     def _no_answer(self, ino: int) -> None:
         """Accept a message that has no answer."""
 
+    def _batch_forget(self, ino: int) -> None:
+        (count,) = BATCH_FORGET_IN.unpack_from(self._buffer, BODY)
+        for number in range(count):
+            self._inodes.forget(
+                *FORGET_ONE.unpack_from(self._buffer, BODY + BATCH_FORGET_IN.size + number * FORGET_ONE.size)
+            )
+
     def _unsupported(self, ino: int) -> NoReturn:
         raise OSError(errno.ENOSYS, "unsupported operation")
 
@@ -152,33 +166,53 @@ class _Handlers:
 
     def _open(self, ino: int) -> bytes:
         thread, flags = _unpack_opener(self._buffer)
-        path = self._inodes.opening(ino, flags, thread)
+        inode = self._inodes.opening(ino, flags, thread)
         try:
-            handle = self._operations.open(path, flags)
+            file = self._operations.open(inode.path, flags)
         except Later as later:
-            raise later.converted(partial(self._opened, 0, ino, flags)) from None
-        return self._opened(thread, ino, flags, handle)
+            raise later.converted(partial(self._opened, 0, inode, flags)) from None
+        return self._opened(thread, inode, flags, file)
 
-    def _opened(self, thread: int, ino: int, flags: int, handle: OpenHandle) -> bytes:
+    def _opened(self, thread: int, inode: Inode, flags: int, file: OpenFile) -> bytes:
         """Answer an OPEN. The thread is 0 after a delay: it may have made other requests since."""
-        if not self._inodes.opened(ino, flags):
-            raise Later(POLL, partial(self._opened, 0, ino, flags, handle))
+        if not self._inodes.opened(inode, flags):
+            raise Later(POLL, partial(self._opened, 0, inode, flags, file))
         number = self._last_number = self._last_number + 1
-        self._last_opener = ino, thread
-        self._handles[number] = handle
+        self._last_ino = inode.number
+        self._last_thread = thread
+        self._handles[number] = file, inode
         return _pack_open(number, OPEN_FLAGS)
 
     def _read(self, ino: int) -> bytes:
         number, _, size, flags = _unpack_read(self._buffer, BODY)
-        handle = self._handles[number]
-        # A read for the page cache (sendfile, splice) has no lock owner.
-        return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
+        file, inode = self._handles[number]
+        if not flags & FUSE_READ_LOCKOWNER:  # a read for the page cache (sendfile, splice)
+            return self._operations.sendfile(file, size)
+        if self._faults.active:
+            return self._operations.read(inode.path, file, size)
+        return file.read(size)
 
     def _write(self, ino: int) -> bytes:
         number, offset, size, flags = _unpack_write(self._buffer, BODY)
+        file, inode = self._handles[number]
         self._inodes.settle(number)
+        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A new
+        # write begins at offset 0, or at the end of the last one if the file is open for appending.
+        continues = offset and (inode.writer, inode.write_end) == (number, offset)
+        if continues and flags & os.O_APPEND and inode.write_length <= PIECE:
+            continues = False
+        # FUSE locks an inode from the first piece to the last, so no other write comes between them.
+        inode.writer = number
+        inode.write_end = offset + size
+        inode.write_length = size
+        if continues:
+            return _pack_write(size)
+        data = self._view[DATA : DATA + size].tobytes()
         try:
-            self._handles[number].write(self._view[DATA : DATA + size].tobytes(), offset, bool(flags & os.O_APPEND))
+            if self._faults.active:
+                self._operations.write(inode.path, file, data)
+            else:
+                file.write(data)
             if self._faults.may_hide:
                 self._names.forget()
         except Later as later:
@@ -188,27 +222,27 @@ class _Handlers:
 
     def _release(self, ino: int) -> bytes:
         number, flags = _unpack_handle(self._buffer, BODY)
-        self._inodes.released(ino, flags, number)
-        self._handles.pop(number).release()
+        file, inode = self._handles.pop(number)
+        self._inodes.released(inode, flags, number)
+        self._operations.release(file)
         return b""
 
     def _fsync(self, ino: int) -> bytes:
-        number, _ = _unpack_handle(self._buffer, BODY)
-        self._handles[number].fsync()
+        self._operations("fsync", self._inodes.path(ino))
         return b""
 
     def _setattr(self, ino: int) -> bytes:
         thread, which, size = _unpack_truncation(self._buffer)
-        if which == TRUNCATED_AT_OPEN and self._last_opener == (ino, thread):
-            node = self._operations.truncate(self._inodes.path(ino), size)
-            return self._inodes.truncated(ino, node, self._last_number, thread)
-        path = self._inodes.path(ino)
-        self._change(path)
-        return self._inodes.changed(ino, self._operations.getattr(path))
+        inode = self._inodes.known[ino]
+        if which == TRUNCATED_AT_OPEN and self._last_ino == ino and self._last_thread == thread:
+            node = self._operations.truncate(inode.path, size)
+            return self._inodes.truncated(inode, node, self._last_number, thread)
+        self._change(inode.path)
+        return self._inodes.changed(inode, self._operations.getattr(inode.path))
 
     def _change(self, path: str) -> None:
         """Make the changes of a SETATTR."""
-        which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = SETATTR_IN.unpack_from(
+        which, _, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = SETATTR_IN.unpack_from(
             self._buffer, BODY
         )
         if which & FATTR_MODE:
@@ -216,9 +250,7 @@ class _Handlers:
         if which & (FATTR_UID | FATTR_GID):
             owner = uid if which & FATTR_UID else -1
             self._operations("chown", path, owner, gid if which & FATTR_GID else -1)
-        if which & FATTR_SIZE and which & FATTR_FH:
-            self._handles[number].truncate(size)
-        elif which & FATTR_SIZE:
+        if which & FATTR_SIZE:
             self._operations.truncate(path, size)
         if which & (FATTR_ATIME | FATTR_MTIME):
             node = self._operations.getattr(path)
