@@ -147,7 +147,7 @@ class Tree:
         """Set the size that stat shows, and nothing else; more than LARGEST_SIZE is EFBIG. Return the node."""
         if size > LARGEST_SIZE:
             raise OSError(errno.EFBIG, path)
-        node = self.node(path)
+        node = self._nodes.get(path) or self.node(path)
         node.size = size
         node.mtime = node.ctime = _now()
         return node
