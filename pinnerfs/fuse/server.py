@@ -67,19 +67,19 @@ class _Handlers:
         for opcode in Opcode:
             name = opcode.name.lower()
             if opcode is Opcode.INTERRUPT:
-                handlers[opcode] = self._connection.interrupt
+                handlers[opcode.value] = self._connection.interrupt
             elif opcode in UNSUPPORTED:
-                handlers[opcode] = partial(self._logged, name)
+                handlers[opcode.value] = partial(self._logged, name)
             elif opcode is Opcode.GETATTR:
-                handlers[opcode] = self._inodes.getattr
+                handlers[opcode.value] = self._inodes.getattr
             elif opcode is Opcode.FORGET:
-                handlers[opcode] = self._inodes.forget
+                handlers[opcode.value] = self._inodes.forget
             elif opcode in NO_ANSWER:
-                handlers[opcode] = self._no_answer
+                handlers[opcode.value] = self._no_answer
             else:
                 others = (self._files, self._names, self._directories)
                 found = next((other for other in others if hasattr(other, name)), None)
-                handlers[opcode] = getattr(found, name) if found else getattr(self, f"_{name}")
+                handlers[opcode.value] = getattr(found, name) if found else getattr(self, f"_{name}")
         return handlers
 
     def _init(self, ino: int) -> bytes:
