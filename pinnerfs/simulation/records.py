@@ -22,7 +22,6 @@ class PinnerFiles:
     """The files of page_pinner as they are now. A simulation sets these attributes."""
 
     generation: Generation
-    _has_threshold: bool  # of the generation: each read and write of page_pinner/threshold looks at it
     _pinner: Pinner
     _files: RecordFiles
     _depot: StackDepot
@@ -31,15 +30,13 @@ class PinnerFiles:
     @property
     def threshold(self) -> int:
         """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
-        if not self._has_threshold:
-            need_threshold(self.generation)
+        need_threshold(self.generation)
         return self._pinner.threshold
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
-        if not self._has_threshold:
-            need_threshold(self.generation)
+        need_threshold(self.generation)
         self._pinner.write_threshold(checked_threshold(value))
 
     @property

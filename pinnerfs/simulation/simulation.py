@@ -70,13 +70,12 @@ class Simulation(PinnerFiles, CmaFiles):
     ) -> None:
         self.scenario = scenario
         self.generation = generation(kernel)
-        self._has_threshold = self.generation.has_threshold
         self.memory = memory_map(scenario.memory)
         self._depot = StackDepot()
         if threshold is not None:
             need_threshold(self.generation)
             start_threshold = checked_threshold(threshold)
-        elif self._has_threshold:
+        elif self.generation.has_threshold:
             start_threshold = parse_time("threshold", scenario.threshold)
         else:
             start_threshold = DEFAULT_THRESHOLD
