@@ -134,7 +134,7 @@ class Device:
 
     def read_threshold(self) -> int:
         """Return the threshold in force now, in µs, signed."""
-        return self._engine().threshold
+        return self._engine().read_threshold()
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold, which clears all records up to now."""
@@ -143,7 +143,7 @@ class Device:
         try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
-            self._simulation.threshold = threshold
+            self._simulation.write_threshold(threshold)
         finally:
             self._lock.release()
 
