@@ -107,9 +107,11 @@ class FileHandlers:
         self._inodes.settle(number)
         # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A new
         # write begins at offset 0, or at the end of the last one if the file is open for appending.
-        continues = offset and (inode.writer, inode.write_end) == (number, offset)
-        if continues and flags & os.O_APPEND and inode.write_length <= PIECE:
-            continues = False
+        continues = (
+            offset
+            and (inode.writer, inode.write_end) == (number, offset)
+            and not (flags & os.O_APPEND and inode.write_length <= PIECE)
+        )
         # FUSE locks an inode from the first piece to the last, so no other write comes between them.
         inode.writer = number
         inode.write_end = offset + size

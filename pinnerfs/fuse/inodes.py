@@ -192,10 +192,11 @@ class Inodes:
             self._unsettled.pop(handle, None)
 
     def opening(self, ino: int, flags: int, thread: int) -> Inode:
-        """Note that a thread opens a file. The kernel has handled the answers to its truncations.
+        """Note that a thread opens a file, and return the inode.
 
-        An open for writing needs its own inode, if writes to the file can take long. OSError ESTALE if it has none,
-        once for each open: the kernel then looks up the name again.
+        The kernel has handled the answers to the thread's truncations. An open for writing needs its own inode, if
+        writes to the file can take long. OSError ESTALE if it has none, once for each open: the kernel then looks up
+        the name again.
         """
         if self._unsettled:
             self._unsettled = {handle: entry for handle, entry in self._unsettled.items() if entry[1] != thread}
