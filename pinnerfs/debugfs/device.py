@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
@@ -60,10 +59,13 @@ class Device:
         files = [*simulation.generation.files, *cma_files(self.cma_directories)]
         self.faults = Faults(simulation.faults, simulation.seed, files, self.now)
         self.mm: Mm = simulation.mm  # the memory management around page_pinner
-        self._engine = simulation
         self._built = threading.Event()
-        if not isinstance(simulation, Deferred):
-            self._built.set()
+        self._deferred: Deferred | None = None
+        self._simulation: Engine
+        if isinstance(simulation, Deferred):
+            self._deferred = simulation
+        else:
+            self._simulation = simulation
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by the next thread to get `_lock`
         self._slipped_to = -1  # µs: the clock slipped to this moment
@@ -80,18 +82,19 @@ class Device:
     def build(self) -> None:
         """Build the engine if it is deferred. Raise what its `build` raises: then requests for it fail with EIO."""
         try:
-            if isinstance(self._engine, Deferred):
-                self._engine = self._engine.build()
+            if self._deferred is not None:
+                self._simulation = self._deferred.build()
+                self._deferred = None
         finally:
             self._built.set()
 
-    @cached_property
-    def _simulation(self) -> Engine:
-        """The engine. Wait until it is built. OSError EIO if that failed."""
-        self._built.wait()
-        if isinstance(self._engine, Deferred):
-            raise OSError(errno.EIO, "the simulation could not be built: unmount and mount again")
-        return self._engine
+    def _engine(self) -> Engine:
+        """Return the engine. Wait until it is built. OSError EIO if that failed."""
+        if self._deferred is not None:
+            self._built.wait()
+            if self._deferred is not None:
+                raise OSError(errno.EIO, "the simulation could not be built: unmount and mount again")
+        return self._simulation
 
     def _await_lock(self) -> None:
         """Acquire `_lock`, which another thread holds, before `keep_up` gets it again."""
@@ -106,7 +109,7 @@ class Device:
         try:
             self._catch_up(self.clock.now())
             try:
-                yield self._simulation
+                yield self._engine()
             finally:
                 self._note_due()
         finally:
@@ -129,10 +132,9 @@ class Device:
         finally:
             self._lock.release()
 
-    @property
-    def threshold(self) -> int:
-        """The threshold in force now, in µs, signed."""
-        return self._simulation.threshold
+    def read_threshold(self) -> int:
+        """Return the threshold in force now, in µs, signed."""
+        return self._engine().read_threshold()
 
     def write_threshold(self, threshold: int) -> None:
         """Set the threshold, which clears all records up to now."""
@@ -141,24 +143,22 @@ class Device:
         try:
             if (now := self.clock.now()) >= self._due:
                 self._catch_up(now)
-            self._simulation.threshold = threshold
+            self._simulation.write_threshold(threshold)
         finally:
             self._lock.release()
 
-    @property
-    def tracking(self) -> bool:
-        """Whether failed migrations are tracked now."""
-        return self._simulation.tracking
+    def read_tracking(self) -> bool:
+        """Return whether failed migrations are tracked now."""
+        return self._engine().tracking
 
     def write_tracking(self, tracking: bool) -> None:
         """Switch the tracking of failed migrations from now on."""
         with self.up_to_now() as simulation:
             simulation.tracking = tracking
 
-    @property
-    def buffer_size(self) -> int:
-        """The number of records that `buffer` has room for."""
-        return self._simulation.buffer_size
+    def read_buffer_size(self) -> int:
+        """Return the number of records that `buffer` has room for."""
+        return self._engine().buffer_size
 
     def write_buffer_size(self, size: int) -> None:
         """Set the number of records, which clears all records up to now. OSError ENOMEM for too many."""
@@ -187,7 +187,7 @@ class Device:
     def _catch_up(self, now: int) -> None:
         if now == self._slipped_to and not self._failure:
             return
-        start, began = self._simulation.now, monotonic()  # the first one may wait for the engine
+        start, began = self._engine().now, monotonic()  # the first one may wait for the engine
         spent = max(0.0, self._spent - (began - self._worked_until))
         for _ in self._steps_to(now):
             self._note_due()
@@ -228,7 +228,7 @@ class Device:
                     self._failure_logged = True
             raise OSError(errno.EIO, "an earlier page_pinner state update failed: unmount and mount again")
         try:
-            yield from self._simulation.steps_to(now)
+            yield from self._engine().steps_to(now)
         except Exception as error:
             self._failure = type(error).__name__
             self._due = 0

@@ -18,7 +18,6 @@ __all__ = ["Deferred", "Engine"]
 class Engine(Protocol):
     """A page_pinner on virtual time. `Simulation` describes each of these."""
 
-    threshold: int
     tracking: bool
     buffer_size: int
 
@@ -43,6 +42,10 @@ class Engine(Protocol):
     def next_event(self) -> int | None: ...
 
     def steps_to(self, moment: int) -> Iterator[int]: ...
+
+    def read_threshold(self) -> int: ...
+
+    def write_threshold(self, value: int) -> None: ...
 
     def text(self, position: int, file: str | None = None) -> bytes: ...
 

@@ -60,23 +60,14 @@ class OpenRecords:
 def page_pinner_directory(device: Device, generation: Generation) -> Directory:
     """Declare `page_pinner/` with the generation's files, in the order in which that kernel creates them."""
 
-    def get_threshold() -> int:
-        return device.threshold
-
     def put_threshold(value: int) -> None:
         threshold = to_signed(value)
         device.write_threshold(threshold)
         log.info("threshold set to %d us: all records of longterm_pinner cleared", threshold)
 
-    def get_tracking() -> bool:
-        return device.tracking
-
     def put_tracking(value: int) -> None:
         device.write_tracking(bool(value))
         log.info("failure_tracking set to %d", bool(value))
-
-    def get_size() -> int:
-        return device.buffer_size
 
     def put_size(value: int) -> None:
         device.write_buffer_size(value)
@@ -84,11 +75,15 @@ def page_pinner_directory(device: Device, generation: Generation) -> Directory:
 
     files = [
         File("longterm_pinner", 0o444, partial(OpenRecords, device)),
-        number_file("threshold", get_threshold, put_threshold),
-        File("alloc_contig_failed", 0o444, partial(OpenRecords, device, "alloc_contig_failed", enabled=get_tracking)),
-        File("buffer", 0o444, partial(OpenRecords, device, "buffer", get_size, get_tracking)),
-        number_file("failure_tracking", get_tracking, put_tracking),
-        number_file("buffer_size", get_size, put_size),
+        number_file("threshold", device.read_threshold, put_threshold),
+        File(
+            "alloc_contig_failed",
+            0o444,
+            partial(OpenRecords, device, "alloc_contig_failed", enabled=device.read_tracking),
+        ),
+        File("buffer", 0o444, partial(OpenRecords, device, "buffer", device.read_buffer_size, device.read_tracking)),
+        number_file("failure_tracking", device.read_tracking, put_tracking),
+        number_file("buffer_size", device.read_buffer_size, put_size),
     ]
     by_name = {file.name: file for file in files}
     return Directory("page_pinner", 0o755, [by_name[name] for name in generation.files])

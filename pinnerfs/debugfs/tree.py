@@ -9,22 +9,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import time_ns
 
 from pinnerfs.debugfs.declaration import Directory, File, OpenFile
 
-__all__ = ["Node", "Tree"]
+__all__ = ["Node", "Time", "Tree"]
+
+Time = tuple[int, int]  # s and ns
 
 NAME_MAX = 255
 LARGEST_SIZE = 0x7FFFFFFF  # MAX_NON_LFS: debugfs leaves s_maxbytes there
 KEEP = 0xFFFFFFFF  # the -1 of chown, as FUSE passes it on
 
 
+def _now() -> Time:
+    return divmod(time_ns(), 10**9)
+
+
 @dataclass
 class Node:
-    """An inode, as stat shows it; times in ns."""
+    """An inode, as stat shows it."""
 
     ino: int
     mode: int
@@ -32,9 +38,9 @@ class Node:
     gid: int
     nlink: int = 1
     size: int = 0
-    atime: int = field(default_factory=time.time_ns)
-    mtime: int = 0
-    ctime: int = 0
+    atime: Time = field(default_factory=_now)
+    mtime: Time = (0, 0)
+    ctime: Time = (0, 0)
     children: dict[str, Node] = field(default_factory=dict)  # those that are listed
     open: Callable[[], OpenFile] | None = None
     waits: bool = False
@@ -44,7 +50,7 @@ class Node:
 
     def changed(self) -> None:
         """Set the time of the last inode change to now."""
-        self.ctime = time.time_ns()
+        self.ctime = _now()
 
 
 class Tree:
@@ -131,19 +137,20 @@ class Tree:
         node.gid = node.gid if gid in (-1, KEEP) else gid
         node.changed()
 
-    def set_times(self, path: str, atime: int, mtime: int) -> None:
-        """Set the times, in ns."""
+    def set_times(self, path: str, atime: Time, mtime: Time) -> None:
+        """Set the times."""
         node = self.node(path)
         node.atime, node.mtime = atime, mtime
         node.changed()
 
-    def truncate(self, path: str, size: int) -> None:
-        """Set the size that stat shows, and nothing else; more than LARGEST_SIZE is EFBIG."""
+    def truncate(self, path: str, size: int) -> Node:
+        """Set the size that stat shows, and nothing else; more than LARGEST_SIZE is EFBIG. Return the node."""
         if size > LARGEST_SIZE:
             raise OSError(errno.EFBIG, path)
-        node = self.node(path)
+        node = self._nodes.get(path) or self.node(path)
         node.size = size
-        node.mtime = node.ctime = time.time_ns()
+        node.mtime = node.ctime = _now()
+        return node
 
     def fsync(self, path: str) -> None:
         """Refuse a file with EINVAL (no `->fsync`); a directory succeeds."""

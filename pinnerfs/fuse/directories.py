@@ -23,7 +23,7 @@ class DirectoryHandlers:
 
     def opendir(self, ino: int) -> bytes:
         number: Any = self._operations("opendir", self._path(ino))
-        return OPEN_OUT.pack(number, 0, 0)
+        return OPEN_OUT.pack(number, 0)
 
     def readdir(self, ino: int) -> bytes:
         number, offset, size, _ = READ_IN.unpack_from(self._buffer, BODY)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -38,7 +38,7 @@ from pinnerfs.fuse.messages import (
     STORE_OUT,
 )
 
-__all__ = ["ENCODING", "Inodes"]
+__all__ = ["ENCODING", "Inode", "Inodes"]
 
 # Names need not be UTF-8: this encoding maps each byte to one character and back.
 ENCODING = "latin-1"
@@ -58,7 +58,44 @@ SETTLE = 0.05  # seconds in which the kernel has handled an answer, even on a bu
 # A store marks only the size and the times as invalid, since this version (Linux 5.16, commit fa5eee57e33e).
 MARKS_SIZE = (7, 35)
 
-SECOND = 10**9  # ns
+_KEPT, _EXPIRED = ATTR_OUT.pack(FOREVER, 0, 0), ATTR_OUT.pack(0, 0, 0)
+
+_pack_attributes = ATTR.pack
+
+
+class Inode:
+    """An inode that the kernel knows, with the number that it has there.
+
+    slow: whether writes can take long.
+    readers: the open handles that can read.
+    cached: whether the last answer with attributes does not expire.
+    raised: whether the size in the kernel's inode is certainly not 0.
+    waited: until when readers wait for the kernel to handle the answer to a truncation.
+    writer, write_end, write_length: the handle of the last write, and where that ended.
+    """
+
+    __slots__ = (
+        "cached",
+        "number",
+        "path",
+        "raised",
+        "readers",
+        "slow",
+        "waited",
+        "write_end",
+        "write_length",
+        "writer",
+    )
+
+    def __init__(self, number: int, path: str, slow: bool) -> None:
+        self.number = number
+        self.path = path
+        self.slow = slow
+        self.readers = 0
+        self.cached = False
+        self.raised = False
+        self.waited = 0.0
+        self.writer = self.write_end = self.write_length = 0
 
 
 class Inodes:
@@ -71,17 +108,12 @@ class Inodes:
     ) -> None:
         self._getattr = getattr
         self._notify = notify
-        self._slow: set[int] = set()  # files whose writes can take long
-        self._writers: Counter[int] = Counter()  # open handles that can write to them
+        self._writers: Counter[int] = Counter()  # open handles that can write to slow files
         self._sent_back: set[int] = set()  # threads whose open is to look the name up again
         self._further = 0  # inodes beyond the first one of a file
-        self._paths = {ROOT_ID: "/"}
-        self._readers: defaultdict[int, int] = defaultdict(int)  # open handles that can read
-        self._cached: set[int] = set()  # files whose last answer does not expire
-        self._raised: set[int] = set()  # files whose size in the kernel's inode is certainly not 0
+        self.known = {ROOT_ID: Inode(ROOT_ID, "/", slow=False)}
         # Handles whose truncation may not have reached the inode yet, each with its inode, its thread, and until when.
-        self._unsettled: dict[int, tuple[int, int, float]] = {}
-        self._waited: defaultdict[int, float] = defaultdict(float)  # until when readers wait for such a handle
+        self._unsettled: dict[int, tuple[Inode, int, float]] = {}
         self._store_marks_size = True
 
     def negotiate(self, version: tuple[int, int]) -> None:
@@ -90,121 +122,128 @@ class Inodes:
 
     def path(self, ino: int) -> str:
         """Return the path of an inode."""
-        return self._paths[ino & FILE_NUMBER]
+        return self.known[ino].path
 
     def below(self, parent: int, name: bytes) -> str:
         """Return the path of a name in a directory."""
-        return f"{self._paths[parent].rstrip('/')}/{name.decode(ENCODING)}"
+        return f"{self.known[parent].path.rstrip('/')}/{name.decode(ENCODING)}"
 
     def lookup(self, parent: int, name: bytes, lifetime: int = FOREVER) -> bytes:
         """Return the answer to LOOKUP. The kernel keeps the name for `lifetime` seconds."""
         path = self.below(parent, name)
         node = self._getattr(path)
         ino = node.ino
-        self._paths[ino] = path
         if node.waits:
             lifetime = 0
-            self._slow.add(ino)
             if any(one & FILE_NUMBER == ino for one in self._writers):
                 self._further += 1
                 further = self._further << 32 | ino
+                self.known[further] = Inode(further, path, slow=True)
                 return ENTRY_OUT.pack(further, 0, lifetime, 0, 0, 0) + _attributes(node, node.size)
-        if ino in self._raised:
+        inode = self.known.get(ino)
+        if inode is None:
+            inode = self.known[ino] = Inode(ino, path, node.waits)
+        if inode.raised:
             self._outdate(ino)  # unless the kernel has forgotten the inode
-        if self._readers[ino]:
+        if inode.readers:
             return ENTRY_OUT.pack(ino, 0, lifetime, 0, 0, 0) + _attributes(node, KEPT_SIZE)
-        self._raised.discard(ino)
-        self._cached.add(ino)
+        inode.raised = False
+        inode.cached = True
         return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0) + _attributes(node, node.size)
+
+    def forget(self, ino: int) -> None:
+        """Note that the kernel does not know an inode any more. The first one of a file stays: it can come back."""
+        if ino > FILE_NUMBER:
+            self.known.pop(ino, None)
 
     def getattr(self, ino: int) -> bytes:
         """Return the answer to GETATTR, which shows the true size."""
-        node = self._getattr(self.path(ino))
-        if self._readers[ino] or (ino in self._raised and ino in self._cached):
+        inode = self.known[ino]
+        node = self._getattr(inode.path)
+        if inode.readers or (inode.raised and inode.cached):
             self._outdate(ino)
         else:
-            self._raised.discard(ino)
-            self._cached.add(ino)
-        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
+            inode.raised = False
+            inode.cached = True
+        return _KEPT + _attributes(node, node.size)
 
-    def changed(self, ino: int) -> bytes:
+    def changed(self, inode: Inode, node: Node) -> bytes:
         """Return the answer to SETATTR."""
-        node = self._getattr(self.path(ino))
         if not stat.S_ISREG(node.mode):
-            return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
-        self._cached.discard(ino)
-        if not self._readers[ino]:
-            self._raised.discard(ino)
-        return ATTR_OUT.pack(0, 0, 0) + _attributes(node, KEPT_SIZE)
+            return _KEPT + _attributes(node, node.size)
+        inode.cached = False
+        if not inode.readers:
+            inode.raised = False
+        return _EXPIRED + _attributes(node, KEPT_SIZE)
 
-    def truncated(self, ino: int, handle: int, thread: int) -> bytes:
+    def truncated(self, inode: Inode, node: Node, handle: int, thread: int) -> bytes:
         """Return the answer to a SETATTR of a thread that has opened a file with O_TRUNC."""
         now = monotonic()
-        if self._readers[ino] or now < self._waited[ino]:
-            return self.changed(ino)
-        node = self._getattr(self._paths[ino & FILE_NUMBER])
-        self._raised.discard(ino)
-        self._cached.add(ino)
-        self._unsettled[handle] = ino, thread, now + SETTLE
-        return ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(node, node.size)
+        if inode.readers or now < inode.waited:
+            return self.changed(inode, node)
+        inode.raised = False
+        inode.cached = True
+        self._unsettled[handle] = inode, thread, now + SETTLE
+        return _KEPT + _attributes(node, node.size)
 
     def settle(self, handle: int) -> None:
         """Note a request of a handle: the kernel has handled the answer to its truncation."""
         if self._unsettled:
             self._unsettled.pop(handle, None)
 
-    def opening(self, ino: int, flags: int, thread: int) -> str:
-        """Note that a thread opens a file, and return the path. The kernel has handled the answers to its truncations.
+    def opening(self, ino: int, flags: int, thread: int) -> Inode:
+        """Note that a thread opens a file, and return the inode.
 
-        An open for writing needs its own inode, if writes to the file can take long. OSError ESTALE if it has none,
-        once for each open: the kernel then looks up the name again.
+        The kernel has handled the answers to the thread's truncations. An open for writing needs its own inode, if
+        writes to the file can take long. OSError ESTALE if it has none, once for each open: the kernel then looks up
+        the name again.
         """
         if self._unsettled:
             self._unsettled = {handle: entry for handle, entry in self._unsettled.items() if entry[1] != thread}
-        file = ino & FILE_NUMBER
-        if file in self._slow and flags & os.O_ACCMODE != os.O_RDONLY:
+        inode = self.known[ino]
+        if inode.slow and flags & os.O_ACCMODE != os.O_RDONLY:
             if self._writers[ino] and thread not in self._sent_back:
                 self._sent_back.add(thread)
                 raise OSError(errno.ESTALE, "another writer has this inode")
             self._sent_back.discard(thread)
-        return self._paths[file]
+        return inode
 
-    def opened(self, ino: int, flags: int) -> bool:
+    def opened(self, inode: Inode, flags: int) -> bool:
         """Note an open. The first one for reading raises the size in the kernel's inode.
 
         Return False if a reader has to wait and try again. Later truncations do not hold it up.
         """
         mode = flags & os.O_ACCMODE
         if mode != os.O_WRONLY:
-            if self._unsettled and not self._settled(ino):
+            if self._unsettled and not self._settled(inode):
                 return False
-            self._readers[ino] += 1
-            if ino not in self._raised:
-                self._raised.add(ino)
-                self._outdate(ino)  # an answer on its way may have the size 0
-                self._notify(NOTIFY_STORE, STORE_OUT.pack(ino, KEPT_SIZE - 1, 1, 0) + b"\0")
-        if mode != os.O_RDONLY and ino & FILE_NUMBER in self._slow:
-            self._writers[ino] += 1
+            inode.readers += 1
+            if not inode.raised:
+                inode.raised = True
+                self._outdate(inode.number)  # an answer on its way may have the size 0
+                self._notify(NOTIFY_STORE, STORE_OUT.pack(inode.number, KEPT_SIZE - 1, 1, 0) + b"\0")
+        if inode.slow and mode != os.O_RDONLY:
+            self._writers[inode.number] += 1
         return True
 
-    def _settled(self, ino: int) -> bool:
+    def _settled(self, inode: Inode) -> bool:
         """Return whether the kernel has handled the answers to truncations of an inode."""
         now = monotonic()
-        if all(ino != truncated or end < now for truncated, _, end in self._unsettled.values()):
+        if all(inode is not truncated or end < now for truncated, _, end in self._unsettled.values()):
             return True
-        self._waited[ino] = now + SETTLE
+        inode.waited = now + SETTLE
         return False
 
-    def released(self, ino: int, flags: int, handle: int) -> None:
+    def released(self, inode: Inode, flags: int, handle: int) -> None:
         """Note the last close of a handle that was opened with these flags."""
         self.settle(handle)
         mode = flags & os.O_ACCMODE
         if mode != os.O_WRONLY:
-            self._readers[ino] -= 1
-        if mode != os.O_RDONLY and ino in self._writers:
-            self._writers[ino] -= 1
-            if not self._writers[ino]:
-                del self._writers[ino]
+            inode.readers -= 1
+        if inode.slow and mode != os.O_RDONLY:
+            self._writers[inode.number] -= 1
+            if not self._writers[inode.number]:
+                del self._writers[inode.number]
 
     def _outdate(self, ino: int) -> None:
         """Make each answer with attributes that the kernel has not handled yet too old for the inode."""
@@ -216,25 +255,9 @@ class Inodes:
 
 def _attributes(node: Node, size: int) -> bytes:
     """Return a `struct fuse_attr`."""
-    atime, atime_ns = divmod(node.atime, SECOND)
-    mtime, mtime_ns = ctime, ctime_ns = divmod(node.ctime, SECOND)
-    if node.mtime != node.ctime:
-        mtime, mtime_ns = divmod(node.mtime, SECOND)
-    return ATTR.pack(
-        node.ino,
-        size,
-        0,
-        atime,
-        mtime,
-        ctime,
-        atime_ns,
-        mtime_ns,
-        ctime_ns,
-        node.mode,
-        node.nlink,
-        node.uid,
-        node.gid,
-        0,
-        0,
-        0,
+    atime, atime_ns = node.atime
+    mtime, mtime_ns = node.mtime
+    ctime, ctime_ns = node.ctime
+    return _pack_attributes(
+        node.ino, size, atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns, node.mode, node.nlink, node.uid, node.gid
     )

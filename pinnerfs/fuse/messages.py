@@ -8,12 +8,12 @@ from struct import Struct
 __all__ = [
     "ATTR",
     "ATTR_OUT",
+    "BATCH_FORGET_IN",
     "BODY",
     "CREATE_IN",
     "DATA",
     "ENTRY_OUT",
     "FATTR_ATIME",
-    "FATTR_FH",
     "FATTR_GID",
     "FATTR_LOCKOWNER",
     "FATTR_MODE",
@@ -23,6 +23,7 @@ __all__ = [
     "FOPEN_DIRECT_IO",
     "FOPEN_NONSEEKABLE",
     "FOPEN_STREAM",
+    "FORGET_ONE",
     "FUSE_ASYNC_READ",
     "FUSE_BIG_WRITES",
     "FUSE_READ_LOCKOWNER",
@@ -114,7 +115,7 @@ FOPEN_STREAM = 1 << 4
 
 FUSE_READ_LOCKOWNER = 1 << 1
 
-FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE, FATTR_ATIME, FATTR_MTIME, FATTR_FH = (1 << bit for bit in range(7))
+FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE, FATTR_ATIME, FATTR_MTIME = (1 << bit for bit in range(6))
 FATTR_LOCKOWNER = 1 << 9
 
 # Requests. A header of BODY bytes comes first, and the data of a write begin after DATA bytes.
@@ -123,6 +124,8 @@ BODY = IN_HEADER.size
 REQUEST = Struct("=4xIQQ")  # of the header only opcode, unique, inode
 INIT_IN = Struct("=IIII")  # version, max_readahead, flags
 INTERRUPT_IN = Struct("=Q")  # unique
+BATCH_FORGET_IN = Struct("=I4x")  # how many of the next follow
+FORGET_ONE = Struct("=Q8x")  # inode
 SETATTR_IN = Struct("=IIQQQqqqIIIIIII")
 TRUNCATION = Struct("=32xI4xI12xQ")  # of the header and the structure of a SETATTR: thread, valid, size
 OPEN_IN = Struct("=II")  # flags
@@ -130,7 +133,7 @@ OPENER = Struct("=32xI4xI")  # of the header and the structure of an OPEN: threa
 READ_IN = Struct("=QQII")  # handle, offset, size, flags; also of READDIR
 WRITE_IN = Struct("=QQI12xI4x")  # handle, offset, size, flags
 DATA = BODY + WRITE_IN.size
-RELEASE_IN = Struct("=Q")  # handle; also of FSYNC and FSYNCDIR
+RELEASE_IN = Struct("=QI")  # handle, flags; also of FSYNC and FSYNCDIR
 MKNOD_IN = Struct("=IIII")  # mode, device
 MKDIR_IN = Struct("=II")  # mode
 CREATE_IN = Struct("=IIII")  # flags, mode
@@ -144,9 +147,9 @@ OUT_HEADER = Struct("=IiQ")  # length, negative errno or number of a notificatio
 INIT_OUT = Struct("=IIIIHHII32x")  # version, max_readahead, flags, max_background, congestion, max_write, granularity
 ENTRY_OUT = Struct("=QQQQII")  # inode, generation, lifetimes of the name and of the attributes; attributes follow
 ATTR_OUT = Struct("=QII")  # lifetime; attributes follow
-ATTR = Struct("=QQQqqqIIIIIIIIII")
-OPEN_OUT = Struct("=QII")  # handle, flags
-WRITE_OUT = Struct("=II")  # size
+ATTR = Struct("=QQ8xqqqIIIIIII12x")  # inode, size, times in s, in ns, mode, links, owner, group
+OPEN_OUT = Struct("=QI4x")  # handle, flags
+WRITE_OUT = Struct("=I4x")  # size
 KSTATFS = Struct("=QQQQQIIII24x")
 INVAL_INODE_OUT = Struct("=Qqq")  # inode, offset, length
 INVAL_ENTRY_OUT = Struct("=QII")  # directory, length of the name

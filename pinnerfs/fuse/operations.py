@@ -10,8 +10,9 @@ import errno
 import logging
 from collections.abc import Callable
 
+from pinnerfs.debugfs.declaration import OpenFile
 from pinnerfs.debugfs.inject import Faults
-from pinnerfs.debugfs.tree import Node, Tree
+from pinnerfs.debugfs.tree import Node, Time, Tree
 from pinnerfs.fuse.connection import Connection
 from pinnerfs.fuse.faults import Injection
 from pinnerfs.fuse.server import serve_requests
@@ -19,59 +20,7 @@ from pinnerfs.fuse.tracing import traced
 
 __all__ = ["TreeOperations", "serve"]
 
-# A write over 128 KiB, or of more than 32 buffers, arrives in pieces. An append with a shorter piece is a new one. From
-# an unaligned buffer the first piece can be up to a page shorter than 128 KiB.
-PIECE = 131072 - 4096
-
 log = logging.getLogger(__name__)
-
-
-class _Handle:
-    """An open file, with what FUSE needs beyond the file itself."""
-
-    __slots__ = ("_faults", "_file", "_operations", "_path", "_write_end", "_write_length")
-
-    def __init__(self, operations: TreeOperations, path: str, flags: int) -> None:
-        self._operations = operations
-        self._faults = operations.faults
-        self._path = path
-        self._file = operations.tree.open(path, flags)
-        self._write_end = -1
-        self._write_length = 0
-
-    def read(self, size: int) -> bytes:
-        if self._faults.active:
-            return self._operations.injection.meet("read", self._path, lambda: self._file.read(size))
-        return self._file.read(size)
-
-    def sendfile(self, size: int) -> bytes:
-        # debugfs files have no splice_read. The reader falls back to read.
-        raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
-
-    def write(self, data: bytes, offset: int, append: bool) -> None:
-        # A kernel sees one write of any length, so only its first piece counts; the others continue at its end. A new
-        # write begins at offset 0, or at the end of the last one if the file is open for appending.
-        if offset and offset == self._write_end and not (append and self._write_length <= PIECE):
-            self._write_length = len(data)
-            self._write_end = offset + len(data)
-        elif self._faults.active:
-            self._operations.injection.meet("write", self._path, lambda: self._write(data, offset))
-        else:
-            self._write(data, offset)
-
-    def _write(self, data: bytes, offset: int) -> None:
-        self._write_length = len(data)
-        self._write_end = offset + len(data)
-        self._file.write(data)
-
-    def truncate(self, size: int) -> None:
-        self._operations.tree.truncate(self._path, size)
-
-    def fsync(self) -> None:
-        self._operations.tree.fsync(self._path)
-
-    def release(self) -> None:
-        """Debugfs files have nothing to release."""
 
 
 class TreeOperations:
@@ -128,10 +77,26 @@ class TreeOperations:
 
     # Open files.
 
-    def open(self, path: str, flags: int) -> _Handle:
+    def open(self, path: str, flags: int) -> OpenFile:
         if self.faults.active:
-            return self.injection.meet("open", path, lambda: _Handle(self, path, flags))
-        return _Handle(self, path, flags)
+            return self.injection.meet("open", path, lambda: self.tree.open(path, flags))
+        return self.tree.open(path, flags)
+
+    def read(self, path: str, file: OpenFile, size: int) -> bytes:
+        return self.injection.meet("read", path, lambda: file.read(size))
+
+    def sendfile(self, file: OpenFile, size: int) -> bytes:
+        # debugfs files have no splice_read. The reader falls back to read.
+        raise OSError(errno.EINVAL, "debugfs files do not support sendfile")
+
+    def write(self, path: str, file: OpenFile, data: bytes) -> None:
+        self.injection.meet("write", path, lambda: file.write(data))
+
+    def fsync(self, path: str) -> None:
+        self.tree.fsync(path)
+
+    def release(self, file: OpenFile) -> None:
+        """Debugfs files have nothing to release."""
 
     # Changes of attributes.
 
@@ -141,11 +106,11 @@ class TreeOperations:
     def chown(self, path: str, uid: int, gid: int) -> None:
         self.tree.chown(path, uid, gid)
 
-    def utimens(self, path: str, times: tuple[int, int]) -> None:
+    def utimens(self, path: str, times: tuple[Time, Time]) -> None:
         self.tree.set_times(path, *times)
 
-    def truncate(self, path: str, size: int) -> None:
-        self.tree.truncate(path, size)
+    def truncate(self, path: str, size: int) -> Node:
+        return self.tree.truncate(path, size)
 
     # Operations that debugfs refuses.
 

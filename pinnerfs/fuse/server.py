@@ -4,49 +4,29 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from pinnerfs.debugfs.declaration import Later
 from pinnerfs.fuse.connection import MAX_WRITE, Connection
 from pinnerfs.fuse.directories import DirectoryHandlers
-from pinnerfs.fuse.inodes import SECOND, Inodes
+from pinnerfs.fuse.files import FileHandlers
+from pinnerfs.fuse.inodes import Inodes
 from pinnerfs.fuse.messages import (
+    BATCH_FORGET_IN,
     BODY,
-    DATA,
-    FATTR_ATIME,
-    FATTR_FH,
-    FATTR_GID,
-    FATTR_LOCKOWNER,
-    FATTR_MODE,
-    FATTR_MTIME,
-    FATTR_SIZE,
-    FATTR_UID,
-    FOPEN_DIRECT_IO,
-    FOPEN_NONSEEKABLE,
-    FOPEN_STREAM,
+    FORGET_ONE,
     FUSE_ASYNC_READ,
     FUSE_BIG_WRITES,
-    FUSE_READ_LOCKOWNER,
     INIT_IN,
     INIT_OUT,
     IOCTL_IN,
-    OPEN_OUT,
-    OPENER,
-    READ_IN,
-    RELEASE_IN,
-    SETATTR_IN,
-    TRUNCATION,
     VERSION,
-    WRITE_IN,
-    WRITE_OUT,
     Opcode,
 )
 from pinnerfs.fuse.names import NameHandlers
-from pinnerfs.fuse.protocols import OpenHandle, Operations
+from pinnerfs.fuse.protocols import Operations
 
 __all__ = ["serve_requests"]
 
@@ -54,21 +34,11 @@ __all__ = ["serve_requests"]
 # at once would then leave ever more closed files open here. The kernel lowers this maximum for an ordinary user.
 MAX_BACKGROUND = 0xFFFF
 
-# Without direct_io the kernel would cache what it reads. With nonseekable lseek is ESPIPE. Of a stream each write(2)
-# begins at offset 0, unless the file is open for appending.
-OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM
-
 # Operations that debugfs lacks as well, and that are logged: the kernel translates ENOSYS into the answer of a file
 # system without them. Not logged: those that the kernel sends unasked (flush, access, getxattr), poll, and locks.
 UNSUPPORTED = (Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.IOCTL, Opcode.FALLOCATE)
-NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY, Opcode.DESTROY)
+NO_ANSWER = (Opcode.NOTIFY_REPLY, Opcode.DESTROY)
 TCGETS = 0x5401  # the ioctl of isatty()
-
-POLL = 0.001  # seconds between attempts to open a file
-
-_unpack_opener, _unpack_read, _unpack_write = OPENER.unpack_from, READ_IN.unpack_from, WRITE_IN.unpack_from
-_unpack_handle, _unpack_truncation = RELEASE_IN.unpack_from, TRUNCATION.unpack_from
-_pack_open, _pack_write = OPEN_OUT.pack, WRITE_OUT.pack
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +54,10 @@ class _Handlers:
     def __init__(self, connection: Connection, operations: Operations) -> None:
         self._connection = connection
         self._buffer = connection.buffer
-        self._view = memoryview(connection.buffer)
         self._operations = operations
-        self._faults = operations.faults
         self._inodes = Inodes(operations.getattr, connection.notify)
-        self._handles: dict[int, tuple[OpenHandle, int, int]] = {}  # with the inode and the flags
-        self._last_number = 0
-        self._last_opener = (0, 0)  # inode and thread
         self._names = NameHandlers(connection, operations, self._inodes)
+        self._files = FileHandlers(connection, operations, self._inodes, self._names.forget)
         self._directories = DirectoryHandlers(connection, operations, self._inodes)
         self._warned: set[str] = set()
 
@@ -101,16 +67,19 @@ class _Handlers:
         for opcode in Opcode:
             name = opcode.name.lower()
             if opcode is Opcode.INTERRUPT:
-                handlers[opcode] = self._connection.interrupt
+                handlers[opcode.value] = self._connection.interrupt
             elif opcode in UNSUPPORTED:
-                handlers[opcode] = partial(self._logged, name)
+                handlers[opcode.value] = partial(self._logged, name)
             elif opcode is Opcode.GETATTR:
-                handlers[opcode] = self._inodes.getattr
+                handlers[opcode.value] = self._inodes.getattr
+            elif opcode is Opcode.FORGET:
+                handlers[opcode.value] = self._inodes.forget
             elif opcode in NO_ANSWER:
-                handlers[opcode] = self._no_answer
+                handlers[opcode.value] = self._no_answer
             else:
-                others = self._names if hasattr(self._names, name) else self._directories
-                handlers[opcode] = getattr(self, f"_{name}", None) or getattr(others, name)
+                others = (self._files, self._names, self._directories)
+                found = next((other for other in others if hasattr(other, name)), None)
+                handlers[opcode.value] = getattr(found, name) if found else getattr(self, f"_{name}")
         return handlers
 
     def _init(self, ino: int) -> bytes:
@@ -133,6 +102,13 @@ class _Handlers:
     def _no_answer(self, ino: int) -> None:
         """Accept a message that has no answer."""
 
+    def _batch_forget(self, ino: int) -> None:
+        (count,) = BATCH_FORGET_IN.unpack_from(self._buffer, BODY)
+        for number in range(count):
+            self._inodes.forget(
+                *FORGET_ONE.unpack_from(self._buffer, BODY + BATCH_FORGET_IN.size + number * FORGET_ONE.size)
+            )
+
     def _unsupported(self, ino: int) -> NoReturn:
         raise OSError(errno.ENOSYS, "unsupported operation")
 
@@ -144,87 +120,3 @@ class _Handlers:
             shown = f"ioctl {command:#x}" if name == "ioctl" else name
             log.warning("unsupported operation %s: returning ENOSYS", shown)
         self._unsupported(ino)
-
-    # Open files: the frequent requests.
-
-    def _open(self, ino: int) -> bytes:
-        thread, flags = _unpack_opener(self._buffer)
-        path = self._inodes.opening(ino, flags, thread)
-        try:
-            handle = self._operations.open(path, flags)
-        except Later as later:
-            raise later.converted(partial(self._opened, 0, ino, flags)) from None
-        return self._opened(thread, ino, flags, handle)
-
-    def _opened(self, thread: int, ino: int, flags: int, handle: OpenHandle) -> bytes:
-        """Answer an OPEN. The thread is 0 after a delay: it may have made other requests since."""
-        if not self._inodes.opened(ino, flags):
-            raise Later(POLL, partial(self._opened, 0, ino, flags, handle))
-        number = self._last_number = self._last_number + 1
-        self._last_opener = ino, thread
-        self._handles[number] = handle, ino, flags
-        return _pack_open(number, OPEN_FLAGS, 0)
-
-    def _read(self, ino: int) -> bytes:
-        number, _, size, flags = _unpack_read(self._buffer, BODY)
-        handle = self._handles[number][0]
-        # A read for the page cache (sendfile, splice) has no lock owner.
-        return handle.read(size) if flags & FUSE_READ_LOCKOWNER else handle.sendfile(size)
-
-    def _write(self, ino: int) -> bytes:
-        number, offset, size, flags = _unpack_write(self._buffer, BODY)
-        self._inodes.settle(number)
-        try:
-            self._handles[number][0].write(self._view[DATA : DATA + size].tobytes(), offset, bool(flags & os.O_APPEND))
-            if self._faults.may_hide:
-                self._names.forget()
-        except Later as later:
-            answer = _pack_write(size, 0)
-            raise later.converted(lambda _: answer) from None
-        return _pack_write(size, 0)
-
-    def _release(self, ino: int) -> bytes:
-        (number,) = _unpack_handle(self._buffer, BODY)
-        handle, ino, flags = self._handles.pop(number)
-        self._inodes.released(ino, flags, number)
-        handle.release()
-        return b""
-
-    def _fsync(self, ino: int) -> bytes:
-        (number,) = _unpack_handle(self._buffer, BODY)
-        self._handles[number][0].fsync()
-        return b""
-
-    def _setattr(self, ino: int) -> bytes:
-        thread, which, size = _unpack_truncation(self._buffer)
-        # An open with O_TRUNC changes the size alone, and does not name its handle.
-        if which == FATTR_SIZE | FATTR_LOCKOWNER and self._last_opener == (ino, thread):
-            self._operations.truncate(self._inodes.path(ino), size)
-            return self._inodes.truncated(ino, self._last_number, thread)
-        self._change(self._inodes.path(ino))
-        return self._inodes.changed(ino)
-
-    def _change(self, path: str) -> None:
-        """Make the changes of a SETATTR."""
-        which, _, number, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid = SETATTR_IN.unpack_from(
-            self._buffer, BODY
-        )
-        if which & FATTR_MODE:
-            self._operations("chmod", path, mode)
-        if which & (FATTR_UID | FATTR_GID):
-            owner = uid if which & FATTR_UID else -1
-            self._operations("chown", path, owner, gid if which & FATTR_GID else -1)
-        if which & FATTR_SIZE and which & FATTR_FH:
-            self._handles[number][0].truncate(size)
-        elif which & FATTR_SIZE:
-            self._operations.truncate(path, size)
-        if which & (FATTR_ATIME | FATTR_MTIME):
-            node = self._operations.getattr(path)
-            self._operations(
-                "utimens",
-                path,
-                (
-                    atime * SECOND + atime_ns if which & FATTR_ATIME else node.atime,
-                    mtime * SECOND + mtime_ns if which & FATTR_MTIME else node.mtime,
-                ),
-            )

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from pinnerfs.debugfs.declaration import OpenFile
 from pinnerfs.debugfs.tree import Node
-from pinnerfs.fuse.protocols import OpenHandle, Operations
+from pinnerfs.fuse.protocols import Operations
 
 __all__ = ["traced"]
 
@@ -53,33 +54,26 @@ def _shown(value: object) -> str:
     return repr(value)
 
 
-class _TracedHandle:
+class _TracedFile:
     """An open file with a number, which its log lines share."""
 
-    def __init__(self, handle: OpenHandle, number: int) -> None:
-        self._handle = handle
+    def __init__(self, file: OpenFile, number: int) -> None:
+        self.file = file
         self._name = f"file {number}"
 
     def __repr__(self) -> str:
         return self._name
 
     def read(self, size: int) -> bytes:
-        return _logged(f"{self._name}.read", self._handle.read, size)
+        return _logged(f"{self}.read", self.file.read, size)
 
-    def sendfile(self, size: int) -> bytes:
-        return _logged(f"{self._name}.sendfile", self._handle.sendfile, size)
+    def write(self, data: bytes) -> None:
+        _logged(f"{self}.write", self.file.write, data)
 
-    def write(self, data: bytes, offset: int, append: bool) -> None:
-        _logged(f"{self._name}.write", partial(self._handle.write, append=append), data, offset)
 
-    def truncate(self, size: int) -> None:
-        _logged(f"{self._name}.truncate", self._handle.truncate, size)
-
-    def fsync(self) -> None:
-        _logged(f"{self._name}.fsync", self._handle.fsync)
-
-    def release(self) -> None:
-        _logged(f"{self._name}.release", self._handle.release)
+def _untraced(file: OpenFile) -> OpenFile:
+    assert isinstance(file, _TracedFile)
+    return file.file
 
 
 class _TracedOperations:
@@ -102,12 +96,24 @@ class _TracedOperations:
     def getattr(self, path: str) -> Node:
         return _logged("getattr", self._operations.getattr, path)
 
-    def open(self, path: str, flags: int) -> OpenHandle:
-        def numbered(path: str, flags: int) -> _TracedHandle:
-            return _TracedHandle(self._operations.open(path, flags), self._opened)
+    def open(self, path: str, flags: int) -> OpenFile:
+        def numbered(path: str, flags: int) -> _TracedFile:
+            return _TracedFile(self._operations.open(path, flags), self._opened)
 
         self._opened += 1
         return _logged("open", numbered, path, flags)
 
-    def truncate(self, path: str, size: int) -> None:
-        _logged("truncate", self._operations.truncate, path, size)
+    def read(self, path: str, file: OpenFile, size: int) -> bytes:
+        return _logged(f"{file}.read", partial(self._operations.read, path, _untraced(file)), size)
+
+    def sendfile(self, file: OpenFile, size: int) -> bytes:
+        return _logged(f"{file}.sendfile", partial(self._operations.sendfile, file), size)
+
+    def write(self, path: str, file: OpenFile, data: bytes) -> None:
+        _logged(f"{file}.write", partial(self._operations.write, path, _untraced(file)), data)
+
+    def release(self, file: OpenFile) -> None:
+        _logged(f"{file}.release", partial(self._operations.release, file))
+
+    def truncate(self, path: str, size: int) -> Node:
+        return _logged("truncate", self._operations.truncate, path, size)

@@ -10,6 +10,9 @@ __all__ = ["parse_simple_attribute", "to_signed", "to_signed_32"]
 # simple_attr_write has a buffer of 24 bytes, with the NUL.
 MAX_BYTES = 23
 
+ZERO = ord("0")
+SURE_DIGITS = 19  # fit into 64 bits
+
 _NUMBER = re.compile(rb"\+?(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))(\n?(?:\0|\Z))?")
 
 
@@ -18,6 +21,10 @@ def parse_simple_attribute(data: bytes) -> int:
 
     Raise OSError: ERANGE for a number over 64 bits, EINVAL for anything else.
     """
+    # Most numbers are plain decimal ones of less than 64 bits, which need no regular expression.
+    digits = data.removesuffix(b"\n")
+    if digits.isdigit() and digits[0] != ZERO and len(digits) <= SURE_DIGITS:
+        return int(digits)
     match = _NUMBER.match(data, 0, MAX_BYTES)
     if match is None:
         raise OSError(errno.EINVAL, "not a number as the kernel reads one")

@@ -117,13 +117,21 @@ class Replay:
     def threshold(self) -> int:
         """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
         self._need_threshold()
-        return self._threshold
+        return self.read_threshold()
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
         self._need_threshold()
-        self._threshold = checked_threshold(value)
+        self.write_threshold(checked_threshold(value))
+
+    def read_threshold(self) -> int:
+        """Return what the file `threshold` has now. Only for a kernel with that file."""
+        return self._threshold
+
+    def write_threshold(self, value: int) -> None:
+        """Set the threshold as a write to the file does, in µs, signed. Only for a kernel with that file."""
+        self._threshold = value
         longterm = self._tracks["longterm_pinner"]
         longterm.clear()
         longterm.rules_changed()

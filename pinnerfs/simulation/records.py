@@ -31,13 +31,21 @@ class PinnerFiles:
     def threshold(self) -> int:
         """Return the threshold in force, in µs, signed. Raise PinnerfsError on a kernel without one."""
         need_threshold(self.generation)
-        return self._pinner.threshold
+        return self.read_threshold()
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         """Set the threshold and clear the long-term records, even if it is the same. A time such as "1s" works."""
         need_threshold(self.generation)
-        self._pinner.write_threshold(checked_threshold(value))
+        self.write_threshold(checked_threshold(value))
+
+    def read_threshold(self) -> int:
+        """Return what the file `threshold` has now. Only for a kernel with that file."""
+        return self._pinner.threshold
+
+    def write_threshold(self, value: int) -> None:
+        """Set the threshold as a write to the file does, in µs, signed. Only for a kernel with that file."""
+        self._pinner.write_threshold(value)
 
     @property
     def files(self) -> RecordFiles:

@@ -48,9 +48,9 @@ def test_an_errno(operations: Operations) -> None:
     """An operation that a rule hits fails with the errno, and is not done; the others are."""
     file = operations.open(FILE, os.O_RDWR)
     operations.faults.write("add,op=write,errno=ENOSPC,times=1\nadd,op=open,errno=EMFILE")
-    assert outcome(lambda: file.write(b"5", 0, False)) == -errno.ENOSPC
+    assert outcome(lambda: operations.write(FILE, file, b"5")) == -errno.ENOSPC
     assert outcome(lambda: operations.open(FILE, os.O_RDONLY)) == -errno.EMFILE
-    file.write(b"6", 0, False)
+    operations.write(FILE, file, b"6")
     assert written == [b"6"]
     assert file.read(4) == b"0123"
 
@@ -59,7 +59,7 @@ def test_half_a_read(operations: Operations) -> None:
     """A cut read returns the first half of what there is, and the next read continues behind all of it."""
     file = operations.open(FILE, os.O_RDONLY)
     operations.faults.write("add,cut,times=1")
-    assert [file.read(5), file.read(5), file.read(5)] == [b"01", b"56789", b""]
+    assert [operations.read(FILE, file, 5) for _ in range(3)] == [b"01", b"56789", b""]
 
 
 @pytest.mark.parametrize("rule", ["delay=2s", "delay=2s,cut", "delay=2s,errno=EIO"])
@@ -68,7 +68,7 @@ def test_a_delay(operations: Operations, rule: str) -> None:
     file = operations.open(FILE, os.O_RDONLY)
     operations.faults.write(f"add,op=read,{rule},times=1")
     with pytest.raises(Later) as later:
-        file.read(4)
+        operations.read(FILE, file, 4)
     assert later.value.seconds == 2
     operations.faults.write("removeall")
     answer = outcome(later.value.then)
@@ -99,8 +99,8 @@ def test_rules_are_about_page_pinner(operations: Operations) -> None:
     for path in ("/", "/.pinnerfs", "/.pinnerfs/do", "/page_pinner2"):
         operations.find(path)
     assert _names(operations, "/.pinnerfs") == [".", "..", "do"]
-    assert operations.open("/page_pinner2", os.O_RDONLY).read(9) == b"other"
-    operations.open("/.pinnerfs/do", os.O_WRONLY).write(b"pin", 0, False)
+    assert operations.read("/page_pinner2", operations.open("/page_pinner2", os.O_RDONLY), 9) == b"other"
+    operations.write("/.pinnerfs/do", operations.open("/.pinnerfs/do", os.O_WRONLY), b"pin")
     assert written == [b"pin"]
 
 
@@ -110,9 +110,9 @@ def test_the_trace_shows_faults(operations: Operations, caplog: pytest.LogCaptur
     wrapped = traced(operations)
     file = wrapped.open(FILE, os.O_RDONLY)
     wrapped.faults.write("add,op=read,errno=EIO,times=1\nadd,op=read,delay=2s\nadd,missing")
-    assert outcome(lambda: file.read(4096)) == -errno.EIO
+    assert outcome(lambda: wrapped.read(FILE, file, 4096)) == -errno.EIO
     with pytest.raises(Later):
-        file.read(4096)
+        wrapped.read(FILE, file, 4096)
     assert outcome(lambda: wrapped.find(FILE)) == -errno.ENOENT
     assert caplog.messages[1:] == [
         "fuse: file 1.read(4096): EIO",
