@@ -10,6 +10,7 @@ from pinnerfs.kernel.cma.pages import AreaPages
 from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import find_tries
+from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, Int64s
 from tests.oracle.scene_simulation import scenario_of
 
@@ -136,3 +137,17 @@ def test_noretry_of_5_10_fails_when_no_block_is_left() -> None:
     assert (allocation.state, allocation.tries, allocation.errno_in_log) == ("failed", 8, -16)
     # The counters of Pixel's 5.10 leave such a failure out.
     assert simulation.cma_counters("reserved") == {"alloc_pages_success": 0, "alloc_pages_fail": 0}
+
+
+@pytest.mark.parametrize("allocates", [False, True])
+def test_an_allocation_drains_the_lru_batch_of_its_area(allocates: bool) -> None:
+    """In a region whose pages wait for the LRU, an allocation of other pages puts them there."""
+    source = scenario_of(file=False, pages=1024).replace("'lru', ", "")
+    simulation = Simulation(parse(source), kernel="android12-5.10")
+    simulation.do("pin task=driver pages=1 hold=1s")
+    if allocates:
+        assert simulation.start_alloc("reserved", 1).state == "got"
+    simulation.advance("2s")
+    (record,) = simulation.records()
+    assert record.pfn != simulation.areas["reserved"].base_pfn
+    assert (record.count, record.flags & PAGE_LRU) == ((2, PAGE_LRU) if allocates else (3, 0))
