@@ -160,7 +160,7 @@ class Simulation(PinnerFiles, CmaFiles):
             yield self._now
 
     def do(self, actions: str) -> None:
-        """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap, free and allocate pages now, one action per line: "pin task=camera pages=64 hold=500ms".
 
         Raise PinnerfsError with the line and the reason if one of them is refused. None of them is done then.
         """
