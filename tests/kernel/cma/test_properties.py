@@ -273,6 +273,31 @@ def test_marked_pages_move_out_of_the_way_of_a_batch_that_fails(generation: str,
     pair.check()
 
 
+@pytest.mark.parametrize(
+    ("generation", "anonymous", "file"),
+    [
+        ("introduced", 0, 0),
+        ("android12-5.10-early", 0, 0),
+        ("android12-5.10", 0, 32),
+        ("pixel-5.10", 40, 40),
+        ("android13-5.10-buffer", 1, 32),
+        ("android14-6.1", 1, 32),
+    ],
+)
+def test_pages_that_move_while_tracking_is_off(generation: str, anonymous: int, file: int) -> None:
+    """Only the frees of marked pages are recorded meanwhile."""
+    for of_file, frees in ((False, anonymous), (True, file)):
+        pair = Pair(generation, "6.1.192", file=of_file)
+        pair.lay(3, 40, 1, "get")
+        pair.alloc(PAGES, 0, None, False, False, True)
+        pair.track(False)
+        pair.release(0, False)
+        pair.alloc(PAGES, 0, None, False, False, True)
+        pair.track(True)
+        pair.check()
+        assert sum(record.site == "free" for record in pair.model.records()) == frees
+
+
 @pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
 @pytest.mark.parametrize("mm", sorted(MMS))
 def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) -> None:
