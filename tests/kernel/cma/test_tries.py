@@ -90,6 +90,19 @@ def test_5_10_names_the_busy_ranges_and_the_free_ones() -> None:
     ]
 
 
+def test_free_parts_are_told_in_pages_from_a_bit_on() -> None:
+    """With four pages for a bit, the line about free parts has numbers of pages, and the places of bits."""
+    simulation = Simulation(
+        parse(scenario_of(file=True, pages=1024, order_per_bit=2)), kernel="pixel-5.10", cma_retries=0
+    )
+    first, second = simulation.start_alloc("reserved", 5), simulation.start_alloc("reserved", 16)
+    assert (first.state, second.state) == ("got", "got")
+    simulation.release_alloc(first)
+    assert simulation.start_alloc("reserved", 1020).errno_in_log == -12
+    *_, line = simulation.dmesg().splitlines()
+    assert line.endswith("cma: number of available pages: 8@0+1000@6=> 1008 free of 1024 total pages")
+
+
 def test_retries_are_events_of_their_own_time() -> None:
     """A pin that is released before a retry no longer blocks it."""
     one, none = np.array([5]), np.empty(0, dtype=np.int64)
