@@ -95,11 +95,14 @@ class Pair:
             self.model.unmap(pages)
 
     def truncate(self, number: int) -> None:
-        """Take unmapped pages without pins out of the page cache."""
+        """Take unmapped pages without pins out of the page cache.
+
+        A page in the LRU batch of another CPU would stay until that is drained. The engine frees it at once.
+        """
         hold = self._hold(number)
         if hold is None or not self.file:
             return
-        pages = [page for page in self._present(hold.pages) if not page.mapcount and not page.held]
+        pages = [page for page in self._present(hold.pages) if not (page.mapcount or page.held or page.batched)]
         self._events(Event.free, pages)
         self.model.truncate(pages)
 
@@ -296,6 +299,24 @@ def test_pages_that_move_while_tracking_is_off(generation: str, anonymous: int, 
         pair.track(True)
         pair.check()
         assert sum(record.site == "free" for record in pair.model.records()) == frees
+
+
+@pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
+@pytest.mark.parametrize("user", [False, True], ids=["put_page", "put_user_page"])
+def test_the_mark_of_a_page_that_moved_away(generation: str, user: bool) -> None:
+    """It does not concern the next page of the frame, except on the early kernel, if the pin's own mark was cleared."""
+    pair = Pair(generation, "6.1.192", file=True)
+    pair.lay(3, 4, 1, "get")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.release(0, user)
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.check()
+    pair.free(-1)
+    pair.lay(3, 4, 1, "plain")
+    before = pair.model.total
+    pair.release(1, False)
+    pair.check()
+    assert pair.model.total - before == (4 if generation == "android12-5.10-early" and user else 0)
 
 
 @pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])

@@ -164,3 +164,14 @@ def test_an_allocation_drains_the_lru_batch_of_its_area(allocates: bool) -> None
     (record,) = simulation.records()
     assert record.pfn != simulation.areas["reserved"].base_pfn
     assert (record.count, record.flags & PAGE_LRU) == ((2, PAGE_LRU) if allocates else (3, 0))
+
+
+def test_a_page_in_the_lru_batch_is_freed_with_its_process() -> None:
+    """The end of a process frees a page that a failed allocation left in the batch. The next drain does not find it."""
+    simulation = Simulation(parse(scenario_of(file=True, pages=1024)), kernel="android14-6.1", mm="6.1.192")
+    simulation.do("pin task=driver pages=1")
+    simulation.start_alloc("reserved", 1024)
+    simulation.do("free task=driver")
+    assert simulation.start_alloc("reserved", 1024).state == "got"
+    found = [(str(record.kind), record.count) for record in simulation.records()]
+    assert found == [("FREE", 0), ("PUT", 0), ("PUT", 4), ("DETECT", 4)]
