@@ -319,6 +319,25 @@ def test_the_mark_of_a_page_that_moved_away(generation: str, user: bool) -> None
     assert pair.model.total - before == (4 if generation == "android12-5.10-early" and user else 0)
 
 
+def test_the_time_of_a_pin_outlives_a_move_on_android12_5_10() -> None:
+    """A later put_user_page of another page in that frame, marked FAILED and not pinned, is measured from that pin."""
+    pair = Pair("android12-5.10", "6.1.192", file=True)
+    pair.wait(1_000_000)
+    pair.lay(3, 1, 1, "get")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.release(0, False)
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.free(-1)
+    pair.lay(3, 1, 1, "plain")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.wait(2_000_000)
+    hold = pair.holds[1]
+    pair.calls.make(Event.put_user_page, [BASE + 3])
+    pair.model.release(hold.pages, "put_user_page")
+    assert pair.model.longterm == [(BASE + 3, 2_000_000, True)]
+    assert [(record.pfn, record.ts) for record in pair.engine.records()] == [(BASE + 3, 2_000_000)]
+
+
 @pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
 @pytest.mark.parametrize("mm", sorted(MMS))
 def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) -> None:
