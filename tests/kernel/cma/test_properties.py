@@ -350,6 +350,21 @@ def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) 
     pair.check()
 
 
+@pytest.mark.parametrize("generation", ["pixel-5.10", "android13-5.10-buffer", "android14-6.1"])
+@pytest.mark.parametrize(
+    ("mm", "puts"),
+    [("6.1.192", 1), ("android12-5.10", 0), ("pixel-5.10", 0), ("android14-5.15", 1), ("android14-6.1", 1)],
+)
+def test_the_mm_decides_whether_a_look_leaves_a_record(generation: str, mm: str, puts: int) -> None:
+    """From 5.15 on, an allocation takes and drops a reference of each pinned anonymous page that it looks at."""
+    pair = Pair(generation, mm, file=False)
+    pair.lay(0, 2, 1, "get")
+    for _ in range(2):
+        pair.alloc(PAGES, 0, 0, False, False, True)
+        pair.check()
+    assert [record.site for record in pair.model.records()] == ["look"] * puts + ["busy"]
+
+
 @pytest.mark.parametrize("file", [False, True], ids=["anonymous", "file"])
 def test_pages_that_fill_up_a_bit_stay_lent(file: bool) -> None:
     """With 4 pages for a bit, an allocation of 5 leaves 3 pages to their holders, who can still release them."""
