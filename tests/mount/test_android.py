@@ -247,7 +247,7 @@ def test_the_bounds_of_a_pixel(source: Path) -> None:
 @pytest.mark.parametrize("where", ["/", "/sys/kernel", "/proc", "/tmp"])
 def test_the_working_directory(source: Path, where: str) -> None:
     """The command has the working directory of `run`, also one that becomes a mirror."""
-    done = _run(source, "pwd; /bin/pwd; ls -d */ >/dev/null", cwd=where)
+    done = _run(source, "pwd; /bin/pwd; echo */ >/dev/null", cwd=where)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{where}\n{where}\n", "")
 
 
