@@ -12,6 +12,7 @@ from pinnerfs.threshold import parse_threshold
 
 __all__ = [
     "checked_microseconds",
+    "checked_number",
     "checked_retries",
     "checked_seed",
     "checked_step",
@@ -33,15 +34,18 @@ def checked_threshold(value: int | str) -> int:
 
 def checked_seed(value: int) -> int:
     """Return a seed of 64 bits."""
-    if not _is_int(value) or not 0 <= value < 1 << 64:
-        raise PinnerfsError(f"seed = {value!r}: wanted a whole number from 0 to {(1 << 64) - 1}")
-    return value
+    return checked_number("seed", value, (1 << 64) - 1)
 
 
-def checked_retries(value: int) -> int:
+def checked_retries(value: int, what: str = "cma_retries") -> int:
     """Return a number of retries of a CMA allocation."""
-    if not _is_int(value) or not 0 <= value <= MAX_RETRIES:
-        raise PinnerfsError(f"cma_retries = {value!r}: wanted a whole number from 0 to {MAX_RETRIES}")
+    return checked_number(what, value, MAX_RETRIES)
+
+
+def checked_number(what: str, value: int, most: int, least: int = 0) -> int:
+    """Return a whole number from `least` to `most`."""
+    if not _is_int(value) or not least <= value <= most:
+        raise PinnerfsError(f"{what} = {value!r}: wanted a whole number from {least} to {most}")
     return value
 
 

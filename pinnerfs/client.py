@@ -131,7 +131,7 @@ class Client:
                 before = after
 
     def do(self, actions: str) -> None:
-        """Pin, release, unmap and free pages now, one action per line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap, free and allocate pages now, one action per line: "pin task=camera pages=64 hold=500ms".
 
         If one action is wrong, none of them is done.
         """

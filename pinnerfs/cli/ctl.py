@@ -65,7 +65,7 @@ def advance(target: _Target, time: str) -> None:
 @click.argument("actions", nargs=-1, required=True, metavar="ACTION...")
 @click.pass_obj
 def do(target: _Target, actions: tuple[str, ...]) -> None:
-    """Pin, release, unmap and free pages now. If one ACTION is wrong, none of them is done.
+    """Pin, release, unmap, free and allocate pages now. If one ACTION is wrong, none of them is done.
 
     \b
     Example:

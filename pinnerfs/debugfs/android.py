@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from pinnerfs.debugfs.attributes import number_file, text_file
+from pinnerfs.debugfs.cma import SYSFS_SIZE
 from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.cma.mm import Mm
@@ -83,4 +84,5 @@ def _counters(device: Device, stat: PixelStat) -> list[File]:
         return text_file(f"latency_{level}_bound", lambda: f"{stat.bounds[level]}\n", 0o644, put)
 
     files = [number_file(name, partial(get, name)) for name in stat.counters]
-    return [*files[:3], bound_file("mid"), bound_file("low"), *files[3:]]
+    files[3:3] = [bound_file("mid"), bound_file("low")]
+    return [file._replace(size=SYSFS_SIZE) for file in files]

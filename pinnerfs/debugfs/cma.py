@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # these import numpy, which a client of the control files doe
     from pinnerfs.kernel.cma.allocation import Allocation
     from pinnerfs.kernel.cma.areas import Area
 
-__all__ = ["cma_directory", "counters_directory"]
+__all__ = ["SYSFS_SIZE", "cma_directory", "counters_directory"]
 
 # An allocation that finds busy pages makes further rounds. Between two looks at it, other requests are answered.
 SHORTEST_WAIT = 0.001  # seconds

@@ -97,7 +97,7 @@ class Control:
         log.info("clock advanced by %s", text)
 
     def do(self, data: bytes) -> None:
-        """Pin, release, unmap and free pages now; OSError EINVAL, with the reason in `error`."""
+        """Pin, release, unmap, free and allocate pages now; OSError EINVAL, with the reason in `error`."""
         with self._refusals():
             text = self._decoded(data, "actions")
             self._device.do(text)

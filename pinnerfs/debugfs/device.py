@@ -239,7 +239,7 @@ class Device:
         self._due = 0 if self._failure else NOTHING_DUE if due is None else due
 
     def do(self, actions: str) -> None:
-        """Pin, release, unmap and free pages now. PinnerfsError names what is wrong with the actions."""
+        """Pin, release, unmap, free and allocate pages now. PinnerfsError names what is wrong with the actions."""
         with self.up_to_now() as simulation:
             simulation.do(actions)
         # The next event may be earlier than the one `keep_up` waits for.

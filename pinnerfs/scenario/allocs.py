@@ -9,8 +9,9 @@ from pinnerfs.scenario.messages import shown
 from pinnerfs.scenario.phases import Phase
 from pinnerfs.scenario.tables import Table, check_text
 
-__all__ = ["MAX_RETRIES", "Alloc"]
+__all__ = ["MAX_ALIGN", "MAX_RETRIES", "Alloc"]
 
+MAX_ALIGN = 18
 MAX_RETRIES = 1000  # 100 s; no kernel makes more than 10
 
 
@@ -32,8 +33,8 @@ class Alloc(Table, frozen=True, dict=True):
         if self.pages < 1:
             raise ValueError(f"pages = {shown(self.pages)} must be at least 1")
         _ = self.start_distribution  # to check it
-        if not 0 <= self.align <= 18:
-            raise ValueError(f"align = {shown(self.align)} must be from 0 to 18")
+        if not 0 <= self.align <= MAX_ALIGN:
+            raise ValueError(f"align = {shown(self.align)} must be from 0 to {MAX_ALIGN}")
         if not 0 <= (self.retries or 0) <= MAX_RETRIES:
             raise ValueError(f"retries = {shown(self.retries)} must be from 0 to {MAX_RETRIES}")
         if all(phase.pause for phase in self.phase):

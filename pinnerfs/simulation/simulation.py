@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from pinnerfs.arguments import checked_microseconds, checked_retries, checked_seed, checked_step, checked_threshold
+from pinnerfs.arguments import (
+    checked_microseconds,
+    checked_number,
+    checked_retries,
+    checked_seed,
+    checked_step,
+    checked_threshold,
+)
 from pinnerfs.clock import LAST_MOMENT
 from pinnerfs.errors import PinnerfsError
 from pinnerfs.kernel.cma.allocation import Allocation, Request
@@ -15,6 +22,7 @@ from pinnerfs.kernel.page_pinner.generations import INTRODUCED
 from pinnerfs.kernel.page_pinner.pinner import DEFAULT_THRESHOLD, Pinner
 from pinnerfs.kernel.stacks import StackDepot
 from pinnerfs.recordfiles import RecordFiles
+from pinnerfs.scenario.allocs import MAX_ALIGN
 from pinnerfs.scenario.faults import Fault
 from pinnerfs.scenario.limits import LIMITS, Limits
 from pinnerfs.scenario.quantities import parse_time
@@ -31,7 +39,11 @@ from pinnerfs.workload.timeline import Timeline
 
 __all__ = ["Observer", "Simulation"]
 
+<<<<<<< HEAD
 NO_EVENTS = EventBatch.of([])
+=======
+_LEAST_PAGES, _MOST_PAGES = -(1 << 31), (1 << 31) - 1  # of a write to cma/NAME/alloc or free
+>>>>>>> rev14
 
 
 class Observer(Protocol):
@@ -166,7 +178,7 @@ class Simulation(PinnerFiles, CmaFiles):
             self.advance_to(self._now)
 
     def do(self, actions: str) -> None:
-        """Pin, release, unmap and free pages now, one action on each line: "pin task=camera pages=64 hold=500ms".
+        """Pin, release, unmap, free and allocate pages now, one action per line: "pin task=camera pages=64 hold=500ms".
 
         Raise PinnerfsError with the line and the reason if one of them is refused. None of them is done then.
         """
@@ -204,17 +216,38 @@ class Simulation(PinnerFiles, CmaFiles):
         The rounds of an allocation that finds busy pages are events of later times. `stack` has the frames outside of
         cma_alloc; the default is a write to cma/NAME/alloc. `kept` pages belong to the list that cma/NAME/free takes
         from, the others to the caller.
+
+        Raise PinnerfsError for an unknown area and for a number out of its range.
         """
+<<<<<<< HEAD
         self._finish_moment()
+=======
+        self.advance_to(self._now)
+        checked_number("pages", pages, _MOST_PAGES, _LEAST_PAGES)
+        checked_number("align", align, MAX_ALIGN)
+>>>>>>> rev14
         frames = tuple(stack) if stack is not None else ()
-        most = self._retries if retries is None else retries
+        most = self._retries if retries is None else checked_retries(retries, "retries")
         request = Request(pages, align, most, no_warn, noretry, frames, kept)
         return self._allocator.start(self._area(area), request, self._now)
 
     def release_alloc(self, allocation: Allocation) -> None:
+<<<<<<< HEAD
         """Give the pages of an allocation back: imitates `cma_release`."""
         self._finish_moment()
+=======
+        """Give the pages of an allocation back: imitates `cma_release`.
+
+        Raise PinnerfsError if the caller does not have them: the allocation has no pages, not yet or not any more, or
+        cma/NAME/free gives them back.
+        """
+        self.advance_to(self._now)
+        if allocation.state != "got" or allocation.request.kept:
+            state = "kept for cma/NAME/free" if allocation.state == "got" else allocation.state
+            raise PinnerfsError(f"cannot release the pages of an allocation that is {state}: wanted one that is got")
+>>>>>>> rev14
         self._allocator.release(allocation)
+        allocation.state = "released"
 
     def give_up_alloc(self, allocation: Allocation) -> None:
         """Let an allocation that waits for its next round fail now, as after a fatal signal."""
@@ -223,8 +256,13 @@ class Simulation(PinnerFiles, CmaFiles):
 
     def free_kept(self, area: str, pages: int) -> None:
         """Free pages that cma/NAME/alloc got, the newest first, or all if negative: imitates `cma_free_write`."""
+<<<<<<< HEAD
         self._finish_moment()
         self._area(area).give_back(pages)
+=======
+        self.advance_to(self._now)
+        self._area(area).give_back(checked_number("pages", pages, _MOST_PAGES, _LEAST_PAGES))
+>>>>>>> rev14
 
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.

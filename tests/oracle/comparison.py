@@ -119,6 +119,8 @@ DURATIONS_DRIFT = "lt.thp"
 UNORDERED = ("inotify after open(O_TRUNC),write ok,write fail,close",)
 # The column widths of `ls -l` depend on its widest numbers.
 LS_LINE = re.compile(r"[-dl][rwxsStT-]{9} ")
+# What dd prints at its end.
+DD_SUMMARY = re.compile(r"\d+\+\d+ records (in|out)$|\d+ bytes .*copied, ")
 # `file` printed this about its own database on the recorded machine.
 HOST_WARNING = re.compile("Warning: using regular magic file .*")
 # Commands that list the debugfs root, and its other entries on the recorded machine.
@@ -192,6 +194,11 @@ def canonical(text: str, case: Case) -> list[str]:
         if "| head" in case.script:
             # The writer before `| head` is killed by SIGPIPE, or ends before head does.
             changed = re.sub(r"^(rc=\d+) (?:141|0) (\d+)$", r"\1 STATUS \2", changed)
+        if "rc=141\n" in case.stdout:
+            # The same for dd. If it ends, it says what it has copied.
+            if DD_SUMMARY.match(line):
+                continue
+            changed = re.sub(r"rc=(?:141|0)$", "rc=STATUS", changed)
         lines.append(_by_errno(changed))
     return _traceback(lines)
 

@@ -83,6 +83,15 @@ def test_rules_for_the_lines_of_a_record(line: str, same: str, other: str) -> No
     assert canonical(line, case) == canonical(same, case) != canonical(other, case)
 
 
+def test_a_writer_that_ends_before_head_does() -> None:
+    """On a busy machine dd copies everything before head closes the pipe. It must fail or say so, nothing else."""
+    case = recorded_case("android14-6.1", "cmafs.tool.01.bitmap")
+    ended = case.stdout.replace("rc=141", "rc=0")
+    summary = "340+1 records in\n340+1 records out\n1021 bytes (1.0 kB, 1021 B) copied, 0.01 s, 99 kB/s\n"
+    assert canonical(ended, case) == canonical(case.stdout, case) != canonical(ended.replace("rc=0", "rc=1"), case)
+    assert canonical(summary, case) == canonical(case.stderr, case) != canonical("dd: error\n", case)
+
+
 def test_introduced_prints_the_count() -> None:
     """The count is the only difference in a record to the early android12-5.10."""
     case = recorded_case("android12-5.10-early", "lt.cat-1")

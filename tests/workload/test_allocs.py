@@ -313,3 +313,56 @@ def test_refusals(text: str) -> None:
     with pytest.raises(PinnerfsError) as refused:
         simulation.do(text)
     assert str(refused.value) == f"line 1: {REFUSED[text]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pages": "1"}, "pages = '1': wanted a whole number from -2147483648 to 2147483647"),
+        ({"pages": True}, "pages = True: wanted a whole number from -2147483648 to 2147483647"),
+        ({"pages": 1.5}, "pages = 1.5: wanted a whole number from -2147483648 to 2147483647"),
+        ({"align": -1}, "align = -1: wanted a whole number from 0 to 18"),
+        ({"align": 19}, "align = 19: wanted a whole number from 0 to 18"),
+        ({"retries": -1}, "retries = -1: wanted a whole number from 0 to 1000"),
+        ({"retries": 1001}, "retries = 1001: wanted a whole number from 0 to 1000"),
+        ({"area": "are"}, "no CMA area 'are': the scenario has area"),
+    ],
+)
+def test_wrong_arguments_of_an_allocation(arguments: dict[str, object], message: str) -> None:
+    """They are refused in words, and nothing is counted."""
+    simulation = play()
+    with pytest.raises(PinnerfsError) as refused:
+        simulation.start_alloc(**{"area": "area", "pages": 1} | arguments)  # type: ignore[arg-type]
+    assert str(refused.value) == message
+    assert counted(simulation) == {"allocs_ok": 0, "allocs_failed": 0, "cma_pages_now": 0}
+
+
+def test_a_wrong_number_of_pages_to_free() -> None:
+    """It is refused in words."""
+    with pytest.raises(PinnerfsError, match=r"^pages = '1': wanted a whole number from "):
+        play().free_kept("area", "1")  # type: ignore[arg-type]
+
+
+def test_pages_are_released_once() -> None:
+    """A second release is refused, as it would take the pages from their next owner."""
+    simulation = play()
+    one = simulation.start_alloc("area", 1000)
+    simulation.release_alloc(one)
+    other = simulation.start_alloc("area", 1000)
+    assert (one.first_pfn, one.state, other.state) == (other.first_pfn, "released", "got")
+    with pytest.raises(PinnerfsError, match="an allocation that is released: wanted one that is got"):
+        simulation.release_alloc(one)
+    assert simulation.areas["area"].used == 1000
+
+
+def test_allocations_without_pages_are_not_released() -> None:
+    """An allocation that failed or waits has no pages, and those of debugfs belong to its list."""
+    simulation = play(holder("1s"), cma_retries=5)
+    kept, failed = simulation.start_alloc("area", 10, kept=True), simulation.start_alloc("area", 5000)
+    simulation.advance("1500ms")
+    waiting = simulation.start_alloc("area", 4086)
+    for allocation, state in ((kept, "kept for cma/NAME/free"), (failed, "failed"), (waiting, "waiting")):
+        with pytest.raises(PinnerfsError, match=f"an allocation that is {state}: wanted one that is got"):
+            simulation.release_alloc(allocation)
+    simulation.advance("2s")
+    assert counted(simulation) == {"allocs_ok": 2, "allocs_failed": 1, "cma_pages_now": 4096}

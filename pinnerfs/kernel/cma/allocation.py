@@ -43,7 +43,7 @@ class Allocation:
     area: Area
     request: Request = field(repr=False)
     began: int
-    state: Literal["waiting", "got", "failed"] = "waiting"
+    state: Literal["waiting", "got", "failed", "released"] = "waiting"
     next_round: int | None = None
     first_pfn: int | None = None
     ended: int | None = None

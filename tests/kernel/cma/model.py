@@ -58,6 +58,7 @@ RULES: dict[str, PinnerRules] = {
     ),
     "android12-5.10": PinnerRules(gets=True, kinds=_ONE_KIND, fails_again=True, busy_marks=False, failed_is_get=True),
     "pixel-5.10": PinnerRules(gets=True, put_clears_ts=True, freed="any"),
+    "android13-5.10-buffer": PinnerRules(gets=False),
     "android14-6.1": PinnerRules(gets=False, no_warn_skips=True),
 }
 

@@ -95,11 +95,14 @@ class Pair:
             self.model.unmap(pages)
 
     def truncate(self, number: int) -> None:
-        """Take unmapped pages without pins out of the page cache."""
+        """Take unmapped pages without pins out of the page cache.
+
+        A page in the LRU batch of another CPU would stay until that is drained. The engine frees it at once.
+        """
         hold = self._hold(number)
         if hold is None or not self.file:
             return
-        pages = [page for page in self._present(hold.pages) if not page.mapcount and not page.held]
+        pages = [page for page in self._present(hold.pages) if not (page.mapcount or page.held or page.batched)]
         self._events(Event.free, pages)
         self.model.truncate(pages)
 
@@ -273,6 +276,68 @@ def test_marked_pages_move_out_of_the_way_of_a_batch_that_fails(generation: str,
     pair.check()
 
 
+@pytest.mark.parametrize(
+    ("generation", "anonymous", "file"),
+    [
+        ("introduced", 0, 0),
+        ("android12-5.10-early", 0, 0),
+        ("android12-5.10", 0, 32),
+        ("pixel-5.10", 40, 40),
+        ("android13-5.10-buffer", 1, 32),
+        ("android14-6.1", 1, 32),
+    ],
+)
+def test_pages_that_move_while_tracking_is_off(generation: str, anonymous: int, file: int) -> None:
+    """Only the frees of marked pages are recorded meanwhile."""
+    for of_file, frees in ((False, anonymous), (True, file)):
+        pair = Pair(generation, "6.1.192", file=of_file)
+        pair.lay(3, 40, 1, "get")
+        pair.alloc(PAGES, 0, None, False, False, True)
+        pair.track(False)
+        pair.release(0, False)
+        pair.alloc(PAGES, 0, None, False, False, True)
+        pair.track(True)
+        pair.check()
+        assert sum(record.site == "free" for record in pair.model.records()) == frees
+
+
+@pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
+@pytest.mark.parametrize("user", [False, True], ids=["put_page", "put_user_page"])
+def test_the_mark_of_a_page_that_moved_away(generation: str, user: bool) -> None:
+    """It does not concern the next page of the frame, except on the early kernel, if the pin's own mark was cleared."""
+    pair = Pair(generation, "6.1.192", file=True)
+    pair.lay(3, 4, 1, "get")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.release(0, user)
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.check()
+    pair.free(-1)
+    pair.lay(3, 4, 1, "plain")
+    before = pair.model.total
+    pair.release(1, False)
+    pair.check()
+    assert pair.model.total - before == (4 if generation == "android12-5.10-early" and user else 0)
+
+
+def test_the_time_of_a_pin_outlives_a_move_on_android12_5_10() -> None:
+    """A later put_user_page of another page in that frame, marked FAILED and not pinned, is measured from that pin."""
+    pair = Pair("android12-5.10", "6.1.192", file=True)
+    pair.wait(1_000_000)
+    pair.lay(3, 1, 1, "get")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.release(0, False)
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.free(-1)
+    pair.lay(3, 1, 1, "plain")
+    pair.alloc(PAGES, 0, None, False, False, True)
+    pair.wait(2_000_000)
+    hold = pair.holds[1]
+    pair.calls.make(Event.put_user_page, [BASE + 3])
+    pair.model.release(hold.pages, "put_user_page")
+    assert pair.model.longterm == [(BASE + 3, 2_000_000, True)]
+    assert [(record.pfn, record.ts) for record in pair.engine.records()] == [(BASE + 3, 2_000_000)]
+
+
 @pytest.mark.parametrize("generation", [name for name in RULES if name in GENERATIONS])
 @pytest.mark.parametrize("mm", sorted(MMS))
 def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) -> None:
@@ -283,6 +348,21 @@ def test_the_mm_decides_whether_unpin_leaves_a_record(generation: str, mm: str) 
     pair.check()
     pair.release(0, False)
     pair.check()
+
+
+@pytest.mark.parametrize("generation", ["pixel-5.10", "android13-5.10-buffer", "android14-6.1"])
+@pytest.mark.parametrize(
+    ("mm", "puts"),
+    [("6.1.192", 1), ("android12-5.10", 0), ("pixel-5.10", 0), ("android14-5.15", 1), ("android14-6.1", 1)],
+)
+def test_the_mm_decides_whether_a_look_leaves_a_record(generation: str, mm: str, puts: int) -> None:
+    """From 5.15 on, an allocation takes and drops a reference of each pinned anonymous page that it looks at."""
+    pair = Pair(generation, mm, file=False)
+    pair.lay(0, 2, 1, "get")
+    for _ in range(2):
+        pair.alloc(PAGES, 0, 0, False, False, True)
+        pair.check()
+    assert [record.site for record in pair.model.records()] == ["look"] * puts + ["busy"]
 
 
 @pytest.mark.parametrize("file", [False, True], ids=["anonymous", "file"])

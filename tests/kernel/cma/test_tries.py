@@ -10,6 +10,7 @@ from pinnerfs.kernel.cma.pages import AreaFrames
 from pinnerfs.kernel.cma.roundrows import RoundRows
 from pinnerfs.kernel.cma.rounds import Circumstances, Round
 from pinnerfs.kernel.cma.tries import find_tries
+from pinnerfs.kernel.pageflags import PAGE_LRU
 from pinnerfs.kernel.pages import FAILED, ON_LRU, PRESENT, Int64s
 from tests.oracle.scene_simulation import scenario_of
 
@@ -89,6 +90,19 @@ def test_5_10_names_the_busy_ranges_and_the_free_ones() -> None:
     ]
 
 
+def test_free_parts_are_told_in_pages_from_a_bit_on() -> None:
+    """With four pages for a bit, the line about free parts has numbers of pages, and the places of bits."""
+    simulation = Simulation(
+        parse(scenario_of(file=True, pages=1024, order_per_bit=2)), kernel="pixel-5.10", cma_retries=0
+    )
+    first, second = simulation.start_alloc("reserved", 5), simulation.start_alloc("reserved", 16)
+    assert (first.state, second.state) == ("got", "got")
+    simulation.release_alloc(first)
+    assert simulation.start_alloc("reserved", 1020).errno_in_log == -12
+    *_, line = simulation.dmesg().splitlines()
+    assert line.endswith("cma: number of available pages: 8@0+1000@6=> 1008 free of 1024 total pages")
+
+
 def test_retries_are_events_of_their_own_time() -> None:
     """A pin that is released before a retry no longer blocks it."""
     one, none = np.array([5]), np.empty(0, dtype=np.int64)
@@ -138,3 +152,28 @@ def test_noretry_of_5_10_fails_when_no_block_is_left(file: bool) -> None:
     assert (allocation.state, allocation.tries, allocation.errno_in_log) == ("failed", 8, -16)
     # The counters of Pixel's 5.10 leave such a failure out.
     assert simulation.cma_counters("reserved") == {"alloc_pages_success": 0, "alloc_pages_fail": 0}
+
+
+@pytest.mark.parametrize("allocates", [False, True])
+def test_an_allocation_drains_the_lru_batch_of_its_area(allocates: bool) -> None:
+    """In a region whose pages wait for the LRU, an allocation of other pages puts them there."""
+    source = scenario_of(file=False, pages=1024).replace("'lru', ", "")
+    simulation = Simulation(parse(source), kernel="android12-5.10")
+    simulation.do("pin task=driver pages=1 hold=1s")
+    if allocates:
+        assert simulation.start_alloc("reserved", 1).state == "got"
+    simulation.advance("2s")
+    (record,) = simulation.records()
+    assert record.pfn != simulation.areas["reserved"].base_pfn
+    assert (record.count, record.flags & PAGE_LRU) == ((2, PAGE_LRU) if allocates else (3, 0))
+
+
+def test_a_page_in_the_lru_batch_is_freed_with_its_process() -> None:
+    """The end of a process frees a page that a failed allocation left in the batch. The next drain does not find it."""
+    simulation = Simulation(parse(scenario_of(file=True, pages=1024)), kernel="android14-6.1", mm="6.1.192")
+    simulation.do("pin task=driver pages=1")
+    simulation.start_alloc("reserved", 1024)
+    simulation.do("free task=driver")
+    assert simulation.start_alloc("reserved", 1024).state == "got"
+    found = [(str(record.kind), record.count) for record in simulation.records()]
+    assert found == [("FREE", 0), ("PUT", 0), ("PUT", 4), ("DETECT", 4)]
