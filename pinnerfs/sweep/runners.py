@@ -20,6 +20,7 @@ import numpy as np
 
 from pinnerfs import __version__
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
+from pinnerfs.mounts.namespace import die_with_parent
 from pinnerfs.sweep.play import Result, play
 from pinnerfs.sweep.points import Play
 
@@ -62,7 +63,7 @@ def _on_processes(plays: Iterable[Play], jobs: int) -> Iterator[tuple[Result, ..
             resource_tracker.ensure_running()
             with _sigint_blocked():
                 list(parallel(joblib.delayed(int)() for _ in range(jobs)))  # starts the processes
-            yield from _each(parallel, joblib, plays)
+            yield from _each(parallel, joblib, plays, os.getpid())
         except BrokenProcessPool:
             raise PinnerfsError(
                 f"one of {jobs} processes was killed, perhaps because memory ran out; wanted fewer --jobs"
@@ -121,19 +122,22 @@ def _joblib(option: str) -> Any:
     return joblib
 
 
-def _each(parallel: Any, joblib: Any, plays: Iterable[Play]) -> Iterator[tuple[Result, ...]]:
-    """Yield the results of each play from joblib's workers."""
+def _each(parallel: Any, joblib: Any, plays: Iterable[Play], parent: int | None = None) -> Iterator[tuple[Result, ...]]:
+    """Yield the results of each play from joblib's workers. parent: the process that these end with."""
     wanted = versions()
     # As bytes: joblib would store larger objects on one worker of dask, and they are lost with it.
-    for result in parallel(joblib.delayed(_play_elsewhere)(pickle.dumps(one), wanted) for one in plays):
+    for result in parallel(joblib.delayed(_play_elsewhere)(pickle.dumps(one), wanted, parent) for one in plays):
         # joblib's generator never ends if a call on dask raises an exception.
         if isinstance(result, PinnerfsError):
             raise result
         yield result
 
 
-def _play_elsewhere(pickled: bytes, wanted: dict[str, str]) -> tuple[Result, ...] | PinnerfsError:
+def _play_elsewhere(pickled: bytes, wanted: dict[str, str], parent: int | None) -> tuple[Result, ...] | PinnerfsError:
     """Play in a worker, which must have the same releases. An error is returned and not raised."""
+    if parent is not None:
+        # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open.
+        die_with_parent(signal.SIGKILL, parent)
     if versions() != wanted:
         came, needed = (" and ".join(f"{name} {one}" for name, one in each.items()) for each in (versions(), wanted))
         return PinnerfsError(f"a worker on {platform.node()} has {came}: wanted {needed}, as here")
