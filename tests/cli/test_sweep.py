@@ -139,11 +139,11 @@ def _blocking_sigint(session: int) -> int:
 
 
 @contextmanager
-def _sweeping(file: Path, jobs: int) -> Iterator[subprocess.Popen[str]]:
+def sweeping(file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start an endless sweep in a session of its own, and wait for its first results in a file."""
     command = [sys.executable, "-m", "pinnerfs", *SWEEP[:4], "--seeds", "0..99999", "--csv", "-o", str(file)]
     process = subprocess.Popen(
-        [*command, "--jobs", str(jobs)],
+        [*command, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -166,7 +166,7 @@ def _sweeping(file: Path, jobs: int) -> Iterator[subprocess.Popen[str]]:
 def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
     """Ctrl-C prints the rows that are done, keeps them, and says how to go on; the status is 130."""
     file = tmp_path / "results"
-    with _sweeping(file, jobs) as process:
+    with sweeping(file, "--jobs", str(jobs)) as process:
         assert _blocking_sigint(process.pid) == (jobs if jobs > 1 else 0)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         out, err = process.communicate(timeout=DEADLINE)
@@ -179,7 +179,7 @@ def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
 
 def test_the_processes_end_with_a_killed_sweep(tmp_path: Path) -> None:
     """A sweep that is killed leaves no process behind that keeps its pipes open: who reads them sees their end."""
-    with _sweeping(tmp_path / "results", 2) as process:
+    with sweeping(tmp_path / "results", "--jobs", "2") as process:
         process.kill()
         assert process.communicate(timeout=DEADLINE) == ("", "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from pinnerfs.scenario.settings import parse_setting
 from pinnerfs.sweep.plan import plan
 from pinnerfs.sweep.points import Play
 from pinnerfs.sweep.runners import results, versions
+from tests.cli.test_sweep import sweeping
 from tests.mount.support import DEADLINE, ROOT
 
 SWEEP = plan(
@@ -190,3 +192,12 @@ def test_on_a_cluster(cluster: tuple[str, list[int]], alone: list[object]) -> No
         done = run(ON_DASK, address, *killed)
         assert done.returncode == 0, done.stderr
         assert done.stdout == msgspec.json.encode(alone).decode() + "\n"
+
+
+def test_ctrl_c_on_a_cluster(cluster: tuple[str, list[int]], tmp_path: Path) -> None:
+    """Ctrl-C is one line on stderr: nothing of what dask logs then, and no traceback."""
+    with sweeping(tmp_path / "results", "--backend", "dask", "--address", cluster[0]) as process:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130
+    assert err.startswith("Interrupted: ") and err.count("\n") == 1
