@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -169,7 +168,6 @@ def _interrupts() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, handler)  # a second one ends the process at once
-        logging.disable()  # dask logs each call that ends now, with a traceback
         raise KeyboardInterrupt
 
     if handler is not signal.SIG_IGN:
