@@ -83,7 +83,7 @@ def _toml(text: str) -> Any:
     """Return the value that a text is in TOML, or None."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return table["value"] if len(table) == 1 else None
 

@@ -24,6 +24,7 @@ SETTINGS = {
     ),
     "race=0,0.0": (("race",), (0, 0.0)),
     "culprit=1\nb = 2": (("culprit",), ("1\nb = 2",)),
+    f"culprit={'[' * 999}": (("culprit",), ("[" * 999,)),
 }
 WRONG = {
     "": "'': wanted PATH=VALUE,..., such as task.camera.instances=2,4,8",
