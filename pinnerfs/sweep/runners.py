@@ -172,8 +172,10 @@ def _play_elsewhere(pickled: bytes, wanted: dict[str, str]) -> tuple[Result, ...
 
 def _play_in_process(pickled: bytes, wanted: dict[str, str], parent: int) -> tuple[Result, ...] | PinnerfsError:
     """Play in a process of this machine, which ends with its parent."""
-    # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open.
-    die_with_parent(signal.SIGKILL, parent)
+    # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open. Where no
+    # processes can be started, such as without /dev/shm, joblib plays in threads of the parent.
+    if os.getpid() != parent:
+        die_with_parent(signal.SIGKILL, parent)
     return _play_elsewhere(pickled, wanted)
 
 

@@ -65,6 +65,20 @@ def test_in_processes(alone: list[object]) -> None:
     assert len(alone) == 20 and len({str(result) for result in alone}) > 10
 
 
+def test_where_no_process_can_be_started(alone: list[object]) -> None:
+    """joblib plays in threads then, as without /dev/shm, with the same results."""
+    code = """
+import os
+os.environ["JOBLIB_MULTIPROCESSING"] = "0"
+import msgspec
+from pinnerfs.sweep.runners import results
+from tests.sweep.test_runners import SWEEP
+print(msgspec.json.encode([*results(SWEEP.each_play(), jobs=2)]).decode())
+"""
+    done = run(code)
+    assert done.stdout == msgspec.json.encode(alone).decode() + "\n", done.stderr
+
+
 def test_no_joblib(monkeypatch: pytest.MonkeyPatch, alone: list[object]) -> None:
     """Without joblib one process works, and more of them are refused with what to install."""
     monkeypatch.setitem(sys.modules, "joblib", None)
