@@ -94,6 +94,13 @@ def test_all_values_are_named() -> None:
         with_values(read_source("camera-stall"), settings, (4, 0))
 
 
+def test_a_key_by_two_paths() -> None:
+    """A key that two paths name is refused: a row would show a value that was not played."""
+    settings = [parse_setting("task.camera.instances=2"), parse_setting("task.1.instances=3")]
+    with pytest.raises(PinnerfsError, match=r"task\.1\.instances is set already, by another path to the same table$"):
+        with_values(read_source("camera-stall"), settings, (2, 3))
+
+
 CHANGES: dict[str, Any] = {
     "task.camera.instances=7": lambda scenario: scenario.task[0].instances == 7,
     "task.1.instances=7": lambda scenario: scenario.task[0].instances == 7,
