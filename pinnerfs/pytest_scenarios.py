@@ -33,7 +33,8 @@ def scenario_files(config: pytest.Config, patterns: list[str]) -> frozenset[Path
     found = set[Path]()
     for pattern in patterns:
         try:
-            matched = {path for path in root.glob(pattern) if path.suffix == ".toml"}
+            # pytest's paths have no `..`.
+            matched = {Path(os.path.normpath(path)) for path in root.glob(pattern) if path.suffix == ".toml"}
         except (NotImplementedError, ValueError) as error:
             raise pytest.UsageError(
                 f"page_pinner_scenarios: {pattern!r}: {error}; wanted a pattern relative to {root}"

@@ -143,6 +143,15 @@ def test_a_pattern_that_is_a_path(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*ERROR*")
 
 
+def test_a_pattern_that_leads_upwards(pytester: pytest.Pytester) -> None:
+    """A configuration in another directory can name the files by `..`."""
+    (pytester.path / "pyproject.toml").unlink()
+    tests = pytester.mkdir("tests")
+    (tests / "pytest.ini").write_text("[pytest]\npage_pinner_scenarios = ../scenarios/thresh*.toml\n")
+    expected = len(pinnerfs.load("threshold-edges").expect)
+    run(pytester, "-c", str(tests / "pytest.ini"), "scenarios").assert_outcomes(passed=expected)
+
+
 def test_a_pattern_that_matches_nothing(pytester: pytest.Pytester) -> None:
     """A pattern without a file is a warning; the tests of the others run."""
     configure(pytester, "scenarios/thresh*.toml", "scenario/*.toml")

@@ -12,7 +12,14 @@ from contextlib import suppress
 from typing import Any
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+    add_completion_class,
+)
 
 from pinnerfs.kernel.page_pinner.generations import GENERATIONS, INTRODUCED
 from pinnerfs.mounts.table import FSTYPE, Proc
@@ -102,7 +109,20 @@ def complete_by_metavar(command: click.Command) -> None:
             param.type = _Completed(find)
 
 
-class _Bash(BashComplete):
+class _Complete(ShellComplete):
+    """Completion of a word such as `--kernel=pix`: the shell replaces the whole word, so the option is kept in it."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        option, equals, _ = incomplete.partition("=")
+        found = super().get_completions(args, incomplete)
+        if equals and option.startswith("--"):
+            for item in found:
+                if item.type == "plain":
+                    item.value = f"{option}={item.value}"
+        return found
+
+
+class _Bash(_Complete, BashComplete):
     """Completion in bash, which takes `--kernel=` for two words."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
@@ -114,6 +134,15 @@ class _Bash(BashComplete):
         return args, incomplete
 
 
+class _Zsh(_Complete, ZshComplete):
+    """Completion in zsh."""
+
+
+class _Fish(_Complete, FishComplete):
+    """Completion in fish."""
+
+
 def prepare() -> None:
     """Let click use the classes of this module."""
-    add_completion_class(_Bash)
+    for shell in (_Bash, _Zsh, _Fish):
+        add_completion_class(shell)

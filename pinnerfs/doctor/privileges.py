@@ -71,7 +71,9 @@ def check_user_namespaces(in_child: InChild[str]) -> Finding:
     if not reason:
         return Finding(name, "ok", f"{whom} can make one and mount in it")
     if reason == NOT_TRIED:
-        return Finding(name, "ok", f"{whom} can make one; a mount in it was not tried: /dev/fuse does not open")
+        return Finding(
+            name, "ok", f"{whom} can make one; a mount in it was not tried, because {whom} cannot open /dev/fuse"
+        )
     state: Literal["warning", "error"] = "warning" if others else "error"
     text = f"{whom} cannot mount in one ({reason}), so `pinnerfs run` fails"
     blocking = {sysctl: good for sysctl, (bad, good) in SYSCTLS.items() if _value(sysctl) == bad}

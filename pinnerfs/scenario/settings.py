@@ -83,7 +83,7 @@ def _toml(text: str) -> Any:
     """Return the value that a text is in TOML, or None."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return table["value"] if len(table) == 1 else None
 
@@ -93,10 +93,15 @@ def with_values(
 ) -> Scenario:
     """Return the scenario of a file with these values. Raise PinnerfsError that names them if something is wrong."""
     tables, wanted = deepcopy(source.tables), []
+    set_before: list[tuple[dict[str, object], str]] = []
     try:
         for setting, value in zip(settings, values, strict=True):
             wanted.append(f"{setting.text} = {shown(value)}")
-            _set(tables, setting, value)
+            table, key = _place(tables, setting), setting.path[-1]
+            if any(table is other and key == name for other, name in set_before):
+                raise ValueError(f"{setting.text} is set already, by another path to the same table")
+            table[key] = deepcopy(value)
+            set_before.append((table, key))
         return checked(tables, limits)
     except ValueError as error:
         place = ""
@@ -106,7 +111,8 @@ def with_values(
         raise PinnerfsError(in_a_line(": ".join(filter(None, parts))), BAD_INPUT) from None
 
 
-def _set(tables: dict[str, object], setting: Setting, value: object) -> None:
+def _place(tables: dict[str, object], setting: Setting) -> dict[str, object]:
+    """Return the table with the key that a path names."""
     place: Any = tables
     *parents, key = setting.path
     for depth, part in enumerate(parents):
@@ -114,7 +120,7 @@ def _set(tables: dict[str, object], setting: Setting, value: object) -> None:
     if not isinstance(place, dict):
         _step(place, key, ".".join(map(toml_key, parents)))  # which names what was wanted
         raise ValueError(f"{setting.text} is a whole table: wanted one of its keys behind it")
-    place[key] = deepcopy(value)
+    return place
 
 
 def _step(place: Any, part: str, where: str) -> Any:

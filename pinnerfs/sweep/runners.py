@@ -5,13 +5,16 @@ The results come in the order of the plays, so they are the same everywhere.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import platform
 import signal
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from typing import Any
@@ -20,6 +23,7 @@ import numpy as np
 
 from pinnerfs import __version__
 from pinnerfs.errors import BAD_INPUT, NO_ANSWER, PinnerfsError, in_a_line
+from pinnerfs.mounts.namespace import die_with_parent
 from pinnerfs.sweep.play import Result, play
 from pinnerfs.sweep.points import Play
 
@@ -27,6 +31,8 @@ __all__ = ["results", "versions"]
 
 # joblib would write large arguments into temporary files.
 NO_FILES: dict[str, Any] = {"mmap_mode": None, "max_nbytes": None}
+
+_Call = Callable[[bytes, dict[str, str]], Any]
 
 TIMEOUT = 30  # seconds to wait for a scheduler and for its first worker
 
@@ -62,7 +68,7 @@ def _on_processes(plays: Iterable[Play], jobs: int) -> Iterator[tuple[Result, ..
             resource_tracker.ensure_running()
             with _sigint_blocked():
                 list(parallel(joblib.delayed(int)() for _ in range(jobs)))  # starts the processes
-            yield from _each(parallel, joblib, plays)
+            yield from _each(parallel, joblib, plays, partial(_play_in_process, parent=os.getpid()))
         except BrokenProcessPool:
             raise PinnerfsError(
                 f"one of {jobs} processes was killed, perhaps because memory ran out; wanted fewer --jobs"
@@ -89,12 +95,29 @@ def _on_dask(plays: Iterable[Play], address: str | None) -> Iterator[tuple[Resul
     joblib = _joblib("--backend dask")
     if address is None:
         raise PinnerfsError("--backend dask needs --address with the scheduler, such as tcp://host:8786", BAD_INPUT)
-    with _client(address) as client, joblib.parallel_config("dask", client=client, wait_for_workers_timeout=TIMEOUT):
+    with (
+        _silent(),
+        _client(address) as client,
+        joblib.parallel_config("dask", client=client, wait_for_workers_timeout=TIMEOUT),
+    ):
         try:
-            yield from _each(joblib.Parallel(-1, return_as="generator", **NO_FILES), joblib, plays)
+            yield from _each(joblib.Parallel(-1, return_as="generator", **NO_FILES), joblib, plays, _on_any_worker())
         except TimeoutError:
             reason = f"the scheduler {address} has no worker after {TIMEOUT} s"
             raise PinnerfsError(in_a_line(reason), NO_ANSWER) from None
+        except (OSError, CancelledError):
+            raise PinnerfsError(in_a_line(f"lost the connection to the scheduler {address}"), NO_ANSWER) from None
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Log nothing. dask logs each call that is lost, with tracebacks; what ends the sweep is raised as well."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -105,7 +128,9 @@ def _client(address: str) -> Iterator[Any]:
         raise PinnerfsError("--backend dask needs the Python package distributed: pip install distributed") from None
     try:
         client = distributed.Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise PinnerfsError(in_a_line(f"--address {address}: {error}"), BAD_INPUT) from None
+    except OSError as error:
         raise PinnerfsError(in_a_line(f"no answer from the scheduler {address}: {error}"), NO_ANSWER) from None
     with client:
         yield client
@@ -121,14 +146,16 @@ def _joblib(option: str) -> Any:
     return joblib
 
 
-def _each(parallel: Any, joblib: Any, plays: Iterable[Play]) -> Iterator[tuple[Result, ...]]:
-    """Yield the results of each play from joblib's workers."""
+def _each(parallel: Any, joblib: Any, plays: Iterable[Play], call: _Call) -> Iterator[tuple[Result, ...]]:
+    """Yield the results of each play from joblib's workers. `call` plays in a worker."""
     wanted = versions()
     # As bytes: joblib would store larger objects on one worker of dask, and they are lost with it.
-    for result in parallel(joblib.delayed(_play_elsewhere)(pickle.dumps(one), wanted) for one in plays):
+    for result in parallel(joblib.delayed(call)(pickle.dumps(one), wanted) for one in plays):
         # joblib's generator never ends if a call on dask raises an exception.
         if isinstance(result, PinnerfsError):
             raise result
+        if isinstance(result, str):
+            raise PinnerfsError(in_a_line(result))
         yield result
 
 
@@ -141,3 +168,32 @@ def _play_elsewhere(pickled: bytes, wanted: dict[str, str]) -> tuple[Result, ...
         return play(pickle.loads(pickled))
     except PinnerfsError as error:
         return error
+
+
+def _play_in_process(pickled: bytes, wanted: dict[str, str], parent: int) -> tuple[Result, ...] | PinnerfsError:
+    """Play in a process of this machine, which ends with its parent."""
+    # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open. Where no
+    # processes can be started, such as without /dev/shm, joblib plays in threads of the parent.
+    if os.getpid() != parent:
+        die_with_parent(signal.SIGKILL, parent)
+    return _play_elsewhere(pickled, wanted)
+
+
+def _on_any_worker() -> _Call:
+    """Return a function that plays in a worker, even in one without pinnerfs, where it returns the reason.
+
+    It is pickled with its code, because it is local. A worker cannot load another one without pinnerfs, and then joblib
+    waits forever.
+    """
+
+    def call(pickled: bytes, wanted: dict[str, str]) -> Any:
+        try:
+            from pinnerfs.sweep.runners import _play_elsewhere
+
+            return _play_elsewhere(pickled, wanted)
+        except Exception as error:
+            import platform
+
+            return f"a worker on {platform.node()} failed: {type(error).__name__}: {error}"
+
+    return call

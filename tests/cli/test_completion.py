@@ -64,6 +64,8 @@ def test_values_of_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete(run, monkeypatch, "dump", "--kernel", "pix") == plain(*pixel)
     assert complete(run, monkeypatch, "dump", "--kernel", "=", "pix") == plain(*pixel)
     assert complete(run, monkeypatch, "dump", "--kernel", "=") == plain(*GENERATIONS)
+    # The word of a bash without `=` in COMP_WORDBREAKS, and of zsh and fish.
+    assert complete(run, monkeypatch, "dump", "--kernel=pix") == plain(*(f"--kernel={name}" for name in pixel))
     assert complete(run, monkeypatch, "mount", "--clock", "m") == plain("manual")
     assert complete(run, monkeypatch, "mount", "--trace", "fuse,e") == plain("fuse,engine")
     assert complete(run, monkeypatch, "dump", "--file", "") == plain("longterm_pinner")
@@ -111,6 +113,9 @@ def test_scripts(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
     monkeypatch.setenv("COMP_WORDS", "pinnerfs mount cam")
     monkeypatch.setenv("COMP_CWORD", "cam" if shell == "fish" else "2")
     assert "camera-stall" in run().out
+    monkeypatch.setenv("COMP_WORDS", "pinnerfs mount --clock=m")
+    monkeypatch.setenv("COMP_CWORD", "--clock=m" if shell == "fish" else "2")
+    assert "--clock=manual" in run().out
 
 
 class _Terminal:

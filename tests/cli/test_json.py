@@ -172,9 +172,13 @@ def _keys(value: object) -> set[str]:
 
 
 def test_every_field_is_on_the_page(run: Run) -> None:
-    """json.md names each field. Keys of scenarios, names of kernels' files and counters are on other pages."""
+    """json.md names each field, and each field that it names is there: scripts may rely on it.
+
+    Keys of scenarios, names of kernels' files and counters are on other pages.
+    """
     page = (Path(pinnerfs.__file__).parent / "cli/json.md").read_text()
     explained = data(run, "dump", "faceunlock-fails", "--at", "30s", "--explain")
+    records = data(run, "dump", "every-kernel", "--at", "10s")["records"]
     checked = data(run, "check", "--expect", "camera-stall", "faceunlock-fails")
     for scenario in checked["scenarios"]:
         for result in scenario["results"]:
@@ -183,9 +187,15 @@ def test_every_field_is_on_the_page(run: Run) -> None:
     for kernel in kernels["kernels"]:
         kernel["lines"] = None
     swept = data(run, "sweep", "threshold-edges", "--at", "1s", "--set", "cpus=4")
-    assert swept["points"][0].pop("settings") == {"cpus": 4} and "`settings`" in page
-    found = _keys([data(run, "list"), kernels, checked, explained["records"], run_doctor(run), swept]) | {*explained}
+    assert swept["points"][0]["settings"] == {"cpus": 4}
+    swept["points"][0]["settings"] = None
+    found = _keys([data(run, "list"), kernels, checked, records, run_doctor(run), swept]) | {*explained}
     assert {key for key in found if f"`{key}`" not in page} == set()
+    cells = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    named = {*re.findall(r"\w+", " ".join(cells))}
+    in_text = "name description path retries directory state text remedy played_us results"
+    numbers = "records matching ts_min ts_max count_min count_max got failed waiting"
+    assert (named | {*in_text.split(), *numbers.split()}) - found == set() and len(named) > 40
 
 
 def run_doctor(run: Run) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -148,13 +149,12 @@ def _blocking_sigint(session: int) -> int:
     return blocking
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
-    """Ctrl-C prints the rows that are done, keeps them, and says how to go on; the status is 130."""
-    file = tmp_path / "results"
+@contextmanager
+def sweeping(file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start an endless sweep in a session of its own, and wait for its first results in a file."""
     command = [sys.executable, "-m", "pinnerfs", *SWEEP[:4], "--seeds", "0..99999", "--csv", "-o", str(file)]
     process = subprocess.Popen(
-        [*command, "--jobs", str(jobs)],
+        [*command, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -167,17 +167,32 @@ def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
         while not file.exists() or file.read_bytes().count(b"\n") < 4:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
-        assert _blocking_sigint(process.pid) == (jobs if jobs > 1 else 0)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        out, err = process.communicate(timeout=DEADLINE)
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c(tmp_path: Path, jobs: int) -> None:
+    """Ctrl-C prints the rows that are done, keeps them, and says how to go on; the status is 130."""
+    file = tmp_path / "results"
+    with sweeping(file, "--jobs", str(jobs)) as process:
+        assert _blocking_sigint(process.pid) == (jobs if jobs > 1 else 0)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
     done = file.read_bytes().count(b"\n") - 1
     assert out.count("\n") - 1 in (done, done - 1)  # the signal may come right behind a line
     assert err.startswith("Interrupted: ") and err.count("\n") == 1
     assert err.endswith(f"of 100000 plays done and kept in {file}; run it again with the same arguments to go on\n")
+
+
+def test_the_processes_end_with_a_killed_sweep(tmp_path: Path) -> None:
+    """A sweep that is killed leaves no process behind that keeps its pipes open: who reads them sees their end."""
+    with sweeping(tmp_path / "results", "--jobs", "2") as process:
+        process.kill()
+        assert process.communicate(timeout=DEADLINE) == ("", "")
 
 
 def test_no_more_processes_than_plays(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

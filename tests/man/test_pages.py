@@ -94,6 +94,8 @@ def test_the_format_of_scenarios() -> None:
     keys = {key for table in (Scenario, Task, Phase, Alloc, Expectation) for key in table.__struct_encode_fields__}
     shown = {*re.findall(r"^\.TP\n\\fB(\w+)\\fR \(", PAGES["man5/pinnerfs-scenario.5"], re.MULTILINE)}
     assert keys <= shown
+    # It is installed without the gallery's directory around it.
+    assert "this directory" not in " ".join(PAGES["man5/pinnerfs-scenario.5"].split())
 
 
 def test_reproducible() -> None:

@@ -24,6 +24,7 @@ SETTINGS = {
     ),
     "race=0,0.0": (("race",), (0, 0.0)),
     "culprit=1\nb = 2": (("culprit",), ("1\nb = 2",)),
+    f"culprit={'[' * 999}": (("culprit",), ("[" * 999,)),
 }
 WRONG = {
     "": "'': wanted PATH=VALUE,..., such as task.camera.instances=2,4,8",
@@ -91,6 +92,13 @@ def test_all_values_are_named() -> None:
         PinnerfsError, match=r"^camera-stall: with cpus = 4, task\.camera\.pages = 0: task \"camera\": "
     ):
         with_values(read_source("camera-stall"), settings, (4, 0))
+
+
+def test_a_key_by_two_paths() -> None:
+    """A key that two paths name is refused: a row would show a value that was not played."""
+    settings = [parse_setting("task.camera.instances=2"), parse_setting("task.1.instances=3")]
+    with pytest.raises(PinnerfsError, match=r"task\.1\.instances is set already, by another path to the same table$"):
+        with_values(read_source("camera-stall"), settings, (2, 3))
 
 
 CHANGES: dict[str, Any] = {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import distributed
+import joblib
 import msgspec
 import pytest
 
@@ -20,7 +23,8 @@ from pinnerfs.scenario.limits import LIMITS
 from pinnerfs.scenario.settings import parse_setting
 from pinnerfs.sweep.plan import plan
 from pinnerfs.sweep.points import Play
-from pinnerfs.sweep.runners import results, versions
+from pinnerfs.sweep.runners import _each, _on_any_worker, results, versions
+from tests.cli.test_sweep import sweeping
 from tests.mount.support import DEADLINE, ROOT
 
 SWEEP = plan(
@@ -61,6 +65,20 @@ def test_in_processes(alone: list[object]) -> None:
     assert len(alone) == 20 and len({str(result) for result in alone}) > 10
 
 
+def test_where_no_process_can_be_started(alone: list[object]) -> None:
+    """joblib plays in threads then, as without /dev/shm, with the same results."""
+    code = """
+import os
+os.environ["JOBLIB_MULTIPROCESSING"] = "0"
+import msgspec
+from pinnerfs.sweep.runners import results
+from tests.sweep.test_runners import SWEEP
+print(msgspec.json.encode([*results(SWEEP.each_play(), jobs=2)]).decode())
+"""
+    done = run(code)
+    assert done.stdout == msgspec.json.encode(alone).decode() + "\n", done.stderr
+
+
 def test_no_joblib(monkeypatch: pytest.MonkeyPatch, alone: list[object]) -> None:
     """Without joblib one process works, and more of them are refused with what to install."""
     monkeypatch.setitem(sys.modules, "joblib", None)
@@ -78,12 +96,15 @@ def test_no_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scheduler that does not answer is an error with its address and status 75."""
+    """A scheduler that does not answer is an error with its address and status 75; a wrong address has status 2."""
     monkeypatch.setattr("pinnerfs.sweep.runners.TIMEOUT", 0.2)
-    for address in "tcp://127.0.0.1:1", "nonsense://x":
-        with pytest.raises(PinnerfsError, match=f"^no answer from the scheduler {address}: ") as caught:
+    for address, error, status in (
+        ("tcp://127.0.0.1:1", "no answer from the scheduler tcp://127.0.0.1:1: ", 75),
+        ("nonsense://x", "--address nonsense://x: ", 2),
+    ):
+        with pytest.raises(PinnerfsError, match=f"^{error}") as caught:
             next(results(SWEEP.each_play(), backend="dask", address=address))
-        assert caught.value.exit_status == 75
+        assert caught.value.exit_status == status
     with pytest.raises(PinnerfsError, match=r"^--backend dask needs --address"):
         next(results(SWEEP.each_play(), backend="dask"))
 
@@ -104,6 +125,23 @@ def test_another_release(monkeypatch: pytest.MonkeyPatch) -> None:
         [*results(SWEEP.each_play(), jobs=2)]
 
 
+def test_a_worker_without_pinnerfs() -> None:
+    """A worker that cannot import pinnerfs returns the reason, which is the error of the sweep."""
+    code = "import pickle, sys; sys.modules['pinnerfs'] = None; print(pickle.load(sys.stdin.buffer)(b'', {}))"
+    dumps: Any = distributed.protocol.pickle.dumps
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=dumps(_on_any_worker()), capture_output=True, timeout=DEADLINE, check=True
+    )
+    reason = done.stdout.decode().removesuffix("\n")
+    assert re.match("a worker on .* failed: ModuleNotFoundError: .*pinnerfs", reason)
+
+    def parallel(calls: Iterable[Any]) -> Iterator[object]:
+        return (reason for _ in calls)
+
+    with pytest.raises(PinnerfsError, match=re.escape(reason)):
+        next(_each(parallel, joblib, SWEEP.each_play(), _on_any_worker()))
+
+
 def test_a_killed_process() -> None:
     """A process that is killed is one error, and no process is left."""
     code = """
@@ -113,10 +151,10 @@ from pinnerfs.sweep.runners import results
 from tests.sweep.test_runners import SWEEP
 import pinnerfs.sweep.runners as runners
 
-def killed(pickled, wanted):
+def killed(*arguments, parent):
     os.kill(os.getpid(), signal.SIGKILL)
 
-runners._play_elsewhere = killed
+runners._play_in_process = killed
 try:
     print([*results(SWEEP.each_play(), jobs=2)])
 except PinnerfsError as error:
@@ -164,7 +202,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
 
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         workers = [
-            start("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(directory))
+            start("worker", "--nthreads", "2", "--no-nanny", "--no-dashboard", "--local-directory", str(directory))
             for _ in range(2)
         ]
         yield wait_for_workers(about), workers
@@ -181,6 +219,29 @@ def wait_for_workers(about: Path) -> str:
     with client.Client(address, timeout=DEADLINE, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=DEADLINE)
     return address
+
+
+def test_ctrl_c_on_a_cluster(cluster: tuple[str, list[int]], tmp_path: Path) -> None:
+    """Ctrl-C is one line on stderr: nothing of what dask logs then, and no traceback."""
+    with sweeping(tmp_path / "results", "--backend", "dask", "--address", cluster[0]) as process:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 130
+    assert err.startswith("Interrupted: ") and err.count("\n") == 1
+
+
+def test_a_lost_scheduler(cluster: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that is lost is an error with its address and status 75."""
+
+    def lost(*arguments: object) -> Iterator[object]:
+        client: Any = distributed.client
+        raise client.FutureCancelledError("a-key", "scheduler-connection-lost")
+        yield
+
+    monkeypatch.setattr("pinnerfs.sweep.runners._each", lost)
+    with pytest.raises(PinnerfsError, match=f"^lost the connection to the scheduler {cluster[0]}$") as caught:
+        next(results(SWEEP.each_play(), backend="dask", address=cluster[0]))
+    assert caught.value.exit_status == 75
 
 
 def test_on_a_cluster(cluster: tuple[str, list[int]], alone: list[object]) -> None:
