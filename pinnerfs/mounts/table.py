@@ -4,13 +4,13 @@ A path may name another mount a moment later: a directory above is renamed, or a
 are found by descriptors opened with O_PATH, and told apart by the kernel's mount ids.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import os
 import re
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pinnerfs.errors import PinnerfsError
 
@@ -59,7 +59,7 @@ class Proc:
 
         self._prefix = "/proc/self"
 
-    def __enter__(self) -> Proc:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
