@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-from click.shell_completion import CompletionItem
 
 from pinnerfs import __version__
 from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.errors import BAD_INPUT
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "commands"]
 
@@ -70,6 +72,8 @@ class _Commands(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete the names of commands and the options, without an import of all commands."""
+        from click.shell_completion import CompletionItem  # only a shell needs it
+
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
