@@ -38,9 +38,10 @@ def parse_mount_table(text: bytes) -> Iterator[Mount]:
         left, _, right = line.partition(b" - ")
         number, parent, device, _, path = left.split(b" ")[:5]
         # The kernel writes blanks, newlines and backslashes in octal.
-        path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), path)
+        if b"\\" in path:
+            path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), path)
         fstype, _, options = right.split(b" ", 2)
-        user = re.search(rb"\buser_id=(\d+)", options)
+        user = re.search(rb"\buser_id=(\d+)", options) if fstype.startswith(b"fuse") else None
         yield Mount(int(number), int(parent), device, os.fsdecode(path), fstype.decode(), int(user[1]) if user else 0)
 
 
