@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from pinnerfs import __version__
+from pinnerfs.cli import without_collections
 from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.errors import BAD_INPUT
 
@@ -62,7 +63,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        with without_collections():
+            module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command = cast(click.Command, getattr(module, _FUNCTIONS.get(cmd_name, cmd_name)))
         if ctx.resilient_parsing:  # a shell completes a word
             from pinnerfs.cli.completion import complete_by_metavar
