@@ -40,10 +40,9 @@ class Client:
     def __init__(self, mountpoint: str | os.PathLike[str], max_wait: float = MAX_WAIT) -> None:
         """Find the mount. PinnerfsError if pinnerfs is not mounted there."""
         self.root = Path(mountpoint)
-        self._control = self.root / CONTROL_DIRECTORY
         self._max_wait = max_wait
         try:
-            self._ask(lambda: os.stat(self._control))
+            self._ask(lambda: os.stat(self.root / CONTROL_DIRECTORY))
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             reason = "wanted a pinnerfs mount, but none is there" if missing else error.strerror
@@ -56,18 +55,13 @@ class Client:
         ValueError on a kernel without a threshold.
         """
         with self._without_threshold():
-            return int(self._ask((self.root / "page_pinner" / "threshold").read_text))
+            return int(self._text("page_pinner/threshold"))
 
     @threshold.setter
     def threshold(self, value: int | str) -> None:
         number = parse_threshold(value) % (1 << 64)  # the file takes it unsigned
-
-        def write() -> None:
-            with open(self._open_to_write("page_pinner/threshold"), "wb", buffering=0) as file:
-                file.write(f"{number}\n".encode())
-
         with self._without_threshold():
-            self._ask(write)
+            self._put("page_pinner/threshold", f"{number}\n".encode())
 
     @contextmanager
     def _without_threshold(self) -> Iterator[None]:
@@ -94,14 +88,15 @@ class Client:
 
         The main one is longterm_pinner, or buffer.
         """
-        return self._text(self._file(file))
+        return self._text(f"page_pinner/{self._file(file)}")
 
-    def _text(self, name: str) -> str:
+    def _text(self, path: str) -> str:
+        """Return the text of a file of the mount."""
         parts: list[bytes] = []
 
         def read() -> None:
             # One record per read. Python's own read() ends with a buffer smaller than a record, which is ENOMEM.
-            descriptor = os.open(self.root / "page_pinner" / name, os.O_RDONLY)
+            descriptor = os.open(self.root / path, os.O_RDONLY)
             try:
                 while part := os.read(descriptor, READ_SIZE):
                     parts.append(part)
@@ -114,7 +109,7 @@ class Client:
     def records(self, file: str | None = None) -> list[Record]:
         """Return the records of a file, newest first: see `text`. A field that the kernel does not print is None."""
         name = self._file(file)
-        return parse_records(self._text(name), name)
+        return parse_records(self._text(f"page_pinner/{name}"), name)
 
     def advance(self, time: str) -> None:
         """Advance a manual clock by a time such as "5s", and return when everything up to then has happened."""
@@ -178,14 +173,21 @@ class Client:
             raise PinnerfsError(f"cannot read {name}: {error.strerror}") from None
 
     def _read(self, name: str) -> str:
-        return self._ask((self._control / name).read_text)
+        return self._text(f"{CONTROL_DIRECTORY}/{name}")
 
     def _write(self, name: str, text: str) -> None:
-        """Write in one call, and at least one byte: a write of none would not reach the daemon."""
+        # At least one byte: a write of none would not reach the daemon.
+        self._put(f"{CONTROL_DIRECTORY}/{name}", text.encode(errors="surrogateescape") or b"\n")
+
+    def _put(self, path: str, data: bytes) -> None:
+        """Write to a file of the mount in one call."""
 
         def write() -> None:
-            with open(self._open_to_write(f"{CONTROL_DIRECTORY}/{name}"), "wb", buffering=0) as file:
-                file.write(text.encode(errors="surrogateescape") or b"\n")
+            descriptor = self._open_to_write(path)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
 
         self._ask(write)
 

@@ -14,7 +14,7 @@ BAD_INPUT = 2  # exit status: the command line or a scenario is wrong
 LONGEST_LINE = 1000
 
 # An undecodable byte 0xff is U+DCFF in Python's strings, and `\udcff` in their repr.
-_ESCAPED_BYTE = re.compile(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])")
+_ESCAPED_BYTE = r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])"
 
 
 class PinnerfsError(Exception):
@@ -37,5 +37,7 @@ def in_a_line(text: str) -> str:
     """
     if len(text) > LONGEST_LINE:
         text = f"{text[: LONGEST_LINE // 2]}...{text[-LONGEST_LINE // 2 :]}"
+    if text.isprintable() and "\\udc" not in text:
+        return text
     line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return _ESCAPED_BYTE.sub(r"\1\\x\2", line)
+    return re.sub(_ESCAPED_BYTE, r"\1\\x\2", line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import msgspec
@@ -17,5 +16,7 @@ def json_text(data: Mapping[str, object]) -> str:
 
     It is ASCII: no escape sequence of a file reaches a terminal, and names with undecodable bytes can be printed.
     """
+    import json  # here, as few calls of most commands print it
+
     built: dict[str, object] = msgspec.to_builtins(dict(data))
     return json.dumps({"format": FORMAT, **built}, indent=1).replace("\x7f", "\\u007f") + "\n"

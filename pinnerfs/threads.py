@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+
+# signal.pthread_sigmask makes enum members of all 64 signals, which takes nearly as long as the start of a thread.
+from _signal import pthread_sigmask  # type: ignore[import-not-found]
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,9 +17,6 @@ __all__ = ["NoAnswerError", "in_thread", "start_thread"]
 _Result = TypeVar("_Result")
 
 _ALL_SIGNALS = signal.valid_signals()
-
-# Without the enum members for 64 signals, which take as long as the start of a thread.
-_set_mask = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
 
 
 class NoAnswerError(Exception):
@@ -29,7 +29,7 @@ def start_thread(target: Callable[..., object], *arguments: object) -> threading
     PinnerfsError if the process cannot start a thread.
     """
     # The thread inherits the mask.
-    before = _set_mask(signal.SIG_SETMASK, _ALL_SIGNALS)
+    before = pthread_sigmask(signal.SIG_SETMASK, _ALL_SIGNALS)
     try:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         thread.start()
@@ -38,7 +38,7 @@ def start_thread(target: Callable[..., object], *arguments: object) -> threading
             "cannot start a thread; wanted room for more processes of this user (ulimit -u), or more memory (ulimit -v)"
         ) from None
     finally:
-        _set_mask(signal.SIG_SETMASK, before)
+        pthread_sigmask(signal.SIG_SETMASK, before)
     return thread
 
 

@@ -5,13 +5,14 @@ This module imports nothing slow: SIGINT has to be handled before the slow impor
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["errors_of_memory", "exit_on_interrupt", "limits_memory", "main"]
+__all__ = ["errors_of_memory", "exit_on_interrupt", "limits_memory", "main", "without_collections"]
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status of a command that Ctrl-C ends, as shells report it
 NO_MEMORY = b"Error: out of memory; wanted a higher limit on this process (ulimit -v)\n"
@@ -44,11 +45,23 @@ def errors_of_memory() -> Iterator[None]:
         os._exit(1)
 
 
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Switch off the garbage collection: imports make many objects and hardly any garbage."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def main(ready: Callable[[], None] | None = None) -> None:
     """Run the program `pinnerfs`. For `ready` see `launch`."""
     exit_on_interrupt()
     with errors_of_memory():
-        from pinnerfs.cli.commands import commands
-        from pinnerfs.cli.launch import launch
+        with without_collections():
+            from pinnerfs.cli.commands import commands
+            from pinnerfs.cli.launch import launch
 
         launch(lambda: commands, "pinnerfs", ready)

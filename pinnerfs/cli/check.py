@@ -90,8 +90,7 @@ def check(
     elif as_json:
         click.echo(json_text({"scenarios": [{"scenario": name} for name, _ in valid]}), nl=False)
     else:
-        for name, _ in valid:
-            click.echo(f"{in_a_line(name)}: ok")
+        click.echo("\n".join(f"{in_a_line(name)}: ok" for name, _ in valid))
 
 
 def _expect(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-from click.shell_completion import CompletionItem
 
 from pinnerfs import __version__
+from pinnerfs.cli import without_collections
 from pinnerfs.cli.launch import HELP_OPTIONS
 from pinnerfs.errors import BAD_INPUT
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["COMMANDS", "commands"]
 
@@ -60,7 +63,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        with without_collections():
+            module = import_module(f"pinnerfs.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command = cast(click.Command, getattr(module, _FUNCTIONS.get(cmd_name, cmd_name)))
         if ctx.resilient_parsing:  # a shell completes a word
             from pinnerfs.cli.completion import complete_by_metavar
@@ -70,6 +74,8 @@ class _Commands(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete the names of commands and the options, without an import of all commands."""
+        from click.shell_completion import CompletionItem  # only a shell needs it
+
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 

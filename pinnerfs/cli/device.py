@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
 
 from pinnerfs.cli.captures import load_argument, over_and_loop
 from pinnerfs.cli.engine import clock, other_files, play_to_start, simulation
@@ -24,6 +23,8 @@ from pinnerfs.scenario.schema import Scenario
 from pinnerfs.trace import LAYERS, choose
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pinnerfs.daemon.daemon import Daemon
     from pinnerfs.replay import Replay
     from pinnerfs.simulation import Simulation
@@ -47,6 +48,8 @@ class _Layers(click.ParamType[tuple[str, ...]]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
         """Complete the last name."""
+        from click.shell_completion import CompletionItem  # only a shell needs it
+
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{layer}") for layer in LAYERS if layer.startswith(last)]
 

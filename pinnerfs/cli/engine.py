@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pinnerfs.cli import limits_memory
 from pinnerfs.cli.launch import say
-from pinnerfs.cli.load_numpy import load_numpy
+from pinnerfs.cli.load_numpy import find_numpy, load_numpy
 from pinnerfs.cli.memory import memory_for
 from pinnerfs.debugfs.engine import Deferred
 from pinnerfs.scenario.schema import Scenario
@@ -41,6 +41,7 @@ def simulation(options: DeviceOptions, scenario: Scenario, *, traced: bool, defe
     build = partial(_build, options, scenario, SimulationTrace() if traced else None)
     if not defer or not _may_defer(options, scenario):
         return build()
+    find_numpy()
     return Deferred(
         build,
         generation=imitated,

@@ -6,20 +6,30 @@ import os
 import sys
 
 from pinnerfs.cli import limits_memory
+from pinnerfs.errors import PinnerfsError
 
-__all__ = ["load_numpy"]
+__all__ = ["find_numpy", "load_numpy"]
 
 THREADS = "OPENBLAS_NUM_THREADS"
 
 
+def find_numpy() -> None:
+    """Raise PinnerfsError if numpy is not installed. Does not import it, which takes longer than a mount."""
+    from importlib.util import find_spec
+
+    if "numpy" not in sys.modules and find_spec("numpy") is None:
+        raise PinnerfsError("cannot find numpy; wanted it to be installed (python3 -m pip install numpy)")
+
+
 def load_numpy() -> None:
-    """Import numpy. MemoryError if the limits on this process do not allow it.
+    """Import numpy. PinnerfsError if it is not installed, MemoryError if the limits on this process do not allow it.
 
     OpenBLAS, a part of numpy that pinnerfs does not use, starts a thread for each processor. If it cannot, it sends
     this process SIGINT.
     """
     if "numpy" in sys.modules:
         return
+    find_numpy()
     before = os.environ.get(THREADS)
     os.environ[THREADS] = "1"
     try:

@@ -1,6 +1,6 @@
 """The options for the memory management around page_pinner: what a kernel does when a CMA allocation fails."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import functools
 from collections.abc import Callable

@@ -110,9 +110,8 @@ limit = click.option(
 max_wait = click.option(
     "--max-wait",
     type=TIME,
-    default=f"{MAX_WAIT:g}s",
-    show_default=True,
+    default=int(MAX_WAIT * 10**6),  # in µs, as only text needs the parser
     callback=lambda context, option, value: value / 10**6,
     metavar="TIME",
-    help="Exit with status 75 if the daemon of a mount does not answer for this time.",
+    help=f"Exit with status 75 if the daemon of a mount does not answer for this time.  [default: {MAX_WAIT:g}s]",
 )

@@ -12,7 +12,7 @@ from pinnerfs.debugfs.declaration import Directory, File
 from pinnerfs.debugfs.device import Device
 from pinnerfs.kernel.attribute import to_signed
 from pinnerfs.kernel.page_pinner.generations import Generation
-from pinnerfs.kernel.page_pinner.records import RING_SIZE
+from pinnerfs.kernel.page_pinner.layouts import RING_SIZE
 
 __all__ = ["OpenRecords", "page_pinner_directory"]
 

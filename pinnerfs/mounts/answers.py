@@ -1,6 +1,6 @@
 """The error for a daemon that does not answer: it names the daemon's pid, and how to go on."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import os
 from collections.abc import Set

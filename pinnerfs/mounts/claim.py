@@ -1,6 +1,6 @@
 """Check a mount point before a mount, and hold it by a descriptor."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import errno
 import os

@@ -4,13 +4,13 @@ A path may name another mount a moment later: a directory above is renamed, or a
 are found by descriptors opened with O_PATH, and told apart by the kernel's mount ids.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import os
 import re
 from collections.abc import Iterator
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pinnerfs.errors import PinnerfsError
 
@@ -38,9 +38,10 @@ def parse_mount_table(text: bytes) -> Iterator[Mount]:
         left, _, right = line.partition(b" - ")
         number, parent, device, _, path = left.split(b" ")[:5]
         # The kernel writes blanks, newlines and backslashes in octal.
-        path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), path)
+        if b"\\" in path:
+            path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), path)
         fstype, _, options = right.split(b" ", 2)
-        user = re.search(rb"\buser_id=(\d+)", options)
+        user = re.search(rb"\buser_id=(\d+)", options) if fstype.startswith(b"fuse") else None
         yield Mount(int(number), int(parent), device, os.fsdecode(path), fstype.decode(), int(user[1]) if user else 0)
 
 
@@ -59,7 +60,7 @@ class Proc:
 
         self._prefix = "/proc/self"
 
-    def __enter__(self) -> Proc:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

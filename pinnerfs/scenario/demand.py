@@ -1,10 +1,10 @@
 """Estimate what a task takes of the machine: pages pinned at once, pins per second, work up to a moment."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pinnerfs.scenario.allocs import Alloc
 from pinnerfs.scenario.distributions import TimeDistribution
@@ -83,7 +83,7 @@ def _of_alloc(alloc: Alloc, area_pages: int, stop: float, until: float, retries:
     return Demand(pins=0, rate=rate * 10**6, work=_work(loads, cost, time))
 
 
-def _work(loads: Sequence[_Load], cost: float, time: float) -> float:
+def _work(loads: Sequence["_Load"], cost: float, time: float) -> float:
     """Estimate the work for an instance's first `time` µs. A hold counts as `cost` pins, a phase as PHASE pins."""
     rounds, rest = divmod(max(0.0, time), sum(load.lasts for load in loads))
     work = rounds * sum(PHASE + (cost + load.search) * load.rate * load.lasts for load in loads)
@@ -105,7 +105,7 @@ class _Load(NamedTuple):
     search: int  # work for the times of an arrival, in pins
 
     @classmethod
-    def of(cls, phase: Phase, unmap: TimeDistribution | None) -> _Load:
+    def of(cls, phase: Phase, unmap: TimeDistribution | None) -> Self:
         """Estimate the load of a phase of a task whose pages are unmapped after this time."""
         hold, gap = phase.hold_distribution, phase.gap_distribution
         held = 0.0 if hold is None else hold.mean

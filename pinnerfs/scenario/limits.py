@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+
+import msgspec
 
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.kernel.pageflags import PAGE_SIZE
@@ -17,8 +18,7 @@ from pinnerfs.scenario.tables import TableError
 __all__ = ["LIMITS", "Limits", "check_alloc_work", "check_limits", "check_work", "refuse_work", "work_up_to"]
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """The most that a scenario may take. scenarios/README.md says what each limit counts, and what that costs."""
 
     file: int = 1 << 20  # bytes; tomllib reads about 2.6 MB per second
@@ -31,7 +31,7 @@ class Limits:
     def raised(self, settings: Iterable[str]) -> Limits:
         """Return these limits with changes such as "memory=1TiB". Raise ValueError for a wrong one."""
         values: dict[str, int] = {}
-        known = [field.name for field in fields(self)]
+        known = self.__struct_fields__
         for setting in settings:
             name, equals, value = setting.partition("=")
             if name in known and not equals:
@@ -40,7 +40,7 @@ class Limits:
                 wanted = ", ".join(f"{one}=..." for one in known)
                 raise ValueError(f"no limit {setting!r}: wanted one of {wanted}{nearest(name, known)}")
             values[name] = _value(name, value)
-        return replace(self, **values)
+        return msgspec.structs.replace(self, **values)
 
 
 LIMITS = Limits()

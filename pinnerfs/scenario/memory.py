@@ -3,6 +3,7 @@
 # Annotations are not postponed: msgspec would compile each one again in every process.
 
 import re
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -20,7 +21,7 @@ MAX_MEMORY = 1 << 40  # more than any Android device; the accounting reserves ad
 AREA_NAME = re.compile(r"[A-Za-z0-9_,@+-][A-Za-z0-9_.,@+-]{0,62}", re.ASCII)
 
 
-class Region(Table, frozen=True):
+class Region(Table, frozen=True, dict=True):
     """A run of page frames of one migratetype, `[[memory.region]]`."""
 
     name: str
@@ -65,13 +66,13 @@ class Region(Table, frozen=True):
             bit = f"one bit stands for {1 << self.order_per_bit} pages"
             raise ValueError(f"size = {self.size!r} must be a multiple of {4 << self.order_per_bit}KiB: {bit}")
 
-    @property
+    @cached_property
     def frames(self) -> int:
         """Return the number of page frames."""
         return parse_size("size", self.size) // PAGE_SIZE
 
 
-class Memory(Table, frozen=True):
+class Memory(Table, frozen=True, dict=True):
     """The memory of a device, `[memory]`."""
 
     size: Measure
@@ -103,7 +104,7 @@ class Memory(Table, frozen=True):
             wanted = "must be" if length else "is 0: it must be"
             raise ValueError(f"size = {size!r} {wanted} a multiple of {block >> 10}KiB (one pageblock)")
 
-    @property
+    @cached_property
     def frames(self) -> int:
         """Return the number of page frames."""
         return parse_size("size", self.size) // PAGE_SIZE

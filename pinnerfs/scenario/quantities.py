@@ -39,17 +39,19 @@ def _split(what: str, text: object, units: dict[str, int], example: str) -> tupl
 def parse_time(what: str, text: object) -> int:
     """Return a time such as "300ms" in whole µs. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, TIMES, "300ms")
-    if number * unit > MAX_TIME:
+    time = number * unit
+    if time > MAX_TIME:
         raise TimeTooLong(f"{what} = {shown(text)} is longer than a year")
-    return round(number * unit)
+    return round(time)
 
 
 def parse_size(what: str, text: object) -> int:
     """Return a size such as "64MiB" in bytes. Raise ValueError that names `what` if it is not one."""
     number, unit = _split(what, text, SIZES, "64MiB")
-    if number * unit != int(number * unit):
+    size = number * unit
+    if size != int(size):
         raise ValueError(f"{what} = {shown(text)} is not a whole number of bytes")
-    return int(number * unit)
+    return int(size)
 
 
 def parse_rate(what: str, text: object) -> float:

@@ -47,8 +47,10 @@ def _compared(work: Callable[[], object], modules: str) -> list[float]:
 
 
 def _fixture() -> list[list[float]]:
-    """Measure whole runs of pytest, with its own start."""
-    load = [] if "pinnerfs" in entry_points(group="pytest11").names else ["-p", "pinnerfs.pytest_plugin"]
+    """Measure whole runs of pytest, with its own start, but without the plugins of other packages."""
+    plugins = entry_points(group="pytest11").names
+    load = [] if "pinnerfs" in plugins else ["-p", "pinnerfs.pytest_plugin"]
+    load += [f"-pno:{name}" for name in sorted(plugins - {"pinnerfs"})]
     with tempfile.TemporaryDirectory(prefix="pinnerfs-bench-") as name:
         path = Path(name) / "test_each.py"
         path.write_text(TEST_FILE)

@@ -47,6 +47,19 @@ pinnerfs.cli.main()
 """,
 )
 
+# Runs pinnerfs where numpy is not installed.
+WITHOUT_NUMPY = (
+    sys.executable,
+    "-c",
+    """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *others: None if name == "numpy" else find(name, *others)
+import pinnerfs.cli
+pinnerfs.cli.main()
+""",
+)
+
 
 class Building:
     """A mount whose daemon waits before it builds the simulation."""
@@ -239,3 +252,24 @@ def test_run_builds_first(mount: Mounts, options: list[str]) -> None:
     )
     done = run_command([sys.executable, "-c", code, "run", str(scenario(mount.directory)), *options, "--", "true"])
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["mount camera-stall {}", "run --mountpoint {} camera-stall -- true", "dump camera-stall --at 1s"]
+)
+def test_without_numpy(mount: Mounts, command: str) -> None:
+    """If numpy is not installed, a command that needs it says so before it returns. Nothing stays mounted."""
+    path = mount.add("mnt").path
+    done = run_command([*WITHOUT_NUMPY, *command.format(path).split()])
+    wanted = "Error: cannot find numpy; wanted it to be installed (python3 -m pip install numpy)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", wanted)
+    assert not is_mounted(path)
+
+
+def test_run_without_numpy(mount: Mounts) -> None:
+    """`run` says it before the command starts, also where it would build the simulation later."""
+    marker = mount.directory / "marker"
+    done = run_command([*WITHOUT_NUMPY, "run", "camera-stall", "--", "touch", str(marker)])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: cannot find numpy; ")
+    assert not marker.exists()

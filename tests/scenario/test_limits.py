@@ -221,7 +221,7 @@ def test_the_reference_has_every_limit() -> None:
     (table,) = re.findall(r"^\| limit \| default \|.*?\n\n", REFERENCE, re.DOTALL | re.MULTILINE)
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE)
     assert Limits().raised(f"{name}={default}" for name, default in rows) == Limits()
-    assert len(rows) == len(Limits.__dataclass_fields__)
+    assert len(rows) == len(Limits.__struct_fields__)
 
 
 ALLOC = 'for = "1s", every = "1s", hold = "1ms"'

@@ -3,7 +3,7 @@
 Does not import numpy, as the list of kernels must load without it.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 from typing import Literal, NamedTuple
 

@@ -1,6 +1,6 @@
 """The ways in which kernels print a record, as data. records.py prints and parses with them."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -1,6 +1,6 @@
 """What can differ between the kernels that have page_pinner, as data."""
 
-from __future__ import annotations
+# Annotations are not postponed: NamedTuple would compile each one again in every process.
 
 from enum import Flag
 from typing import Literal, NamedTuple
