@@ -39,11 +39,9 @@ from pinnerfs.workload.timeline import Timeline
 
 __all__ = ["Observer", "Simulation"]
 
-<<<<<<< HEAD
 NO_EVENTS = EventBatch.of([])
-=======
+
 _LEAST_PAGES, _MOST_PAGES = -(1 << 31), (1 << 31) - 1  # of a write to cma/NAME/alloc or free
->>>>>>> rev14
 
 
 class Observer(Protocol):
@@ -219,33 +217,24 @@ class Simulation(PinnerFiles, CmaFiles):
 
         Raise PinnerfsError for an unknown area and for a number out of its range.
         """
-<<<<<<< HEAD
         self._finish_moment()
-=======
-        self.advance_to(self._now)
         checked_number("pages", pages, _MOST_PAGES, _LEAST_PAGES)
         checked_number("align", align, MAX_ALIGN)
->>>>>>> rev14
         frames = tuple(stack) if stack is not None else ()
         most = self._retries if retries is None else checked_retries(retries, "retries")
         request = Request(pages, align, most, no_warn, noretry, frames, kept)
         return self._allocator.start(self._area(area), request, self._now)
 
     def release_alloc(self, allocation: Allocation) -> None:
-<<<<<<< HEAD
-        """Give the pages of an allocation back: imitates `cma_release`."""
-        self._finish_moment()
-=======
         """Give the pages of an allocation back: imitates `cma_release`.
 
         Raise PinnerfsError if the caller does not have them: the allocation has no pages, not yet or not any more, or
         cma/NAME/free gives them back.
         """
-        self.advance_to(self._now)
+        self._finish_moment()
         if allocation.state != "got" or allocation.request.kept:
             state = "kept for cma/NAME/free" if allocation.state == "got" else allocation.state
             raise PinnerfsError(f"cannot release the pages of an allocation that is {state}: wanted one that is got")
->>>>>>> rev14
         self._allocator.release(allocation)
         allocation.state = "released"
 
@@ -256,13 +245,8 @@ class Simulation(PinnerFiles, CmaFiles):
 
     def free_kept(self, area: str, pages: int) -> None:
         """Free pages that cma/NAME/alloc got, the newest first, or all if negative: imitates `cma_free_write`."""
-<<<<<<< HEAD
         self._finish_moment()
-        self._area(area).give_back(pages)
-=======
-        self.advance_to(self._now)
         self._area(area).give_back(checked_number("pages", pages, _MOST_PAGES, _LEAST_PAGES))
->>>>>>> rev14
 
     def stats(self) -> dict[str, int]:
         """Return the counters since the start, by name.
