@@ -166,6 +166,15 @@ def test_the_log_and_the_counters() -> None:
     assert area.control("cma", AREA, "alloc_pages_fail") == "100\n"
 
 
+def test_requests_that_are_too_large() -> None:
+    """They fail without a line in the log, and their pages are counted. A negative number is a very large one."""
+    area = Area(mm="6.1.192")
+    for text, failed in ((b"0", 0), (b"1025", 1025), (b"4294967295", 1024)):
+        assert area.write("alloc", text) == -errno.ENOMEM
+        assert area.control("cma", AREA, "alloc_pages_fail") == f"{failed}\n"
+    assert (area.vmstat(), area.control("dmesg")) == ((0, 3), "")
+
+
 def names(*more: str, mm: str) -> list[str]:
     """Return the names of directories, newest first, as a listing has them."""
     device = Device(Simulation(parse(areas(*more, start="1h")), mm=mm), ManualClock())

@@ -90,6 +90,28 @@ def test_5_10_names_the_busy_ranges_and_the_free_ones() -> None:
     ]
 
 
+def test_5_10_does_not_name_the_range_that_succeeds() -> None:
+    """The range that is taken after the busy ones has no line."""
+    one, none = np.array([2]), np.empty(0, dtype=np.int64)
+    simulation = prepared("android12-5.10", file=False, pages=1024, pinned=one, movable=none)
+    assert simulation.start_alloc("reserved", 100).first_pfn == 0xF003
+    ranges = [line.split()[3:5] for line in simulation.dmesg().splitlines()]
+    assert ranges == [["[f000,", "f064)"], ["[f001,", "f065)"], ["[f002,", "f066)"]]
+
+
+@pytest.mark.parametrize(
+    ("mm", "lines"), [("6.1.192", 10), ("android12-5.10", 30), ("pixel-5.10", 30), ("android14-6.1", 10)]
+)
+def test_which_kernels_limit_the_lines_of_failures(mm: str, lines: int) -> None:
+    """5.10 has a line for each failure."""
+    none = np.empty(0, dtype=np.int64)
+    simulation = prepared("introduced", file=False, pages=1024, pinned=none, movable=none, mm=mm)
+    simulation.start_alloc("reserved", 1024)
+    for _ in range(30):
+        simulation.start_alloc("reserved", 1)
+    assert simulation.dmesg().count("alloc failed") == lines
+
+
 def test_free_parts_are_told_in_pages_from_a_bit_on() -> None:
     """With four pages for a bit, the line about free parts has numbers of pages, and the places of bits."""
     simulation = Simulation(
