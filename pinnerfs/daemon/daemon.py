@@ -32,7 +32,8 @@ __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 
-# A request waits so long for its turn while another thread runs Python. Most requests take less than Python's own 5 ms.
+# How long a request waits for its turn while another thread runs Python. Python's default is 5 ms, which is longer than
+# most requests take.
 SWITCH_INTERVAL = 0.001  # seconds
 
 
@@ -130,8 +131,9 @@ class Daemon:
         try:
             self._device.build()
         except BaseException as error:
+            terminator.exit_status = 1  # at once: a reader that gets EIO may end `run`, which sends SIGTERM
             log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
-            terminator.terminate(status=1)
+            terminator.terminate()
         try:
             self._device.keep_up()
         except Exception:
