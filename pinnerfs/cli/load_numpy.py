@@ -55,9 +55,9 @@ def _load() -> None:
 
     try:
         import numpy as np  # noqa: F401
-    except MemoryError:
-        raise
     except Exception as error:
+        if isinstance(error, MemoryError) or limits_memory():
+            raise  # `errors_of_memory` handles it
         # numpy's own message has many lines. The first exception says more.
         reason = in_a_line(f"cannot import numpy: {error.__cause__ or error}")
         remedy = "wanted it installed anew (python3 -m pip install --force-reinstall numpy)"
