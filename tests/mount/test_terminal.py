@@ -134,7 +134,7 @@ def test_an_interrupted_start(mount: Mounts, number: signal.Signals) -> None:
 
 
 def test_an_interrupt_after_the_daemon_is_ready(mount: Mounts) -> None:
-    """If SIGINT comes when the daemon has reported the mount, `pinnerfs mount` has succeeded, whatever it read of that."""
+    """If SIGINT comes after the daemon has reported the mount, `pinnerfs mount` succeeds."""
     device = mount.add("mnt")
     code = (
         "import os, signal\n"
