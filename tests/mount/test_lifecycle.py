@@ -331,7 +331,10 @@ def test_a_log_file_that_cannot_be_created(mount: Mounts) -> None:
 def test_no_log_on_standard_output(mount: Mounts) -> None:
     """`--log -` is refused, as a daemon has no standard output. No file named `-` is written."""
     device = mount.add("mnt")
-    for command in ["mount", "camera-stall", str(device.path), "--log", "-"], ["run", "--log=-", "camera-stall", "true"]:
+    for command in (
+        ["mount", "camera-stall", str(device.path), "--log", "-"],
+        ["run", "--log=-", "camera-stall", "true"],
+    ):
         done = run_command([sys.executable, "-m", "pinnerfs", *command], cwd=mount.directory)
         wanted = "Error: --log: a daemon has no standard output (-); name a file\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", wanted)
