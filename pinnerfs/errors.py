@@ -13,7 +13,8 @@ BAD_INPUT = 2  # exit status: the command line or a scenario is wrong
 
 LONGEST_LINE = 1000
 
-# An undecodable byte 0xff is U+DCFF in Python's strings, and `\udcff` in their repr.
+# An undecodable byte 0xff is U+DCFF in Python's strings, and `\udcff` in their repr. It is compiled at its first use,
+# because most processes do not need it.
 _ESCAPED_BYTE = r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])"
 
 

@@ -16,7 +16,7 @@ def json_text(data: Mapping[str, object]) -> str:
 
     It is ASCII: no escape sequence of a file reaches a terminal, and names with undecodable bytes can be printed.
     """
-    import json  # here, as few calls of most commands print it
+    import json  # late: most calls of most commands print none
 
     built: dict[str, object] = msgspec.to_builtins(dict(data))
     return json.dumps({"format": FORMAT, **built}, indent=1).replace("\x7f", "\\u007f") + "\n"

@@ -228,11 +228,19 @@ def test_a_server_that_dies_while_it_mounts() -> None:
         device.advance("1s")
 
 
-def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise SystemExit('no numpy here')", r"no numpy here"),
+        ("raise ImportError('no numpy here')", r"cannot import numpy: no numpy here; [^\n]*"),
+    ],
+)
+def test_a_server_that_cannot_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, reason: str) -> None:
     """If Python cannot import what a mount needs, the error has its reason."""
-    (tmp_path / "numpy.py").write_text("raise SystemExit('no numpy here')")
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-    with pytest.raises(PinnerfsError, match=r"^no numpy here$") as error, mounted():
+    with pytest.raises(PinnerfsError, match=f"^{reason}$") as error, mounted():
         pytest.fail("it has mounted")
     assert error.value.exit_status == 1
 

@@ -47,13 +47,14 @@ def errors_of_memory() -> Iterator[None]:
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """Switch off the garbage collection: imports make many objects and hardly any garbage."""
+    """Import in the `with` block without garbage collections: imports make many objects and hardly any garbage."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def main(ready: Callable[[], None] | None = None) -> None:
@@ -64,4 +65,5 @@ def main(ready: Callable[[], None] | None = None) -> None:
             from pinnerfs.cli.commands import commands
             from pinnerfs.cli.launch import launch
 
+            gc.freeze()  # later collections do not look at what was imported
         launch(lambda: commands, "pinnerfs", ready)

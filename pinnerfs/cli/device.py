@@ -81,6 +81,8 @@ class DeviceOptions(NamedTuple):
         later, unless an error or a warning may come from building it. PinnerfsError if it cannot be played, or the
         options contradict each other.
         """
+        if self.log_file == "-":
+            raise PinnerfsError("--log: a daemon has no standard output (-); name a file", BAD_INPUT)
         if (self.verbose or self.trace) and self.log_file is None and not foreground:
             option = "--verbose" if self.verbose else "--trace"
             raise PinnerfsError(f"{option} needs --log FILE: a daemon in the background has no stderr", BAD_INPUT)

@@ -33,9 +33,10 @@ def doctor(as_json: bool, max_wait: int) -> None:
       pinnerfs doctor || echo this machine cannot mount
     """
     from pinnerfs.cli.child import in_child
+    from pinnerfs.cli.load_numpy import load_numpy
     from pinnerfs.doctor import examine
 
-    found = examine(in_child, max_wait / 10**6)
+    found = examine(in_child, load_numpy, max_wait / 10**6)
     if as_json:
         data = {"checks": found.findings, "mount": found.mount.state == "ok", "run": found.run.state == "ok"}
         click.echo(json_text(data), nl=False)
@@ -43,4 +44,4 @@ def doctor(as_json: bool, max_wait: int) -> None:
         for finding in (*found.findings, found.mount, found.run):
             click.echo(finding.line)
     if not found.can_mount:
-        raise PinnerfsError("this machine cannot mount; `dump` and `check --expect` need no mount", NO_FUSE)
+        raise PinnerfsError("this machine cannot mount; `dump` and `check --expect` need only numpy", NO_FUSE)

@@ -15,7 +15,8 @@ import sys
 import tempfile
 from contextlib import suppress
 
-from pinnerfs.cli import errors_of_memory
+from pinnerfs.cli import errors_of_memory, without_collections
+from pinnerfs.cli.launch import say
 from pinnerfs.cli.workers import Workers
 from pinnerfs.daemon.privileges import close_inherited
 from pinnerfs.errors import PinnerfsError
@@ -32,12 +33,9 @@ def serve(directory: str) -> None:
         os.dup2(null, descriptor)
     os.close(null)
     close_inherited()
-    # Imports make many objects and hardly any garbage. And a collection in a fork would copy nearly all pages.
-    gc.disable()
-    with errors_of_memory():
+    with errors_of_memory(), without_collections():
         _load()
-    gc.freeze()
-    gc.enable()
+        gc.freeze()  # otherwise a collection in a fork would copy nearly all pages
     workers = Workers([requests.fileno(), owner])
     sources = [requests.fileno(), owner]
     while owner not in (came := select.select([*sources, *workers.connections()], [], [])[0]):
@@ -83,6 +81,11 @@ def _load() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    status = 0
+    try:
+        serve(sys.argv[1])
+    except PinnerfsError as error:
+        say(f"Error: {error}")
+        status = error.exit_status
     # At once: taking apart all that was imported takes longer, and the owner waits.
-    os._exit(0)
+    os._exit(status)

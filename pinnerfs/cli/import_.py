@@ -37,7 +37,7 @@ def import_(capture: str, max_wait: float) -> None:
 
     if capture != "-":
         wait_for_file("read", capture, max_wait)
-    # A scenario is a path only if it has a slash in it; a capture always is.
+    # A capture is always a path. `open_pipe` takes a name without a slash for that of a scenario.
     with open_pipe(capture if capture == "-" else os.path.join(".", capture)) as pipe:
         found = read_opened(capture, max_wait, pipe)
     for note in found.notes:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from pinnerfs.cli import limits_memory
-from pinnerfs.errors import PinnerfsError
+from pinnerfs.errors import PinnerfsError, in_a_line
 
 __all__ = ["find_numpy", "load_numpy"]
 
@@ -15,14 +15,19 @@ THREADS = "OPENBLAS_NUM_THREADS"
 
 def find_numpy() -> None:
     """Raise PinnerfsError if numpy is not installed. Does not import it, which takes longer than a mount."""
+    if "numpy" in sys.modules:
+        return
     from importlib.util import find_spec
 
-    if "numpy" not in sys.modules and find_spec("numpy") is None:
+    found = find_spec("numpy")
+    if found is None or found.origin is None:  # an empty directory has no origin
         raise PinnerfsError("cannot find numpy; wanted it to be installed (python3 -m pip install numpy)")
+    if found.submodule_search_locations is None:
+        raise PinnerfsError(in_a_line(f"Python finds {found.origin} in place of numpy; wanted another name for it"))
 
 
 def load_numpy() -> None:
-    """Import numpy. PinnerfsError if it is not installed, MemoryError if the limits on this process do not allow it.
+    """Import numpy. PinnerfsError if that fails, MemoryError if the limits on this process do not allow it.
 
     OpenBLAS, a part of numpy that pinnerfs does not use, starts a thread for each processor. If it cannot, it sends
     this process SIGINT.
@@ -48,7 +53,15 @@ def _load() -> None:
     # A simulation needs both. hashlib's import prints lines of its own where memory runs out.
     import hashlib  # noqa: F401
 
-    import numpy as np  # noqa: F401
+    try:
+        import numpy as np  # noqa: F401
+    except Exception as error:
+        if isinstance(error, MemoryError) or limits_memory():
+            raise  # `errors_of_memory` handles it
+        # numpy's own message has many lines. The first exception says more.
+        reason = in_a_line(f"cannot import numpy: {error.__cause__ or error}")
+        remedy = "wanted it installed anew (python3 -m pip install --force-reinstall numpy)"
+        raise PinnerfsError(f"{reason}; {remedy}") from None
 
 
 def _loads() -> bool:

@@ -110,7 +110,7 @@ limit = click.option(
 max_wait = click.option(
     "--max-wait",
     type=TIME,
-    default=int(MAX_WAIT * 10**6),  # in µs, as only text needs the parser
+    default=int(MAX_WAIT * 10**6),  # µs; a text would have to be parsed in each process
     callback=lambda context, option, value: value / 10**6,
     metavar="TIME",
     help=f"Exit with status 75 if the daemon of a mount does not answer for this time.  [default: {MAX_WAIT:g}s]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from functools import partial
 from pinnerfs.daemon.log import open_log, write_in_background
 from pinnerfs.daemon.memory import save_memory
 from pinnerfs.daemon.privileges import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, close_inherited, keep_capabilities
-from pinnerfs.daemon.ready import is_ready, not_ready, report_ready
+from pinnerfs.daemon.ready import is_ready, not_ready, report_ready, wait_until_ready
 from pinnerfs.daemon.room import check_room
 from pinnerfs.daemon.signals import Terminator
 from pinnerfs.debugfs.device import Device
@@ -32,7 +33,8 @@ __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 
-# A request waits so long for its turn while another thread runs Python. Most requests take less than Python's own 5 ms.
+# How long a request waits for its turn while another thread runs Python. Python's default is 5 ms, which is longer than
+# most requests take.
 SWITCH_INTERVAL = 0.001  # seconds
 
 
@@ -130,8 +132,9 @@ class Daemon:
         try:
             self._device.build()
         except BaseException as error:
+            terminator.exit_status = 1  # at once: a reader that gets EIO may end `run`, which sends SIGTERM
             log.error("unmounting: cannot build the device: %s", error, exc_info=not isinstance(error, PinnerfsError))
-            terminator.terminate(status=1)
+            terminator.terminate()
         try:
             self._device.keep_up()
         except Exception:
@@ -143,12 +146,12 @@ class Daemon:
         The child calls `prepare`, which returns the directory to mount on. PinnerfsError if it cannot mount;
         `mountpoint` is for the message.
         """
-        reader, writer = os.pipe()
+        ours, theirs = socket.socketpair()
         child = os.fork()
         if child:
-            os.close(writer)
-            with os.fdopen(reader, "rb") as pipe:
-                answer = pipe.read()
+            theirs.close()
+            with ours:
+                answer = wait_until_ready(ours)
             if not is_ready(answer):
                 exit_status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 reason = answer.decode(errors="surrogateescape")
@@ -156,7 +159,8 @@ class Daemon:
                     raise PinnerfsError(not_ready(mountpoint, exit_status))
                 raise PinnerfsError(reason, exit_status=exit_status)
             return child
-        os.close(reader)
+        ours.close()
+        writer = theirs.detach()
         status = 1
         try:
             self.detach(prepare, partial(report_ready, writer))

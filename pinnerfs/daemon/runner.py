@@ -113,7 +113,7 @@ def run(daemon: Daemon, mountpoint: str, command: Sequence[str], phone: Phone | 
             # A command that was killed meanwhile closes the connection: that is no refusal.
             refusal = b""
             with suppress(BrokenPipeError, ConnectionResetError):
-                ours.send(_GO)
+                ours.send(_GO, socket.MSG_NOSIGNAL)
                 refusal = ours.recv(4096)
         ours.close()
         status = os.waitpid(child, 0)[1]

@@ -42,6 +42,7 @@ class Terminator:
         self._device: bytes | None = None
         self._mounted = threading.Event()
         self._terminates = False
+        self.exit_status = 0  # of this process
         self._handled: set[signal.Signals] = set()
 
     @contextmanager
@@ -100,7 +101,7 @@ class Terminator:
         with suppress(PinnerfsError):
             unmount_lazily(self._proc, mount)
 
-    def terminate(self, numbers: int | None = None, status: int = 0) -> None:
+    def terminate(self, numbers: int | None = None) -> None:
         """Unmount, and exit. Not for the thread that serves requests: unmounting may send some.
 
         A signal that arrives at `numbers` ends the wait for another mount.
@@ -113,7 +114,7 @@ class Terminator:
             logging.shutdown()
         finally:
             # Exit here: requests go on while a file is open.
-            os._exit(status)
+            os._exit(self.exit_status)
 
     def _unmount_and_wait(self, numbers: int | None) -> bool:
         """Unmount, also after a wait. Return whether that was possible."""

@@ -73,7 +73,7 @@ class Device:
         self._next_slip_log = 0.0
         self._spent = 0.0  # seconds of the budget
         self._worked_until = 0.0
-        self._due = 0  # µs: the simulation has every event before this time
+        self._due = 0  # µs: the simulation has every event before this time; 0 before it is built
         self._failure = ""  # name of the exception of a step that failed half-way
         self._failure_logged = False
         self._stopped = False

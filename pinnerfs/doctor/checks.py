@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,11 @@ class Diagnosis:
         return "ok" in (self.mount.state, self.run.state)
 
 
-def examine(in_child: InChild[Any], max_wait: float) -> Diagnosis:
+def examine(in_child: InChild[Any], load_numpy: Callable[[], None], max_wait: float) -> Diagnosis:
     """Make all checks.
 
     `in_child` calls a function in a child process: the function may block forever, or change user and namespaces.
+    `load_numpy` imports numpy, and raises PinnerfsError if that fails.
     `max_wait` is the longest wait for mounts, in seconds.
     """
     proc = check_proc()
@@ -43,6 +44,7 @@ def examine(in_child: InChild[Any], max_wait: float) -> Diagnosis:
         return Diagnosis([proc], _verdict("mount", [proc]), _verdict("run", [proc]))
     device, libfuse, fusermount = check_device(), check_libfuse(), check_fusermount()
     capabilities, namespaces = check_capabilities(in_child), check_user_namespaces(in_child)
+    numpy = check_numpy(in_child, load_numpy)
     findings = [
         proc,
         device,
@@ -52,13 +54,13 @@ def examine(in_child: InChild[Any], max_wait: float) -> Diagnosis:
         fusermount,
         check_fuse_conf(),
         check_mount_helper(),
-        check_numpy(),
+        numpy,
         *check_mounts(in_child, max_wait),
     ]
-    as_root = [device, capabilities]
+    as_root = [device, capabilities, numpy]
     root = os.geteuid() == 0
-    mount = _verdict("mount", as_root if root else [device, libfuse, fusermount])
-    run = _verdict("run", as_root if root and capabilities.state == "ok" else [device, namespaces])
+    mount = _verdict("mount", as_root if root else [device, libfuse, fusermount, numpy])
+    run = _verdict("run", as_root if root and capabilities.state == "ok" else [device, namespaces, numpy])
     return Diagnosis(findings, mount, run)
 
 

@@ -1,10 +1,13 @@
-"""The check of numpy's release, which decides the records that a seed gives."""
+"""The check of numpy: that Python can import it, and its release, which decides the records that a seed gives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from pinnerfs.doctor.finding import Finding
+from pinnerfs.doctor.privileges import InChild
+from pinnerfs.errors import PinnerfsError
 
 __all__ = ["RECORDED", "check_numpy"]
 
@@ -12,12 +15,16 @@ __all__ = ["RECORDED", "check_numpy"]
 RECORDED = "2.4.6"
 
 
-def check_numpy() -> Finding:
-    """Compare numpy's release with the one that the project's digests are recorded with."""
+def check_numpy(in_child: InChild[None], load_numpy: Callable[[], None]) -> Finding:
+    """Import numpy, and compare its release with the one that the project's digests are recorded with."""
     try:
         found = version("numpy")
     except PackageNotFoundError:
         return Finding("numpy", "error", "not installed", f"python3 -m pip install numpy=={RECORDED}")
+    try:
+        in_child(load_numpy)
+    except PinnerfsError as error:
+        return Finding("numpy", "error", str(error), f"python3 -m pip install --force-reinstall numpy=={RECORDED}")
     if found == RECORDED:
         return Finding("numpy", "ok", f"{found}, which the project's digests are recorded with")
     text = f"{found}: a seed may give other records than with {RECORDED}, which the project's digests are recorded with"

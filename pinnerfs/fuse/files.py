@@ -43,8 +43,8 @@ OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE | FOPEN_STREAM
 # An open with O_TRUNC changes the size alone, and does not name its handle.
 TRUNCATED_AT_OPEN = FATTR_SIZE | FATTR_LOCKOWNER
 
-# A write over 128 KiB, or of more than 32 buffers, arrives in pieces. An append with a shorter piece is a new one. From
-# an unaligned buffer the first piece can be up to a page shorter than 128 KiB.
+# A write over 128 KiB, or of more than 32 buffers, arrives in pieces. An append after a piece that is shorter than this
+# counts as a new write. From an unaligned buffer a piece can be up to a page shorter than 128 KiB.
 PIECE = MAX_WRITE - 4096
 
 POLL = 0.001  # seconds between attempts to open a file

@@ -71,7 +71,7 @@ class Inode:
     cached: whether the last answer with attributes does not expire.
     raised: whether the size in the kernel's inode is certainly not 0.
     waited: until when readers wait for the kernel to handle the answer to a truncation.
-    writer, write_end, write_length: the handle of the last write, and where that ended.
+    writer, write_end, write_length: of the last WRITE, the handle, the offset of its end, and its length.
     """
 
     __slots__ = (
@@ -152,7 +152,8 @@ class Inodes:
         return ENTRY_OUT.pack(ino, 0, lifetime, FOREVER, 0, 0) + _attributes(node, node.size)
 
     def forget(self, ino: int) -> None:
-        """Note that the kernel does not know an inode any more. The first one of a file stays: it can come back."""
+        """Note that the kernel does not know an inode any more."""
+        # The first inode of a file stays: a later lookup may have returned its number already.
         if ino > FILE_NUMBER:
             self.known.pop(ino, None)
 

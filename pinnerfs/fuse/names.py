@@ -48,7 +48,7 @@ class NameHandlers:
         self._kept = True
         return self._inodes.lookup(ino, name)
 
-    def forget(self) -> None:
+    def forget_names(self) -> None:
         """Make the kernel look up page_pinner again, in case it keeps the name. Raise Later until it does."""
         if self._kept:
             self._kept = False

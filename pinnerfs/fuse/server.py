@@ -57,7 +57,7 @@ class _Handlers:
         self._operations = operations
         self._inodes = Inodes(operations.getattr, connection.notify)
         self._names = NameHandlers(connection, operations, self._inodes)
-        self._files = FileHandlers(connection, operations, self._inodes, self._names.forget)
+        self._files = FileHandlers(connection, operations, self._inodes, self._names.forget_names)
         self._directories = DirectoryHandlers(connection, operations, self._inodes)
         self._warned: set[str] = set()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from pinnerfs.debugfs.declaration import OpenFile
+from pinnerfs.debugfs.declaration import Later, OpenFile
 from pinnerfs.debugfs.tree import Node
 from pinnerfs.fuse.protocols import Operations
 
@@ -97,11 +97,16 @@ class _TracedOperations:
         return _logged("getattr", self._operations.getattr, path)
 
     def open(self, path: str, flags: int) -> OpenFile:
-        def numbered(path: str, flags: int) -> _TracedFile:
-            return _TracedFile(self._operations.open(path, flags), self._opened)
-
         self._opened += 1
-        return _logged("open", numbered, path, flags)
+        numbered = partial(_TracedFile, number=self._opened)
+
+        def opened(path: str, flags: int) -> _TracedFile:
+            try:
+                return numbered(self._operations.open(path, flags))
+            except Later as later:
+                raise later.converted(numbered) from None
+
+        return _logged("open", opened, path, flags)
 
     def read(self, path: str, file: OpenFile, size: int) -> bytes:
         return _logged(f"{file}.read", partial(self._operations.read, path, _untraced(file)), size)

@@ -14,7 +14,7 @@ from pinnerfs.replay.recording import Entry, Recording
 from pinnerfs.replay.schedule import release_times
 from pinnerfs.replay.static import static_files
 from pinnerfs.report import Capture, DumpRecord, read
-from pinnerfs.report.kernels import UNKNOWN, generations_named
+from pinnerfs.report.kernels import KNOWN_FILES, UNKNOWN, generations_named
 from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sections import number
 from pinnerfs.report.source import MAX_WAIT, STDIN, named, place_of
@@ -110,8 +110,7 @@ def _generation(capture: Capture, name: str, kernel: str | None) -> tuple[Genera
 
 def _known_files(capture: Capture) -> set[str]:
     """Return the names of the files of page_pinner/ in a capture that a known kernel has."""
-    known = {name for generation in GENERATIONS.values() for name in generation.files}
-    settings = {name for name in known if f"page_pinner/{name}" in capture.sections}
+    settings = {name for name in KNOWN_FILES if f"page_pinner/{name}" in capture.sections}
     return settings | {dump.file for dump in capture.dumps if dump.file and not dump.unreadable}
 
 

@@ -1,4 +1,4 @@
-"""Check what a report is about: a budget for a misspelt name, or for a file that cannot be read, is always met."""
+"""Check the choices of a report: a budget for a misspelt name, or for a file that cannot be read, is always met."""
 
 from __future__ import annotations
 

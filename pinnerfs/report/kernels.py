@@ -11,6 +11,7 @@ from pinnerfs.kernel.page_pinner.generations import GENERATIONS, Generation
 from pinnerfs.report.model import DumpRecord, Kind
 
 __all__ = [
+    "KNOWN_FILES",
     "UNKNOWN",
     "always_records_pins",
     "generation_of",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 UNKNOWN = "unknown"
+
+# The names of all files of page_pinner/ that any kernel has.
+KNOWN_FILES = frozenset(name for generation in GENERATIONS.values() for name in generation.files)
 
 _VERSION = r"Linux version (\d+\.\d+)"
 
@@ -85,7 +89,7 @@ def generation_of(records: Iterable[DumpRecord], files: Iterable[str], version: 
         page = record.type is None, record.count > 0, "(0x" in head, "zone=" in head
         samples[record.file, record.kind, record.at_us is None, head[0], *page] = record
     forms = set(map(_form, samples.values()))
-    present = {name for name in files if any(name in generation.files for generation in GENERATIONS.values())}
+    present = KNOWN_FILES.intersection(files)
     if not forms and not present:
         return UNKNOWN
     having = [generation for generation in GENERATIONS.values() if present <= set(generation.files)]

@@ -11,6 +11,7 @@ __all__ = ["TomlError", "parse_toml"]
 _KEY_PART = r"""(?:(?<![\w-])[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _LONG_KEY = rf"(?:{_KEY_PART}){{4}}"
 
+# Compiled at its first use: few processes need it.
 _MESSAGE = r"(?P<what>.*?)(?: \(at line (?P<line>[0-9]+), (?P<column>column [0-9]+)\))?"
 
 

@@ -172,18 +172,18 @@ def _play_elsewhere(pickled: bytes, wanted: dict[str, str]) -> tuple[Result, ...
 
 def _play_in_process(pickled: bytes, wanted: dict[str, str], parent: int) -> tuple[Result, ...] | PinnerfsError:
     """Play in a process of this machine, which ends with its parent."""
-    # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open. Where no
-    # processes can be started, such as without /dev/shm, joblib plays in threads of the parent.
+    # Where joblib cannot start processes, such as without /dev/shm, it plays in threads of the parent.
     if os.getpid() != parent:
+        # Otherwise the processes of a killed sweep wait for more work for some minutes, and keep its pipes open.
         die_with_parent(signal.SIGKILL, parent)
     return _play_elsewhere(pickled, wanted)
 
 
 def _on_any_worker() -> _Call:
-    """Return a function that plays in a worker, even in one without pinnerfs, where it returns the reason.
+    """Return a function that plays in a worker. In a worker without pinnerfs it returns an error message.
 
-    It is pickled with its code, because it is local. A worker cannot load another one without pinnerfs, and then joblib
-    waits forever.
+    A local function is pickled with its code. A worker without pinnerfs could not load a function of this module, and
+    joblib would wait forever.
     """
 
     def call(pickled: bytes, wanted: dict[str, str]) -> Any:

@@ -76,3 +76,20 @@ def test_completion_waits_for_neither(words: str) -> None:
 def test_playing_imports_numpy() -> None:
     """A command that plays a scenario imports numpy, so the test above would see it."""
     assert heavy_imports(["dump", "camera-stall", "--at", "1s"]) == {"numpy"}
+
+
+@pytest.mark.parametrize("setting", ["enable", "disable"])
+def test_the_garbage_collection_of_a_program(setting: str) -> None:
+    """A Python program that calls commands keeps its garbage collection as it was: on or off, and nothing frozen."""
+    code = f"""
+import gc
+gc.{setting}()
+frozen = gc.get_freeze_count()
+from pinnerfs.cli.commands import commands
+commands.main(["dump", "camera-stall", "--at", "1s"], standalone_mode=False)
+print(gc.isenabled(), gc.get_freeze_count() - frozen)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=DEADLINE, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{setting == 'enable'} 0"

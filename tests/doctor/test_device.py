@@ -48,7 +48,7 @@ def test_broken(doctor: Doctor, case: str) -> None:
     result = doctor(setup)
     assert result.check("/dev/fuse") == {"state": "error", "text": text, "remedy": remedy}
     assert (result.status, result.data["mount"], result.data["run"]) == (NO_FUSE, False, False)
-    assert result.err == "Error: this machine cannot mount; `dump` and `check --expect` need no mount\n"
+    assert result.err == "Error: this machine cannot mount; `dump` and `check --expect` need only numpy\n"
 
 
 def test_the_remedies_work(doctor: Doctor) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pinnerfs.cli.child import in_child
+from pinnerfs.cli.load_numpy import load_numpy
 from pinnerfs.doctor.release import RECORDED, check_numpy
+from pinnerfs.errors import NO_FUSE
 from tests.doctor.conftest import DOCTOR, Doctor
 from tests.mount.support import DEADLINE, LIKE_A_USER, PRIVATE_ETC, PRIVATE_SBIN, ROOT, environment
 
@@ -132,7 +135,19 @@ def test_the_release_of_numpy(doctor: Doctor, directory: Path, monkeypatch: pyte
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("pinnerfs.doctor.release.version", missing)
-    assert (check_numpy().state, check_numpy().text) == ("error", "not installed")
+    absent = check_numpy(in_child, load_numpy)
+    assert (absent.state, absent.text) == ("error", "not installed")
+
+
+def test_a_numpy_that_cannot_be_imported(doctor: Doctor, directory: Path) -> None:
+    """If Python cannot import numpy, neither `mount` nor `run` can work."""
+    (directory / "numpy").mkdir()
+    (directory / "numpy" / "__init__.py").write_text('raise ImportError("no libgfortran")\n')
+    examined = doctor(":", "env", f"PYTHONPATH={directory}:{ROOT}", *DOCTOR)
+    found = examined.check("numpy")
+    assert found["state"] == "error" and found["text"].startswith("cannot import numpy: no libgfortran; ")
+    assert found["remedy"] == f"python3 -m pip install --force-reinstall numpy=={RECORDED}"
+    assert (examined.status, examined.data["mount"], examined.data["run"]) == (NO_FUSE, False, False)
 
 
 def test_the_recorded_release() -> None:

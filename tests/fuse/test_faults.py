@@ -119,3 +119,28 @@ def test_the_trace_shows_faults(operations: Operations, caplog: pytest.LogCaptur
         "fuse: file 1.read(4096): Later('after 2 s')",
         "fuse: find('/page_pinner/threshold'): ENOENT",
     ]
+
+
+def test_the_trace_numbers_a_file_whose_open_takes_time(
+    operations: Operations, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is open after a delay has the number of its open, also while rules are in force."""
+    caplog.set_level(logging.DEBUG, "pinnerfs.trace.fuse")
+    wrapped = traced(operations)
+    wrapped.faults.write("add,op=open,delay=2s,times=1")
+    with pytest.raises(Later) as later:
+        wrapped.open(FILE, os.O_RDWR)
+    other, file = wrapped.open(FILE, os.O_RDONLY), later.value.then()
+    assert wrapped.read(FILE, file, 4) == b"0123"
+    assert file.read(4) == b"4567"
+    wrapped.write(FILE, file, b"5")
+    assert written == [b"5"]
+    wrapped.release(other)
+    wrapped.release(file)
+    assert caplog.messages[2:] == [
+        "fuse: file 1.read(4): b'0123'",
+        "fuse: file 1.read(4): b'4567'",
+        "fuse: file 1.write(b'5'): done",
+        "fuse: file 2.release(): done",
+        "fuse: file 1.release(): done",
+    ]

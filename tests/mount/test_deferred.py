@@ -266,6 +266,38 @@ def test_without_numpy(mount: Mounts, command: str) -> None:
     assert not is_mounted(path)
 
 
+@pytest.mark.parametrize("file", ["numpy.py", "numpy/__init__.py"])
+@pytest.mark.parametrize("command", ["mount -f camera-stall {}", "dump camera-stall --at 1s"])
+def test_a_wrong_numpy(mount: Mounts, command: str, file: str) -> None:
+    """If Python finds another numpy or a broken one, a command that needs it prints one line and no traceback."""
+    wrong = mount.directory / "wrong" / file
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text('raise ImportError("a message\\nof two lines") from ValueError("no libgfortran")\n')
+    code = f"import sys; sys.path.insert(0, {str(mount.directory / 'wrong')!r}); import pinnerfs.cli as c; c.main()"
+    done = run_command([sys.executable, "-c", code, *command.format(mount.add("mnt").path).split()])
+    reasons = {
+        "numpy.py": f"Python finds {wrong} in place of numpy; wanted another name for it",
+        "numpy/__init__.py": "cannot import numpy: no libgfortran; wanted it installed anew "
+        "(python3 -m pip install --force-reinstall numpy)",
+    }
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"Error: {reasons[file]}\n")
+
+
+def test_run_with_a_broken_numpy(mount: Mounts) -> None:
+    """If the simulation cannot be built after the mount, `run` tells it, also if the command ends before the daemon."""
+    wrong, runs = mount.directory / "wrong" / "numpy", mount.directory / "runs"
+    wrong.mkdir(parents=True)
+    waits = f"import os, time\nwhile not os.path.exists({str(runs)!r}):\n    time.sleep(0.01)\nraise ImportError\n"
+    (wrong / "__init__.py").write_text(waits)
+    # The command ends while the daemon logs the error.
+    slow = "import logging, time; logging.Logger.error = lambda *_, **options: time.sleep(0.5)"
+    code = f"{slow}; import sys; sys.path.insert(0, {str(wrong.parent)!r}); import pinnerfs.cli as c; c.main()"
+    read = f"touch '{runs}'; cat /sys/kernel/debug/page_pinner/threshold 2> /dev/null"
+    done = run_command([sys.executable, "-c", code, "run", "camera-stall", "--", "sh", "-c", read])
+    notice = "the daemon exited with status 1 while the command ran: its files stopped answering\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", notice)
+
+
 def test_run_without_numpy(mount: Mounts) -> None:
     """`run` says it before the command starts, also where it would build the simulation later."""
     marker = mount.directory / "marker"

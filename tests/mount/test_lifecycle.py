@@ -27,6 +27,7 @@ from tests.mount.support import (
     mount_table,
     newest_first,
     pinnerfs,
+    run_command,
     scenario,
 )
 
@@ -325,6 +326,19 @@ def test_a_log_file_that_cannot_be_created(mount: Mounts) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: cannot open log file {mount.directory}/no/log: No such file or directory\n"
     assert not is_mounted(device.path)
+
+
+def test_no_log_on_standard_output(mount: Mounts) -> None:
+    """`--log -` is refused, as a daemon has no standard output. No file named `-` is written."""
+    device = mount.add("mnt")
+    for command in (
+        ["mount", "camera-stall", str(device.path), "--log", "-"],
+        ["run", "--log=-", "camera-stall", "true"],
+    ):
+        done = run_command([sys.executable, "-m", "pinnerfs", *command], cwd=mount.directory)
+        wanted = "Error: --log: a daemon has no standard output (-); name a file\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", wanted)
+    assert not (mount.directory / "-").exists() and not is_mounted(device.path)
 
 
 @pytest.mark.parametrize(("value", "shown"), [("0x10", "16"), ("18446744073709551615", "-1"), ("0", "0"), ("9\n", "9")])

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.mount.support import DEADLINE, environment, scenario
+from tests.mount.support import DEADLINE, environment, run_command, scenario
 
 # pinnerfs whose child stops between the fork and the moment that it restores its signal handling.
 HELD = """
@@ -26,6 +26,29 @@ def held(self):
     restore(self)
 
 runner._Signals.restore = held
+pinnerfs.cli.main()
+"""
+
+# pinnerfs whose child is killed while the daemon mounts.
+KILLED = """
+import os, signal
+import pinnerfs.cli
+from pinnerfs.daemon import runner
+
+fork, start, forked = os.fork, runner.Daemon.start, []
+
+def noted():
+    forked.append(fork())
+    return forked[-1]
+
+def killing(*arguments):
+    command = forked[-1]
+    daemon = start(*arguments)
+    os.kill(command, signal.SIGKILL)
+    os.waitid(os.P_PID, command, os.WEXITED | os.WNOWAIT)
+    return daemon
+
+os.fork, runner.Daemon.start = noted, killing
 pinnerfs.cli.main()
 """
 
@@ -58,3 +81,11 @@ def test_a_signal_between_fork_and_exec(tmp_path: Path) -> None:
             run.kill()
             for descriptor in (forked, tell_fork, wait_release, release):
                 os.close(descriptor)
+
+
+def test_a_command_that_is_killed_before_it_starts(tmp_path: Path) -> None:
+    """`run` ends by the signal that killed the command, not by SIGPIPE."""
+    (tmp_path / "debug").mkdir()
+    arguments = ["run", str(scenario(tmp_path)), "--mountpoint", str(tmp_path / "debug"), "--", "cat"]
+    done = run_command([sys.executable, "-c", KILLED, *arguments])
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")

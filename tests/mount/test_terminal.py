@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.mount.support import DEADLINE, Mount, Mounts, environment, is_mounted, pinnerfs, scenario
+from tests.mount.support import DEADLINE, Mount, Mounts, environment, is_mounted, pinnerfs, run_command, scenario
 
 PINNERFS = [sys.executable, "-m", "pinnerfs"]
 
@@ -131,3 +131,24 @@ def test_an_interrupted_start(mount: Mounts, number: signal.Signals) -> None:
         finally:
             process.kill()
     assert not is_mounted(device.path)
+
+
+def test_an_interrupt_after_the_daemon_is_ready(mount: Mounts) -> None:
+    """If SIGINT comes after the daemon has reported the mount, `pinnerfs mount` succeeds."""
+    device = mount.add("mnt")
+    code = (
+        "import os, signal\n"
+        "from pinnerfs.daemon import daemon\n"
+        "report, parent = daemon.report_ready, os.getpid()\n"
+        "def stopped(connection):\n"
+        "    os.kill(parent, signal.SIGSTOP)\n"
+        "    report(connection)\n"
+        "    os.kill(parent, signal.SIGINT)\n"
+        "    os.kill(parent, signal.SIGCONT)\n"
+        "daemon.report_ready = stopped\n"
+        "from pinnerfs.cli import main\n"
+        "main()\n"
+    )
+    done = run_command([sys.executable, "-c", code, "mount", str(scenario(mount.directory)), str(device.path)])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert is_mounted(device.path)

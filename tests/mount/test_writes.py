@@ -210,6 +210,24 @@ def test_two_writers(mount: Mounts) -> None:
     assert device.threshold.read_bytes() == b"7\n"
 
 
+def test_an_append_after_another_writer(mount: Mounts) -> None:
+    """An append that begins where a long one ended is a new write if another descriptor wrote between them."""
+    device = mount()
+    flags = os.O_WRONLY | os.O_APPEND
+    with device.opened(flags, "threshold") as one, device.opened(flags, "threshold") as other:
+        with mmap.mmap(-1, 131_072) as aligned:
+            aligned[:2] = b"7\0"
+            assert os.write(one, aligned) == len(aligned)
+        assert device.threshold.read_bytes() == b"7\n"
+        with device.opened(os.O_WRONLY, "threshold") as third:
+            os.write(third, b"8")
+        os.write(one, b"9")
+        assert device.threshold.read_bytes() == b"9\n"
+        os.write(other, b"10")
+        os.write(one, b"11")
+        assert device.threshold.read_bytes() == b"11\n"
+
+
 def test_an_inherited_descriptor(mount: Mounts) -> None:
     """A child can write through an inherited descriptor."""
     device = mount()

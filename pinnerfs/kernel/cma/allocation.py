@@ -34,6 +34,8 @@ class Request:
 class Allocation:
     """An allocation and its outcome.
 
+    state: only `Simulation.release_alloc` makes it "released". It stays "got" if cma/NAME/free or the end of a
+    scenario's hold gives the pages back.
     began, ended: boot times in µs. next_round: the time of the next round, while the state is "waiting".
     first_pfn: the first of the pages it got.
     errno_in_log: -16 for a busy page, -12 for no room, None without a failure in the log.

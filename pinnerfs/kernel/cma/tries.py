@@ -97,6 +97,7 @@ def _followed(tries: Tries, pages: int, found: AreaPages, skip: int | None) -> T
         followed = np.flatnonzero(np.searchsorted(movable, tries.scanned) > np.searchsorted(movable, tries.first))
     first, low, high = (column.take(followed) for column in tries[:3])
     begin, stop = np.searchsorted(used, first), np.searchsorted(used, first + pages)
+    # A try that comes after others begins where the last of them stopped, if that is behind its first page.
     after_others = np.diff(followed, prepend=-1) > 1
     collected = tries.scanned.take(followed[after_others] - 1)
     begin[after_others] = np.maximum(begin[after_others], np.searchsorted(used, collected))
