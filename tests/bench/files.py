@@ -53,7 +53,7 @@ def _reference_mount(directory: Path, program: Path, records: bytes) -> Iterator
     mountpoint.mkdir()
     text.write_bytes(records)
     # Single-threaded, and in a session of its own, as pinnerfs is. With autogroups the kernel schedules the processes
-    # of a session together: in the session of its client the C program needs 1 us less for each request.
+    # of a session together: in the session of its client the C program needs up to 1 us less for each request.
     command = [str(program), str(text), str(mountpoint), "-f", "-s", "-o", "default_permissions,fsname=reference"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None and process.stderr is not None
