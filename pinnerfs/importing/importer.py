@@ -18,7 +18,7 @@ from pinnerfs.report.analysis import analyse
 from pinnerfs.report.kernels import generations_named
 from pinnerfs.report.model import Area, Capture, Report, Role
 from pinnerfs.report.reader import read_text
-from pinnerfs.report.source import STDIN
+from pinnerfs.report.source import named
 from pinnerfs.scenario.gallery import parse
 from pinnerfs.scenario.memory import AREA_NAME
 from pinnerfs.simulation import Simulation
@@ -42,7 +42,7 @@ def import_capture(capture: Capture) -> str:
     """
     report = analyse(capture)
     order = BLOCK_ORDER if report.pageblock_order is None else min(report.pageblock_order, 18)
-    source = ", ".join("stdin" if name == STDIN else name for name in report.sources)
+    source = named(report.sources)
     for role in _ROLES:
         kernel = _kernel(report, role)
         tasks = list(plans(capture, report, role, order, Event.pin_user_pages in kernel.pins))

@@ -17,7 +17,7 @@ from pinnerfs.report import Capture, DumpRecord, read
 from pinnerfs.report.kernels import KNOWN_FILES, UNKNOWN, generations_named
 from pinnerfs.report.reader import read_sources
 from pinnerfs.report.sections import number
-from pinnerfs.report.source import MAX_WAIT, STDIN, named, place_of
+from pinnerfs.report.source import MAX_WAIT, input_name, named, place_of
 from pinnerfs.report.unpack import stream
 from pinnerfs.scenario.reading import Input
 from pinnerfs.words import count_of
@@ -50,7 +50,7 @@ def read_opened(path: str, max_wait: float, opened: Input | None) -> Capture:
     """Read what a path leads to, as `pinnerfs.report.read` does. max_wait, opened: as in `load_capture`."""
     if opened is None:
         return read(path, max_wait=max_wait)
-    name = "stdin" if path == STDIN else path
+    name = input_name(path)
     try:
         opened.peek(1)  # a later error only ends what is read
     except (OSError, ValueError) as error:

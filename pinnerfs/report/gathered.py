@@ -8,7 +8,7 @@ from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
 from pinnerfs.report.kernels import generation_of
 from pinnerfs.report.model import Area, Capture, Dump, DumpRecord, Note
 from pinnerfs.report.sections import VERSION, area_of_log, areas_of
-from pinnerfs.report.source import STDIN
+from pinnerfs.report.source import STDIN, input_name
 
 __all__ = ["Gathered"]
 
@@ -85,7 +85,7 @@ class Gathered:
         """Return everything. Raise PinnerfsError if there was no record file."""
         if not self._dumps:
             raise PinnerfsError(in_a_line(self._nothing(names)), BAD_INPUT)
-        for name in ("stdin" if name == STDIN else name for name in names):
+        for name in map(input_name, names):
             if not self._uses(name):
                 self.note(name, "it was skipped: it has no record, and nothing else that a report uses")
         return Capture(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pinnerfs.report.parse import RECORD_FILES
 
-__all__ = ["MAX_WAIT", "STDIN", "Source", "named", "place_of"]
+__all__ = ["MAX_WAIT", "STDIN", "Source", "input_name", "named", "place_of"]
 
 STDIN = "-"
 MAX_WAIT = 10.0  # seconds without an answer from a file system
@@ -25,9 +25,14 @@ class Source(NamedTuple):
     problems: list[str]
 
 
+def input_name(path: str) -> str:
+    """Return the name of an input, as messages have it."""
+    return "stdin" if path == STDIN else path
+
+
 def named(paths: Iterable[str]) -> str:
-    """Return the names of inputs, as messages have them."""
-    return ", ".join("stdin" if path == STDIN else path for path in paths)
+    """Return the names of several inputs."""
+    return ", ".join(map(input_name, paths))
 
 
 def place_of(path: str) -> str:
