@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import click
+
 from pinnerfs.mounts.table import FSTYPE, read_text
 
-__all__ = ["wait_for_file", "wait_for_scenario"]
+__all__ = ["refuse_empty", "wait_for_file", "wait_for_scenario"]
+
+
+def refuse_empty(option: str, path: str) -> None:
+    """Raise UsageError if the file that an option writes has no name."""
+    if not path:
+        raise click.UsageError(f"{option}: the path is empty; name a file")
 
 
 def wait_for_file(action: str, path: str, max_wait: float) -> None:

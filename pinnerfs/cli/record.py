@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pinnerfs.cli.child import in_child
-from pinnerfs.cli.files import wait_for_file
+from pinnerfs.cli.files import refuse_empty, wait_for_file
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.options import max_wait
 
@@ -45,8 +45,8 @@ def record(source: str | None, output: str | None, redact: bool, script: bool, f
         raise click.UsageError("no INPUT: name a mount of pinnerfs or a debugfs, or give --script")
     if source == "-" and not redact:
         raise click.UsageError("only --redact takes standard input (-); name a mount of pinnerfs or a debugfs")
-    if output == "":
-        raise click.UsageError("-o: the path is empty; name a file")
+    if output is not None:
+        refuse_empty("-o", output)
     if output == "-":
         output = None
     if output is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pinnerfs.cli import report_options
-from pinnerfs.cli.files import wait_for_file
+from pinnerfs.cli.files import refuse_empty, wait_for_file
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.report_output import diff_text, print_made, report_text, write_files
 from pinnerfs.errors import BAD_INPUT, PinnerfsError, in_a_line
@@ -179,8 +179,7 @@ def _check_files(inputs: tuple[str, ...], names: str | None, files: dict[str, st
     """Raise UsageError if a file to write has no name, is `-`, is written twice, is read, or is in a directory read."""
     named = {option: path for option, path in files.items() if path is not None}
     for option, path in named.items():
-        if not path:
-            raise click.UsageError(f"{option}: the path is empty; name a file")
+        refuse_empty(option, path)
         if path == "-":
             raise click.UsageError(f"{option}: standard output (-) has the report; name a file")
     try:

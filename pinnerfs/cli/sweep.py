@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from pinnerfs.cli import INTERRUPTED, options
-from pinnerfs.cli.files import wait_for_file, wait_for_scenario
+from pinnerfs.cli.files import refuse_empty, wait_for_file, wait_for_scenario
 from pinnerfs.cli.kernel import kernel
 from pinnerfs.cli.launch import say
 from pinnerfs.cli.load_numpy import load_numpy
@@ -113,8 +113,8 @@ def sweep(
         raise click.UsageError("--address goes with --backend dask")
     if jobs > 1 and backend != "processes":
         raise click.UsageError("--jobs is for processes of this machine; a cluster uses all of its workers")
-    if path == "":
-        raise click.UsageError("-o: the path is empty; name a file")
+    if path is not None:
+        refuse_empty("-o", path)
     if path == "-":
         raise click.UsageError("-o: standard output (-) has the rows, and keeps no results; name a file")
     load_numpy()
